@@ -1,0 +1,253 @@
+//! What Dayfly needs from a forge, in words that no forge owns.
+//!
+//! The submodules (`github`, later `gitlab`) are the only places that know a forge's JSON and addresses. Everything that
+//! comes from them is untrusted and bounded; everything that goes to them is a [`Report`]: the level to show, not an event,
+//! so that sending it twice is harmless.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ReportId;
+
+/// `owner/name` of a repository, checked so that it can stand in an address and a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RepoName(String);
+
+impl RepoName {
+    /// Accepts `owner/name` in the letters that GitHub and GitLab allow; refuses `.`, `..` and empty parts.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let part_is_valid = |part: &str| {
+            !part.is_empty()
+                && part.len() <= 100
+                && part != "."
+                && part != ".."
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        match text.split_once('/') {
+            Some((owner, name)) if part_is_valid(owner) && part_is_valid(name) => Ok(Self(text.to_owned())),
+            _ => Err(format!("`{text}` is not a repository's `owner/name`")),
+        }
+    }
+
+    /// The part before the slash.
+    pub fn owner(&self) -> &str {
+        self.0.split_once('/').map_or("", |(owner, _)| owner)
+    }
+
+    /// The part after the slash.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// `owner/name`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RepoName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<RepoName> for String {
+    fn from(name: RepoName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for RepoName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// A full commit id, 40 or 64 lower-case hexadecimal digits: the only thing that is ever checked out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommitSha(String);
+
+impl CommitSha {
+    /// Accepts a full id only: abbreviations, branches and the null id are refused.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let is_full = matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_full && text.bytes().any(|b| b != b'0') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not a full commit id"))
+        }
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl TryFrom<String> for CommitSha {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<CommitSha> for String {
+    fn from(sha: CommitSha) -> String {
+        sha.0
+    }
+}
+
+impl fmt::Display for CommitSha {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Where a repository's API calls go and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepoAccess {
+    pub repo: RepoName,
+    /// The GitHub App's installation that sent the event; absent with plain-token authentication.
+    pub installation: Option<u64>,
+}
+
+/// How a job, or a run that never got one, stands. One word for every forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportState {
+    /// Accepted and waiting.
+    Queued,
+    /// In its VM.
+    Running,
+    /// Not run until a person approves it.
+    Held,
+    /// Ended; never changes again.
+    Finished(Conclusion),
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conclusion {
+    Success,
+    /// A step failed: the repository's own doing.
+    Failure,
+    /// Something other than the job's steps went wrong: bad workflow, lost VM, missing image.
+    Error,
+    TimedOut,
+    Cancelled,
+    Skipped,
+}
+
+/// What the forge shall show for one job at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub id: ReportId,
+    pub access: RepoAccess,
+    pub sha: CommitSha,
+    /// The name of the status and of the check run: `dayfly/WORKFLOW/JOB`.
+    pub context: String,
+    pub state: ReportState,
+    /// One line for people. Cut to the forge's limit by the forge's module.
+    pub title: String,
+    /// Markdown. Cut to the forge's limit by the forge's module.
+    pub summary: String,
+    /// The log so far, or its tail; plain text, cut (head dropped first) by the forge's module.
+    pub log: String,
+    /// The log page.
+    pub details_url: Option<String>,
+    /// Milliseconds since the epoch.
+    pub started_at: Option<i64>,
+    /// Milliseconds since the epoch.
+    pub finished_at: Option<i64>,
+}
+
+/// What the forge called the things that it made for a report. Stored, so that a later report changes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalIds {
+    pub check_run: Option<u64>,
+}
+
+/// Whether an earlier attempt to publish may have reached the forge without Dayfly learning its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// This is the first attempt of this report.
+    None,
+    /// Look for what it may have created before creating anything.
+    Uncertain,
+}
+
+/// A file's place in a repository, and its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    pub name: String,
+    pub is_file: bool,
+}
+
+/// Where git fetches come from and what to add to them. Never sent into a VM.
+#[derive(Debug, Clone)]
+pub struct GitUpstream {
+    /// The repository's address without `.git` and credentials.
+    pub url: url::Url,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<secrecy::SecretString>,
+}
+
+/// Why a call to a forge failed, as far as callers act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgeError {
+    /// Worth another try: no connection, time-out, 5xx.
+    #[error("{what}: the forge did not answer properly ({detail})")]
+    Transient { what: String, detail: String },
+    /// Worth another try after `wait`.
+    #[error("{what}: the forge's rate limit is used up; it asks to wait {} s", wait.as_secs())]
+    RateLimited { what: String, wait: Duration },
+    /// The thing is not there (404, 410).
+    #[error("{what}: not found at the forge")]
+    NotFound { what: String },
+    /// The credential may not do this (401, and 403 without a rate limit).
+    #[error("{what}: the forge refused it: {detail}")]
+    Refused { what: String, detail: String },
+    /// Asking again the same way will not help (422 and other 4xx, an answer that is not what was asked for).
+    #[error("{what}: {detail}")]
+    Permanent { what: String, detail: String },
+}
+
+impl ForgeError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Transient { .. } | Self::RateLimited { .. })
+    }
+}
+
+/// A forge as Dayfly uses it. Calls have their own time-outs and do not retry: the callers own the schedule.
+pub trait Forge: fmt::Debug + Send + Sync {
+    /// The entries of a directory at a commit; an absent directory is [`ForgeError::NotFound`].
+    fn list_directory<'a>(
+        &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
+    ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>>;
+
+    /// A file's bytes at a commit, at most `limit` of them (more is [`ForgeError::Permanent`]).
+    fn read_file<'a>(
+        &'a self, access: &'a RepoAccess, path: &'a str, sha: &'a CommitSha, limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<u8>, ForgeError>>;
+
+    /// Makes the forge show `report`. `known` is what earlier calls returned.
+    fn publish<'a>(
+        &'a self, report: &'a Report, known: &'a ExternalIds, earlier: Earlier,
+    ) -> BoxFuture<'a, Result<ExternalIds, ForgeError>>;
+
+    /// Where a VM's git fetches of this repository go.
+    fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>>;
+}
