@@ -13,3 +13,7 @@ pub mod agent;
 pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
+#[cfg(feature = "service")]
+pub mod host;
+#[cfg(feature = "service")]
+pub mod vm;
