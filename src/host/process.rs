@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -71,8 +72,11 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
 pub async fn kill_marked(marker: &str, deadline: Duration) -> io::Result<usize> {
     let found = marked(marker)?;
     for pid in &found {
-        // One that has ended meanwhile is what is wanted.
-        drop(kill(*pid, Signal::SIGKILL));
+        match kill(*pid, Signal::SIGKILL) {
+            // One that has ended meanwhile is what is wanted.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
     let limit = tokio::time::Instant::now() + deadline;
     loop {
