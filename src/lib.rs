@@ -10,6 +10,8 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod config;
+#[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
