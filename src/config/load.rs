@@ -139,3 +139,65 @@ impl fmt::Display for CheckReport {
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "[github]\nwebhook_secret = { env = 'H' }\ntoken = { env = 'T' }\n\
+                         [profile.linux]\nlabels = ['linux']\n[profile.big]\nlabels = ['big']\n";
+
+    /// The report about a file with that content; its directory is called `DIR`.
+    fn report(content: Option<&str>) -> (bool, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dayfly.toml");
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        std::fs::write(directory.path().join("plain"), "").unwrap();
+        let report = check(&path);
+        (report.is_valid(), report.to_string().replace(&directory.path().display().to_string(), "DIR"))
+    }
+
+    #[test]
+    fn a_valid_file_is_summed_up() {
+        let (valid, text) = report(Some(VALID));
+        assert!(valid);
+        insta::assert_snapshot!(text, @"
+        warning: DIR/dayfly.toml:1:1: server: `public_url` is not set: links on the forge lead to this host only
+          hint: set the address by which people reach this service
+        DIR/dayfly.toml is valid: 2 profiles (linux, big), all repositories, 1 warning
+        ");
+    }
+
+    #[test]
+    fn missing_paths_stand_among_the_other_mistakes() {
+        let text =
+            format!("{VALID}cache = {{ path = 'gone' }}\nvcpus = 0\n[vm]\nrecipes_dir = ['.', 'plain', 'none']\n");
+        let (valid, text) = report(Some(&text));
+        assert!(!valid);
+        insta::assert_snapshot!(text, @"
+        error: DIR/dayfly.toml:8:18: profile.big.cache.path: `DIR/gone` does not exist
+          hint: relative paths start at the configuration's directory
+        error: DIR/dayfly.toml:9:9: profile.big.vcpus: `0` is not between 1 and 64
+        error: DIR/dayfly.toml:11:21: vm.recipes_dir[1]: `DIR/plain` is not a directory
+        error: DIR/dayfly.toml:11:30: vm.recipes_dir[2]: `DIR/none` does not exist
+          hint: relative paths start at the configuration's directory
+        4 errors in DIR/dayfly.toml
+        ");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_not_toml_is_reported_like_any_mistake() {
+        insta::assert_snapshot!(report(None).1, @"
+        error: DIR/dayfly.toml: the file does not exist
+          hint: start from `config/dayfly.example.toml`
+        1 error in DIR/dayfly.toml
+        ");
+        insta::assert_snapshot!(report(Some("[server\n")).1, @"
+        error: DIR/dayfly.toml:1:8: unclosed table, expected `]`
+        1 error in DIR/dayfly.toml
+        ");
+    }
+}

@@ -4,8 +4,8 @@
 //! only half understood. Secrets are named in the file (`{ file = … }` or `{ env = … }`) and never stand in it; they are
 //! read by [`Secrets::resolve`], a step of its own, so that a file can be checked where its secrets are not.
 //!
-//! Invariants of a loaded [`Config`]: at least one profile; no two profiles answer to the same labels; every path is absolute
-//! or relative to the working directory of the caller only if the file's own name was; every number is within its range.
+//! Invariants of a loaded [`Config`]: no two profiles answer to the same labels; paths are absolute; every number is within
+//! its range; every profile that a repository names exists.
 
 mod load;
 mod repositories;

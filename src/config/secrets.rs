@@ -180,3 +180,101 @@ fn read_file(path: &Path) -> Result<(String, Metadata), String> {
     }
     Ok((text, metadata))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        // The process's umask must not decide what is tested.
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A configuration in a directory of its own, which is called `DIR` in messages.
+    struct Place {
+        directory: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Place {
+        fn new(github: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let text = format!("[github]\n{github}\n[profile.linux]\nlabels = ['linux']\n");
+            let file = directory.path().join("dayfly.toml").display().to_string();
+            let (config, _) = Config::parse(&file, &text).unwrap();
+            Self { directory, config }
+        }
+
+        fn shown(&self, found: &[Diagnostic]) -> String {
+            let lines: Vec<String> = found.iter().map(Diagnostic::to_string).collect();
+            lines.join("\n").replace(&self.directory.path().display().to_string(), "DIR")
+        }
+    }
+
+    #[test]
+    fn secrets_are_read_trimmed_and_hidden() {
+        let place = Place::new("webhook_secret = { file = 'hook' }\ntoken = { env = 'TOKEN' }");
+        write(&place.directory.path().join("hook"), "a secret long enough \r\n\n", 0o600);
+        let env = |name: &str| (name == "TOKEN").then(|| "ghp_x".to_owned());
+        let (secrets, warnings) = Secrets::resolve(&place.config, env).unwrap();
+        assert_eq!(place.shown(&warnings), "");
+        assert_eq!(secrets.webhook_secret.expose_secret(), "a secret long enough ");
+        assert!(matches!(&secrets.credential, Credential::Token(token) if token.expose_secret() == "ghp_x"));
+        let debug = format!("{secrets:?}");
+        assert!(!debug.contains("ghp_x") && !debug.contains("long enough"), "{debug}");
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_reported_at_once() {
+        let place =
+            Place::new("webhook_secret = { env = 'HOOK' }\napp = { id = 7, private_key = { file = 'key.pem' } }");
+        let refused = |env: Option<&str>| {
+            let env = env.map(str::to_owned);
+            place.shown(&Secrets::resolve(&place.config, |_| env.clone()).unwrap_err())
+        };
+        insta::assert_snapshot!(refused(None), @"
+        DIR/dayfly.toml:2:18: github.webhook_secret: environment variable `HOOK` is not set
+        DIR/dayfly.toml:3:31: github.app.private_key: file `DIR/key.pem` does not exist
+        ");
+        write(&place.directory.path().join("key.pem"), "ghp_not_a_key", 0o600);
+        insta::assert_snapshot!(refused(Some("\n")), @"
+        DIR/dayfly.toml:2:18: github.webhook_secret: environment variable `HOOK` is empty
+        DIR/dayfly.toml:3:31: github.app.private_key: file `DIR/key.pem` is not a private key in PEM form
+          hint: use the .pem file that GitHub offers for download in the App's settings
+        ");
+        std::fs::remove_file(place.directory.path().join("key.pem")).unwrap();
+        std::fs::create_dir(place.directory.path().join("key.pem")).unwrap();
+        insta::assert_snapshot!(refused(Some("long enough to be a secret")), @"DIR/dayfly.toml:3:31: github.app.private_key: file `DIR/key.pem` is not a regular file");
+    }
+
+    #[test]
+    fn an_open_file_and_a_short_secret_are_warnings() {
+        let place = Place::new("webhook_secret = { file = 'hook' }\ntoken = { env = 'TOKEN' }");
+        write(&place.directory.path().join("hook"), "short", 0o644);
+        let (_, warnings) = Secrets::resolve(&place.config, |_| Some("t".into())).unwrap();
+        insta::assert_snapshot!(place.shown(&warnings), @"
+        DIR/dayfly.toml:2:18: github.webhook_secret: file `DIR/hook` is open to every user of the host
+          hint: chmod 600 DIR/hook
+        DIR/dayfly.toml:2:18: github.webhook_secret: the secret has fewer than 16 characters
+          hint: a short one can be guessed from one delivery
+        ");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_or_not_text_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("big");
+        write(&path, &"x".repeat(MAX_SECRET_BYTES as usize + 1), 0o600);
+        assert_eq!(read_file(&path).unwrap_err(), "has more than 65536 bytes");
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!(read_file(&path).unwrap_err(), "is not text");
+    }
+}

@@ -1,4 +1,6 @@
 //! The sections of the file into the model, with the default and the range of every key.
+//!
+//! A section's fields that may be missing (`?`) come last in its model: those before them are read, and complained about, first.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -98,22 +100,25 @@ impl<'d> Sections<'d> {
         let table = root.section("server", &["listen", "public_url", "state_dir", "body_limit"])?;
         let listen = table.read_or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), listen_address);
         let public_url = match table.get("public_url") {
-            Some(item) => base_url(&item, "log pages and their addresses are"),
-            None => Some(local_url(listen)),
+            Some(item) => base_url(&item, "log pages"),
+            None => {
+                let complaint = Complaint::new("`public_url` is not set: links on the forge lead to this host only");
+                table.item().warn(complaint.hint("set the address by which people reach this service"));
+                Some(local_url(listen))
+            }
         };
         Some(Server {
             listen,
-            public_url: public_url?,
             state_dir: table.read_or("state_dir", "/var/lib/dayfly".into(), |item| self.path(item)),
             body_limit: table.read_or("body_limit", 25 * MIB, |item| size_between(item, 64 << 10, GIB)),
+            public_url: public_url?,
         })
     }
 
     fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
         let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "repository"];
         let table = root.section("github", known)?;
-        let address =
-            |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential is"));
+        let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
         let api_url = address("api_url", "https://api.github.com/");
         let url = address("url", "https://github.com/");
         let webhook_secret = table
@@ -124,10 +129,10 @@ impl<'d> Sections<'d> {
         Some(GitHub {
             api_url,
             url,
-            webhook_secret: webhook_secret?,
-            credential: credential?,
             workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
             repositories,
+            webhook_secret: webhook_secret?,
+            credential: credential?,
         })
     }
 
@@ -179,13 +184,13 @@ impl<'d> Sections<'d> {
         let cache = table.get("cache").map(|item| self.cache(&item));
         Some(Profile {
             name: field.key.to_owned(),
-            labels: labels?,
             image: table.read_or("image", "base".into(), image_name),
             vcpus: table.read_or("vcpus", 1, |item| item.integer_in(1..=64)),
             memory: table.read_or("memory", 512 * MIB, |item| whole_mib(item, 128 * MIB, TIB)),
             disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
             timeout: table.read_or("timeout", HOUR, |item| duration_between(item, SECOND, 7 * DAY)),
             log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
+            labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),
                 None => None,
@@ -208,11 +213,11 @@ impl<'d> Sections<'d> {
         Some(Vm {
             backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
             qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),
+            recipes_dir: recipe_paths.flatten().collect(),
             images_dir: match table.get("images_dir") {
                 Some(item) => self.path(&item)?,
                 None => state_dir?.join("images"),
             },
-            recipes_dir: recipe_paths.flatten().collect(),
         })
     }
 }
@@ -263,11 +268,10 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
     let mut first_with = HashMap::new();
     for (field, profile) in fields.iter().zip(profiles) {
         let Some(profile) = profile else { continue };
-        if let Some(first) = first_with.get(&select::label_set(&profile.labels)) {
+        let first: &str = first_with.entry(select::label_set(&profile.labels)).or_insert(field.key);
+        if first != field.key {
             let complaint = Complaint::new(format!("has the same labels as {}", quoted(first)));
             field.refuse_key(complaint.hint("jobs ask by labels: give one of the two a label of its own"));
-        } else {
-            first_with.insert(select::label_set(&profile.labels), field.key);
         }
     }
 }

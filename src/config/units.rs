@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item};
+use crate::document::{Complaint, Item, Value};
 
 const SIZES: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
@@ -14,6 +14,12 @@ const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Largest first, as [`format_duration`] wants them.
 const DURATIONS: [(&str, u64); 5] = [("d", DAY_MILLIS), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
+const WHOLE: &str = "write a whole number of the next smaller unit";
+
+fn is_fraction(after_number: &str) -> bool {
+    after_number.starts_with(['.', ','])
+}
+
 /// A size in bytes, such as `512 MiB`.
 pub fn parse_size(text: &str) -> Result<u64, Complaint> {
     let wrong = || Complaint::new(format!("{} is not a size", quoted(text)));
@@ -21,6 +27,7 @@ pub fn parse_size(text: &str) -> Result<u64, Complaint> {
     let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
         return Err(wrong().hint(match unit {
             "" => format!("add the unit: `{number} MiB`"),
+            _ if is_fraction(unit) => WHOLE.to_owned(),
             _ => binary_unit(unit).map_or_else(
                 || "units are `B`, `KiB`, `MiB`, `GiB` and `TiB`".to_owned(),
                 |meant| format!("did you mean `{number} {meant}`?"),
@@ -53,6 +60,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, Complaint> {
         let (number, unit) =
             split_unit(&rest[..end_of_unit]).ok_or_else(|| wrong("write it like `30s` or `1h 30m`".into()))?;
         let (_, factor) = DURATIONS.iter().find(|(name, _)| *name == unit).ok_or_else(|| match unit {
+            "" if is_fraction(&rest[end_of_unit..]) => wrong(WHOLE.to_owned()),
             "" => wrong(format!("add the unit: `{number}s` or `{number}m`")),
             _ => wrong("units are `ms`, `s`, `m`, `h` and `d`".into()),
         })?;
@@ -91,9 +99,16 @@ pub fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }
 
+/// The item, unless it is a bare number: "put it in quotes" alone would lead from one mistake to the next.
+fn with_unit<'i, 'a>(item: &'i Item<'a>, example: &str) -> Option<&'i Item<'a>> {
+    let Value::Integer(number) = item.node().value else { return Some(item) };
+    item.refuse(Complaint::new(format!("`{number}` has no unit")).hint(format!("write it like `\"{example}\"`")));
+    None
+}
+
 /// A size in bytes between `smallest` and `largest`.
 pub(super) fn size_between(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
-    let bytes = item.parse(parse_size)?;
+    let bytes = with_unit(item, "512 MiB")?.parse(parse_size)?;
     if !(smallest..=largest).contains(&bytes) {
         let range = format!("{} and {}", format_size(smallest), format_size(largest));
         item.refuse(format!("`{}` is not between {range}", format_size(bytes)));
@@ -104,7 +119,7 @@ pub(super) fn size_between(item: &Item<'_>, smallest: u64, largest: u64) -> Opti
 
 /// A duration between `shortest` and `longest`.
 pub(super) fn duration_between(item: &Item<'_>, shortest: Duration, longest: Duration) -> Option<Duration> {
-    let duration = item.parse(parse_duration)?;
+    let duration = with_unit(item, "30s")?.parse(parse_duration)?;
     if !(shortest..=longest).contains(&duration) {
         let range = format!("{} and {}", format_duration(shortest), format_duration(longest));
         item.refuse(format!("`{}` is not between {range}", format_duration(duration)));
@@ -147,7 +162,25 @@ mod tests {
             .map(|text| shown(parse_size(text).unwrap_err()))
             .chain(durations.iter().map(|text| shown(parse_duration(text).unwrap_err())))
             .collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @"
+        f: `512` is not a size -> add the unit: `512 MiB`
+        f: `512 MB` is not a size -> did you mean `512 MiB`?
+        f: `1 g` is not a size -> did you mean `1 GiB`?
+        f: `1.5 GiB` is not a size -> write a whole number of the next smaller unit
+        f: `-1 MiB` is not a size -> write it like `512 MiB` or `4 GiB`
+        f: `` is not a size -> write it like `512 MiB` or `4 GiB`
+        f: `5 parsecs` is not a size -> units are `B`, `KiB`, `MiB`, `GiB` and `TiB`
+        f: `99999999 TiB` is not a size -> it is too large
+        f: `5 é` is not a size -> units are `B`, `KiB`, `MiB`, `GiB` and `TiB`
+        f: `` is not a duration -> write it like `30s` or `1h 30m`
+        f: `30` is not a duration -> add the unit: `30s` or `30m`
+        f: `30 sec` is not a duration -> units are `ms`, `s`, `m`, `h` and `d`
+        f: `1h 5` is not a duration -> add the unit: `5s` or `5m`
+        f: `-1s` is not a duration -> write it like `30s` or `1h 30m`
+        f: `1.5h` is not a duration -> write a whole number of the next smaller unit
+        f: `999999999999999d` is not a duration -> it is too long
+        f: `5é` is not a duration -> units are `ms`, `s`, `m`, `h` and `d`
+        ");
     }
 
     proptest! {

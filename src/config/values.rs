@@ -44,7 +44,7 @@ pub(super) fn base_url(item: &Item<'_>, carries: &str) -> Option<Url> {
         return None;
     }
     if url.scheme() == "http" && !is_loopback(&url) {
-        item.warn(Complaint::new(format!("{carries} not encrypted on its way")).hint("use `https`"));
+        item.warn(Complaint::new(format!("plain `http` carries {carries} unencrypted")).hint("use `https`"));
     }
     if !url.path().ends_with('/') {
         let with_slash = format!("{}/", url.path());
