@@ -15,3 +15,5 @@ pub mod config;
 pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
+#[cfg(feature = "service")]
+pub mod net;
