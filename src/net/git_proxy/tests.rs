@@ -225,7 +225,8 @@ async fn first_commit(directory: &Path, bare: &Path) -> String {
     succeeds(git(directory, &["init", "-q", "-b", "main", "work"]).await);
     let work = directory.join("work");
     // Larger than any buffer on the way, and incompressible.
-    let noise: Vec<u8> = (0..1_500_000u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let mut noise = vec![0; 1_500_000];
+    getrandom::fill(&mut noise).unwrap();
     std::fs::write(work.join("noise"), noise).unwrap();
     succeeds(git(&work, &["add", "."]).await);
     succeeds(git(&work, &["commit", "-q", "-m", "first"]).await);
@@ -267,7 +268,11 @@ async fn submodules_are_allowed_and_other_repositories_are_not() {
     let refused = fails(&world.fetch("acme/other", &world.commit).await);
     assert!(refused.contains("`acme/other` is neither this job's repository nor a submodule"), "{refused}");
     assert!(world.seen.lock().unwrap().iter().all(|(target, _)| !target.contains("other")));
-    insta::assert_snapshot!(world.decisions(), @"");
+    insta::assert_snapshot!(world.decisions(), @"
+    git: allowed: `look up commits of acme/lib`
+    git: allowed: `fetch from acme/lib`
+    git: refused: `GET /acme/other/info/refs?service=git-upload-pack`: `acme/other` is neither this job's repository nor a submodule that it may fetch
+    ");
 }
 
 #[tokio::test]
@@ -325,7 +330,10 @@ async fn a_refused_credential_and_a_redirect_are_explained_without_being_passed_
     assert!(answer.starts_with("http/1.1 403 ") && !answer.contains("www-authenticate"), "{answer}");
     let answer = world.raw(&get("acme/moved")).await.to_lowercase();
     assert!(answer.starts_with("http/1.1 502 ") && !answer.contains("location"), "{answer}");
-    insta::assert_snapshot!(world.decisions(), @"");
+    insta::assert_snapshot!(world.decisions(), @"
+    git: failed: `look up commits of acme/site`: the forge refuses Dayfly's credential for `acme/site`
+    git: failed: `look up commits of acme/moved`: the forge redirects `acme/moved`; was the repository renamed?
+    ");
 }
 
 #[tokio::test]
