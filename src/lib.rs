@@ -10,9 +10,11 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod cli;
+#[cfg(feature = "service")]
 pub mod clock;
 #[cfg(feature = "service")]
-pub mod cli;
+pub mod config;
 #[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
@@ -24,6 +26,8 @@ pub mod host;
 #[cfg(feature = "service")]
 pub mod image;
 #[cfg(feature = "service")]
-pub mod vm;
+pub mod net;
 #[cfg(feature = "service")]
 pub mod units;
+#[cfg(feature = "service")]
+pub mod vm;
