@@ -28,6 +28,4 @@ pub mod image;
 #[cfg(feature = "service")]
 pub mod net;
 #[cfg(feature = "service")]
-pub mod units;
-#[cfg(feature = "service")]
 pub mod vm;

@@ -8,12 +8,12 @@ use clap::Args;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::EngineArgs;
+use super::{EngineArgs, parse_duration, parse_mib};
 use super::progress::Terminal;
+use crate::config::format_duration;
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
-use crate::units;
 use crate::vm::guest::Running;
 use crate::vm::machine::{CacheMount, Machine};
 use crate::vm::spec::Shape;
@@ -37,16 +37,16 @@ pub(super) struct ExecArgs {
     #[arg(long, default_value = "base")]
     image: String,
     /// Give up after this time (such as 30s, 10m); the exit code is then 124
-    #[arg(long, value_parser = units::parse_duration)]
+    #[arg(long, value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Virtual processors
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
     /// Memory (such as 512MiB, 2GiB)
-    #[arg(long, default_value = "512MiB", value_parser = units::parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
     memory: u64,
     /// Size of the private disk
-    #[arg(long, default_value = "4GiB", value_parser = units::parse_mib)]
+    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
     disk: u64,
     /// Set a variable in the command's environment
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
@@ -117,7 +117,7 @@ async fn attend(machine: &Machine, arguments: &ExecArgs, image: &ImageInfo) -> a
         }
         () = limit => {
             let limit = arguments.timeout.unwrap_or_default();
-            eprintln!("error: the command did not end within {}", units::format_duration(limit));
+            eprintln!("error: the command did not end within {}", format_duration(limit));
             Ok(EXIT_TIMEOUT)
         }
         _ = terminate.recv() => Ok((EXIT_SIGNAL_BASE + 15) as u8),

@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::EngineArgs;
+use super::{EngineArgs, parse_mib};
 use super::progress::Terminal;
 use crate::engine::Engine;
 use crate::host::disk;
 use crate::image::catalog::Image;
-use crate::units;
 use crate::vm::spec::Shape;
 
 #[derive(Debug, Subcommand)]
@@ -40,10 +39,10 @@ pub(super) struct BakeArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
     /// Memory
-    #[arg(long, default_value = "512MiB", value_parser = units::parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
     memory: u64,
     /// Size of the private disk
-    #[arg(long, default_value = "4GiB", value_parser = units::parse_mib)]
+    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
     disk: u64,
 }
 

@@ -85,6 +85,20 @@ fn parse_backend(text: &str) -> Result<Backend, String> {
     }
 }
 
+/// A size in whole MiB, in the units of the configuration.
+fn parse_mib(text: &str) -> Result<u64, String> {
+    match crate::config::parse_size(text) {
+        Ok(bytes) if bytes >= 1 << 20 => Ok(bytes >> 20),
+        Ok(_) => Err("it is less than 1 MiB".to_owned()),
+        Err(complaint) => Err(complaint.to_string()),
+    }
+}
+
+/// A time, in the units of the configuration.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::parse_duration(text).map_err(|complaint| complaint.to_string())
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
