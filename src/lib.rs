@@ -10,6 +10,8 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod bench;
+#[cfg(feature = "service")]
 pub mod cli;
 #[cfg(feature = "service")]
 pub mod clock;

@@ -5,14 +5,15 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// What happens to a process when this one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,15 @@ pub struct Spawn<'a> {
 
 /// Starts a process in a session of its own with an empty environment.
 pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
+    tokio::process::Command::from(command(&spawn)?).spawn()
+}
+
+/// The same for callers without an async runtime.
+pub fn spawn_blocking(spawn: &Spawn<'_>) -> io::Result<std::process::Child> {
+    command(spawn)?.spawn()
+}
+
+fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
     let mut command = Command::new(spawn.program);
     command
         .args(spawn.arguments)
@@ -45,7 +55,7 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
         .stdout(spawn.output.try_clone()?)
-        .stderr(spawn.output);
+        .stderr(spawn.output.try_clone()?);
     let inherited: Vec<i32> = spawn.inherited.iter().map(AsRawFd::as_raw_fd).collect();
     let lifetime = spawn.lifetime;
     let prepare = move || {
@@ -62,7 +72,7 @@ pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
     };
     // SAFETY: between fork and exec the closure makes only system calls that are async-signal-safe and allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    command.spawn()
+    Ok(command)
 }
 
 /// Kills every process whose command line has `marker` in it, and waits until none is left.

@@ -256,7 +256,7 @@ async fn make_scratch(path: &Path, mib: u64) -> Result<(), ImageError> {
 }
 
 /// The first line that the monitor says about its version.
-async fn monitor_version(program: &str) -> Result<String, ImageError> {
+pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
     static KNOWN: tokio::sync::OnceCell<(String, String)> = tokio::sync::OnceCell::const_new();
     if let Some((_, version)) = KNOWN.get().filter(|(known, _)| known == program) {
         return Ok(version.clone());
