@@ -50,6 +50,8 @@ pub fn restore(template: &Template, directory: &Path) -> io::Result<Duration> {
     let arguments = arguments(&machine);
     let mut monitor = UnixStream::connect(directory.join("monitor"))?;
     let mut control = UnixStream::connect(directory.join("control"))?;
+    // Unused, but a guest whose port closes has more to do than one whose port stays open.
+    let _bulk = UnixStream::connect(directory.join("bulk"))?;
     let inherited = listeners.map(Into::into);
     let mut child = crate::host::process::spawn_blocking(&Spawn {
         program: &template.program,
