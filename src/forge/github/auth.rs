@@ -51,7 +51,7 @@ pub(super) struct Token {
 
 type Scope = (RepoName, Option<u64>, Purpose);
 
-struct Minted {
+pub(super) struct Minted {
     secret: SecretString,
     expires: Timestamp,
 }

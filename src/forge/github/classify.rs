@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn waits_come_from_the_headers_and_are_bounded() {
         let reset = |at: u64| at.to_string();
-        let cases: &[(u16, &[(&str, &str)], &str, u64)] = &[
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(u16, Headers<'_>, &str, u64)] = &[
             (429, &[("retry-after", "7")], "", 7),
             (429, &[], "", 60),
             (429, &[("retry-after", "0")], "", 1),
