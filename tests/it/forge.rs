@@ -305,7 +305,10 @@ async fn wrong_identities_are_refused() {
     let scene = Scene::new().await;
     let stranger = scene.client(Auth::App { id: 1, private_key: SecretString::from(APP_PRIVATE_KEY) });
     let error = stranger.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();
-    insta::assert_snapshot!(error, @"getting a token for demo/hello: the forge refused it: HTTP 401 Unauthorized: 'Issuer' claim ('iss') must be the App's id");
+    insta::assert_snapshot!(error, @"
+    getting a token for demo/hello: the forge refused it: HTTP 401 Unauthorized: 'Issuer' claim ('iss') must be the App's id
+      hint: the App needs `checks` and `statuses` to write, `contents` to read, and the repository among those of its installation; a token needs the same without `checks`
+    ");
     let nobody = scene.client(Auth::Token(SecretString::from("ghp_wrong")));
     let error = nobody.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();
     assert!(matches!(error, ForgeError::Refused { .. }), "{error}");
@@ -321,7 +324,10 @@ async fn wrong_identities_are_refused() {
     assert!(matches!(settings(&url, "no key"), SettingsError::PrivateKey { .. }));
     let truncated = APP_PRIVATE_KEY.lines().take(4).chain(["-----END RSA PRIVATE KEY-----"]).collect::<Vec<_>>();
     assert!(matches!(settings(&url, &truncated.join("\n")), SettingsError::PrivateKey { .. }));
-    assert!(matches!(settings(&"ftp://example.com".parse().unwrap(), APP_PRIVATE_KEY), SettingsError::Address { .. }));
+    for address in ["ftp://example.com", "http://example.com", "http://localhost.example.com"] {
+        let error = settings(&address.parse().unwrap(), APP_PRIVATE_KEY);
+        assert!(matches!(error, SettingsError::Address { .. }), "{address}: {error}");
+    }
 }
 
 /// Git in an empty directory, with nobody's settings and an optional credential.

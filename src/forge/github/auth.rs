@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::classify::PERMISSIONS_HINT;
 use super::client::{Call, Client, JSON};
 use super::{Auth, SettingsError};
 use crate::forge::{ForgeError, RepoAccess, RepoName};
@@ -152,7 +153,13 @@ async fn mint(app: &AppAuth, client: &Client, access: &RepoAccess, purpose: Purp
         body: Some(json!({"repositories": [access.repo.name()], "permissions": purpose.permissions()})),
         limit: MAX_ANSWER,
     };
-    let TokenAnswer { token, expires_at } = ask_as_app(app, client, &call).await?;
+    let TokenAnswer { token, expires_at } = ask_as_app(app, client, &call).await.map_err(|error| match error {
+        // GitHub refuses permissions and repositories that the App does not have as invalid, not as forbidden.
+        ForgeError::Permanent { what, detail } => {
+            ForgeError::Permanent { what, detail: format!("{detail}\n  hint: {PERMISSIONS_HINT}") }
+        }
+        other => other,
+    })?;
     let expires = expires_at.parse().map_err(|_| ForgeError::Permanent {
         what: call.what,
         detail: "the token's `expires_at` is not a time".to_owned(),

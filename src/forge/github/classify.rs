@@ -16,6 +16,10 @@ const UNNAMED_WAIT: Duration = Duration::from_secs(60);
 /// How much of GitHub's explanation an error repeats, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// What to do about a refusal.
+pub(super) const PERMISSIONS_HINT: &str = "the App needs `checks` and `statuses` to write, `contents` to read, and the repository \
+     among those of its installation; a token needs the same without `checks`";
+
 /// Classifies an answer that is not a success. `now` is in seconds since the epoch.
 pub(super) fn classify(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8], now: u64) -> ForgeError {
     let what = what.to_owned();
@@ -25,7 +29,7 @@ pub(super) fn classify(what: &str, status: StatusCode, headers: &HeaderMap, body
         403 | 429 if is_rate_limit(status, headers, &message) => {
             ForgeError::RateLimited { what, wait: wait(headers, now) }
         }
-        401 | 403 => ForgeError::Refused { what, detail },
+        401 | 403 => ForgeError::Refused { what, detail: format!("{detail}\n  hint: {PERMISSIONS_HINT}") },
         404 | 410 => ForgeError::NotFound { what },
         408 | 500..=599 => ForgeError::Transient { what, detail },
         300..=399 => ForgeError::Permanent {
@@ -154,7 +158,10 @@ mod tests {
     fn a_refusal_with_ordinary_rate_headers_is_a_refusal() {
         let headers = [("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1700003600")];
         let error = classified(403, &headers, r#"{"message":"Resource not accessible by integration"}"#);
-        insta::assert_snapshot!(error, @"reading `x`: the forge refused it: HTTP 403 Forbidden: Resource not accessible by integration");
+        insta::assert_snapshot!(error, @"
+        reading `x`: the forge refused it: HTTP 403 Forbidden: Resource not accessible by integration
+          hint: the App needs `checks` and `statuses` to write, `contents` to read, and the repository among those of its installation; a token needs the same without `checks`
+        ");
     }
 
     #[test]

@@ -53,9 +53,6 @@ impl Client {
             // Losing the race against another installer is as good as winning it.
             ring::default_provider().install_default().ok();
         }
-        if api.cannot_be_a_base() || !matches!(api.scheme(), "http" | "https") {
-            return Err(SettingsError::Address { url: api.to_string() });
-        }
         let octocrab = Octocrab::builder()
             .set_connect_timeout(Some(timeout))
             .build()
@@ -67,7 +64,7 @@ impl Client {
     /// `..`, which no escaping makes harmless.
     pub(super) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.api.clone();
-        url.path_segments_mut().expect("`new` refuses addresses without a path").pop_if_empty().extend(segments);
+        url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
         url
     }
 

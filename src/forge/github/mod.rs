@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use self::auth::{Credentials, Purpose};
 use self::client::{Call, Client};
@@ -53,7 +53,7 @@ pub enum Auth {
 /// Settings with which no call could ever succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("`{url}` is not an http or https address")]
+    #[error("`{url}` is not an https address\n  hint: http, which shows tokens to the network, is for loopback only")]
     Address { url: String },
     #[error(
         "the GitHub App's private key is not usable: {detail}\n  hint: it is the `.pem` file that the App's settings page \
@@ -78,9 +78,8 @@ impl GitHub {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(settings: GitHubSettings) -> Result<Self, SettingsError> {
-        if settings.url.cannot_be_a_base() || !matches!(settings.url.scheme(), "http" | "https") {
-            return Err(SettingsError::Address { url: settings.url.to_string() });
-        }
+        require_confidential(&settings.api_url)?;
+        require_confidential(&settings.url)?;
         Ok(Self {
             client: Client::new(settings.api_url, CALL_TIMEOUT)?,
             credentials: Credentials::new(&settings.auth)?,
@@ -116,10 +115,25 @@ impl GitHub {
         let pair = SecretString::from(format!("x-access-token:{}", token.secret.expose_secret()));
         let authorization = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
         let mut url = self.url.clone();
-        let mut segments = url.path_segments_mut().expect("`new` refuses addresses without a path");
+        let mut segments = url.path_segments_mut().expect("an http address has a path");
         segments.pop_if_empty().extend([access.repo.owner(), access.repo.name()]);
         drop(segments);
         Ok(GitUpstream { url, authorization: Some(authorization) })
+    }
+}
+
+/// Credentials go to these addresses, so nobody in between may read along.
+fn require_confidential(url: &Url) -> Result<(), SettingsError> {
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_loopback => Ok(()),
+        _ => Err(SettingsError::Address { url: url.to_string() }),
     }
 }
 
