@@ -119,6 +119,21 @@ async fn a_plain_token_sends_statuses_alone() {
 }
 
 #[tokio::test]
+async fn an_uncertain_status_is_sent_again() {
+    let scene = Scene::new().await;
+    let github = scene.as_person();
+    let mut report = scene.report(ReportState::Running);
+    let running = github.publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap();
+    report.state = SUCCESS;
+    scene.fault(Method::POST, "/statuses", FaultKind::LoseAnswer);
+    github.publish(&report, &running, Earlier::None).await.unwrap_err();
+    report.state = ReportState::Running;
+    github.publish(&report, &running, Earlier::Uncertain).await.unwrap();
+    let states: Vec<String> = scene.forge.statuses(scene.sha.as_str()).into_iter().map(|status| status.state).collect();
+    assert_eq!(states, ["pending", "success", "pending"]);
+}
+
+#[tokio::test]
 async fn a_check_run_whose_answer_was_lost_is_found_again() {
     let scene = Scene::new().await;
     let github = scene.as_app();
@@ -137,7 +152,8 @@ async fn a_check_run_whose_answer_was_lost_is_found_again() {
 async fn a_check_run_that_never_arrived_is_made() {
     let scene = Scene::new().await;
     let github = scene.as_app();
-    let other = github.publish(&scene.report(SUCCESS), &ExternalIds::default(), Earlier::None).await.unwrap();
+    let other = scene.report(ReportState::Running);
+    let other = github.publish(&other, &ExternalIds::default(), Earlier::None).await.unwrap();
     let report = scene.report(ReportState::Running);
     scene.fault(Method::POST, "/check-runs", FaultKind::Close);
     let error = github.publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap_err();
@@ -158,14 +174,19 @@ async fn an_approved_job_gets_a_new_check_run_even_when_its_answer_is_lost() {
     assert_eq!(scene.forge.check_runs()[0].conclusion.as_deref(), Some("action_required"));
 
     report.state = ReportState::Running;
-    scene.fault(Method::POST, "/check-runs", FaultKind::LoseAnswer);
+    scene.fault(Method::POST, "/check-runs", FaultKind::Close);
     github.publish(&report, &held, Earlier::None).await.unwrap_err();
+    scene.fault(Method::POST, "/check-runs", FaultKind::LoseAnswer);
+    github.publish(&report, &held, Earlier::Uncertain).await.unwrap_err();
+    assert_eq!(scene.forge.check_runs().len(), 2, "the held one is found, but not reopened");
     let running = github.publish(&report, &held, Earlier::Uncertain).await.unwrap();
     assert_ne!(running.check_run, held.check_run);
-    assert_eq!(scene.forge.check_runs().len(), 2);
     report.state = ReportState::Finished(Conclusion::Cancelled);
-    github.publish(&report, &running, Earlier::None).await.unwrap();
-    assert_eq!(scene.forge.check_runs()[1].conclusion.as_deref(), Some("cancelled"));
+    let ended = github.publish(&report, &held, Earlier::Uncertain).await.unwrap();
+    assert_eq!(ended.check_run, running.check_run, "the newest one ends, whatever was known before");
+    let runs = scene.forge.check_runs();
+    let conclusions: Vec<Option<&str>> = runs.iter().map(|run| run.conclusion.as_deref()).collect();
+    assert_eq!(conclusions, [Some("action_required"), Some("cancelled")]);
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ async fn publish_check_run(
     github: &GitHub, report: &Report, known: &ExternalIds, earlier: Earlier, app: u64,
 ) -> Result<u64, ForgeError> {
     let stays_completed = is_completed(report.state);
-    let usable = known.check_run.filter(|_| stays_completed || !known.check_run_completed);
+    // After a completed one, an uncertain attempt may have made another, which then is the one to change.
+    let is_settled = stays_completed && earlier == Earlier::None;
+    let usable = known.check_run.filter(|_| is_settled || !known.check_run_completed);
     let existing = match (usable, earlier) {
         (Some(id), _) => Some(id),
         (None, Earlier::None) => None,
