@@ -1,15 +1,21 @@
 //! The local forge is only worth something while it refuses what GitHub refuses, and sends what GitHub sends.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use dayfly::ids::ReportId;
 use dayfly::webhook::{Event, GitHubHeaders, PullRequestAction, PushTarget, parse_github, verify_github};
+use octocrab::auth::AppAuth;
+use octocrab::jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use octocrab::models::AppId;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::local_forge::{Forge, NewPullRequest, Options, Pushed, Webhook};
+use crate::local_forge::{APP_PRIVATE_KEY, CheckRun, Forge, NewPullRequest, Options, Pushed, Webhook};
 
 const REPOSITORY: &str = "demo/hello";
 
@@ -35,10 +41,37 @@ impl<'a> Person<'a> {
     }
 
     async fn post(&self, path: &str, body: &Value) -> (u16, String) {
-        let request = self.http.post(format!("{}/repos/{REPOSITORY}/{path}", self.forge.api_url()));
-        let request = request.bearer_auth(self.forge.plain_token()).header("content-type", "application/json");
+        self.post_as(&self.forge.plain_token(), &format!("repos/{REPOSITORY}/{path}"), body).await
+    }
+
+    async fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, String) {
+        let request = self.http.post(format!("{}/{path}", self.forge.api_url()));
+        let request = request.bearer_auth(token).header("content-type", "application/json");
         let answer = request.body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// With a token that the App minted: a person's own would be refused.
+    async fn make_check_run(&self, sha: &str, report: &ReportId) -> CheckRun {
+        let jwt = AppAuth {
+            app_id: AppId(self.forge.app_id()),
+            key: EncodingKey::from_rsa_pem(APP_PRIVATE_KEY.as_bytes()).unwrap(),
+        };
+        let path = format!("app/installations/{}/access_tokens", self.forge.installation());
+        let (_, minted) = self.post_as(&jwt.generate_bearer_token().unwrap(), &path, &json!({})).await;
+        let minted: Value = serde_json::from_str(&minted).unwrap();
+        let body = json!({"name": "dayfly/ci/test", "head_sha": sha, "external_id": report.as_str()});
+        let path = format!("repos/{REPOSITORY}/check-runs");
+        let (status, answer) = self.post_as(minted["token"].as_str().unwrap(), &path, &body).await;
+        assert_eq!(status, 201, "{answer}");
+        let is_ours = |run: &CheckRun| run.external_id == report.as_str();
+        self.forge.wait_for_check_run(is_ours, Duration::from_secs(5)).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = self.http.get(format!("{}/repos/{REPOSITORY}/{path}", self.forge.api_url()));
+        let answer = request.bearer_auth(self.forge.plain_token()).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 }
 
@@ -82,6 +115,45 @@ async fn check_runs_are_for_apps() {
     let (status, answer) = Person::of(&forge).post("check-runs", &json!({"name": "x", "head_sha": sha})).await;
     assert_eq!(status, 403, "{answer}");
     assert!(answer.contains("You must authenticate via a GitHub App"));
+}
+
+#[tokio::test]
+async fn statuses_are_listed_and_combined() {
+    let (forge, sha) = forge().await;
+    let person = Person::of(&forge);
+    for (context, state) in [("a", "pending"), ("a", "success"), ("b", "error")] {
+        person.post(&format!("statuses/{sha}"), &json!({"state": state, "context": context})).await;
+    }
+    let newest_first: Vec<Value> = person.get(&format!("commits/{sha}/statuses")).await.as_array().unwrap().clone();
+    assert_eq!(newest_first.iter().map(|status| &status["state"]).collect::<Vec<_>>(), ["error", "success", "pending"]);
+    let combined = person.get(&format!("commits/{sha}/status")).await;
+    assert_eq!((&combined["state"], &combined["total_count"]), (&json!("failure"), &json!(2)));
+}
+
+#[tokio::test]
+async fn an_apps_token_is_short_and_its_own() {
+    let (forge, _) = forge().await;
+    let person = Person::of(&forge);
+    let key = EncodingKey::from_rsa_pem(APP_PRIVATE_KEY.as_bytes()).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let cases = [
+        (forge.app_id(), now - 60, now + 300, 201),
+        (forge.app_id() + 1, now - 60, now + 300, 401),
+        (forge.app_id(), now + 120, now + 300, 401),
+        (forge.app_id(), now - 60, now + 1200, 401),
+        (forge.app_id(), now - 600, now - 60, 401),
+    ];
+    let path = format!("app/installations/{}/access_tokens", forge.installation());
+    for (iss, iat, exp, expected) in cases {
+        let claims = json!({"iss": iss, "iat": iat, "exp": exp});
+        let token = encode(&Header::new(Algorithm::RS256), &claims, &key).unwrap();
+        let (status, answer) = person.post_as(&token, &path, &json!({})).await;
+        assert_eq!(status, expected, "{claims}: {answer}");
+    }
+    let claims = json!({"iss": forge.app_id(), "iat": now - 60, "exp": now + 300});
+    let forged = encode(&Header::default(), &claims, &EncodingKey::from_secret(b"x")).unwrap();
+    assert_eq!(person.post_as(&forged, &path, &json!({})).await.0, 401);
+    assert_eq!(person.post_as(&forge.plain_token(), &path, &json!({})).await.0, 401);
 }
 
 #[tokio::test]
@@ -149,6 +221,12 @@ async fn deliveries_are_signed_and_read_back_as_events() {
     let Event::Push(push) = delivered(&forge, "push", &forge.push_payload(REPOSITORY, pushed)).await else { panic!() };
     assert_eq!(push.target, PushTarget::Branch("main".to_owned()));
     assert_eq!(push.changed_paths.unwrap(), ["README.md"]);
+
+    let report = ReportId::random();
+    let run = Person::of(&forge).make_check_run(&main, &report).await;
+    let payload = forge.check_run_rerequested_payload(&run);
+    let Event::CheckRunRerequested(rerequested) = delivered(&forge, "check_run", &payload).await else { panic!() };
+    assert_eq!((rerequested.check_run_id, rerequested.external_id), (run.id, Some(report)));
 
     forge.set_webhook(Webhook { url, secret: "another secret".to_owned() });
     let refused = forge.deliver("ping", &forge.ping_payload(REPOSITORY)).await.unwrap();
