@@ -31,3 +31,5 @@ pub mod image;
 pub mod net;
 #[cfg(feature = "service")]
 pub mod vm;
+#[cfg(feature = "service")]
+pub mod webhook;
