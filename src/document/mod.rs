@@ -4,7 +4,11 @@
 //! collects all [`Diagnostic`]s instead of stopping at the first, refuses unknown keys and suggests the nearest known one.
 //! Loaders bound what they accept (size, depth, nodes, alias expansion) before anything is built from it.
 
+pub mod reader;
+
 use std::fmt;
+
+pub use reader::{Complaint, Field, Findings, Item, Reader, Table};
 
 /// A place in a text; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
