@@ -57,6 +57,11 @@ impl Complaint {
             None => self,
         }
     }
+
+    /// The complaint, now that its place is known.
+    pub fn at(self, file: &str, position: Option<Position>, path: &str) -> Diagnostic {
+        Diagnostic { file: file.to_owned(), position, path: path.to_owned(), message: self.message, hint: self.hint }
+    }
 }
 
 impl From<String> for Complaint {
@@ -140,13 +145,8 @@ impl Reader {
         findings
     }
 
-    fn diagnostic(&self, position: Position, path: &str, complaint: Complaint) -> Diagnostic {
-        let Complaint { message, hint } = complaint;
-        Diagnostic { file: self.file.clone(), position: Some(position), path: path.to_owned(), message, hint }
-    }
-
     fn error(&self, position: Position, path: &str, complaint: Complaint) {
-        let found = self.diagnostic(position, path, complaint);
+        let found = complaint.at(&self.file, Some(position), path);
         let errors = &mut self.findings.borrow_mut().errors;
         if errors.len() < MAX_FINDINGS {
             errors.push(found);
@@ -154,7 +154,7 @@ impl Reader {
     }
 
     fn warning(&self, position: Position, path: &str, complaint: Complaint) {
-        let found = self.diagnostic(position, path, complaint);
+        let found = complaint.at(&self.file, Some(position), path);
         let warnings = &mut self.findings.borrow_mut().warnings;
         if warnings.len() < MAX_FINDINGS {
             warnings.push(found);
@@ -412,12 +412,29 @@ impl<'a> Table<'a> {
 
     /// The value of `key`; its absence is an error at the mapping.
     pub fn required(&self, key: &str) -> Option<Item<'a>> {
+        self.required_complaint(key, || Complaint::new(format!("missing key `{key}`")))
+    }
+
+    /// Like [`Table::required`], with what to write there.
+    pub fn required_hint(&self, key: &str, hint: &str) -> Option<Item<'a>> {
+        self.required_complaint(key, || Complaint::new(format!("missing key `{key}`")).hint(hint))
+    }
+
+    fn required_complaint(&self, key: &str, complaint: impl FnOnce() -> Complaint) -> Option<Item<'a>> {
         let found = self.get(key);
         if found.is_none() {
-            let path = join(&self.item.path, key);
-            self.item.reader.error(self.item.node.position, &path, format!("missing key `{key}`").into());
+            self.item.reader.error(self.item.node.position, &join(&self.item.path, key), complaint());
         }
         found
+    }
+
+    /// The mapping under `key`, or an empty one in its place where the key is absent: for sections whose keys have defaults.
+    pub fn section(&self, key: &str, known: &'static [&'static str]) -> Option<Table<'a>> {
+        if let Some(item) = self.get(key) {
+            return item.table(known);
+        }
+        let item = Item { path: join(&self.item.path, key), ..self.item.clone() };
+        Some(Table { item, fields: Vec::new(), known })
     }
 
     /// The value of `key` as `read` understands it, or `default` where the key is absent or was refused.

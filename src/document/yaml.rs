@@ -82,7 +82,7 @@ struct Builder<'t> {
 impl<'t> Builder<'t> {
     fn refuse(&mut self, position: Position, complaint: impl Into<Complaint>) {
         if self.errors.len() < MAX_FINDINGS {
-            self.errors.push(complaint.into().at(self.file, position));
+            self.errors.push(complaint.into().at(self.file, Some(position), ""));
         }
     }
 
@@ -98,10 +98,15 @@ impl<'t> Builder<'t> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                let mut complaint = Complaint::new(format!("this is not YAML: {}", error.info()));
-                if error.info().contains("tab") {
-                    complaint = complaint.hint("indent with spaces");
-                }
+                let info = error.info();
+                let complaint = if info.contains("recursion limit") {
+                    // The scanner looks ahead of the values that are counted here.
+                    Complaint::new(too_deep())
+                } else if info.contains("tab") {
+                    Complaint::new(format!("this is not YAML: {info}")).hint("indent with spaces")
+                } else {
+                    Complaint::new(format!("this is not YAML: {info}"))
+                };
                 self.stop(position(*error.marker()), complaint)
             }
             None => self.stop(START, "the YAML ends unexpectedly"),
@@ -136,7 +141,7 @@ impl<'t> Builder<'t> {
             return self.alias(anchor, position, depth);
         }
         if depth >= MAX_DEPTH {
-            return self.stop(position, format!("this is nested deeper than {MAX_DEPTH} levels"));
+            return self.stop(position, too_deep());
         }
         let before = self.size;
         self.pay(Size { nodes: 1, bytes: 0 }, position)?;
@@ -257,6 +262,10 @@ impl<'t> Builder<'t> {
 
 /// What people mean who write `key: {{ value }}`.
 const BRACES_HINT: &str = "put text that starts with a brace or a bracket in quotes";
+
+fn too_deep() -> String {
+    format!("this is nested deeper than {MAX_DEPTH} levels")
+}
 
 fn position(marker: Marker) -> Position {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);

@@ -11,7 +11,9 @@ fn json(node: &Node) -> serde_json::Value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),
         Value::Integer(value) => (*value).into(),
-        Value::Float(value) => serde_json::Number::from_f64(*value).map_or_else(|| value.to_string().into(), Into::into),
+        Value::Float(value) => {
+            serde_json::Number::from_f64(*value).map_or_else(|| value.to_string().into(), Into::into)
+        }
         Value::String(value) => value.as_str().into(),
         Value::Sequence(items) => items.iter().map(json).collect(),
         Value::Mapping(entries) => {
@@ -49,7 +51,7 @@ fn plain_scalars_follow_the_core_schema() {
         ("1-2", r#""1-2""#),
         ("e3", r#""e3""#),
         ("-.inf", r#""-inf""#),
-        ("99999999999999999999", "1e20"),
+        ("99999999999999999999", "1e+20"),
         ("'5'", r#""5""#),
         ("\"a\\nb\"", r#""a\nb""#),
         ("2024-01-01", r#""2024-01-01""#),
@@ -90,9 +92,12 @@ fn what_the_dialect_lacks_is_refused_at_its_place() {
       hint: put text that starts with a brace or a bracket in quotes
     ");
     insta::assert_snapshot!(complaints("a: &x [1, *x]\n"), @"w.yml:1:11: the alias stands inside of the value that it names");
-    insta::assert_snapshot!(complaints("a: [1,\nb: 'x"), @"");
-    insta::assert_snapshot!(complaints("a:\n\tb: 1\n"), @"");
-    insta::assert_snapshot!(complaints("a: *nobody\n"), @"");
+    insta::assert_snapshot!(complaints("a: [1,\nb: 'x"), @"w.yml:2:1: this is not YAML: invalid indentation in flow construct");
+    insta::assert_snapshot!(complaints("a:\n\tb: 1\n"), @r"
+    w.yml:2:2: this is not YAML: tabs disallowed within this context (block indentation)
+      hint: indent with spaces
+    ");
+    insta::assert_snapshot!(complaints("a: *nobody\n"), @"w.yml:1:4: this is not YAML: while parsing node, found unknown anchor");
 }
 
 #[test]
@@ -128,8 +133,38 @@ fn bombs_are_refused_at_once() {
 /// Texts that are often YAML.
 fn yaml_like() -> impl Strategy<Value = String> {
     let words = [
-        "a", "b: ", "- ", "\n", "  ", "&x ", "*x", "[", "]", "{", "}", ",", "'", "\"", "|", ">", "|-\n", ": ", "?", "!!str ", "#",
-        "---\n", "...\n", "<<: ", "1", "null", "\t", "%YAML 1.2\n", "\u{feff}", "\r\n", "é", "\0",
+        "a",
+        "b: ",
+        "- ",
+        "\n",
+        "  ",
+        "&x ",
+        "*x",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "'",
+        "\"",
+        "|",
+        ">",
+        "|-\n",
+        ": ",
+        "?",
+        "!!str ",
+        "#",
+        "---\n",
+        "...\n",
+        "<<: ",
+        "1",
+        "null",
+        "\t",
+        "%YAML 1.2\n",
+        "\u{feff}",
+        "\r\n",
+        "é",
+        "\0",
     ];
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.concat())
 }
