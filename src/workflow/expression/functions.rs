@@ -7,6 +7,7 @@ use super::lexer::Token;
 use super::parser::Ast;
 use super::value::{Value, fold};
 use super::{ExpressionError, Scope, json};
+use crate::document::reader::quoted;
 
 /// Arguments of one call.
 const MAX_ARGUMENTS: usize = 255;
@@ -223,7 +224,7 @@ fn format(evaluator: &mut Evaluator<'_, '_>, pattern: &Ast, arguments: &[Ast]) -
             continue;
         }
         let (place, after) = placeholder(after).ok_or_else(|| {
-            ExpressionError::evaluation(format!("`format` has an invalid pattern: `{}`", shorten(&pattern)))
+            ExpressionError::evaluation(format!("`format` has an invalid pattern: {}", quoted(&pattern)))
                 .with_hint("write `{0}` for the first argument, and `{{` or `}}` for a brace")
         })?;
         let argument = arguments.get(place).ok_or_else(|| {
@@ -253,14 +254,4 @@ fn placeholder(text: &str) -> Option<(usize, &str)> {
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let place = digits.parse::<u8>().ok().filter(|_| is_number)?;
     Some((usize::from(place), after))
-}
-
-/// Values in messages are cut to this many characters.
-const SHOWN: usize = 80;
-
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

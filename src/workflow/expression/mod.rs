@@ -31,6 +31,9 @@ pub use value::{Object, Value};
 use evaluator::Budget;
 use parser::Ast;
 
+use crate::document::reader::quoted;
+use crate::document::{Diagnostic, Position};
+
 /// Characters of one expression.
 pub const MAX_LENGTH: usize = 21_000;
 
@@ -81,8 +84,19 @@ impl ExpressionError {
         Self::new(ErrorKind::Parsing, Some(position), message)
     }
 
-    fn evaluation(message: impl Into<String>) -> Self {
+    pub(super) fn evaluation(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Evaluation, None, message.into())
+    }
+
+    /// Names the expression: for places that may have several, or that show no text of their own.
+    pub(super) fn within(mut self, source: &str) -> Self {
+        self.message = format!("in the expression {}: {}", quoted(source.trim()), self.message);
+        self
+    }
+
+    /// The error as a complaint about a workflow that was accepted before.
+    pub(super) fn at(self, file: &str, position: Position, path: String) -> Diagnostic {
+        Diagnostic { file: file.to_owned(), position: Some(position), path, message: self.to_string(), hint: self.hint }
     }
 
     fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -48,7 +48,8 @@ impl Template {
             let end = closing(inside).ok_or_else(|| {
                 ExpressionError::new(ErrorKind::Lexing, None, "an expression `${{` has no closing `}}`".to_owned())
             })?;
-            parts.push(Part::Expression(Expression::parse_checked(&inside[..end], scope)?));
+            let expression = Expression::parse_checked(&inside[..end], scope);
+            parts.push(Part::Expression(expression.map_err(|error| error.within(&inside[..end]))?));
             rest = &inside[end + CLOSING.len()..];
         }
         if !rest.is_empty() {
@@ -91,7 +92,7 @@ impl Template {
     pub fn evaluate(&self, environment: &Environment<'_>) -> Result<Value, ExpressionError> {
         let mut budget = Budget::new(MAX_TEMPLATE_BYTES);
         if let Some(expression) = self.as_expression() {
-            return evaluator::evaluate(&expression.root, environment, &mut budget);
+            return evaluate(expression, environment, &mut budget);
         }
         let mut text = String::new();
         for part in &self.parts {
@@ -99,7 +100,7 @@ impl Template {
             let more: &str = match part {
                 Part::Text(text) => text,
                 Part::Expression(expression) => {
-                    value = evaluator::evaluate(&expression.root, environment, &mut budget)?.to_text();
+                    value = evaluate(expression, environment, &mut budget)?.to_text();
                     &value
                 }
             };
@@ -116,6 +117,12 @@ impl Template {
     pub fn evaluate_text(&self, environment: &Environment<'_>) -> Result<String, ExpressionError> {
         Ok(self.evaluate(environment)?.to_text().to_string())
     }
+}
+
+fn evaluate(
+    expression: &Expression, environment: &Environment<'_>, budget: &mut Budget,
+) -> Result<Value, ExpressionError> {
+    evaluator::evaluate(&expression.root, environment, budget).map_err(|error| error.within(expression.source()))
 }
 
 /// Where the expression that starts here ends: the first `}}` outside of its strings.
