@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::contexts::Outcome;
-use super::expression::{Environment, NoFiles, Object, Status, Value};
+use super::expression::{Environment, Object, Status, Value};
 use super::plan::JobSpec;
 use crate::document::Diagnostic;
 
@@ -92,7 +92,7 @@ pub fn gate(spec: &JobSpec, needs: &NeedsResults, github: &Value) -> Result<Gate
     contexts.insert("github", github.clone());
     contexts.insert("inputs", spec.inputs.clone());
     contexts.insert("needs", needs.to_value(&spec.job.needs));
-    let environment = Environment { contexts: &contexts, status: needs.status(), files: &NoFiles };
+    let environment = Environment::new(&contexts).with_status(needs.status());
     match spec.job.condition.holds(&environment) {
         Ok(true) => Ok(Gate::Run),
         Ok(false) => Ok(Gate::Skip),

@@ -27,7 +27,7 @@ impl Patterns {
 
     /// Whether every pattern only takes matches back: then nothing is ever taken.
     pub fn are_all_negated(&self) -> bool {
-        self.0.iter().all(|pattern| pattern.negated)
+        !self.0.is_empty() && self.0.iter().all(|pattern| pattern.negated)
     }
 }
 

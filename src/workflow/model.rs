@@ -8,6 +8,9 @@ use super::glob::Patterns;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
 
+/// Characters of the name of a workflow or a job; longer ones are cut.
+pub const MAX_NAME: usize = 100;
+
 /// Minutes of the longest `timeout-minutes`: thirty days.
 pub const MAX_TIMEOUT_MINUTES: f64 = 43_200.0;
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::expression::{Environment, ExpressionError, Object, Template, Value};
+use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
 use super::matrix;
-use super::model::{DispatchInput, InputKind, Job, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::text::one_line;
 use crate::document::Diagnostic;
 
 /// Jobs of one run.
@@ -14,9 +15,6 @@ pub const MAX_PLANNED: usize = 1024;
 
 /// Labels of one job.
 const MAX_LABELS: usize = 100;
-
-/// Characters of a job's name.
-const MAX_NAME: usize = 100;
 
 /// What planning knows.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +89,7 @@ impl StrategyCell {
 /// Everything that cannot be computed, at its job.
 pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
     let inputs = inputs(workflow, input).map_err(|error| vec![error])?;
-    let planner = Planner { workflow, github: &input.github, inputs };
+    let planner = Planner { workflow, github: &input.github, inputs, effort: Effort::default() };
     let (mut planned, mut errors) = (Vec::new(), Vec::new());
     for job in &workflow.jobs {
         match planner.cells(job) {
@@ -115,6 +113,7 @@ struct Planner<'a> {
     workflow: &'a Workflow,
     github: &'a Value,
     inputs: Value,
+    effort: Effort,
 }
 
 impl Planner<'_> {
@@ -127,7 +126,7 @@ impl Planner<'_> {
         let mut contexts = Object::default();
         contexts.insert("github", self.github.clone());
         contexts.insert("inputs", self.inputs.clone());
-        let environment = Environment::new(&contexts);
+        let environment = Environment::new(&contexts).with_effort(&self.effort);
         let cells = match &job.strategy.matrix {
             None => vec![Value::Null],
             Some(matrix) => {
@@ -146,7 +145,7 @@ impl Planner<'_> {
             let mut contexts = contexts.clone();
             contexts.insert("matrix", Value::clone(&matrix));
             contexts.insert("strategy", strategy.to_value());
-            self.cell(job, matrix, strategy, &ancestors, &Environment::new(&contexts))
+            self.cell(job, matrix, strategy, &ancestors, &Environment::new(&contexts).with_effort(&self.effort))
         };
         (0..job_total).zip(cells).map(cell).collect()
     }
@@ -201,16 +200,7 @@ fn name(job: &Job, matrix: &Value, environment: &Environment<'_>) -> Result<Stri
             if values.is_empty() { name.to_owned() } else { format!("{name} ({})", values.join(", ")) }
         }
     };
-    Ok(shorten(&name))
-}
-
-/// On one line and cut, so that it can be the name of a status.
-fn shorten(name: &str) -> String {
-    let line: String = name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    if line.chars().count() <= MAX_NAME {
-        return line;
-    }
-    line.chars().take(MAX_NAME - 1).chain(['…']).collect()
+    Ok(one_line(&name, MAX_NAME))
 }
 
 /// The values in a cell that are not empty, however deep.

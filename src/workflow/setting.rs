@@ -91,7 +91,7 @@ impl Condition {
     /// # Errors
     /// The expression's error.
     pub fn holds(&self, environment: &Environment<'_>) -> Result<bool, ExpressionError> {
-        if self.is_ruled_out(environment.status) {
+        if self.is_ruled_out(environment.status()) {
             return Ok(false);
         }
         let Some(expression) = &self.0 else { return Ok(true) };
@@ -145,7 +145,6 @@ impl Data {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::expression::NoFiles;
     use super::super::scopes::STEP_CONDITION;
     use super::*;
 
@@ -155,7 +154,7 @@ mod tests {
             let condition = text.map_or_else(Condition::default, |text| {
                 Condition::new(Expression::parse(text, &STEP_CONDITION).unwrap())
             });
-            condition.holds(&Environment { contexts: &Object::default(), status, files: &NoFiles }).unwrap()
+            condition.holds(&Environment::new(&Object::default()).with_status(status)).unwrap()
         };
         let all = [Status::Success, Status::Failure, Status::Cancelled, Status::Skipped];
         for (text, expected) in [

@@ -1,8 +1,10 @@
 //! Evaluates a parsed expression. Values of the contexts are shared, not copied; whatever an expression creates or searches
 //! is paid from a [`Budget`], so that no expression can exhaust memory or time.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
+use std::rc::Rc;
 
 use super::parser::{Ast, Comparison};
 use super::value::{Object, Value};
@@ -11,8 +13,8 @@ use super::{ExpressionError, functions};
 /// Bytes that one expression may create, counted as the reference implementation does: two for each character.
 pub const MAX_MEMORY: usize = 1024 * 1024;
 
-/// Bytes of text that one evaluation may compare or search.
-const MAX_WORK: usize = 64 * 1024 * 1024;
+/// Bytes of text that the evaluations of one [`Effort`] may create, compare or search.
+pub const MAX_EFFORT: usize = 64 * 1024 * 1024;
 
 /// What a value costs beside its text.
 const VALUE_OVERHEAD: usize = 24;
@@ -47,32 +49,73 @@ impl FileHashes for NoFiles {
     }
 }
 
-/// What an expression is evaluated against.
-#[derive(Debug)]
-pub struct Environment<'a> {
-    /// The contexts by name. One that is missing is null.
-    pub contexts: &'a Object,
-    pub status: Status,
-    pub files: &'a dyn FileHashes,
-}
+/// What is left of the time for some evaluations; clones share it. A document may have thousands of expressions, so that a
+/// limit for each of them would not be one.
+#[derive(Debug, Clone)]
+pub struct Effort(Rc<Cell<usize>>);
 
-impl<'a> Environment<'a> {
-    /// After success, without files.
-    pub fn new(contexts: &'a Object) -> Self {
-        Self { contexts, status: Status::Success, files: &NoFiles }
+impl Default for Effort {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(MAX_EFFORT)))
     }
 }
 
-/// What is left of an evaluation's memory and time.
+impl Effort {
+    fn spend(&self, bytes: usize) -> Result<(), ExpressionError> {
+        let left = self.0.get().checked_sub(bytes.saturating_add(1)).ok_or_else(|| {
+            ExpressionError::evaluation("the expressions work on more text than they may in one place")
+        })?;
+        self.0.set(left);
+        Ok(())
+    }
+}
+
+/// What an expression is evaluated against.
+#[derive(Debug, Clone)]
+pub struct Environment<'a> {
+    contexts: &'a Object,
+    pub(super) status: Status,
+    pub(super) files: &'a dyn FileHashes,
+    effort: Effort,
+}
+
+impl<'a> Environment<'a> {
+    /// After success, without files. A context that is missing is null.
+    pub fn new(contexts: &'a Object) -> Self {
+        Self { contexts, status: Status::Success, files: &NoFiles, effort: Effort::default() }
+    }
+
+    /// After `status`.
+    pub fn with_status(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+
+    /// With files for `hashFiles`.
+    pub fn with_files(self, files: &'a dyn FileHashes) -> Self {
+        Self { files, ..self }
+    }
+
+    /// With an effort that other environments share.
+    pub fn with_effort(self, effort: &Effort) -> Self {
+        Self { effort: effort.clone(), ..self }
+    }
+
+    /// How what came before went.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+}
+
+/// What is left of an evaluation's memory, and of the effort that it shares.
 #[derive(Debug)]
 pub(super) struct Budget {
     memory: usize,
-    work: usize,
+    effort: Effort,
 }
 
 impl Budget {
-    pub(super) fn new(memory: usize) -> Self {
-        Self { memory, work: MAX_WORK }
+    pub(super) fn new(memory: usize, environment: &Environment<'_>) -> Self {
+        Self { memory, effort: environment.effort.clone() }
     }
 
     /// Pays for one new value with `characters` of text.
@@ -89,15 +132,12 @@ impl Budget {
         self.memory = self.memory.checked_sub(bytes).ok_or_else(|| {
             ExpressionError::evaluation("the expression's values need more memory than an expression may use")
         })?;
-        Ok(())
+        self.effort.spend(bytes)
     }
 
     /// Pays for reading through `bytes` of text.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), ExpressionError> {
-        self.work = self.work.checked_sub(bytes.saturating_add(1)).ok_or_else(|| {
-            ExpressionError::evaluation("the expression compares more text than an expression may read")
-        })?;
-        Ok(())
+        self.effort.spend(bytes)
     }
 }
 

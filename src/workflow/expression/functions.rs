@@ -85,7 +85,7 @@ impl Function {
             format!("`{name}` needs at least {fewest} arguments, not {count}")
         } else if count > *most {
             format!("`{name}` takes at most {most} arguments, not {count}")
-        } else if self == Self::Case && count % 2 == 0 {
+        } else if self == Self::Case && count.is_multiple_of(2) {
             "`case` takes pairs of a condition and a value, then the value for all else".to_owned()
         } else {
             return Ok(());

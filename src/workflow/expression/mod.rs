@@ -24,7 +24,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use evaluator::{Environment, FileHashes, MAX_MEMORY, NoFiles, Status};
+pub use evaluator::{Effort, Environment, FileHashes, MAX_EFFORT, MAX_MEMORY, NoFiles, Status};
 pub use template::{MAX_TEMPLATE_BYTES, Template};
 pub use value::{Object, Value};
 
@@ -68,7 +68,7 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpressionError {
     pub kind: ErrorKind,
-    /// The character, counted from 1.
+    /// The character, counted from 1 behind the white space at the start.
     pub position: Option<usize>,
     pub message: String,
     /// What to do about it.
@@ -97,6 +97,14 @@ impl ExpressionError {
     /// The error as a complaint about a workflow that was accepted before.
     pub(super) fn at(self, file: &str, position: Position, path: String) -> Diagnostic {
         Diagnostic { file: file.to_owned(), position: Some(position), path, message: self.to_string(), hint: self.hint }
+    }
+
+    /// The message and, on a line of its own, the hint.
+    pub(super) fn with_its_hint(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{self}\n  hint: {hint}"),
+            None => self.to_string(),
+        }
     }
 
     fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -140,7 +148,8 @@ impl Expression {
             let message = format!("the expression is longer than {MAX_LENGTH} characters");
             return Err(ExpressionError::new(ErrorKind::Parsing, None, message));
         }
-        Ok(Self { source: source.trim().to_owned(), root: parser::parse(source, scope)? })
+        let source = source.trim();
+        Ok(Self { source: source.to_owned(), root: parser::parse(source, scope)? })
     }
 
     /// The text of the expression.
@@ -159,7 +168,7 @@ impl Expression {
     /// # Errors
     /// [`ErrorKind::Evaluation`]: values that do not fit, or more than [`MAX_MEMORY`].
     pub fn evaluate(&self, environment: &Environment<'_>) -> Result<Value, ExpressionError> {
-        evaluator::evaluate(&self.root, environment, &mut Budget::new(MAX_MEMORY))
+        evaluator::evaluate(&self.root, environment, &mut Budget::new(MAX_MEMORY, environment))
     }
 }
 

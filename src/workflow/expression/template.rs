@@ -90,7 +90,7 @@ impl Template {
     /// # Errors
     /// As [`Expression::evaluate`], and more than [`MAX_TEMPLATE_BYTES`].
     pub fn evaluate(&self, environment: &Environment<'_>) -> Result<Value, ExpressionError> {
-        let mut budget = Budget::new(MAX_TEMPLATE_BYTES);
+        let mut budget = Budget::new(MAX_TEMPLATE_BYTES, environment);
         if let Some(expression) = self.as_expression() {
             return evaluate(expression, environment, &mut budget);
         }

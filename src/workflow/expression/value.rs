@@ -283,7 +283,7 @@ fn fold_char(letter: char) -> char {
 
 /// Text in the form in which it is compared and searched.
 pub(super) fn fold(text: &str) -> String {
-    text.chars().map(fold_char).collect()
+    if text.is_ascii() { text.to_ascii_uppercase() } else { text.chars().map(fold_char).collect() }
 }
 
 fn compare_ignoring_case(left: &str, right: &str) -> Ordering {

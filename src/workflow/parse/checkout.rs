@@ -121,12 +121,19 @@ fn depth(item: &Item<'_>) -> Option<u32> {
 }
 
 fn submodules(item: &Item<'_>) -> Option<Submodules> {
-    if let Yaml::String(text) = &item.node().value
-        && text.eq_ignore_ascii_case("recursive")
-    {
-        return Some(Submodules::Recursive);
+    match &item.node().value {
+        Yaml::Bool(false) => Some(Submodules::None),
+        Yaml::Bool(true) => Some(Submodules::Direct),
+        Yaml::String(_) => item.one_of(&[
+            ("true", Submodules::Direct),
+            ("false", Submodules::None),
+            ("recursive", Submodules::Recursive),
+        ]),
+        _ => {
+            item.refuse_type("`true`, `false` or `recursive`");
+            None
+        }
     }
-    flag(item).map(|direct| if direct { Submodules::Direct } else { Submodules::None })
 }
 
 /// What stands between `${{` and `}}`, if the text is nothing else.

@@ -12,8 +12,9 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use super::model::{Job, Workflow};
+use super::model::{Job, MAX_NAME, Workflow};
 use super::scopes;
+use super::text::one_line;
 use crate::document::{Complaint, Diagnostic, Item, Reader, Table, yaml};
 
 /// Jobs of one workflow file, before their matrices.
@@ -46,7 +47,7 @@ fn workflow(file: &str, root: &Item<'_>) -> Option<Workflow> {
     let jobs = table.required("jobs").and_then(|item| jobs(&item));
     Some(Workflow {
         file: file.to_owned(),
-        name: table.read("name", Item::scalar_text).filter(|name| !name.trim().is_empty()),
+        name: table.read("name", name),
         run_name: table.read("run-name", |item| fields::template(item, &scopes::WORKFLOW)),
         env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, &scopes::WORKFLOW))),
         defaults: table.read("defaults", fields::run_defaults).unwrap_or_default(),
@@ -56,6 +57,10 @@ fn workflow(file: &str, root: &Item<'_>) -> Option<Workflow> {
         jobs: jobs?,
         warnings: Vec::new(),
     })
+}
+
+fn name(item: &Item<'_>) -> Option<String> {
+    Some(one_line(&item.scalar_text()?, MAX_NAME)).filter(|name| !name.is_empty())
 }
 
 fn jobs(item: &Item<'_>) -> Option<Vec<Job>> {

@@ -170,6 +170,9 @@ fn filter(table: &Table<'_>, key: &'static str, ignore: &'static str) -> Option<
 }
 
 fn patterns(item: &Item<'_>) -> Patterns {
+    if matches!(&item.node().value, Yaml::Sequence(items) if items.is_empty()) {
+        item.refuse("the list has no pattern");
+    }
     Patterns::new(item.one_or_list().iter().filter_map(|item| item.parse(Pattern::parse)).collect())
 }
 

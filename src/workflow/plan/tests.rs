@@ -103,7 +103,7 @@ jobs:
 ";
     insta::assert_snapshot!(summary(text, &input()), @r"
     ci.yml:4:3: jobs.a.runs-on: `${{ github.event.none }}` gives an empty label
-    ci.yml:5:3: jobs.b.strategy.matrix: in the expression `fromJSON(github.event.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 2 of the expression)
+    ci.yml:5:3: jobs.b.strategy.matrix: in the expression `fromJSON(github.event.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)
       hint: an output that was never set is empty, and empty text is not JSON
     ci.yml:6:3: jobs.c.strategy.matrix: `v` of the matrix must be a list, but it is a string
     ci.yml:7:3: jobs.d.runs-on: `${{ github.event }}` must give labels, but gives an object

@@ -1,6 +1,6 @@
 //! A job's steps, decided one by one.
 //!
-//! [`JobRun`] is a machine without side effects: its driver asks [`JobRun::next`] what to do, does it in the VM, and tells
+//! [`JobRun`] is a machine without side effects: its driver asks [`JobRun::next_step`] what to do, does it in the VM, and tells
 //! [`JobRun::finish_step`] how it went. What the VM says is data of a stranger: it is bounded here and never interpreted as
 //! anything but texts.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use step_plan::{CheckoutPlan, CommandFiles, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
 
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
-use super::expression::{Environment, ExpressionError, NoFiles, Object, Status, Value};
+use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::{self, FileCommandError, Pairs};
 use super::gate::{NeedResult, NeedsResults};
 use super::plan::JobSpec;
@@ -25,6 +25,9 @@ use prepare::Hashes;
 
 /// Bytes of all environment variables of a step, names and values.
 pub const MAX_ENV_BYTES: usize = 1024 * 1024;
+
+/// Environment variables of a step.
+pub const MAX_ENV_VARIABLES: usize = 4096;
 
 /// Bytes of the outputs of all steps of a job, and of the outputs of the job.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
@@ -151,7 +154,7 @@ impl JobRun {
     }
 
     /// What to do next. Asking again before answering gives the same again.
-    pub fn next(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         if self.at >= self.spec.job.steps.len() {
             return Next::Done;
         }
@@ -168,7 +171,7 @@ impl JobRun {
                 Some(patterns) => Next::HashFiles(patterns),
                 None => {
                     let name = self.best_name();
-                    let errors = vec![error.to_string()];
+                    let errors = vec![error.with_its_hint()];
                     let failure = Outcome::Failure;
                     Next::Failed(self.record(name, failure, failure, Object::default(), errors))
                 }
@@ -244,9 +247,7 @@ impl JobRun {
     fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
         let mut env = self.env.clone();
         env.extend(pairs);
-        if prepare::env_bytes(&env) > MAX_ENV_BYTES {
-            return Err(limit("GITHUB_ENV", format!("the job's variables have more than {MAX_ENV_BYTES} bytes")));
-        }
+        prepare::check_env(&env).map_err(|error| limit("GITHUB_ENV", error.message))?;
         self.env = env;
         Ok(())
     }
@@ -308,7 +309,7 @@ impl JobRun {
 
     fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {
         let contexts = self.contexts(&self.env);
-        let environment = Environment { contexts: &contexts, status: self.status, files: &NoFiles };
+        let environment = Environment::new(&contexts).with_status(self.status);
         let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
         for (name, template) in &self.spec.job.outputs {
             match template.evaluate_text(&environment) {
@@ -320,7 +321,7 @@ impl JobRun {
                     }
                     outputs.insert(name.clone(), value);
                 }
-                Err(error) => errors.push(format!("the output `{name}` of the job: {error}")),
+                Err(error) => errors.push(format!("the output `{name}` of the job: {}", error.with_its_hint())),
             }
         }
         outputs

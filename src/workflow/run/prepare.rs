@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
-use super::{JobRun, MAX_ENV_BYTES};
+use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
 use crate::workflow::contexts::is_reserved;
-use crate::workflow::expression::{Environment, ExpressionError, FileHashes, NoFiles, Object, Status, Template};
+use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
 use crate::workflow::model::{Action, Checkout, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
 use crate::workflow::setting::Setting;
+use crate::workflow::text::one_line;
 
 /// Different calls of `hashFiles` in one step.
 const MAX_HASHES: usize = 64;
@@ -104,11 +105,13 @@ impl JobRun {
         if step.condition.is_ruled_out(self.status) {
             return Ok(None);
         }
+        // The whole step shares it.
+        let effort = Effort::default();
         let contexts = self.contexts(&self.env);
         let mut env = self.env.clone();
-        extend(&mut env, &step.env, &Environment { contexts: &contexts, status: self.status, files })?;
+        extend(&mut env, &step.env, &self.environment(&contexts, files, &effort))?;
         let contexts = self.contexts(&env);
-        let environment = Environment { contexts: &contexts, status: self.status, files };
+        let environment = self.environment(&contexts, files, &effort);
         if !step.condition.holds(&environment)? {
             return Ok(None);
         }
@@ -130,6 +133,10 @@ impl JobRun {
             action,
         };
         Ok(Some((plan, tolerated)))
+    }
+
+    fn environment<'a>(&self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort) -> Environment<'a> {
+        Environment::new(contexts).with_status(self.status).with_files(files).with_effort(effort)
     }
 
     fn script(
@@ -187,7 +194,7 @@ impl JobRun {
     pub(super) fn best_name(&self) -> String {
         let step = &self.spec.job.steps[self.at];
         let contexts = self.contexts(&self.env);
-        let environment = Environment { contexts: &contexts, status: self.status, files: &NoFiles };
+        let environment = Environment::new(&contexts).with_status(self.status);
         let written = step
             .name
             .as_ref()
@@ -202,24 +209,33 @@ impl JobRun {
 }
 
 fn extend(env: &mut Env, variables: &Variables, environment: &Environment<'_>) -> Result<(), ExpressionError> {
-    let mut bytes = env_bytes(env);
+    let mut bytes = 0;
     for (name, template) in variables {
         let value = template.evaluate_text(environment)?;
-        bytes = bytes.saturating_add(name.len() + value.len());
-        if bytes > MAX_ENV_BYTES {
-            return Err(ExpressionError::evaluation(format!("the variables have more than {MAX_ENV_BYTES} bytes")));
-        }
         if value.contains('\0') {
             return Err(ExpressionError::evaluation(format!("the variable `{name}` contains a NUL character")));
         }
+        // Also here, so that a long list does not first fill the memory.
+        bytes += name.len() + value.len();
+        if bytes > MAX_ENV_BYTES {
+            break;
+        }
         env.insert(name.clone(), value);
     }
-    Ok(())
+    if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { check_env(env) }
 }
 
-/// Bytes of all names and values.
-pub(super) fn env_bytes(env: &Env) -> usize {
-    env.iter().map(|(name, value)| name.len() + value.len()).sum()
+fn too_large() -> String {
+    format!("the variables have more than {MAX_ENV_BYTES} bytes")
+}
+
+/// Whether an environment is within the limits.
+pub(super) fn check_env(env: &Env) -> Result<(), ExpressionError> {
+    if env.len() > MAX_ENV_VARIABLES {
+        return Err(ExpressionError::evaluation(format!("there are more than {MAX_ENV_VARIABLES} variables")));
+    }
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { Ok(()) }
 }
 
 /// The command of a shell, and how its scripts are called.
@@ -250,8 +266,7 @@ fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String 
             format!("Run {}", action.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
         }
     };
-    let line = name.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    if name.chars().count() <= MAX_NAME { line.collect() } else { line.take(MAX_NAME - 1).chain(['…']).collect() }
+    one_line(&name, MAX_NAME)
 }
 
 /// `timeout-minutes` as a duration of whole seconds.

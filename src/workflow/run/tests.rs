@@ -44,7 +44,7 @@ fn job(head: &str, job: &str) -> JobRun {
 }
 
 fn expect_run(run: &mut JobRun) -> StepPlan {
-    match run.next() {
+    match run.next_step() {
         Next::Run(plan) => *plan,
         other => panic!("a step runs, not {other:?}"),
     }
@@ -65,7 +65,7 @@ fn end(run: &mut JobRun, code: i32) -> StepReport {
 fn all(mut run: JobRun) -> (Vec<String>, JobEnd) {
     let mut lines = Vec::new();
     loop {
-        let report = match run.next() {
+        let report = match run.next_step() {
             Next::Run(plan) => {
                 let code = script(&plan).0.trim().parse().unwrap_or_default();
                 end(&mut run, code)
@@ -135,7 +135,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&second).0, "echo from step step");
     assert_eq!(second.path("/usr/bin"), "/two:/one:/usr/bin");
     end(&mut run, 0);
-    assert_eq!(run.next(), Next::Done);
+    assert_eq!(run.next_step(), Next::Done);
     assert_eq!(run.finish().summary, "# Done");
 }
 
@@ -167,7 +167,7 @@ fn steps_follow_the_status() {
     on failure, failure: success success []
     on cancel: skipped skipped []
     Run 0: success success []
-    Run ${{ fromJSON(github.none) }}: failure failure ["in the expression `fromJSON(github.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 2 of the expression)"]
+    Run ${{ fromJSON(github.none) }}: failure failure ["in the expression `fromJSON(github.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)\n  hint: an output that was never set is empty, and empty text is not JSON"]
     "#);
     assert_eq!(end.outcome, Outcome::Failure);
 }
@@ -265,18 +265,18 @@ fn hashes_are_asked_of_the_driver() {
         "    steps: [{run: 'echo ${{ hashFiles(''a'', github.sha) }} ${{ hashFiles(''b'') }}'}, {run: '${{ hashFiles(''b'') }}'}]\n",
     );
     let wanted = ["a".to_owned(), "0123".to_owned()];
-    assert_eq!(run.next(), Next::HashFiles(wanted.to_vec()));
-    assert_eq!(run.next(), Next::HashFiles(wanted.to_vec()));
+    assert_eq!(run.next_step(), Next::HashFiles(wanted.to_vec()));
+    assert_eq!(run.next_step(), Next::HashFiles(wanted.to_vec()));
     run.answer_hash(wanted.to_vec(), Ok("digest".into()));
-    assert_eq!(run.next(), Next::HashFiles(vec!["b".into()]));
+    assert_eq!(run.next_step(), Next::HashFiles(vec!["b".into()]));
     run.answer_hash(vec!["b".into()], Ok(String::new()));
     assert_eq!(script(&expect_run(&mut run)).0, "echo digest ");
     end(&mut run, 0);
     // Files change from step to step.
-    assert_eq!(run.next(), Next::HashFiles(vec!["b".into()]));
+    assert_eq!(run.next_step(), Next::HashFiles(vec!["b".into()]));
     run.answer_hash(vec!["b".into()], Err("the disk is gone".into()));
-    let Next::Failed(report) = run.next() else { panic!("fails") };
-    insta::assert_snapshot!(report.errors.join("\n"), @"in the expression `hashFiles('b')`: the disk is gone (character 2 of the expression)");
+    let Next::Failed(report) = run.next_step() else { panic!("fails") };
+    insta::assert_snapshot!(report.errors.join("\n"), @"in the expression `hashFiles('b')`: the disk is gone (character 1 of the expression)");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_checkout_stays_in_the_workspace() {
     )
     "#);
     let mut outside = job("", &step("a/../../${{ github.sha }}"));
-    let Next::Failed(report) = outside.next() else { panic!("fails") };
+    let Next::Failed(report) = outside.next_step() else { panic!("fails") };
     insta::assert_snapshot!(report.errors.join("\n"), @"the checkout's path `a/../../0123` leaves the workspace");
 }
 
@@ -327,7 +327,7 @@ fn names_are_first_lines() {
 #[test]
 fn a_job_that_cannot_begin_names_the_place() {
     insta::assert_snapshot!(try_job("env: {A: '${{ fromJSON(github.none) }}'}", "    steps: [run: x]\n").unwrap_err(), @r"
-    ci.yml:4:3: env: in the expression `fromJSON(github.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 2 of the expression)
+    ci.yml:4:3: env: in the expression `fromJSON(github.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)
       hint: an output that was never set is empty, and empty text is not JSON
     ");
     insta::assert_snapshot!(try_job("", "    timeout-minutes: ${{ github.sha == 'x' }}\n    steps: [run: x]\n").unwrap_err(), @"ci.yml:4:3: jobs.a.timeout-minutes: in the expression `github.sha == 'x'`: expected a number, but the expression gives a boolean");
@@ -343,7 +343,7 @@ proptest! {
             if cancel {
                 run.cancel();
             }
-            match run.next() {
+            match run.next_step() {
                 Next::Done => break,
                 Next::Run(_) => {
                     let end = if code < 0 { StepEnd::Cancelled } else { StepEnd::Exited(code) };
