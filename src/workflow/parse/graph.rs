@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::MAX_JOBS;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Value as Yaml};
 
@@ -29,7 +30,9 @@ fn needs_of<'a>(job: &Field<'a>, jobs: &[Field<'a>]) -> Vec<&'a str> {
     }
     let fields = job.value.fields().unwrap_or_default();
     let mut found: Vec<&str> = Vec::new();
-    for item in fields.iter().filter(|field| field.key == "needs").flat_map(|field| field.value.one_or_list()) {
+    let items = fields.iter().filter(|field| field.key == "needs").flat_map(|field| field.value.one_or_list());
+    // No correct list is longer, and every wrong name costs a comparison with all jobs.
+    for item in items.take(MAX_JOBS) {
         // The job's own reader complains about what is no string.
         let Yaml::String(name) = &item.node().value else { continue };
         if found.contains(&name.as_str()) {

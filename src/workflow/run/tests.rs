@@ -259,6 +259,38 @@ fn what_steps_say_is_bounded_over_the_whole_job() {
 }
 
 #[test]
+fn variables_are_bounded_in_number() {
+    let mut run = job("", "    steps: [{run: x}, {run: 'echo ${{ env.V1 }}', if: failure()}]\n");
+    expect_run(&mut run);
+    let many: String = (0..=MAX_ENV_VARIABLES).map(|number| format!("V{number}=1\n")).collect();
+    let report = run.finish_step(StepResult { env: many.into_bytes(), ..StepResult::new(StepEnd::Exited(0)) });
+    insta::assert_snapshot!(report.unwrap().errors.join("\n"), @"GITHUB_ENV: there are more than 4096 variables");
+    // All or nothing.
+    assert_eq!(script(&expect_run(&mut run)).0, "echo ");
+}
+
+#[test]
+fn the_expressions_of_a_step_share_their_effort() {
+    let searches: String =
+        (0..200).map(|number| format!("        V{number}: ${{{{ contains(env.BIG, 'x') }}}}\n")).collect();
+    let mut run = job("", &format!("    steps:\n    - run: x\n    - run: y\n      env:\n{searches}"));
+    expect_run(&mut run);
+    let big = format!("BIG={}", "é".repeat(400_000)).into_bytes();
+    run.finish_step(StepResult { env: big, ..StepResult::new(StepEnd::Exited(0)) });
+    let Next::Failed(report) = run.next_step() else { panic!("the step is refused") };
+    assert!(report.errors[0].contains("more text than they may"), "{:?}", report.errors);
+}
+
+/// Drivers are tasks of an async runtime.
+#[test]
+fn a_run_can_move_between_threads() {
+    fn moves<T: Send + Sync>() {}
+    moves::<JobRun>();
+    moves::<StepPlan>();
+    moves::<JobSpec>();
+}
+
+#[test]
 fn hashes_are_asked_of_the_driver() {
     let mut run = job(
         "",
