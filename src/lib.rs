@@ -33,3 +33,5 @@ pub mod net;
 pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;
+#[cfg(feature = "service")]
+pub mod workflow;

@@ -6,6 +6,7 @@
 
 pub mod reader;
 pub mod toml;
+pub mod yaml;
 
 use std::fmt;
 

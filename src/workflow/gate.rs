@@ -1,0 +1,175 @@
+//! Whether a job runs, once everything that it needs has ended.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::contexts::Outcome;
+use super::expression::{Environment, Object, Status, Value};
+use super::plan::JobSpec;
+use crate::document::Diagnostic;
+
+/// What is to be done with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    Run,
+    Skip,
+}
+
+/// How one job ended, all cells of its matrix together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedResult {
+    /// A failure that the job's `continue-on-error` allows counts as success.
+    pub result: Outcome,
+    pub outputs: BTreeMap<String, String>,
+}
+
+impl NeedResult {
+    /// One result for the cells of a matrix, in their order: a failure outweighs a cancellation, which outweighs success;
+    /// skipped is only what was skipped in every cell. Of the outputs the last that is not empty counts.
+    pub fn combine(cells: impl IntoIterator<Item = NeedResult>) -> Self {
+        const RISING: [Outcome; 4] = [Outcome::Skipped, Outcome::Success, Outcome::Cancelled, Outcome::Failure];
+        let weight = |outcome| RISING.iter().position(|other| *other == outcome);
+        let mut combined = Self { result: Outcome::Skipped, outputs: BTreeMap::new() };
+        for cell in cells {
+            if weight(cell.result) > weight(combined.result) {
+                combined.result = cell.result;
+            }
+            for (name, value) in cell.outputs {
+                let known = combined.outputs.entry(name).or_default();
+                if !value.is_empty() {
+                    *known = value;
+                }
+            }
+        }
+        combined
+    }
+}
+
+/// How the jobs before a job ended, by id. All of [`JobSpec::ancestors`] belong here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedsResults {
+    pub jobs: BTreeMap<String, NeedResult>,
+    /// Whether the run was cancelled.
+    pub cancelled: bool,
+}
+
+impl NeedsResults {
+    fn status(&self) -> Status {
+        let has = |outcome| self.jobs.values().any(|job| job.result == outcome);
+        if self.cancelled {
+            Status::Cancelled
+        } else if has(Outcome::Failure) {
+            Status::Failure
+        } else if has(Outcome::Cancelled) {
+            Status::Cancelled
+        } else if has(Outcome::Skipped) {
+            Status::Skipped
+        } else {
+            Status::Success
+        }
+    }
+
+    /// The `needs` context: only the jobs that `needed` names.
+    pub(super) fn to_value(&self, needed: &[String]) -> Value {
+        let value = |need: &NeedResult| -> Value {
+            let outputs: Object = need.outputs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut object = Object::default();
+            object.insert("result", need.result.as_str());
+            object.insert("outputs", outputs);
+            object.into()
+        };
+        needed.iter().filter_map(|id| Some((id.as_str(), value(self.jobs.get(id)?)))).collect::<Object>().into()
+    }
+}
+
+/// Whether the job runs.
+///
+/// # Errors
+/// Its `if` cannot be computed.
+pub fn gate(spec: &JobSpec, needs: &NeedsResults, github: &Value) -> Result<Gate, Diagnostic> {
+    let mut contexts = Object::default();
+    contexts.insert("github", github.clone());
+    contexts.insert("inputs", spec.inputs.clone());
+    contexts.insert("needs", needs.to_value(&spec.job.needs));
+    let environment = Environment::new(&contexts).with_status(needs.status());
+    match spec.job.condition.holds(&environment) {
+        Ok(true) => Ok(Gate::Run),
+        Ok(false) => Ok(Gate::Skip),
+        Err(error) => Err(error.at(&spec.file, spec.job.position, format!("jobs.{}.if", spec.job.id))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::workflow::parse;
+    use crate::workflow::plan::{PlanInput, plan};
+
+    fn result(result: Outcome, outputs: &[(&str, &str)]) -> NeedResult {
+        NeedResult { result, outputs: outputs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect() }
+    }
+
+    /// The gate of a job `c` that needs `b`, which needs `a`.
+    fn decide(condition: &str, a: Outcome, b: Outcome, cancelled: bool) -> Gate {
+        let text = format!(
+            "on: push\njobs:\n  a: {{runs-on: x, steps: [run: x]}}\n  b: {{needs: a, runs-on: x, steps: [run: x]}}\n  \
+             c: {{needs: b, runs-on: x, if: \"{condition}\", steps: [run: x]}}\n"
+        );
+        let planned = plan(&parse("w.yml", &text).unwrap(), &PlanInput::default()).unwrap();
+        assert_eq!(planned[2].spec.ancestors, ["a", "b"]);
+        let jobs = [("a".to_owned(), result(a, &[])), ("b".to_owned(), result(b, &[("go", "yes")]))].into();
+        gate(&planned[2].spec, &NeedsResults { jobs, cancelled }, &Value::Null).unwrap()
+    }
+
+    #[test]
+    fn a_job_follows_the_success_of_all_before_it() {
+        use Outcome::{Cancelled, Failure, Skipped, Success};
+        for (condition, a, b, cancelled, expected) in [
+            ("", Success, Success, false, Gate::Run),
+            ("", Success, Failure, false, Gate::Skip),
+            ("", Failure, Success, false, Gate::Skip),
+            ("", Success, Skipped, false, Gate::Skip),
+            ("", Success, Success, true, Gate::Skip),
+            ("needs.b.outputs.go == 'YES'", Success, Success, false, Gate::Run),
+            ("needs.b.outputs.go == 'no'", Success, Success, false, Gate::Skip),
+            // Only what is needed directly is in the context.
+            ("needs.a.result == 'success'", Success, Success, false, Gate::Skip),
+            ("always()", Failure, Skipped, true, Gate::Run),
+            ("failure()", Success, Failure, false, Gate::Run),
+            ("failure()", Failure, Skipped, false, Gate::Run),
+            ("failure()", Success, Success, false, Gate::Skip),
+            ("!cancelled()", Failure, Skipped, false, Gate::Run),
+            ("!cancelled()", Success, Success, true, Gate::Skip),
+            ("cancelled()", Success, Cancelled, false, Gate::Run),
+            ("!failure() && !cancelled()", Success, Skipped, false, Gate::Run),
+        ] {
+            assert_eq!(decide(condition, a, b, cancelled), expected, "{condition} {a:?} {b:?} {cancelled}");
+        }
+    }
+
+    #[test]
+    fn cells_become_one_result() {
+        use Outcome::{Cancelled, Failure, Skipped, Success};
+        let combine = |cells: &[Outcome]| NeedResult::combine(cells.iter().map(|cell| result(*cell, &[]))).result;
+        assert_eq!(combine(&[Success, Failure, Cancelled]), Failure);
+        assert_eq!(combine(&[Success, Cancelled]), Cancelled);
+        assert_eq!(combine(&[Skipped, Success]), Success);
+        assert_eq!(combine(&[Skipped, Skipped]), Skipped);
+        let cells = [result(Success, &[("a", "1"), ("b", "")]), result(Success, &[("a", ""), ("b", "2")])];
+        assert_eq!(NeedResult::combine(cells), result(Success, &[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn a_condition_that_fails_names_its_job() {
+        let text = "on: push\njobs:\n  a: {runs-on: x, if: \"fromJSON(github.none)\", steps: [run: x]}\n";
+        let planned = plan(&parse("w.yml", text).unwrap(), &PlanInput::default()).unwrap();
+        let error = gate(&planned[0].spec, &NeedsResults::default(), &Value::Null).unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        w.yml:3:3: jobs.a.if: in the expression `fromJSON(github.none)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)
+          hint: an output that was never set is empty, and empty text is not JSON
+        ");
+    }
+}

@@ -1,0 +1,226 @@
+//! A checked workflow. Its expressions are parsed and use only what exists in their place; its ids are unique, its `needs`
+//! exist and have no cycle. Everything can be stored as JSON and read back, because a job may run long after it was planned.
+
+use serde::{Deserialize, Serialize};
+
+use super::expression::{Template, Value};
+use super::glob::Patterns;
+use super::setting::{Condition, Data, Setting};
+use crate::document::{Diagnostic, Position};
+
+/// Characters of the name of a workflow or a job; longer ones are cut.
+pub const MAX_NAME: usize = 100;
+
+/// Minutes of the longest `timeout-minutes`: thirty days.
+pub const MAX_TIMEOUT_MINUTES: f64 = 43_200.0;
+
+/// Names and values in the order of the text; for environment variables and outputs.
+pub type Variables = Vec<(String, Template)>;
+
+/// One workflow file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// The file's path in the repository.
+    pub file: String,
+    pub name: Option<String>,
+    pub run_name: Option<Template>,
+    pub on: Vec<EventTrigger>,
+    pub env: Variables,
+    pub defaults: RunDefaults,
+    /// Recorded: jobs get no token.
+    pub permissions: Option<Permissions>,
+    pub concurrency: Option<Concurrency>,
+    /// In the order of the text; never empty.
+    pub jobs: Vec<Job>,
+    /// What the author should know though the workflow can run.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Workflow {
+    /// The name as people see it: the file's path where none was given.
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.file)
+    }
+}
+
+/// One event under `on` and what narrows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventTrigger {
+    pub event: String,
+    /// Activity types; `None` means the event's usual ones.
+    pub types: Option<Vec<String>>,
+    pub branches: Option<Filter>,
+    pub tags: Option<Filter>,
+    pub paths: Option<Filter>,
+    /// Inputs of `workflow_dispatch`.
+    pub inputs: Vec<DispatchInput>,
+}
+
+/// A filter by name: what to take, or what to leave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    Only(Patterns),
+    Ignore(Patterns),
+}
+
+/// One input of a workflow that people start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DispatchInput {
+    pub name: String,
+    pub description: Option<String>,
+    pub required: bool,
+    pub default: Value,
+    pub kind: InputKind,
+    /// The choices of [`InputKind::Choice`].
+    pub options: Vec<String>,
+}
+
+/// What an input takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputKind {
+    String,
+    Boolean,
+    Number,
+    Choice,
+    Environment,
+}
+
+/// `defaults.run`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunDefaults {
+    pub shell: Option<Shell>,
+    pub working_directory: Option<Template>,
+}
+
+/// What runs a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shell {
+    Bash,
+    Sh,
+    Python,
+}
+
+/// `permissions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permissions {
+    All(Access),
+    Each(Vec<(String, Access)>),
+}
+
+/// What a token may do with one kind of thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    None,
+    Read,
+    Write,
+}
+
+/// `concurrency`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Concurrency {
+    pub group: Template,
+    pub cancel_in_progress: Setting<bool>,
+}
+
+/// One job as written: a matrix may make several of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: String,
+    pub position: Position,
+    pub name: Option<Template>,
+    pub runs_on: RunsOn,
+    pub needs: Vec<String>,
+    pub condition: Condition,
+    pub env: Variables,
+    pub defaults: RunDefaults,
+    pub outputs: Variables,
+    pub steps: Vec<Step>,
+    pub timeout_minutes: Option<Setting<f64>>,
+    pub continue_on_error: Setting<bool>,
+    pub strategy: Strategy,
+    /// Recorded: jobs get no token.
+    pub permissions: Option<Permissions>,
+    pub concurrency: Option<Concurrency>,
+    /// Recorded.
+    pub environment: Option<DeploymentEnvironment>,
+}
+
+/// `runs-on`: labels that the machine must have, and the group it must be in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunsOn {
+    /// Each gives a label; a lone expression may give a list of them.
+    pub labels: Vec<Template>,
+    pub group: Option<Template>,
+}
+
+/// `environment`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentEnvironment {
+    pub name: Template,
+    pub url: Option<Template>,
+}
+
+/// `strategy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Strategy {
+    pub matrix: Option<Data>,
+    pub fail_fast: Setting<bool>,
+    pub max_parallel: Option<Setting<u32>>,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self { matrix: None, fail_fast: Setting::Fixed(true), max_parallel: None }
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub position: Position,
+    pub id: Option<String>,
+    pub name: Option<Template>,
+    pub condition: Condition,
+    pub env: Variables,
+    pub continue_on_error: Setting<bool>,
+    pub timeout_minutes: Option<Setting<f64>>,
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Run { script: Template, shell: Option<Shell>, working_directory: Option<Template> },
+    Checkout(Checkout),
+}
+
+/// `actions/checkout`, as far as the pinned commit of the job's own repository goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// As written, such as `actions/checkout@v4`; for the step's name.
+    pub uses: String,
+    /// Relative to the workspace.
+    pub path: Option<Template>,
+    /// Commits of history; 0 is all of it.
+    pub fetch_depth: Setting<u32>,
+    pub fetch_tags: Setting<bool>,
+    /// Whether to remove what is in the directory but not in the commit.
+    pub clean: Setting<bool>,
+    pub submodules: Submodules,
+}
+
+/// Which submodules are checked out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Submodules {
+    #[default]
+    None,
+    Direct,
+    Recursive,
+}

@@ -1,0 +1,101 @@
+//! One step of a job.
+
+use super::{checkout, fields};
+use crate::document::reader::quoted;
+use crate::document::{Complaint, Item, Table};
+use crate::workflow::model::{Action, Step};
+use crate::workflow::scopes;
+use crate::workflow::setting::Setting;
+
+const STEP_KEYS: &[&str] = &[
+    "id",
+    "name",
+    "if",
+    "run",
+    "shell",
+    "working-directory",
+    "env",
+    "continue-on-error",
+    "timeout-minutes",
+    "uses",
+    "with",
+];
+
+/// Reads a step. `ids` are those of the steps before it.
+pub(super) fn step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
+    let table = item.table(STEP_KEYS)?;
+    let scope = &scopes::STEP;
+    let action = action(&table);
+    Some(Step {
+        position: item.position(),
+        id: table.read("id", |item| id(item, ids)),
+        name: table.read("name", |item| fields::template(item, scope)),
+        condition: table.read("if", |item| fields::condition(item, &scopes::STEP_CONDITION)).unwrap_or_default(),
+        env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, scope))),
+        continue_on_error: table
+            .read("continue-on-error", |item| fields::setting(item, scope, Item::bool))
+            .unwrap_or(Setting::Fixed(false)),
+        timeout_minutes: table.read("timeout-minutes", |item| fields::timeout(item, scope)),
+        action: action?,
+    })
+}
+
+fn id(item: &Item<'_>, ids: &mut Vec<String>) -> Option<String> {
+    let id = item.string()?;
+    if let Some(complaint) = fields::id_complaint("step id", id) {
+        item.refuse(complaint);
+        return None;
+    }
+    // Expressions look ids up without regard to letter case.
+    if ids.iter().any(|other| other.eq_ignore_ascii_case(id)) {
+        item.refuse(
+            Complaint::new(format!("an earlier step has the id {}", quoted(id))).hint("ids ignore letter case"),
+        );
+    }
+    ids.push(id.to_owned());
+    Some(id.to_owned())
+}
+
+fn action(table: &Table<'_>) -> Option<Action> {
+    match (table.get("run"), table.field("uses")) {
+        (Some(_), Some(field)) => {
+            field.refuse_key("a step has either `run` or `uses`, not both");
+            None
+        }
+        (None, None) => {
+            table
+                .item()
+                .refuse(Complaint::new("a step needs `run` or `uses`").hint("`run` has the commands of the step"));
+            None
+        }
+        (Some(run), None) => {
+            if let Some(field) = table.field("with") {
+                field.refuse_key(Complaint::new("`with` belongs to `uses`").hint("give values to a script by `env`"));
+            }
+            let shell = table.read("shell", fields::shell);
+            let working_directory =
+                table.read("working-directory", |item| fields::non_empty_template(item, &scopes::STEP));
+            let script = fields::non_empty_template(&run, &scopes::STEP)?;
+            Some(Action::Run { script, shell, working_directory })
+        }
+        (None, Some(field)) => {
+            for key in ["shell", "working-directory"] {
+                if let Some(field) = table.field(key) {
+                    field.refuse_key(format!("`{key}` belongs to `run`"));
+                }
+            }
+            uses(&field.value, table)
+        }
+    }
+}
+
+fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
+    let uses = item.non_empty_string()?.trim();
+    let name = uses.split_once('@').map_or(uses, |(name, _)| name);
+    if !name.eq_ignore_ascii_case("actions/checkout") {
+        let complaint = Complaint::new(format!("the action {} is not supported yet", quoted(uses)));
+        item.refuse(complaint.hint("do it with `run`; of the actions there is only `actions/checkout`"));
+        return None;
+    }
+    checkout::checkout(uses, table.get("with").filter(|with| !with.is_null()).as_ref()).map(Action::Checkout)
+}

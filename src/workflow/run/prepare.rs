@@ -1,0 +1,284 @@
+//! From a step as written to a step that can run: conditions, environment, scripts.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
+use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
+use crate::workflow::contexts::is_reserved;
+use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
+use crate::workflow::model::{Action, Checkout, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
+use crate::workflow::setting::Setting;
+use crate::workflow::text::one_line;
+
+/// Different calls of `hashFiles` in one step.
+const MAX_HASHES: usize = 64;
+
+/// Characters of a step's name.
+const MAX_NAME: usize = 200;
+
+type Env = BTreeMap<String, String>;
+
+/// Digests that the driver found for the step at hand, and the one that an evaluation missed.
+#[derive(Debug, Default)]
+pub(super) struct Hashes {
+    answers: BTreeMap<Vec<String>, Result<String, String>>,
+    wanted: Option<Vec<String>>,
+}
+
+impl Hashes {
+    pub(super) fn answer(&mut self, patterns: Vec<String>, digest: Result<String, String>) {
+        self.answers.insert(patterns, digest);
+    }
+
+    pub(super) fn take_wanted(&mut self) -> Option<Vec<String>> {
+        self.wanted.take()
+    }
+}
+
+/// Looks digests up during one evaluation.
+#[derive(Debug)]
+struct Lookup<'a> {
+    answers: &'a BTreeMap<Vec<String>, Result<String, String>>,
+    wanted: RefCell<Option<Vec<String>>>,
+}
+
+impl FileHashes for Lookup<'_> {
+    fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
+        if let Some(answer) = self.answers.get(patterns) {
+            return answer.clone();
+        }
+        if self.answers.len() >= MAX_HASHES {
+            return Err(format!("a step has at most {MAX_HASHES} different calls of `hashFiles`"));
+        }
+        *self.wanted.borrow_mut() = Some(patterns.to_vec());
+        Err("the files are not hashed yet".to_owned())
+    }
+}
+
+impl JobRun {
+    /// The contexts of a step with this environment.
+    pub(super) fn contexts(&self, env: &Env) -> Object {
+        let mut contexts = Object::default();
+        contexts.insert("github", self.place.github.to_value());
+        contexts.insert("needs", self.needs.clone());
+        contexts.insert("strategy", self.spec.strategy.to_value());
+        contexts.insert("matrix", self.spec.matrix.clone());
+        contexts.insert("inputs", self.spec.inputs.clone());
+        contexts.insert("runner", self.place.runner.to_value());
+        contexts.insert("steps", self.steps.clone());
+        let status = match self.status {
+            Status::Failure => "failure",
+            Status::Cancelled => "cancelled",
+            _ => "success",
+        };
+        contexts.insert("job", [("status", status)].into_iter().collect::<Object>());
+        contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
+        contexts
+    }
+
+    /// Variables of the workflow and of the job; an error comes with its place.
+    pub(super) fn job_env(&self) -> Result<Env, (String, ExpressionError)> {
+        let contexts = self.contexts(&Env::new());
+        let environment = Environment::new(&contexts);
+        let workflow = ("env".to_owned(), &self.spec.workflow_env);
+        let job = (format!("jobs.{}.env", self.spec.job.id), &self.spec.job.env);
+        let mut env = Env::new();
+        for (path, variables) in [workflow, job] {
+            extend(&mut env, variables, &environment).map_err(|error| (path, error))?;
+        }
+        Ok(env)
+    }
+
+    /// The step at hand, and whether its failure is tolerated; `None` if its condition does not hold.
+    pub(super) fn prepare(&mut self) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
+        let lookup = Lookup { answers: &self.hashes.answers, wanted: RefCell::new(None) };
+        let prepared = self.prepare_with(&lookup);
+        let wanted = lookup.wanted.into_inner();
+        self.hashes.wanted = wanted;
+        prepared
+    }
+
+    fn prepare_with(&self, files: &dyn FileHashes) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
+        let step = &self.spec.job.steps[self.at];
+        if step.condition.is_ruled_out(self.status) {
+            return Ok(None);
+        }
+        // The whole step shares it.
+        let effort = Effort::default();
+        let contexts = self.contexts(&self.env);
+        let mut env = self.env.clone();
+        extend(&mut env, &step.env, &self.environment(&contexts, files, &effort))?;
+        let contexts = self.contexts(&env);
+        let environment = self.environment(&contexts, files, &effort);
+        if !step.condition.holds(&environment)? {
+            return Ok(None);
+        }
+        let tolerated = step.continue_on_error.resolve(&environment)?;
+        let action = match &step.action {
+            Action::Run { script, shell, working_directory } => {
+                self.script(script, *shell, working_directory.as_ref(), &environment)?
+            }
+            Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
+        };
+        let command_files = CommandFiles::new(&self.place.command_directory, self.at);
+        let plan = StepPlan {
+            index: self.at,
+            name: name(step, &action, &environment)?,
+            timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
+            env: self.with_standard(env, step, &command_files),
+            path_additions: self.path.clone(),
+            command_files,
+            action,
+        };
+        Ok(Some((plan, tolerated)))
+    }
+
+    fn environment<'a>(&self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort) -> Environment<'a> {
+        Environment::new(contexts).with_status(self.status).with_files(files).with_effort(effort)
+    }
+
+    fn script(
+        &self, script: &Template, shell: Option<Shell>, directory: Option<&Template>, environment: &Environment<'_>,
+    ) -> Result<StepAction, ExpressionError> {
+        let defaults = [&self.spec.job.defaults, &self.spec.workflow_defaults];
+        let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
+        let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
+        let (argv, extension) = command(shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell)));
+        let text = script.evaluate_text(environment)?;
+        let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
+        Ok(StepAction::Script { text, extension, argv, working_directory })
+    }
+
+    /// A path that is relative to the workspace, made absolute.
+    fn absolute(&self, path: &str) -> Result<String, ExpressionError> {
+        let workspace = &self.place.github.workspace;
+        if path.contains('\0') {
+            return Err(ExpressionError::evaluation("a path cannot contain a NUL character"));
+        }
+        Ok(match path.trim() {
+            "" | "." => workspace.clone(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => format!("{workspace}/{}", path.strip_prefix("./").unwrap_or(path)),
+        })
+    }
+
+    fn checkout(&self, checkout: &Checkout, environment: &Environment<'_>) -> Result<CheckoutPlan, ExpressionError> {
+        let path = checkout.path.as_ref().map(|path| path.evaluate_text(environment)).transpose()?.unwrap_or_default();
+        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+            return Err(ExpressionError::evaluation(format!("the checkout's path `{path}` leaves the workspace")));
+        }
+        Ok(CheckoutPlan {
+            directory: self.absolute(&path)?,
+            fetch_depth: checkout.fetch_depth.resolve(environment)?,
+            fetch_tags: checkout.fetch_tags.resolve(environment)?,
+            clean: checkout.clean.resolve(environment)?,
+            submodules: checkout.submodules,
+        })
+    }
+
+    fn with_standard(&self, mut env: Env, step: &Step, files: &CommandFiles) -> Env {
+        env.retain(|name, _| !is_reserved(name));
+        // `CI` is the one standard variable that a workflow may change.
+        for (name, value) in &self.standard {
+            env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        env.extend(files.variables().map(|(name, path)| (name.to_owned(), path.to_owned())));
+        let action = step.id.clone().unwrap_or_else(|| format!("__step_{}", self.at));
+        env.insert("GITHUB_ACTION".to_owned(), action);
+        env
+    }
+
+    /// The name of a step that does not run: as written, where it cannot be computed.
+    pub(super) fn best_name(&self) -> String {
+        let step = &self.spec.job.steps[self.at];
+        let contexts = self.contexts(&self.env);
+        let environment = Environment::new(&contexts).with_status(self.status);
+        let written = step
+            .name
+            .as_ref()
+            .map(|name| name.evaluate_text(&environment).unwrap_or_else(|_| name.source().to_owned()));
+        shown_name(written.as_deref(), || match &step.action {
+            Action::Run { script, .. } => {
+                script.evaluate_text(&environment).unwrap_or_else(|_| script.source().to_owned())
+            }
+            Action::Checkout(checkout) => checkout.uses.clone(),
+        })
+    }
+}
+
+fn extend(env: &mut Env, variables: &Variables, environment: &Environment<'_>) -> Result<(), ExpressionError> {
+    let mut bytes = 0;
+    for (name, template) in variables {
+        let value = template.evaluate_text(environment)?;
+        if value.contains('\0') {
+            return Err(ExpressionError::evaluation(format!("the variable `{name}` contains a NUL character")));
+        }
+        // Also here, so that a long list does not first fill the memory.
+        bytes += name.len() + value.len();
+        if bytes > MAX_ENV_BYTES {
+            break;
+        }
+        env.insert(name.clone(), value);
+    }
+    if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { check_env(env) }
+}
+
+fn too_large() -> String {
+    format!("the variables have more than {MAX_ENV_BYTES} bytes")
+}
+
+/// Whether an environment is within the limits.
+pub(super) fn check_env(env: &Env) -> Result<(), ExpressionError> {
+    if env.len() > MAX_ENV_VARIABLES {
+        return Err(ExpressionError::evaluation(format!("there are more than {MAX_ENV_VARIABLES} variables")));
+    }
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { Ok(()) }
+}
+
+/// The command of a shell, and how its scripts are called.
+fn command(shell: Option<Shell>) -> (Vec<&'static str>, &'static str) {
+    match shell {
+        None => (vec!["bash", "-e", "{0}"], ".sh"),
+        Some(Shell::Bash) => (vec!["bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}"], ".sh"),
+        Some(Shell::Sh) => (vec!["sh", "-e", "{0}"], ".sh"),
+        Some(Shell::Python) => (vec!["python3", "{0}"], ".py"),
+    }
+}
+
+fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Result<String, ExpressionError> {
+    let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
+    Ok(shown_name(written.as_deref(), || match (&step.action, action) {
+        (Action::Checkout(checkout), _) => checkout.uses.clone(),
+        (_, StepAction::Script { text, .. }) => text.clone(),
+        (Action::Run { script, .. }, _) => script.source().to_owned(),
+    }))
+}
+
+/// The name as written, else `Run` and the first line of what the step does; on one line, and cut.
+fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String {
+    let name = match written.map(str::trim).filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None => {
+            let action = action();
+            format!("Run {}", action.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
+        }
+    };
+    one_line(&name, MAX_NAME)
+}
+
+/// `timeout-minutes` as a duration of whole seconds.
+pub(super) fn timeout(
+    minutes: Option<&Setting<f64>>, environment: &Environment<'_>,
+) -> Result<Option<Duration>, ExpressionError> {
+    let Some(minutes) = minutes else { return Ok(None) };
+    let minutes = minutes.resolve(environment)?;
+    if minutes > 0.0 && minutes <= MAX_TIMEOUT_MINUTES {
+        return Ok(Some(Duration::from_secs_f64((minutes * 60.0).ceil())));
+    }
+    Err(ExpressionError::evaluation(format!(
+        "`timeout-minutes` is `{minutes}`, which is not more than 0 and at most {MAX_TIMEOUT_MINUTES}"
+    )))
+}

@@ -1,0 +1,152 @@
+//! What a job's driver is told to do, and what it answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::workflow::contexts::Outcome;
+use crate::workflow::model::Submodules;
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Run the step, then call [`super::JobRun::finish_step`].
+    Run(Box<StepPlan>),
+    /// The step does not run, and was recorded; ask again.
+    Skipped(StepReport),
+    /// The step cannot run, because something in it cannot be computed. It was recorded; ask again.
+    Failed(StepReport),
+    /// Hash the files of the workspace that match these patterns, call [`super::JobRun::answer_hash`], and ask again.
+    HashFiles(Vec<String>),
+    /// There are no more steps: call [`super::JobRun::finish`].
+    Done,
+}
+
+/// One step, ready to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepPlan {
+    /// Counted from 0.
+    pub index: usize,
+    /// For people.
+    pub name: String,
+    pub action: StepAction,
+    /// The whole environment but `PATH`, unless the workflow sets that itself: see [`StepPlan::path`].
+    pub env: BTreeMap<String, String>,
+    /// Directories that come before all others in `PATH`.
+    pub path_additions: Vec<String>,
+    /// The files that must exist, and be empty, when the step starts. `env` names them too.
+    pub command_files: CommandFiles,
+    pub timeout: Option<Duration>,
+}
+
+impl StepPlan {
+    /// The step's `PATH`, where `default` is the machine's own.
+    pub fn path(&self, default: &str) -> String {
+        let own = self.env.get("PATH").map_or(default, String::as_str);
+        let parts = self.path_additions.iter().map(String::as_str).chain([own]);
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":")
+    }
+}
+
+/// What the step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepAction {
+    Script {
+        text: String,
+        /// `.sh` or `.py`.
+        extension: &'static str,
+        /// The command; `{0}` stands for the file that holds the text.
+        argv: Vec<&'static str>,
+        /// Absolute.
+        working_directory: String,
+    },
+    Checkout(CheckoutPlan),
+}
+
+/// A checkout of the pinned commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckoutPlan {
+    /// Absolute, the workspace or below it.
+    pub directory: String,
+    /// Commits of history; 0 is all of it.
+    pub fetch_depth: u32,
+    pub fetch_tags: bool,
+    /// Whether to remove what is in the directory but not in the commit.
+    pub clean: bool,
+    pub submodules: Submodules,
+}
+
+/// Paths in the VM of the files by which a step speaks to those after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandFiles {
+    pub env: String,
+    pub output: String,
+    pub path: String,
+    pub summary: String,
+    pub state: String,
+}
+
+impl CommandFiles {
+    pub(super) fn new(directory: &str, step: usize) -> Self {
+        let file = |name: &str| format!("{directory}/{name}_{step}");
+        Self {
+            env: file("env"),
+            output: file("output"),
+            path: file("path"),
+            summary: file("summary"),
+            state: file("state"),
+        }
+    }
+
+    pub(super) fn variables(&self) -> [(&'static str, &str); 5] {
+        [
+            ("GITHUB_ENV", &self.env),
+            ("GITHUB_OUTPUT", &self.output),
+            ("GITHUB_PATH", &self.path),
+            ("GITHUB_STEP_SUMMARY", &self.summary),
+            ("GITHUB_STATE", &self.state),
+        ]
+    }
+}
+
+/// How a step ended, and what it wrote into its [`CommandFiles`]; files that were not read are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepResult {
+    pub end: StepEnd,
+    pub env: Vec<u8>,
+    pub output: Vec<u8>,
+    pub path: Vec<u8>,
+    pub summary: Vec<u8>,
+}
+
+impl StepResult {
+    /// An end without files.
+    pub fn new(end: StepEnd) -> Self {
+        Self { end, env: Vec::new(), output: Vec::new(), path: Vec::new(), summary: Vec::new() }
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepEnd {
+    /// With this exit code; 0 is success.
+    Exited(i32),
+    /// It took longer than [`StepPlan::timeout`] and was ended.
+    TimedOut,
+    /// It was ended because the job was cancelled.
+    Cancelled,
+    /// It could not be run, or not to its end; why, for people.
+    Failed(String),
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepReport {
+    pub index: usize,
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How it counts: a failure that `continue-on-error` allows is a success.
+    pub conclusion: Outcome,
+    /// For people; empty on success.
+    pub errors: Vec<String>,
+}
