@@ -13,3 +13,5 @@ pub mod agent;
 pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
+#[cfg(feature = "service")]
+pub mod store;
