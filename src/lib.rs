@@ -14,4 +14,6 @@ pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
 #[cfg(feature = "service")]
+pub mod log;
+#[cfg(feature = "service")]
 pub mod store;
