@@ -16,4 +16,6 @@ pub mod forge;
 #[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
+pub mod scheduler;
+#[cfg(feature = "service")]
 pub mod store;
