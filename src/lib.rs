@@ -28,7 +28,13 @@ pub mod host;
 #[cfg(feature = "service")]
 pub mod image;
 #[cfg(feature = "service")]
+pub mod log;
+#[cfg(feature = "service")]
 pub mod net;
+#[cfg(feature = "service")]
+pub mod scheduler;
+#[cfg(feature = "service")]
+pub mod store;
 #[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]

@@ -1,0 +1,207 @@
+//! From the bytes that a job wrote to text that is harmless wherever it is shown: a terminal, a web page, a forge. Pure.
+//!
+//! Escape sequences vanish, line ends become `\n`, and every other control character and invalid byte becomes U+FFFD. Each
+//! record is rendered by itself, which is right because [`safe_length`] chose where records end.
+
+/// Longest escape sequence that is recognised, in bytes. What is longer shows as text.
+const MAX_ESCAPE: usize = 256;
+
+/// Most bytes that [`safe_length`] holds back: an escape sequence, and an unfinished character or line end after it.
+pub(super) const MAX_HELD: usize = MAX_ESCAPE + 8;
+
+const ESCAPE: u8 = 0x1b;
+const BELL: u8 = 0x07;
+
+/// Harmless text. Contains no control character but `\n` and `\t`.
+pub(super) fn plain(bytes: &[u8]) -> String {
+    let lossy = String::from_utf8_lossy(bytes);
+    let mut rest = &*lossy;
+    let mut out = String::with_capacity(rest.len());
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let skipped = match rest.as_bytes() {
+            [b'\r', b'\n', ..] => 1,
+            [b'\r', ..] => {
+                out.push('\n');
+                1
+            }
+            [ESCAPE, ..] => escape_length(rest).unwrap_or(rest.len()),
+            _ => {
+                out.push(char::REPLACEMENT_CHARACTER);
+                rest.chars().next().map_or(0, char::len_utf8)
+            }
+        };
+        rest = &rest[skipped..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The length of the escape sequence at the start of `text`, or `None` if its end is still to come.
+fn escape_length(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let limited = |length: usize| (length <= MAX_ESCAPE).then_some(length);
+    let length = match bytes.get(1)? {
+        b'[' => 2 + final_byte(&bytes[2..], 0x20..=0x3f, 0x40..=0x7e).unwrap_or(usize::MAX - 2),
+        b']' | b'P' | b'X' | b'^' | b'_' => 2 + string_length(&bytes[2..]).unwrap_or(usize::MAX - 2),
+        0x20..=0x2f => 1 + final_byte(&bytes[1..], 0x20..=0x2f, 0x30..=0x7e).unwrap_or(usize::MAX - 1),
+        0x30..=0x7e => 2,
+        _ => 1,
+    };
+    match limited(length) {
+        Some(length) => Some(length),
+        None if bytes.len() > MAX_ESCAPE => Some(2),
+        None => None,
+    }
+}
+
+/// The length up to and including the byte in `last`; a byte in neither range ends the sequence before itself.
+fn final_byte(bytes: &[u8], middle: std::ops::RangeInclusive<u8>, last: std::ops::RangeInclusive<u8>) -> Option<usize> {
+    let at = bytes.iter().position(|byte| !middle.contains(byte))?;
+    Some(if last.contains(&bytes[at]) { at + 1 } else { at })
+}
+
+/// The length of a control string (a window title, a link): to its terminator, or to the end of the line.
+fn string_length(bytes: &[u8]) -> Option<usize> {
+    let at = bytes.iter().position(|byte| matches!(*byte, ESCAPE | BELL | b'\n' | b'\r'))?;
+    match (bytes[at], bytes.get(at + 1)) {
+        (BELL, _) => Some(at + 1),
+        (ESCAPE, None) => None,
+        (ESCAPE, Some(b'\\')) => Some(at + 2),
+        _ => Some(at),
+    }
+}
+
+/// How many leading bytes may be a record of their own: all, less an unfinished character, escape sequence or line end at
+/// the end. What remains, at most [`MAX_HELD`] bytes, belongs in front of what follows.
+pub(super) fn safe_length(bytes: &[u8]) -> usize {
+    let mut length = bytes.len() - unfinished_character(bytes);
+    if bytes[..length].ends_with(b"\r") {
+        length -= 1;
+    }
+    let window = length.saturating_sub(MAX_ESCAPE);
+    if let Some(at) = bytes[window..length].iter().rposition(|byte| *byte == ESCAPE) {
+        let sequence = String::from_utf8_lossy(&bytes[window + at..length]);
+        if escape_length(&sequence).is_none() {
+            length = window + at;
+        }
+    }
+    length
+}
+
+/// Bytes at the end that begin a UTF-8 character and need more to be one.
+fn unfinished_character(bytes: &[u8]) -> usize {
+    for (behind, byte) in (1..=3).zip(bytes.iter().rev()) {
+        let needed = match byte {
+            0x80..=0xbf => continue,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        return if needed > behind { behind } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_text_remains() {
+        for (bytes, expected) in [
+            (&b"plain\ttext\n"[..], "plain\ttext\n"),
+            (b"\x1b[31mred\x1b[0m", "red"),
+            (b"\x1b]0;title\x07after", "after"),
+            (b"\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
+            (b"\x1b]52;c;never closed\nnext", "\nnext"),
+            (b"\x1b(Bcharset \x1b7saved", "charset saved"),
+            (b"\x1b[2\nbroken", "\nbroken"),
+            (b"10%\r20%\rdone\r\n", "10%\n20%\ndone\n"),
+            (b"nul\0bell\x07del\x7f", "nul\u{fffd}bell\u{fffd}del\u{fffd}"),
+            ("c1\u{9b}31m".as_bytes(), "c1\u{fffd}31m"),
+            (b"bad\xffbyte", "bad\u{fffd}byte"),
+            ("grün €".as_bytes(), "grün €"),
+            (b"cut \x1b[3", "cut "),
+        ] {
+            assert_eq!(plain(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_unfinished_is_held_back() {
+        for (bytes, held) in [
+            (&b"done"[..], 0),
+            (b"line\n", 0),
+            (b"half \r", 1),
+            (b"\xe2\x82", 2),
+            (b"\xf0\x9f\x98", 3),
+            (b"\xe2\x82\xac", 0),
+            (b"\xff\xfe", 0),
+            (b"text \x1b", 1),
+            (b"text \x1b[3", 3),
+            (b"text \x1b[31m", 0),
+            (b"\x1b]8;;https://", 13),
+        ] {
+            assert_eq!(bytes.len() - safe_length(bytes), held, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_endless_sequence_does_not_hold_back_the_log() {
+        let mut bytes = b"\x1b]".to_vec();
+        bytes.extend(std::iter::repeat_n(b'x', 10_000));
+        assert_eq!(safe_length(&bytes), bytes.len());
+        assert!(plain(&bytes).len() > 9_000);
+    }
+
+    /// Bytes rich in what is special here.
+    fn output() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![
+            Just(ESCAPE),
+            Just(b'['),
+            Just(b']'),
+            Just(b'm'),
+            Just(b'\\'),
+            Just(b';'),
+            Just(b'\r'),
+            Just(b'\n'),
+            Just(BELL),
+            Just(0xe2),
+            Just(0x82),
+            Just(0xac),
+            Just(0xf0),
+            Just(b'a'),
+            any::<u8>()
+        ];
+        prop::collection::vec(byte, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_harmful_remains(bytes in output()) {
+            let text = plain(&bytes);
+            prop_assert!(text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
+            prop_assert_eq!(plain(text.as_bytes()), text);
+        }
+
+        #[test]
+        fn records_render_like_the_whole(bytes in output(), size in 1_usize..40) {
+            let mut held = Vec::new();
+            let mut text = String::new();
+            for piece in bytes.chunks(size) {
+                held.extend_from_slice(piece);
+                let rest = held.split_off(safe_length(&held));
+                prop_assert!(rest.len() <= MAX_HELD);
+                text.push_str(&plain(&held));
+                held = rest;
+            }
+            text.push_str(&plain(&held));
+            prop_assert_eq!(text, plain(&bytes));
+        }
+    }
+}

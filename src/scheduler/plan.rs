@@ -1,0 +1,342 @@
+//! The plan: from a snapshot of all jobs to what shall happen next. Pure.
+//!
+//! - A waiting job is decided on when all that it needs has finished. A key that is needed stands for every job that has it:
+//!   the cells of a matrix share one.
+//! - Among the queued jobs the repository with the fewest occupied VMs comes first, and within it the oldest job.
+//! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
+//!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
+//!   of the jobs that run.
+//! - A job that can never fit fails at once and says why.
+//!
+//! The plan may be computed again at any time; it holds nothing between two calls.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use crate::forge::{Conclusion, RepoName};
+use crate::ids::{JobId, RunId};
+
+/// How long a queued job that does not fit lets others overtake it.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How far a job is, as far as planning is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Not decided on yet.
+    Waiting,
+    /// May start since this time, in milliseconds since the epoch.
+    Queued {
+        since: i64,
+    },
+    /// Has a VM, or had one that is not verified to be gone.
+    Occupying,
+    Finished(Conclusion),
+}
+
+/// A job as the plan sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobId,
+    pub run: RunId,
+    pub repo: RepoName,
+    pub key: String,
+    pub needs: Vec<String>,
+    pub stage: Stage,
+    pub size: Size,
+}
+
+/// What a VM takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub memory_mib: u64,
+    pub vcpus: u32,
+}
+
+/// What all VMs together may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub max_vms: usize,
+    pub memory_mib: u64,
+    pub vcpus: u32,
+}
+
+/// Everything a plan depends on.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Milliseconds since the epoch.
+    pub now: i64,
+    pub limits: Limits,
+    /// Every unfinished job, and every finished one of a run that has an unfinished job.
+    pub jobs: Vec<Job>,
+}
+
+/// What a job's condition says once all that it needs has finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    Run,
+    Skip,
+    /// The condition cannot be evaluated.
+    Error(String),
+}
+
+/// What shall happen to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Waiting → queued.
+    Queue(JobId),
+    /// Waiting → finished, skipped.
+    Skip(JobId),
+    /// It cannot run; the text is for its author.
+    Fail(JobId, String),
+    /// Queued → leased.
+    Start(JobId),
+}
+
+/// Why a job does not move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// These keys have unfinished jobs.
+    Needs(Vec<String>),
+    Vms {
+        max: usize,
+    },
+    Memory {
+        needed_mib: u64,
+        free_mib: u64,
+    },
+    Vcpus {
+        needed: u32,
+        free: u32,
+    },
+    /// This job has lost its patience, and what becomes free is kept for it.
+    KeptFor(JobId),
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Needs(keys) => write!(out, "waiting for {}", in_backticks(keys)),
+            Self::Vms { max } => write!(out, "waiting for a VM: {max} of {max} are busy"),
+            Self::Memory { needed_mib, free_mib } => {
+                write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
+            }
+            Self::Vcpus { needed, free } => write!(out, "waiting for vCPUs: it takes {needed}, {free} are free"),
+            Self::KeptFor(job) => write!(out, "waiting behind `{job}`, which has waited longer and needs more room"),
+        }
+    }
+}
+
+fn in_backticks(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What to do, and why the other jobs wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which to carry them out.
+    pub actions: Vec<Action>,
+    waits: HashMap<JobId, WaitReason>,
+}
+
+impl Plan {
+    /// Why a job does not move; `None` for one that moves, runs or has finished.
+    pub fn why(&self, job: &JobId) -> Option<&WaitReason> {
+        self.waits.get(job)
+    }
+}
+
+/// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it
+/// needs as well.
+pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {
+    let mut plan = Plan::default();
+    decide_waiting(snapshot, gate, &mut plan);
+    start_queued(snapshot, &mut plan);
+    plan
+}
+
+/// A waiting job with what its needs stand for.
+struct Candidate<'a> {
+    job: &'a Job,
+    needed: Vec<&'a Job>,
+    /// Needed keys that no job of the run has.
+    missing: Vec<String>,
+    /// Needed keys of which a job has not finished.
+    unfinished: Vec<String>,
+}
+
+fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, plan: &mut Plan) {
+    let candidates = candidates(snapshot);
+    let circles = runs_that_wait_for_themselves(snapshot, &candidates);
+    for Candidate { job, needed, missing, unfinished } in candidates {
+        let id = job.id.clone();
+        if !missing.is_empty() {
+            let text = format!("it needs {}, which its run does not have", in_backticks(&missing));
+            plan.actions.push(Action::Fail(id, text));
+        } else if circles.contains(&job.run) {
+            let text = format!("it needs {}, and they wait for each other", in_backticks(&unfinished));
+            plan.actions.push(Action::Fail(id, text));
+        } else if !unfinished.is_empty() {
+            plan.waits.insert(id, WaitReason::Needs(unfinished));
+        } else {
+            plan.actions.push(match gate(job, &needed) {
+                Gate::Run => Action::Queue(id),
+                Gate::Skip => Action::Skip(id),
+                Gate::Error(text) => Action::Fail(id, text),
+            });
+        }
+    }
+}
+
+fn candidates(snapshot: &Snapshot) -> Vec<Candidate<'_>> {
+    let mut by_key: HashMap<(&RunId, &str), Vec<&Job>> = HashMap::new();
+    for job in &snapshot.jobs {
+        by_key.entry((&job.run, &job.key)).or_default().push(job);
+    }
+    let waiting = snapshot.jobs.iter().filter(|job| job.stage == Stage::Waiting);
+    waiting
+        .map(|job| {
+            let mut candidate = Candidate { job, needed: vec![], missing: vec![], unfinished: vec![] };
+            for key in &job.needs {
+                match by_key.get(&(&job.run, key)) {
+                    None => candidate.missing.push(key.clone()),
+                    Some(jobs) => {
+                        candidate.needed.extend(jobs);
+                        if !jobs.iter().all(|job| matches!(job.stage, Stage::Finished(_))) {
+                            candidate.unfinished.push(key.clone());
+                        }
+                    }
+                }
+            }
+            candidate
+        })
+        .collect()
+}
+
+/// Runs in which every unfinished job waits for another: needs in a circle. Workflows with circles are refused when they are
+/// read; this is here so that no run can wait for ever.
+fn runs_that_wait_for_themselves(snapshot: &Snapshot, candidates: &[Candidate<'_>]) -> HashSet<RunId> {
+    let mut stuck: HashSet<RunId> = candidates.iter().map(|candidate| candidate.job.run.clone()).collect();
+    for candidate in candidates {
+        if !candidate.missing.is_empty() || candidate.unfinished.is_empty() {
+            stuck.remove(&candidate.job.run);
+        }
+    }
+    for job in &snapshot.jobs {
+        match job.stage {
+            Stage::Queued { .. } | Stage::Occupying => drop(stuck.remove(&job.run)),
+            Stage::Waiting | Stage::Finished(_) => {}
+        }
+    }
+    stuck
+}
+
+/// The queued jobs of one repository, oldest first.
+struct Line<'a> {
+    occupied: usize,
+    queued: VecDeque<(i64, &'a Job)>,
+}
+
+fn start_queued(snapshot: &Snapshot, plan: &mut Plan) {
+    let mut free = Free::of(snapshot);
+    let mut lines = lines(snapshot);
+    let mut kept_for = None;
+    while let Some((since, job)) = take_next(&mut lines) {
+        let id = job.id.clone();
+        if let Some(text) = never_fits(job.size, snapshot.limits) {
+            plan.actions.push(Action::Fail(id, text));
+        } else if let Some(first) = &kept_for {
+            plan.waits.insert(id, WaitReason::KeptFor(JobId::clone(first)));
+        } else if let Some(reason) = free.lacks(job.size) {
+            let patience_ends = since.saturating_add(i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX));
+            // While there is no VM at all, nobody can overtake anybody.
+            if snapshot.now >= patience_ends && !matches!(reason, WaitReason::Vms { .. }) {
+                kept_for = Some(id.clone());
+            }
+            plan.waits.insert(id, reason);
+        } else {
+            free.take(job.size);
+            if let Some(line) = lines.get_mut(&job.repo) {
+                line.occupied += 1;
+            }
+            plan.actions.push(Action::Start(id));
+        }
+    }
+}
+
+fn lines(snapshot: &Snapshot) -> BTreeMap<&RepoName, Line<'_>> {
+    let mut lines: BTreeMap<&RepoName, Line<'_>> = BTreeMap::new();
+    for job in &snapshot.jobs {
+        let line = lines.entry(&job.repo).or_insert_with(|| Line { occupied: 0, queued: VecDeque::new() });
+        match job.stage {
+            Stage::Queued { since } => line.queued.push_back((since, job)),
+            Stage::Occupying => line.occupied += 1,
+            Stage::Waiting | Stage::Finished(_) => {}
+        }
+    }
+    for line in lines.values_mut() {
+        line.queued.make_contiguous().sort_by_key(|(since, job)| (*since, &job.id));
+    }
+    lines
+}
+
+/// Takes the job whose turn it is out of its line.
+fn take_next<'a>(lines: &mut BTreeMap<&RepoName, Line<'a>>) -> Option<(i64, &'a Job)> {
+    let turn = |line: &Line<'a>| line.queued.front().map(|&(since, job)| (line.occupied, since, &job.id));
+    let line = lines.values_mut().filter(|line| !line.queued.is_empty()).min_by_key(|line| turn(line))?;
+    line.queued.pop_front()
+}
+
+/// What the VMs leave free.
+struct Free {
+    max_vms: usize,
+    vms: usize,
+    memory_mib: u64,
+    vcpus: u32,
+}
+
+impl Free {
+    fn of(snapshot: &Snapshot) -> Self {
+        let Limits { max_vms, memory_mib, vcpus } = snapshot.limits;
+        let mut free = Self { max_vms, vms: max_vms, memory_mib, vcpus };
+        for job in snapshot.jobs.iter().filter(|job| job.stage == Stage::Occupying) {
+            free.take(job.size);
+        }
+        free
+    }
+
+    /// Saturates: limits that were lowered may be exceeded by what already runs.
+    fn take(&mut self, size: Size) {
+        self.vms = self.vms.saturating_sub(1);
+        self.memory_mib = self.memory_mib.saturating_sub(size.memory_mib);
+        self.vcpus = self.vcpus.saturating_sub(size.vcpus);
+    }
+
+    fn lacks(&self, size: Size) -> Option<WaitReason> {
+        if self.vms == 0 {
+            Some(WaitReason::Vms { max: self.max_vms })
+        } else if size.memory_mib > self.memory_mib {
+            Some(WaitReason::Memory { needed_mib: size.memory_mib, free_mib: self.memory_mib })
+        } else if size.vcpus > self.vcpus {
+            Some(WaitReason::Vcpus { needed: size.vcpus, free: self.vcpus })
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a job of this size cannot start even on an idle host.
+fn never_fits(size: Size, limits: Limits) -> Option<String> {
+    if limits.max_vms == 0 {
+        Some("no VM may run here: the limit is 0".to_owned())
+    } else if size.memory_mib > limits.memory_mib {
+        Some(format!("it takes {} MiB of memory; all VMs together have {} MiB", size.memory_mib, limits.memory_mib))
+    } else if size.vcpus > limits.vcpus {
+        Some(format!("it takes {} vCPUs; all VMs together have {}", size.vcpus, limits.vcpus))
+    } else {
+        None
+    }
+}

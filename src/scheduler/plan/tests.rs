@@ -1,0 +1,293 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits { max_vms: 3, memory_mib: 4096, vcpus: 4 };
+const SMALL: Size = Size { memory_mib: 1024, vcpus: 1 };
+
+/// Jobs with speaking names: ids are random, so tests find jobs by `run/key`.
+#[derive(Debug, Default)]
+struct World {
+    jobs: Vec<Job>,
+    runs: HashMap<String, RunId>,
+}
+
+impl World {
+    /// `place` is `repo/run/key`; `needs` are separated by spaces.
+    fn add(&mut self, place: &str, needs: &str, stage: Stage, size: Size) -> JobId {
+        let (repo, run, key) = match *place.split('/').collect::<Vec<_>>() {
+            [repo, run, key] => (repo, run, key),
+            _ => panic!("`{place}` is not repo/run/key"),
+        };
+        let job = Job {
+            id: JobId::random(),
+            run: self.runs.entry(run.to_owned()).or_insert_with(RunId::random).clone(),
+            repo: RepoName::parse(&format!("demo/{repo}")).unwrap(),
+            key: key.to_owned(),
+            needs: needs.split_whitespace().map(str::to_owned).collect(),
+            stage,
+            size,
+        };
+        self.jobs.push(job);
+        self.jobs.last().unwrap().id.clone()
+    }
+
+    fn snapshot(&self, now: i64) -> Snapshot {
+        Snapshot { now, limits: LIMITS, jobs: self.jobs.clone() }
+    }
+
+    fn plan(&self, now: i64) -> Plan {
+        plan(&self.snapshot(now), |_, _| Gate::Run)
+    }
+
+    /// The plan in words.
+    fn told(&self, now: i64) -> String {
+        let key = |id: &JobId| &self.jobs.iter().find(|job| job.id == *id).unwrap().key;
+        let plan = self.plan(now);
+        let mut lines: Vec<String> = plan
+            .actions
+            .iter()
+            .map(|action| match action {
+                Action::Queue(id) => format!("queue {}", key(id)),
+                Action::Skip(id) => format!("skip {}", key(id)),
+                Action::Fail(id, text) => format!("fail {}: {text}", key(id)),
+                Action::Start(id) => format!("start {}", key(id)),
+            })
+            .collect();
+        for job in &self.jobs {
+            if let Some(reason) = plan.why(&job.id) {
+                let mut reason = reason.to_string();
+                for other in &self.jobs {
+                    reason = reason.replace(other.id.as_str(), &other.key);
+                }
+                lines.push(format!("{}: {reason}", job.key));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+fn queued(since: i64) -> Stage {
+    Stage::Queued { since }
+}
+
+const DONE: Stage = Stage::Finished(Conclusion::Success);
+
+#[test]
+fn a_job_waits_for_all_cells_of_what_it_needs() {
+    let mut world = World::default();
+    world.add("hello/ci/test", "", DONE, SMALL);
+    world.add("hello/ci/test", "", Stage::Occupying, SMALL);
+    world.add("hello/ci/lint", "", DONE, SMALL);
+    world.add("hello/ci/deploy", "test lint", Stage::Waiting, SMALL);
+    world.add("hello/other/test", "", DONE, SMALL);
+    insta::assert_snapshot!(world.told(0), @"deploy: waiting for `test`");
+    world.jobs[1].stage = Stage::Finished(Conclusion::Failure);
+    insta::assert_snapshot!(world.told(0), @"queue deploy");
+}
+
+#[test]
+fn the_gate_decides_with_the_jobs_that_are_needed() {
+    let mut world = World::default();
+    world.add("hello/ci/test", "", Stage::Finished(Conclusion::Failure), SMALL);
+    let skipped = world.add("hello/ci/deploy", "test", Stage::Waiting, SMALL);
+    let broken = world.add("hello/ci/broken", "", Stage::Waiting, SMALL);
+    let plan = plan(&world.snapshot(0), |_, needed| match needed {
+        [] => Gate::Error("`if` is not an expression".into()),
+        [test] if test.stage == DONE => Gate::Run,
+        _ => Gate::Skip,
+    });
+    let expected = [Action::Skip(skipped), Action::Fail(broken, "`if` is not an expression".into())];
+    assert_eq!(plan.actions, expected);
+}
+
+#[test]
+fn needs_that_can_never_be_met_fail() {
+    let mut world = World::default();
+    world.add("hello/ci/deploy", "tset", Stage::Waiting, SMALL);
+    world.add("hello/circle/egg", "hen", Stage::Waiting, SMALL);
+    world.add("hello/circle/hen", "egg", Stage::Waiting, SMALL);
+    insta::assert_snapshot!(world.told(0), @r"
+    fail deploy: it needs `tset`, which its run does not have
+    fail egg: it needs `hen`, and they wait for each other
+    fail hen: it needs `egg`, and they wait for each other
+    ");
+}
+
+#[test]
+fn the_repository_with_the_fewest_vms_comes_first_then_the_oldest() {
+    let mut world = World::default();
+    world.add("busy/ci/b0", "", Stage::Occupying, SMALL);
+    world.add("busy/ci/b1", "", queued(1), SMALL);
+    world.add("calm/ci/c3", "", queued(3), SMALL);
+    world.add("calm/ci/c2", "", queued(2), SMALL);
+    insta::assert_snapshot!(world.told(0), @r"
+    start c2
+    start b1
+    c3: waiting for a VM: 3 of 3 are busy
+    ");
+}
+
+#[test]
+fn a_job_that_does_not_fit_is_overtaken_only_for_a_while() {
+    let mut world = World::default();
+    world.add("big/ci/running", "", Stage::Occupying, SMALL);
+    world.add("big/ci/big", "", queued(0), Size { memory_mib: 4096, vcpus: 1 });
+    world.add("tiny/ci/tiny", "", queued(5), SMALL);
+    world.add("tiny/ci/late", "", queued(6), SMALL);
+    let patience = i64::try_from(PATIENCE.as_millis()).unwrap();
+    insta::assert_snapshot!(world.told(patience - 1), @r"
+    start tiny
+    start late
+    big: waiting for memory: it takes 4096 MiB, 2048 MiB are free
+    ");
+    // The other repository has no VM: its turn still comes first, but only once.
+    insta::assert_snapshot!(world.told(patience), @r"
+    start tiny
+    big: waiting for memory: it takes 4096 MiB, 2048 MiB are free
+    late: waiting behind `big`, which has waited longer and needs more room
+    ");
+}
+
+#[test]
+fn a_job_that_can_never_fit_fails() {
+    let mut world = World::default();
+    world.add("hello/ci/memory", "", queued(0), Size { memory_mib: 8192, vcpus: 1 });
+    world.add("hello/ci/vcpus", "", queued(0), Size { memory_mib: 1, vcpus: 5 });
+    let mut told: Vec<_> = world.told(0).lines().map(str::to_owned).collect();
+    told.sort();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    fail memory: it takes 8192 MiB of memory; all VMs together have 4096 MiB
+    fail vcpus: it takes 5 vCPUs; all VMs together have 4
+    ");
+}
+
+#[test]
+fn what_already_runs_may_exceed_lowered_limits() {
+    let mut world = World::default();
+    for _ in 0..5 {
+        world.add("hello/ci/old", "", Stage::Occupying, Size { memory_mib: 4096, vcpus: 4 });
+    }
+    world.add("hello/ci/new", "", queued(0), SMALL);
+    insta::assert_snapshot!(world.told(0), @"new: waiting for a VM: 3 of 3 are busy");
+}
+
+fn stage() -> impl Strategy<Value = Stage> {
+    prop_oneof![
+        3 => Just(Stage::Waiting),
+        4 => (0_i64..500_000).prop_map(queued),
+        1 => Just(Stage::Occupying),
+        2 => Just(DONE),
+        1 => Just(Stage::Finished(Conclusion::Failure)),
+    ]
+}
+
+/// Up to 40 jobs in 3 repositories with 2 runs each. Needs name smaller keys only, as in a checked workflow.
+fn world() -> impl Strategy<Value = World> {
+    let job = (0..3_u8, 0..2_u8, 0..5_u8, prop::collection::vec(0..5_u8, 0..3), stage(), 1_u64..5000, 1_u32..6);
+    prop::collection::vec(job, 0..40).prop_map(|jobs| {
+        let mut world = World::default();
+        for (repo, run, key, needs, stage, memory_mib, vcpus) in jobs {
+            let needs: Vec<_> = needs.iter().filter(|need| **need < key).map(|need| format!("k{need}")).collect();
+            let place = format!("r{repo}/r{repo}-{run}/k{key}");
+            world.add(&place, &needs.join(" "), stage, Size { memory_mib, vcpus });
+        }
+        world
+    })
+}
+
+/// Carries out a plan; panics on what must not be in it.
+fn carry_out(world: &mut World, plan: &Plan, now: i64) {
+    for action in &plan.actions {
+        let (id, next) = match action {
+            Action::Queue(id) => (id, queued(now)),
+            Action::Skip(id) => (id, Stage::Finished(Conclusion::Skipped)),
+            Action::Fail(id, _) => (id, Stage::Finished(Conclusion::Error)),
+            Action::Start(id) => (id, Stage::Occupying),
+        };
+        let at = world.jobs.iter().position(|job| job.id == *id).unwrap();
+        let job = &world.jobs[at];
+        match action {
+            Action::Start(_) => assert!(matches!(job.stage, Stage::Queued { .. }), "only queued jobs start, and once"),
+            Action::Queue(_) | Action::Skip(_) => {
+                assert_eq!(job.stage, Stage::Waiting);
+                let is_open = |other: &&Job| {
+                    other.run == job.run && job.needs.contains(&other.key) && !matches!(other.stage, Stage::Finished(_))
+                };
+                assert_eq!(world.jobs.iter().find(is_open), None, "its needs have finished");
+            }
+            Action::Fail(..) => assert!(matches!(job.stage, Stage::Waiting | Stage::Queued { .. })),
+        }
+        world.jobs[at].stage = next;
+    }
+}
+
+fn occupied(world: &World) -> (usize, u64, u32) {
+    world
+        .jobs
+        .iter()
+        .filter(|job| job.stage == Stage::Occupying)
+        .fold((0, 0, 0), |(vms, memory, vcpus), job| (vms + 1, memory + job.size.memory_mib, vcpus + job.size.vcpus))
+}
+
+proptest! {
+    #[test]
+    fn a_plan_keeps_the_limits_and_accounts_for_every_job(mut world in world(), now in 0_i64..1_000_000) {
+        let before = occupied(&world);
+        let plan = world.plan(now);
+        for job in &world.jobs {
+            let acts = plan.actions.iter().filter(|action| match action {
+                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) => *id == job.id,
+            }).count();
+            let is_open = matches!(job.stage, Stage::Waiting | Stage::Queued { .. });
+            prop_assert_eq!(acts + usize::from(plan.why(&job.id).is_some()), usize::from(is_open));
+        }
+        carry_out(&mut world, &plan, now);
+        let after = occupied(&world);
+        if after != before {
+            prop_assert!(after.0 <= LIMITS.max_vms && after.1 <= LIMITS.memory_mib && after.2 <= LIMITS.vcpus);
+        }
+    }
+
+    #[test]
+    fn everything_ends_when_jobs_end(mut world in world()) {
+        let mut now = 500_000;
+        while world.jobs.iter().any(|job| !matches!(job.stage, Stage::Finished(_))) {
+            now += 1000;
+            let plan = world.plan(now);
+            carry_out(&mut world, &plan, now);
+            let running = world.jobs.iter_mut().find(|job| job.stage == Stage::Occupying);
+            prop_assert!(running.is_some() || !plan.actions.is_empty(), "an idle host makes progress");
+            if let Some(job) = running {
+                job.stage = DONE;
+            }
+        }
+    }
+
+    /// Small jobs of other repositories never stop coming; the big one starts all the same.
+    #[test]
+    fn a_big_job_does_not_starve(lengths in prop::collection::vec(1_i64..90, 50), repos in 1_usize..6) {
+        let mut world = World::default();
+        let big = world.add("big/ci/big", "", queued(0), Size { memory_mib: 4096, vcpus: 4 });
+        let mut ends: HashMap<JobId, i64> = HashMap::new();
+        for second in 0..600 {
+            let now = second * 1000;
+            world.jobs.retain(|job| ends.get(&job.id).is_none_or(|end| *end > now));
+            let place = format!("small{}/ci{second}/small", usize::try_from(second).unwrap() % repos);
+            world.add(&place, "", queued(now), SMALL);
+            let plan = world.plan(now);
+            carry_out(&mut world, &plan, now);
+            for (action, length) in plan.actions.iter().zip(lengths.iter().cycle().skip(usize::try_from(second).unwrap())) {
+                if let Action::Start(id) = action {
+                    if *id == big {
+                        return Ok(());
+                    }
+                    ends.insert(id.clone(), now + length * 1000);
+                }
+            }
+        }
+        prop_assert!(false, "ten minutes were not enough");
+    }
+}

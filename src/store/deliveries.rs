@@ -1,0 +1,161 @@
+//! Webhook deliveries: durable before the forge gets its answer, and processed once however often they come.
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery};
+use super::rows::Columns;
+use super::transitions::{DeliveryState, Lifecycle};
+use super::{Store, StoreError, bounded_detail};
+
+impl Store {
+    /// Makes a verified delivery durable. A delivery that failed before is open again afterwards.
+    pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
+        self.write("accept a delivery", move |db| {
+            Box::pin(async move {
+                let NewDelivery { key, event, received_at, payload } = delivery;
+                let inserted = sqlx::query(
+                    "INSERT INTO deliveries (forge, id, event, received_at, state, payload) \
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (forge, id) DO NOTHING",
+                )
+                .bind(&key.forge)
+                .bind(&key.id)
+                .bind(event)
+                .bind(received_at)
+                .bind(DeliveryState::Received.as_str())
+                .bind(payload)
+                .execute(&mut *db)
+                .await?;
+                if inserted.rows_affected() == 1 {
+                    return Ok(Accepted::New);
+                }
+                match delivery_state(db, &key).await? {
+                    DeliveryState::Received => Ok(Accepted::Again),
+                    DeliveryState::Failed => {
+                        reopen(db, &key).await?;
+                        Ok(Accepted::Again)
+                    }
+                    DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Invalid => {
+                        Ok(Accepted::Duplicate)
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    /// Stores what became of a delivery. For one that starts runs use [`Store::create_runs`].
+    pub async fn finish_delivery(
+        &self, key: &DeliveryKey, state: DeliveryState, detail: &str, now: i64,
+    ) -> Result<(), StoreError> {
+        let (key, detail) = (key.clone(), bounded_detail(detail).to_owned());
+        self.write("finish a delivery", move |db| {
+            Box::pin(async move { set_delivery_state(db, &key, state, &detail, now).await })
+        })
+        .await
+    }
+
+    /// Deliveries that wait to be processed, oldest first, at most `limit`.
+    pub async fn unprocessed_deliveries(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        self.deliveries_in(DeliveryState::Received, limit).await
+    }
+
+    /// Deliveries in one state, oldest first, at most `limit`.
+    pub async fn deliveries_in(&self, state: DeliveryState, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        self.read("list deliveries", async |db| {
+            let rows = sqlx::query(
+                "SELECT forge, id, event, received_at, state, detail FROM deliveries WHERE state = $1 \
+                 ORDER BY received_at, id LIMIT $2",
+            )
+            .bind(state.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+        })
+        .await
+    }
+
+    /// The raw body of a delivery.
+    pub async fn delivery_payload(&self, key: &DeliveryKey) -> Result<Vec<u8>, StoreError> {
+        self.read("read a delivery", async |db| {
+            sqlx::query_scalar("SELECT payload FROM deliveries WHERE forge = $1 AND id = $2")
+                .bind(&key.forge)
+                .bind(&key.id)
+                .fetch_optional(db)
+                .await?
+                .ok_or_else(|| not_found(key))
+        })
+        .await
+    }
+
+    /// How many deliveries are in each state.
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts, StoreError> {
+        self.read("count deliveries", async |db| {
+            let rows =
+                sqlx::query("SELECT state, COUNT(*) AS number FROM deliveries GROUP BY state").fetch_all(db).await?;
+            let mut counts = DeliveryCounts::default();
+            for row in &rows {
+                let columns = Columns::of("delivery", row);
+                let place = match columns.state("state")? {
+                    DeliveryState::Received => &mut counts.received,
+                    DeliveryState::Processed => &mut counts.processed,
+                    DeliveryState::Ignored => &mut counts.ignored,
+                    DeliveryState::Failed => &mut counts.failed,
+                    DeliveryState::Invalid => &mut counts.invalid,
+                };
+                *place = columns.count("number")?;
+            }
+            Ok(counts)
+        })
+        .await
+    }
+}
+
+fn not_found(key: &DeliveryKey) -> StoreError {
+    StoreError::NotFound { what: "delivery", id: key.to_string() }
+}
+
+fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
+    Ok(Delivery {
+        key: DeliveryKey { forge: columns.plain("forge")?, id: columns.plain("id")? },
+        event: columns.plain("event")?,
+        received_at: columns.plain("received_at")?,
+        state: columns.state("state")?,
+        detail: columns.plain("detail")?,
+    })
+}
+
+pub(super) async fn delivery_state(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<DeliveryState, StoreError> {
+    let row = sqlx::query("SELECT state FROM deliveries WHERE forge = $1 AND id = $2")
+        .bind(&key.forge)
+        .bind(&key.id)
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| not_found(key))?;
+    Columns::of("delivery", &row).state("state")
+}
+
+pub(super) async fn set_delivery_state(
+    db: &mut SqliteConnection, key: &DeliveryKey, state: DeliveryState, detail: &str, now: i64,
+) -> Result<(), StoreError> {
+    delivery_state(db, key).await?.check(key, state)?;
+    sqlx::query("UPDATE deliveries SET state = $3, detail = $4, finished_at = $5 WHERE forge = $1 AND id = $2")
+        .bind(&key.forge)
+        .bind(&key.id)
+        .bind(state.as_str())
+        .bind(detail)
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn reopen(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<(), StoreError> {
+    sqlx::query("UPDATE deliveries SET state = $3, detail = '', finished_at = NULL WHERE forge = $1 AND id = $2")
+        .bind(&key.forge)
+        .bind(&key.id)
+        .bind(DeliveryState::Received.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}

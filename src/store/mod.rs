@@ -1,0 +1,137 @@
+//! The store: what Dayfly must not forget, in one SQLite file.
+//!
+//! The store, not memory, is the truth. An intent is written before its side effect and an observation after it, so that
+//! after a crash the store tells what may exist. Invariants:
+//! - What a writing method returned is durable: the commit has been synchronised to the disk.
+//! - States change only along the tables of [`transitions`], checked inside the transaction that changes them.
+//! - A delivery that is processed twice creates its runs once; an attempt of a job has one outcome; a finished report stays.
+//! - Nothing grows for ever: [`Store::prune`] forgets what ended long ago.
+//!
+//! All writes go through the one connection of [`writer`]; reads use a small pool and see what was committed before them.
+
+mod deliveries;
+mod error;
+mod events;
+mod job_queries;
+mod jobs;
+mod model;
+mod prune;
+mod reports;
+mod rows;
+mod runs;
+mod transitions;
+mod vms;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+
+pub use error::{OpenError, StoreError};
+pub use events::MAX_EVENTS_PER_JOB;
+pub use model::{
+    Accepted, Delivery, DeliveryCounts, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
+    NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
+};
+pub use runs::MAX_RUN_BYTES;
+pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
+
+use writer::Writer;
+
+/// Connections that read at the same time.
+const READERS: u32 = 4;
+
+/// How long SQLite waits for a lock that another process holds (a backup, an inspection).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a read waits for a free connection.
+const READER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest explanation kept with a delivery, a report or an event, in bytes; longer ones are cut.
+const MAX_DETAIL: usize = 4096;
+
+/// The schema's history; the last entry is what this version reads and writes.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// A handle to the store; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the store in the file `path`, creates it if it is absent (readable for its owner alone: it holds the
+    /// addresses of log pages), and brings its schema up to date. The directory must exist.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        let refused = |source| OpenError::Database { path: path.to_owned(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
+        MIGRATIONS.run(&mut connection).await.map_err(|source| match source {
+            MigrateError::VersionMissing(version) => OpenError::Newer { path: path.to_owned(), version },
+            source => OpenError::Migration { path: path.to_owned(), source },
+        })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(READER_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(refused)?;
+        Ok(Self { readers, writer: Writer::start(connection) })
+    }
+
+    /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+
+    /// Runs `work` in a transaction of the writer. See [`Writer::write`].
+    async fn write<T, F>(&self, doing: &'static str, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        self.writer.write(work).await.map_err(|error| error.doing(doing))
+    }
+
+    /// Runs `work` with a reading connection.
+    async fn read<T>(
+        &self, doing: &'static str, work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = match self.readers.acquire().await {
+            Ok(connection) => connection,
+            Err(sqlx::Error::PoolClosed) => return Err(StoreError::Closed),
+            Err(error) => return Err(StoreError::from(error).doing(doing)),
+        };
+        work(&mut connection).await.map_err(|error| error.doing(doing))
+    }
+}
+
+/// `text`, cut to [`MAX_DETAIL`] bytes at a character's border.
+fn bounded_detail(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_DETAIL)]
+}

@@ -1,0 +1,313 @@
+//! What the store keeps, as the rest of Dayfly sees it. Times are milliseconds since the epoch.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::transitions::{DeliveryState, JobState, VmState};
+use crate::forge::{CommitSha, Conclusion, Earlier, ExternalIds, RepoAccess, RepoName, Report};
+use crate::ids::{JobId, LogToken, ReportId, RunId, VmId};
+
+/// Which delivery: the forge's word for itself (`github`) and its id of the delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryKey {
+    pub forge: String,
+    pub id: String,
+}
+
+impl std::fmt::Display for DeliveryKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.forge, self.id)
+    }
+}
+
+/// A verified webhook, as it arrived.
+#[derive(Debug, Clone)]
+pub struct NewDelivery {
+    pub key: DeliveryKey,
+    pub event: String,
+    pub received_at: i64,
+    /// The raw body; its size is limited where it is received.
+    pub payload: Vec<u8>,
+}
+
+/// What accepting a delivery found. The delivery is durable in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// Seen for the first time: process it.
+    New,
+    /// Known, but never processed to an end: process it.
+    Again,
+    /// Already dealt with: nothing to do.
+    Duplicate,
+}
+
+/// A stored delivery without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub key: DeliveryKey,
+    pub event: String,
+    pub received_at: i64,
+    pub state: DeliveryState,
+    /// Why it failed, was ignored or is invalid.
+    pub detail: String,
+}
+
+/// How many deliveries are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    pub received: u64,
+    pub processed: u64,
+    pub ignored: u64,
+    pub failed: u64,
+    pub invalid: u64,
+}
+
+/// One workflow file that an event starts.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    pub id: RunId,
+    pub access: RepoAccess,
+    pub event: String,
+    pub sha: CommitSha,
+    /// Path in the repository. With the delivery it identifies the run: a second run of the same pair is not created.
+    pub workflow_path: String,
+    pub workflow_name: String,
+    /// What jobs are evaluated with; opaque here.
+    pub context: Value,
+    /// What the forge shows for the run itself: a workflow that cannot be read, a run that is held.
+    pub report: Option<Report>,
+    pub jobs: Vec<NewJob>,
+}
+
+/// One job of a [`NewRun`]. It starts in [`JobState::Waiting`].
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub id: JobId,
+    /// The job's key in the workflow; cells of a matrix share it.
+    pub key: String,
+    pub name: String,
+    /// How to run it; opaque here.
+    pub spec: Value,
+    pub needs: Vec<String>,
+    /// The profile that takes it, if one does.
+    pub profile: Option<String>,
+    pub log_token: LogToken,
+    pub report: Report,
+    /// Set for a job that cannot run at all: it is stored as finished.
+    pub outcome: Option<Outcome>,
+}
+
+/// A stored run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub delivery: DeliveryKey,
+    pub access: RepoAccess,
+    pub event: String,
+    pub sha: CommitSha,
+    pub workflow_path: String,
+    pub workflow_name: String,
+    pub context: Value,
+    /// Counts the runs of this workflow file in this repository, from 1.
+    pub number: u64,
+    pub created_at: i64,
+}
+
+/// A stored job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub run: RunId,
+    pub key: String,
+    pub name: String,
+    pub spec: Value,
+    pub needs: Vec<String>,
+    pub profile: Option<String>,
+    pub state: JobState,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// The VM of the current attempt, once it is leased.
+    pub vm: Option<VmId>,
+    /// Present exactly when the state is [`JobState::Finished`].
+    pub outcome: Option<Outcome>,
+    /// `null` until the job finishes.
+    pub outputs: Value,
+    pub log_token: LogToken,
+    pub report: ReportId,
+    pub created_at: i64,
+    pub queued_at: Option<i64>,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    pub cancel_requested: bool,
+}
+
+/// A job as the scheduler sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduledJob {
+    pub id: JobId,
+    pub run: RunId,
+    pub repo: RepoName,
+    pub key: String,
+    pub needs: Vec<String>,
+    pub profile: Option<String>,
+    pub state: JobState,
+    pub attempt: u32,
+    pub vm: Option<VmId>,
+    pub created_at: i64,
+    pub queued_at: Option<i64>,
+    pub cancel_requested: bool,
+    /// Present exactly when the state is [`JobState::Finished`].
+    pub conclusion: Option<Conclusion>,
+}
+
+/// A job as a list shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedJob {
+    pub id: JobId,
+    pub run: RunId,
+    pub repo: RepoName,
+    pub sha: CommitSha,
+    pub event: String,
+    pub workflow_name: String,
+    pub run_number: u64,
+    pub name: String,
+    pub profile: Option<String>,
+    pub state: JobState,
+    pub attempt: u32,
+    pub vm: Option<VmId>,
+    pub outcome: Option<Outcome>,
+    pub log_token: LogToken,
+    pub created_at: i64,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+}
+
+/// Which jobs a list shows; absent fields do not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    pub repo: Option<RepoName>,
+    pub sha: Option<CommitSha>,
+    pub state: Option<JobState>,
+}
+
+/// How an attempt of a job ended. Stored once, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub conclusion: Conclusion,
+    /// Why, where it was not the job's own steps that decided.
+    pub reason: Option<Reason>,
+    /// For people.
+    pub detail: String,
+}
+
+/// Why a job ended as it did, where its steps alone do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It ran longer than its limit.
+    Timeout,
+    /// Its VM had no memory left.
+    OutOfMemory,
+    /// Its VM stopped answering or ended by itself.
+    VmLost,
+    /// Somebody, or a newer run, asked for its end.
+    Cancelled,
+    /// No profile has the labels that it asks for.
+    NoProfile,
+    /// Its workflow cannot be evaluated.
+    Workflow,
+    /// Its image is missing or does not start.
+    Image,
+    /// A disk was full.
+    DiskFull,
+    /// A fault of Dayfly.
+    Internal,
+    /// The service restarted while it ran, and it had no attempt left.
+    ServiceRestarted,
+    /// A job that it needs did not succeed, or its condition is not met.
+    Skipped,
+}
+
+/// Whether [`Store::finish_job`](super::Store::finish_job) stored the outcome or found it stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// Stored now.
+    Now,
+    /// The same outcome was stored before.
+    Before,
+}
+
+/// What became of a job that lost its VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requeued {
+    /// It is queued again, with this attempt number.
+    Queued { attempt: u32 },
+    /// It has used all its attempts and is unchanged: finish it.
+    Exhausted,
+}
+
+/// A report and how far it got on its way to the forge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredReport {
+    /// What the forge shall show; its `log` is empty.
+    pub desired: Report,
+    /// The forge's word for itself.
+    pub forge: String,
+    pub run: RunId,
+    pub job: Option<JobId>,
+    /// Rises with every change of `desired`.
+    pub version: u64,
+    /// The last version that the forge acknowledged; 0 for none.
+    pub sent_version: u64,
+    pub external: ExternalIds,
+    /// Whether a call was started whose answer is not known.
+    pub uncertain: bool,
+    /// Failed calls since the last success.
+    pub tries: u32,
+    pub next_try_at: i64,
+    /// Why this version will not be sent.
+    pub abandoned: Option<String>,
+}
+
+impl StoredReport {
+    /// What the forge's client must assume about earlier calls.
+    pub fn earlier(&self) -> Earlier {
+        if self.uncertain { Earlier::Uncertain } else { Earlier::None }
+    }
+}
+
+/// A stored VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    pub id: VmId,
+    pub job: JobId,
+    pub attempt: u32,
+    pub state: VmState,
+    pub created_at: i64,
+    pub gone_at: Option<i64>,
+}
+
+/// One line of a job's timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEvent {
+    pub attempt: u32,
+    /// Microseconds since the epoch.
+    pub at_us: i64,
+    pub kind: String,
+    pub detail: String,
+}
+
+/// How long ended things are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub deliveries: std::time::Duration,
+    /// Runs with all that belongs to them.
+    pub runs: std::time::Duration,
+}
+
+/// How much was forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub deliveries: u64,
+    pub runs: u64,
+}

@@ -1,0 +1,67 @@
+//! Forgetting: deliveries and runs that ended long ago, so that nothing grows with the service's lifetime.
+
+use std::time::Duration;
+
+use super::model::{Pruned, Retention};
+use super::{Store, StoreError};
+
+/// Rows of one transaction, so that pruning never makes other writes wait long.
+const PRUNE_BATCH: i64 = 200;
+
+/// Run numbers of workflow files that nobody has used for this long start from 1 again. Repositories are strangers': without
+/// an end their workflow files would fill the table.
+const RUN_NUMBER_RETENTION: Duration = Duration::from_hours(400 * 24);
+
+impl Store {
+    /// Forgets what ended longer ago than `retention` says: deliveries that were dealt with, and runs whose jobs all finished
+    /// and whose VMs are all gone, with everything that belongs to them.
+    pub async fn prune(&self, now: i64, retention: Retention) -> Result<Pruned, StoreError> {
+        let deliveries = self
+            .delete_batches(
+                "DELETE FROM deliveries WHERE (forge, id) IN (SELECT forge, id FROM deliveries \
+                 WHERE state <> 'received' AND finished_at < $1 LIMIT $2)",
+                before(now, retention.deliveries),
+            )
+            .await?;
+        let runs = self
+            .delete_batches(
+                "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE created_at < $1 \
+                 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.run_id = runs.id \
+                                 AND (jobs.state <> 'finished' OR jobs.finished_at >= $1)) \
+                 AND NOT EXISTS (SELECT 1 FROM jobs JOIN vms ON vms.job_id = jobs.id \
+                                 WHERE jobs.run_id = runs.id AND vms.state <> 'gone') LIMIT $2)",
+                before(now, retention.runs),
+            )
+            .await?;
+        self.delete_batches(
+            "DELETE FROM run_numbers WHERE (forge, repo, workflow_path) IN \
+             (SELECT forge, repo, workflow_path FROM run_numbers WHERE used_at < $1 LIMIT $2)",
+            before(now, RUN_NUMBER_RETENTION.max(retention.runs)),
+        )
+        .await?;
+        Ok(Pruned { deliveries, runs })
+    }
+
+    /// Runs a `DELETE` with the cut-off time and a limit until it finds nothing more.
+    async fn delete_batches(&self, sql: &'static str, cut_off: i64) -> Result<u64, StoreError> {
+        let mut total = 0;
+        loop {
+            let deleted = self
+                .write("forget old entries", move |db| {
+                    Box::pin(async move {
+                        let done = sqlx::query(sql).bind(cut_off).bind(PRUNE_BATCH).execute(db).await?;
+                        Ok(done.rows_affected())
+                    })
+                })
+                .await?;
+            total += deleted;
+            if deleted == 0 {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+fn before(now: i64, age: Duration) -> i64 {
+    now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
