@@ -1,0 +1,70 @@
+# `make help` lists what there is. Everything may be repeated: what is done already is not done again.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# Where cargo builds; other places than ./target are respected.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Making images and running VMs needs root; building does not, and should not.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# Tools are built for their own speed of compilation: they run for seconds. They go where cargo puts all tools.
+INSTALL_TOOL := env -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --debug
+
+##@ To see it work
+
+.PHONY: demo
+demo: packages ## Two pull requests on a forge of this machine, each in a fresh microVM
+	$(CARGO) build --locked --release --bin dayfly --example demo
+	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly
+
+.PHONY: bench
+bench: packages ## How fast this host makes VMs, beside a restore by hand
+	$(CARGO) build --locked --release --bin dayfly
+	$(AS_ROOT) $(TARGET)/release/dayfly bench create -n 50 --baseline --state-dir .demo/state
+
+##@ To work on it
+
+.PHONY: test
+test: packages nextest ## All tests, those with real VMs included
+	$(CARGO) test --locked --doc --quiet
+	$(CARGO) nextest run --locked
+
+.PHONY: lint
+lint: deny ## Format, clippy, documentation, licences, bans and sources
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib --document-private-items
+	$(CARGO) deny --locked --log-level error check licenses bans sources
+
+.PHONY: advisories
+advisories: deny ## Known vulnerabilities of dependencies (fetches the advisory database)
+	$(CARGO) deny --locked check advisories
+
+.PHONY: clean
+clean: ## Remove what was built, and the demo's images
+	$(CARGO) clean
+	$(AS_ROOT) rm -rf .demo
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# What the others need.
+
+.PHONY: packages cargo nextest deny
+packages: cargo
+	@scripts/install-packages
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { \
+		echo 'error: `cargo` is not installed' >&2; \
+		echo '  hint: Rust comes from https://rustup.rs; Dayfly needs $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' >&2; exit 69; }
+
+nextest: cargo
+	@command -v cargo-nextest >/dev/null || $(INSTALL_TOOL) cargo-nextest
+
+deny: cargo
+	@command -v cargo-deny >/dev/null || $(INSTALL_TOOL) cargo-deny
