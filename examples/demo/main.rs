@@ -1,0 +1,89 @@
+//! Two pull requests from webhook to status, with everything real but the forge, which is a small one on loopback.
+//!
+//! ```text
+//! make demo
+//! ```
+//!
+//! It shows what happens as it happens, then compares what it saw with what should have been: the demo is also a test, and
+//! ends with an error if a single thing differs. Everything that it makes is under `.demo` in the current directory.
+
+mod control;
+mod play;
+mod scene;
+mod screen;
+mod service;
+mod verdict;
+mod watch;
+
+#[path = "../local-forge/forge/mod.rs"]
+mod forge;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use scene::Scene;
+use screen::Screen;
+use service::Service;
+use verdict::Verdict;
+
+#[derive(Debug, Parser)]
+#[command(name = "demo", about = "Two pull requests on a forge of this machine, each in a fresh microVM")]
+struct Arguments {
+    /// The program to show; `make demo` builds it
+    #[arg(long, default_value = "target/release/dayfly")]
+    dayfly: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let screen = Screen::new();
+    match demo(&Arguments::parse(), &screen).await {
+        Ok(verdict) if verdict.is_clean() => {
+            screen.success(&format!("All {} comparisons hold.", verdict.compared()));
+            ExitCode::SUCCESS
+        }
+        Ok(verdict) => {
+            verdict.differences().iter().for_each(|difference| screen.failure(difference));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            screen.failure(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(arguments: &Arguments, screen: &Screen) -> anyhow::Result<Verdict> {
+    let program = std::path::absolute(&arguments.dayfly)?;
+    if !program.is_file() {
+        bail!("there is no `{}`\n  hint: `make demo` builds it", program.display());
+    }
+    let scene = Scene::set().await.context("setting the scene")?;
+    until_interrupted(service::bake(&program, &scene)).await?;
+    let mut service = until_interrupted(Service::start(&program, &scene)).await?;
+    let mut verdict = Verdict::default();
+    let played = until_interrupted(play::all(&scene, screen, &mut verdict)).await;
+    // Whatever happened, nothing stays behind.
+    let stopped = service.stop().await;
+    played.map_err(|error| service.explain(error))?;
+    stopped?;
+    play::after_the_end(&scene, &mut verdict)?;
+    Ok(verdict)
+}
+
+/// Lets `work` go on until somebody wants it to end.
+async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        done = work => done,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+        _ = hang_up.recv() => bail!("the terminal is gone"),
+    }
+}
