@@ -1,6 +1,6 @@
 //! Dayfly: a self-hosted CI runner service. A job lives in its own machine, once, for one job.
 //!
-//! Dependencies between the modules point one way: `protocol` and `ids` ← the pure cores (`vm::state`, `workflow`, `policy`,
+//! Dependencies between the modules point one way: `protocol` and `ids` ← the pure cores (`workflow`, `policy`,
 //! `scheduler::plan`) ← the drivers ← `app`. ARCHITECTURE.md has the map and the invariants.
 
 pub mod ids;
@@ -10,8 +10,28 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod bench;
+#[cfg(feature = "service")]
+pub mod cli;
+#[cfg(feature = "service")]
+pub mod clock;
+#[cfg(feature = "service")]
+pub mod config;
+#[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
+pub mod engine;
+#[cfg(feature = "service")]
 pub mod forge;
+#[cfg(feature = "service")]
+pub mod host;
+#[cfg(feature = "service")]
+pub mod image;
+#[cfg(feature = "service")]
+pub mod net;
+#[cfg(feature = "service")]
+pub mod vm;
+#[cfg(feature = "service")]
+pub mod webhook;
 #[cfg(feature = "service")]
 pub mod workflow;

@@ -7,6 +7,8 @@
 //!
 //! The document may come from a stranger: the number of complaints and the length of what they quote are bounded.
 
+use std::fmt;
+
 use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
 use std::ops::RangeInclusive;
@@ -30,6 +32,13 @@ const SIMILAR: f64 = 0.75;
 pub struct Complaint {
     message: String,
     hint: Option<String>,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(out, "\n  hint: {hint}"))
+    }
 }
 
 impl Complaint {

@@ -4,12 +4,16 @@
 //! comes from them is untrusted and bounded; everything that goes to them is a [`Report`]: the level to show, not an event,
 //! so that sending it twice is harmless.
 
+mod backoff;
+pub mod github;
+
 use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub use self::backoff::backoff;
 use crate::ids::ReportId;
 
 /// `owner/name` of a repository, checked so that it can stand in an address and a path.
@@ -175,8 +179,13 @@ pub struct Report {
 
 /// What the forge called the things that it made for a report. Stored, so that a later report changes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExternalIds {
     pub check_run: Option<u64>,
+    /// The check run was completed. It is never reopened: a state that is not an end gets a new one.
+    pub check_run_completed: bool,
+    /// The commit status that the forge accepted last, in its own words. The same one is not sent again.
+    pub last_status: Option<String>,
 }
 
 /// Whether an earlier attempt to publish may have reached the forge without Dayfly learning its answer.

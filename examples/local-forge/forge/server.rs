@@ -1,0 +1,94 @@
+//! The routes, and how a refusal looks.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::credentials::Caller;
+use super::state::Shared;
+use super::{checks, contents, credentials, faults, git_http, pulls, statuses};
+
+/// Largest body of a request, in bytes: a fetch that already has much tells so.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+pub fn router(shared: Arc<Shared>) -> Router {
+    let api = Router::new()
+        .route("/app/installations/{id}/access_tokens", post(credentials::mint))
+        .route("/repos/{owner}/{name}", get(repository))
+        .route("/repos/{owner}/{name}/installation", get(credentials::find_installation))
+        .route("/repos/{owner}/{name}/pulls/{number}", get(pulls::show))
+        .route("/repos/{owner}/{name}/contents", get(contents::show_root))
+        .route("/repos/{owner}/{name}/contents/{*path}", get(contents::show))
+        .route("/repos/{owner}/{name}/statuses/{sha}", post(statuses::create))
+        .route("/repos/{owner}/{name}/commits/{sha}/statuses", get(statuses::list))
+        .route("/repos/{owner}/{name}/commits/{sha}/status", get(statuses::combined))
+        .route("/repos/{owner}/{name}/commits/{sha}/check-runs", get(checks::list))
+        .route("/repos/{owner}/{name}/check-runs", post(checks::create))
+        .route("/repos/{owner}/{name}/check-runs/{id}", patch(checks::update).get(checks::show))
+        .fallback(|| async { ApiError::not_found() })
+        .layer(from_fn(require_user_agent));
+    Router::new()
+        .nest("/api/v3", api)
+        .route("/{owner}/{name}/info/refs", get(git_http::info_refs))
+        .route("/{owner}/{name}/git-upload-pack", post(git_http::upload_pack))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&shared), faults::apply))
+        .with_state(shared)
+}
+
+/// A refusal in GitHub's form.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, message: &str) -> Self {
+        Self { status, message: message.to_owned() }
+    }
+
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not Found")
+    }
+
+    /// The request is understood and wrong.
+    pub fn invalid(message: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    pub fn internal(error: &std::io::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({"message": self.message, "documentation_url": "https://docs.github.com/rest"});
+        (self.status, Json(body)).into_response()
+    }
+}
+
+/// GitHub answers nobody who does not say what they are.
+async fn require_user_agent(request: Request, next: Next) -> Response {
+    if request.headers().contains_key("user-agent") {
+        next.run(request).await
+    } else {
+        ApiError::new(StatusCode::FORBIDDEN, "Request forbidden by administrative rules: no User-Agent").into_response()
+    }
+}
+
+async fn repository(
+    State(shared): State<Arc<Shared>>, Path((owner, name)): Path<(String, String)>, headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let full_name = format!("{owner}/{name}");
+    Caller::of_request(&shared, &headers)?.require(&full_name, "contents", "read")?;
+    let state = shared.state();
+    state.repository(&full_name).map(|found| Json(found.to_json())).ok_or_else(ApiError::not_found)
+}

@@ -1,0 +1,172 @@
+//! From the initramfs to a root file system.
+//!
+//! ```text
+//!  dayfly-root  (erofs, shared by all VMs of an image) ─┐
+//!  dayfly-layer (ext4, read-only: what the set-up wrote) ┼─ overlay ─► /
+//!  dayfly-scratch (ext4, private to this VM) ───────────┘
+//! ```
+//! Disks are found by serial number: device names depend on probe order.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+
+use super::sys;
+use crate::protocol::{BULK_PORT, CONTROL_PORT};
+
+/// Serial numbers of the disks, which the host gives.
+const ROOT_DISK: &str = "dayfly-root";
+const LAYER_DISK: &str = "dayfly-layer";
+const SCRATCH_DISK: &str = "dayfly-scratch";
+/// The read-only dependency cache, exchanged at restore.
+pub(super) const CACHE_DISK: &str = "dayfly-cache";
+
+/// How long drivers may take to make a device appear. Generous: it is waited for only under emulation.
+const DEVICE_DEADLINE: Duration = Duration::from_secs(30);
+const DEVICE_POLL: Duration = Duration::from_millis(5);
+
+/// What the agent serves with.
+pub(super) struct Machine {
+    pub(super) control: File,
+    pub(super) bulk: File,
+    /// The scratch disk's mount point, which no path leads to after the switch of roots.
+    pub(super) scratch: File,
+}
+
+/// Mounts everything and moves into the new root.
+pub(super) fn boot() -> io::Result<Machine> {
+    mount_kernel_file_systems()?;
+    load_modules(Path::new("/modules"))?;
+    let control = open_port(CONTROL_PORT)?;
+    let bulk = open_port(BULK_PORT)?;
+    let scratch = mount_root()?;
+    enter_root()?;
+    sys::raise_loopback()?;
+    Ok(Machine { control, bulk, scratch })
+}
+
+fn mount_kernel_file_systems() -> io::Result<()> {
+    for (kind, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        mount_at(kind, target, kind, MsFlags::empty(), "")?;
+    }
+    Ok(())
+}
+
+/// Loads the modules in the order of their file names, which is their order of dependency.
+fn load_modules(directory: &Path) -> io::Result<()> {
+    let mut modules: Vec<PathBuf> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    modules.sort();
+    for module in modules {
+        sys::load_module(&File::open(&module)?).map_err(|error| named(&module.display().to_string(), error))?;
+    }
+    Ok(())
+}
+
+fn mount_root() -> io::Result<File> {
+    mount_at(&find_disk(ROOT_DISK)?, "/lower", "erofs", MsFlags::MS_RDONLY, "")?;
+    mount_at(&find_disk(SCRATCH_DISK)?, "/scratch", "ext4", MsFlags::MS_NOATIME, "")?;
+    let mut lower = "/lower".to_owned();
+    if let Some(layer) = disk_with_serial(LAYER_DISK)? {
+        mount_at(&layer, "/layer", "ext4", MsFlags::MS_RDONLY, "noload")?;
+        lower = format!("/layer/upper:{lower}");
+    }
+    for directory in ["/scratch/upper", "/scratch/work"] {
+        fs::create_dir_all(directory)?;
+    }
+    let options = format!("lowerdir={lower},upperdir=/scratch/upper,workdir=/scratch/work");
+    mount_at("overlay", "/root", "overlay", MsFlags::empty(), &options)?;
+    File::open("/scratch")
+}
+
+fn enter_root() -> io::Result<()> {
+    for directory in ["dev", "proc", "sys"] {
+        fs::create_dir_all(format!("/root/{directory}"))?;
+        move_mount(&format!("/{directory}"), &format!("/root/{directory}"))?;
+    }
+    std::env::set_current_dir("/root")?;
+    move_mount(".", "/")?;
+    nix::unistd::chroot(".")?;
+    std::env::set_current_dir("/")?;
+    mount_at("tmpfs", "/run", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?;
+    mount_at("tmpfs", "/dev/shm", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "")?;
+    mount_at("devpts", "/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=620,ptmxmode=666")?;
+    mount_at("cgroup2", "/sys/fs/cgroup", "cgroup2", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "")?;
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        std::os::unix::fs::symlink(target, link)?;
+    }
+    fs::create_dir_all("/tmp")?;
+    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))
+}
+
+/// Mounts, making the mount point first; the error names the target.
+pub(super) fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, options: &str) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    mount(Some(source), target, Some(kind), flags, Some(options))
+        .map_err(|errno| named(&format!("mount of {kind} at {target}"), errno.into()))
+}
+
+fn move_mount(from: &str, to: &str) -> io::Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|errno| named(&format!("move of {from}"), errno.into()))
+}
+
+fn find_disk(serial: &str) -> io::Result<String> {
+    wait_for(serial, || disk_with_serial(serial))
+}
+
+/// `/dev/…` of the disk with this serial number, if there is one now.
+pub(super) fn disk_with_serial(serial: &str) -> io::Result<Option<String>> {
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let found = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
+        if found.trim_end() == serial {
+            return Ok(Some(format!("/dev/{}", entry.file_name().to_string_lossy())));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the virtio-serial port with this name.
+fn open_port(name: &str) -> io::Result<File> {
+    let device = wait_for(name, || {
+        let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else { return Ok(None) };
+        for port in ports {
+            let port = port?;
+            let mut found = String::new();
+            File::open(port.path().join("name"))?.read_to_string(&mut found)?;
+            if found.trim_end() == name {
+                return Ok(Some(format!("/dev/{}", port.file_name().to_string_lossy())));
+            }
+        }
+        Ok(None)
+    })?;
+    File::options().read(true).write(true).open(device)
+}
+
+fn wait_for(what: &str, mut look: impl FnMut() -> io::Result<Option<String>>) -> io::Result<String> {
+    let deadline = Instant::now() + DEVICE_DEADLINE;
+    loop {
+        // Attributes of a device that is just appearing may fail to read; only the deadline decides.
+        if let Ok(Some(found)) = look() {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!("no device `{what}` after {} s", DEVICE_DEADLINE.as_secs())));
+        }
+        std::thread::sleep(DEVICE_POLL);
+    }
+}
+
+/// An error that says what it is about.
+pub(super) fn named(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}

@@ -1,0 +1,258 @@
+//! A virtio-serial port as a set of streams that threads read and write.
+//!
+//! One thread reads the port and sorts bytes into the streams' inboxes; whoever has something to send takes the port's
+//! write lock, lets the session make the frame, and writes it. That lock comes before the session's, always, so that frames
+//! reach the wire in the order in which the session made them and nothing of an old conversation follows a new attach.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::protocol::VERSION;
+use crate::protocol::frame::{Decoder, Frame, Nonce};
+use crate::protocol::session::{Event, Session, Side};
+
+/// Bytes taken from the port at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// A port and its conversation.
+pub(super) struct Channel {
+    port: Mutex<File>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    session: Session,
+    /// Which conversation this is; streams of an earlier one are dead.
+    conversation: u64,
+    inboxes: HashMap<u32, Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    chunks: VecDeque<Vec<u8>>,
+    ended: bool,
+}
+
+/// One stream of the current conversation. Dropping it without [`Stream::end`] resets it.
+pub(super) struct Stream {
+    channel: Arc<Channel>,
+    conversation: u64,
+    id: u32,
+}
+
+/// Panics of one handler must not take the agent down with poisoned locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the stream is gone")
+}
+
+impl Channel {
+    pub(super) fn new(port: &File) -> io::Result<Arc<Self>> {
+        let state = State { session: Session::new(Side::Agent), conversation: 0, inboxes: HashMap::new() };
+        Ok(Arc::new(Self { port: Mutex::new(port.try_clone()?), state: Mutex::new(state), changed: Condvar::new() }))
+    }
+
+    /// Reads the port for ever and calls `opened` with each stream that the host opens and its request.
+    pub(super) fn read_port(
+        self: &Arc<Self>, mut port: File, mut opened: impl FnMut(Stream, Vec<u8>),
+    ) -> io::Result<std::convert::Infallible> {
+        let mut decoder = Decoder::default();
+        let mut buffer = vec![0; READ_SIZE];
+        loop {
+            match port.read(&mut buffer) {
+                Ok(0) => {
+                    self.end_conversation();
+                    decoder.search();
+                    wait_for_host(&port)?;
+                }
+                Ok(length) => {
+                    decoder.push(&buffer[..length]);
+                    if self.take_frames(&mut decoder, &mut opened).is_err() {
+                        // The host broke the protocol, or is gone and what follows is another's: wait for an attach.
+                        self.end_conversation();
+                        decoder.search();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take_frames(
+        self: &Arc<Self>, decoder: &mut Decoder, opened: &mut impl FnMut(Stream, Vec<u8>),
+    ) -> io::Result<()> {
+        while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
+            if let Some((nonce, _)) = frame.as_attach() {
+                self.begin_conversation(nonce)?;
+                continue;
+            }
+            let mut state = lock(&self.state);
+            match state.session.receive(frame).map_err(io::Error::other)? {
+                Event::Opened { stream, request } => {
+                    state.inboxes.insert(stream, Inbox::default());
+                    let conversation = state.conversation;
+                    drop(state);
+                    opened(Stream { channel: Arc::clone(self), conversation, id: stream }, request);
+                }
+                Event::Data { stream, bytes } => {
+                    if let Some(inbox) = state.inboxes.get_mut(&stream) {
+                        inbox.chunks.push_back(bytes);
+                    }
+                }
+                Event::Ended { stream } => {
+                    if let Some(inbox) = state.inboxes.get_mut(&stream) {
+                        inbox.ended = true;
+                    }
+                }
+                Event::Reset { stream } => {
+                    state.inboxes.remove(&stream);
+                }
+                Event::Writable { .. } | Event::Nothing => {}
+            }
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
+    fn begin_conversation(&self, nonce: Nonce) -> io::Result<()> {
+        let mut port = lock(&self.port);
+        self.end_conversation();
+        port.write_all(&Frame::attach(nonce, VERSION).to_bytes())
+    }
+
+    fn end_conversation(&self) {
+        let mut state = lock(&self.state);
+        state.session = Session::new(Side::Agent);
+        state.conversation += 1;
+        state.inboxes.clear();
+        self.changed.notify_all();
+    }
+
+    /// Opens a stream to the host in the current conversation.
+    pub(super) fn open(self: &Arc<Self>, request: Vec<u8>) -> io::Result<Stream> {
+        let mut port = lock(&self.port);
+        let mut state = lock(&self.state);
+        let (id, frame) = state.session.open(request).ok_or_else(gone)?;
+        state.inboxes.insert(id, Inbox::default());
+        let conversation = state.conversation;
+        drop(state);
+        port.write_all(&frame.to_bytes())?;
+        drop(port);
+        Ok(Stream { channel: Arc::clone(self), conversation, id })
+    }
+
+    /// Lets `make` produce a frame of conversation `conversation` and writes it before any later one.
+    fn send_frame(
+        &self, conversation: u64, make: impl FnOnce(&mut Session) -> io::Result<Option<Frame>>,
+    ) -> io::Result<Option<usize>> {
+        let mut port = lock(&self.port);
+        let mut state = lock(&self.state);
+        if state.conversation != conversation {
+            return Err(gone());
+        }
+        let frame = make(&mut state.session)?;
+        drop(state);
+        match frame {
+            Some(frame) => port.write_all(&frame.to_bytes()).map(|()| Some(frame.payload.len())),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Stream {
+    /// The stream's number, by which the host names it in requests.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The next bytes from the host; `None` after the last.
+    pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut state = lock(&self.channel.state);
+        let bytes = loop {
+            if state.conversation != self.conversation {
+                return Err(gone());
+            }
+            let inbox = state.inboxes.get_mut(&self.id).ok_or_else(gone)?;
+            match inbox.chunks.pop_front() {
+                Some(bytes) => break bytes,
+                None if inbox.ended => return Ok(None),
+                None => state = self.channel.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(state);
+        self.channel.send_frame(self.conversation, |session| Ok(session.consumed(self.id, bytes.len())))?;
+        Ok(Some(bytes))
+    }
+
+    /// Sends all of `bytes`, waiting while the host's window is full.
+    pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent =
+                self.channel.send_frame(self.conversation, |session| session.send(self.id, bytes).map_err(|_| gone()))?;
+            match sent {
+                Some(length) => bytes = &bytes[length..],
+                None => self.wait_until_writable()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until_writable(&self) -> io::Result<()> {
+        let mut state = lock(&self.channel.state);
+        loop {
+            if state.conversation != self.conversation {
+                return Err(gone());
+            }
+            if state.session.has_credit(self.id).map_err(|_| gone())? {
+                return Ok(());
+            }
+            state = self.channel.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends no more; the host may still.
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.channel.send_frame(self.conversation, |session| Ok(session.end(self.id))).map(drop)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A stream that is over is forgotten by the session already; any other, nobody here reads or writes any more.
+        // A failure means that the whole conversation is over, and its streams with it.
+        drop(self.channel.send_frame(self.conversation, |session| Ok(session.reset(self.id))));
+        lock(&self.channel.state).forget(self.conversation, self.id);
+    }
+}
+
+impl State {
+    fn forget(&mut self, conversation: u64, stream: u32) {
+        if self.conversation == conversation {
+            self.inboxes.remove(&stream);
+        }
+    }
+}
+
+/// Sleeps until the host's end is connected. Without edge triggering this would spin: a port without host polls as hung up.
+fn wait_for_host(port: &File) -> io::Result<()> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(port, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+    let mut events = [EpollEvent::empty()];
+    loop {
+        match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) if events[0].events() == EpollFlags::EPOLLHUP => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Files and directories on behalf of the host.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+
+use super::boot::named;
+use super::channel::Stream;
+use crate::protocol::message::{FileContent, MAX_RECORD, Owner};
+
+/// Stores the stream's bytes as `path`, which exists only whole: it is written beside and renamed.
+pub(super) fn write(path: &str, mode: u32, owner: Owner, stream: &Stream) -> io::Result<()> {
+    let partial = format!("{path}.partial");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(mode & 0o777).open(&partial)?;
+    fchown(&file, Some(owner.uid), Some(owner.gid))?;
+    while let Some(bytes) = stream.read()? {
+        file.write_all(&bytes)?;
+    }
+    fs::rename(&partial, path)
+}
+
+/// Makes `path` and its missing parents, all owned by `owner`.
+pub(super) fn make_directory(path: &str, owner: Owner) -> io::Result<()> {
+    let missing: Vec<&Path> = Path::new(path).ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
+    for directory in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o755).create(directory)?;
+        chown(directory, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}
+
+/// At most `limit` bytes of a file; nothing if it is not there.
+pub(super) fn read(path: &str, limit: u32) -> io::Result<FileContent> {
+    let limit = u64::from(limit).min(MAX_RECORD as u64 / 2);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(FileContent { bytes: Vec::new(), truncated: false });
+        }
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("`{path}` is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    let truncated = bytes.len() as u64 > limit;
+    bytes.truncate(limit as usize);
+    Ok(FileContent { bytes, truncated })
+}
+
+/// Writes everything to the disks; with `freeze`, ends all writing to the scratch disk for good.
+pub(super) fn sync(scratch: &File, freeze: bool) -> io::Result<()> {
+    nix::unistd::sync();
+    if freeze {
+        remount_read_only("/")?;
+        remount_read_only(&format!("/proc/self/fd/{}", scratch.as_raw_fd()))?;
+        nix::unistd::sync();
+    }
+    Ok(())
+}
+
+fn remount_read_only(target: &str) -> io::Result<()> {
+    mount(None::<&str>, target, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>)
+        .map_err(|errno| named(&format!("making {target} read-only"), errno.into()))
+}

@@ -1,0 +1,72 @@
+//! Requests of the host, each on a thread of its own.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use serde::Serialize;
+
+use super::boot::Machine;
+use super::channel::{Channel, Stream};
+use super::exec::{self, Running};
+use super::processes::Processes;
+use super::{files, identity, tunnel};
+use crate::protocol::message::{Request, answer_record, decode};
+
+struct Agent {
+    processes: Arc<Processes>,
+    running: Running,
+    bulk: Arc<Channel>,
+    scratch: std::fs::File,
+}
+
+/// Serves both ports until one fails, which is the end of the guest.
+pub(super) fn serve(machine: Machine) -> io::Error {
+    match try_serve(machine) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn try_serve(machine: Machine) -> io::Result<Infallible> {
+    let processes = Processes::start()?;
+    let control = Channel::new(&machine.control)?;
+    let bulk = Channel::new(&machine.bulk)?;
+    let bulk_reader = Arc::clone(&bulk);
+    let bulk_port = machine.bulk;
+    thread::Builder::new().name("bulk".into()).spawn(move || {
+        // The host opens nothing here; dropping a stream resets it.
+        bulk_reader.read_port(bulk_port, |stream, _| drop(stream))
+    })?;
+    let agent = Arc::new(Agent { processes, running: Running::default(), bulk, scratch: machine.scratch });
+    control.read_port(machine.control, move |stream, request| {
+        let agent = Arc::clone(&agent);
+        // Without a thread the stream is dropped, and the host sees a reset.
+        drop(thread::Builder::new().name("request".into()).spawn(move || agent.handle(stream, &request)));
+    })
+}
+
+impl Agent {
+    fn handle(&self, stream: Stream, request: &[u8]) -> io::Result<()> {
+        match decode::<Request>(request).map_err(io::Error::other)? {
+            Request::Exec(exec) => exec::run(&exec, stream, &self.processes, &self.running),
+            Request::Identify(who) => answer(&stream, identity::assume(&who)),
+            Request::Signal { stream: target, signal } => {
+                answer(&stream, self.running.signal(target, signal).map_err(io::Error::other))
+            }
+            Request::WriteFile { path, mode, owner } => answer(&stream, files::write(&path, mode, owner, &stream)),
+            Request::MakeDirectory { path, owner } => answer(&stream, files::make_directory(&path, owner)),
+            Request::ReadFile { path, limit } => answer(&stream, files::read(&path, limit)),
+            Request::Listen { port, service } => {
+                answer(&stream, tunnel::listen(port, service, Arc::clone(&self.bulk)))
+            }
+            Request::Sync { unmount } => answer(&stream, files::sync(&self.scratch, unmount)),
+        }
+    }
+}
+
+fn answer<T: Serialize>(stream: &Stream, result: io::Result<T>) -> io::Result<()> {
+    stream.write_all(&answer_record(&result.map_err(|error| error.to_string())))?;
+    stream.end()
+}

@@ -1,0 +1,67 @@
+//! The system calls that have no safe wrapper. All of the agent's `unsafe` is here.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+
+mod ioctls {
+    nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), super::EntropyPool);
+    nix::ioctl_none!(reseed, b'R', 0x07);
+    nix::ioctl_none_bad!(flush_buffers, nix::request_code_none!(0x12, 97));
+    nix::ioctl_write_ptr_bad!(set_interface_flags, nix::libc::SIOCSIFFLAGS, nix::libc::ifreq);
+}
+
+/// `struct rand_pool_info` with its flexible array filled.
+#[repr(C)]
+struct EntropyPool {
+    entropy_bits: libc::c_int,
+    size: libc::c_int,
+    bytes: [u8; 32],
+}
+
+/// Credits `bytes` to the kernel's pool and makes the generator use them at once. A generator that is ready does not
+/// reseed by itself for minutes, so both steps are needed for two clones to differ.
+pub(super) fn renew_entropy(bytes: [u8; 32]) -> io::Result<()> {
+    let device = File::options().write(true).open("/dev/urandom")?;
+    let pool = EntropyPool { entropy_bits: 256, size: 32, bytes };
+    // SAFETY: the kernel reads `size` bytes behind the two integers, all inside `pool`, which outlives the call.
+    unsafe { ioctls::add_entropy(device.as_raw_fd(), &pool) }?;
+    // SAFETY: takes no argument; only acts on the generator behind the open descriptor.
+    unsafe { ioctls::reseed(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Drops what the kernel has cached of a block device: after a restore the file behind it may be another one.
+pub(super) fn drop_block_buffers(device: &File) -> io::Result<()> {
+    // SAFETY: takes no argument; the descriptor is open for the duration of the call.
+    unsafe { ioctls::flush_buffers(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Loads a kernel module from an open file. One that is loaded already is fine.
+pub(super) fn load_module(module: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open, the parameters are an empty NUL-terminated string, and the kernel copies both.
+    let result = unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Brings the loopback interface up.
+pub(super) fn raise_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` is plain data for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *slot = *byte as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads one `ifreq` from the pointer, which outlives the call; name and flags are set.
+    unsafe { ioctls::set_interface_flags(socket.as_raw_fd(), &request) }?;
+    Ok(())
+}

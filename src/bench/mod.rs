@@ -1,0 +1,5 @@
+//! What `dayfly bench` measures: the figures of the host at hand, as ratios within one run wherever a claim is made.
+
+pub mod bare;
+pub mod create;
+pub mod report;

@@ -1,0 +1,126 @@
+//! `dayfly image`: what VMs start from.
+
+use clap::{Args, Subcommand};
+
+use super::{EngineArgs, parse_mib};
+use super::progress::Terminal;
+use crate::engine::Engine;
+use crate::host::disk;
+use crate::image::catalog::Image;
+use crate::vm::spec::Shape;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageCommand {
+    /// Build an image from its recipe, whether or not there is one
+    Build(Named),
+    /// Make the snapshot that VMs of one shape are restored from
+    Bake(BakeArgs),
+    /// List images and their snapshots
+    List(ListArgs),
+    /// Remove an image and its snapshots
+    Rm(Named),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BakeArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+    /// Virtual processors
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: u32,
+    /// Memory
+    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    memory: u64,
+    /// Size of the private disk
+    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
+    disk: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
+    match command {
+        ImageCommand::Build(Named { engine, name }) => {
+            let progress = Terminal::new();
+            let image = engine.engine()?.build(&name, &progress).await?;
+            progress.done();
+            println!("{name} {} is built: {} packages, kernel {}", image.info.digest, image.info.packages.len(), image.info.kernel);
+        }
+        ImageCommand::Bake(arguments) => bake(&arguments).await?,
+        ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
+        ImageCommand::Rm(Named { engine, name }) => {
+            engine.engine()?.catalog().remove(&name)?;
+            println!("{name} is removed");
+        }
+    }
+    Ok(0)
+}
+
+async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
+    let progress = Terminal::new();
+    let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
+    let prepared = arguments.engine.engine()?.prepare(&arguments.name, shape, &progress).await?;
+    progress.done();
+    if let Some(why) = &prepared.why_not_kvm {
+        eprintln!("warning: guests run with software emulation, which is slow: {why}");
+    }
+    println!("{} is baked for {}", arguments.name, prepared.template.accelerator);
+    Ok(())
+}
+
+fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
+    let images = engine.catalog().list()?;
+    if json {
+        let described = images.iter().map(describe).collect::<anyhow::Result<Vec<_>>>()?;
+        println!("{}", serde_json::to_string_pretty(&described)?);
+        return Ok(());
+    }
+    if images.is_empty() {
+        println!("no images yet; `dayfly image build base` makes one");
+        return Ok(());
+    }
+    println!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL");
+    for image in images {
+        let info = &image.info;
+        let size = format!("{} MiB", image_bytes(&image)? >> 20);
+        println!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description);
+        for bake in image.list_bakes()? {
+            let shape = bake.info.shape;
+            println!(
+                "  snapshot {} {} vCPU, {} MiB, {} MiB disk, {}",
+                bake.info.key, shape.vcpus, shape.memory_mib, shape.disk_mib, bake.info.accelerator
+            );
+        }
+    }
+    Ok(())
+}
+
+fn describe(image: &Image) -> anyhow::Result<serde_json::Value> {
+    let bakes: Vec<_> = image.list_bakes()?.into_iter().map(|bake| bake.info).collect();
+    Ok(serde_json::json!({ "image": image.info, "bytes": image_bytes(image)?, "bakes": bakes }))
+}
+
+fn image_bytes(image: &Image) -> anyhow::Result<u64> {
+    let mut bytes = disk::allocated_bytes(&image.file("root.erofs"))?;
+    if let Some(layer) = image.layer() {
+        bytes += disk::allocated_bytes(&layer)?;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,153 @@
+//! The command line.
+//!
+//! Exit codes: 0 success; 64 wrong usage or configuration; 69 something that is needed is missing; 70 an internal failure;
+//! `exec` passes its command's code through and uses 124 for a time-out.
+
+mod bench;
+mod exec;
+mod image;
+mod progress;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::{Backend, Engine, EngineSettings};
+use crate::host::process::Lifetime;
+use crate::vm::VmError;
+
+/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+pub(crate) const EXIT_USAGE: u8 = 64;
+/// Something that is needed is missing or failed (`EX_UNAVAILABLE`).
+pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
+/// An internal failure (`EX_SOFTWARE`).
+pub(crate) const EXIT_INTERNAL: u8 = 70;
+
+/// A self-hosted CI runner: every job in its own microVM, once, for one job.
+#[derive(Debug, Parser)]
+#[command(name = "dayfly", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one command in a fresh VM, then destroy the VM
+    Exec(exec::ExecArgs),
+    /// Build, bake, list and remove images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Measure what this host delivers
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Where a standalone command keeps images and VMs.
+#[derive(Debug, Args)]
+struct EngineArgs {
+    /// Directory for images, VMs and everything else
+    #[arg(long, env = "DAYFLY_STATE_DIR", default_value = "/var/lib/dayfly", global = true)]
+    state_dir: PathBuf,
+    /// Directory with more image recipes (NAME/image.toml); may be given several times
+    #[arg(long, env = "DAYFLY_RECIPES", value_delimiter = ':', global = true)]
+    recipes: Vec<PathBuf>,
+    /// How guests run: auto, qemu-kvm or qemu-tcg
+    #[arg(long, env = "DAYFLY_BACKEND", default_value = "auto", value_parser = parse_backend, global = true)]
+    backend: Backend,
+    /// The QEMU program
+    #[arg(long, env = "DAYFLY_QEMU", default_value = "qemu-system-x86_64", global = true)]
+    qemu: String,
+}
+
+impl EngineArgs {
+    /// An engine whose VMs end with this process.
+    fn engine(&self) -> Result<Engine, VmError> {
+        let state_dir = std::path::absolute(&self.state_dir).map_err(VmError::host("--state-dir"))?;
+        Engine::open(EngineSettings {
+            images_dir: state_dir.join("images"),
+            state_dir,
+            recipes: self.recipes.clone(),
+            qemu: self.qemu.clone(),
+            backend: self.backend,
+            lifetime: Lifetime::EndsWithUs,
+        })
+    }
+}
+
+fn parse_backend(text: &str) -> Result<Backend, String> {
+    match text {
+        "auto" => Ok(Backend::Auto),
+        "qemu-kvm" => Ok(Backend::QemuKvm),
+        "qemu-tcg" => Ok(Backend::QemuTcg),
+        _ => Err("one of auto, qemu-kvm, qemu-tcg".to_owned()),
+    }
+}
+
+/// A size in whole MiB, in the units of the configuration.
+fn parse_mib(text: &str) -> Result<u64, String> {
+    match crate::config::parse_size(text) {
+        Ok(bytes) if bytes >= 1 << 20 => Ok(bytes >> 20),
+        Ok(_) => Err("it is less than 1 MiB".to_owned()),
+        Err(complaint) => Err(complaint.to_string()),
+    }
+}
+
+/// A time, in the units of the configuration.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::parse_duration(text).map_err(|complaint| complaint.to_string())
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no errors. Nothing can be done if the terminal is gone.
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::from(EXIT_INTERNAL);
+        }
+    };
+    let code = runtime.block_on(run(cli.command));
+    // A blocked thread (a lock of another process) must not keep a command that is done.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn run(command: Command) -> u8 {
+    let outcome = match command {
+        Command::Exec(arguments) => {
+            quiet_log();
+            exec::run(arguments).await
+        }
+        Command::Image(command) => {
+            quiet_log();
+            image::run(command).await
+        }
+        Command::Bench(command) => {
+            quiet_log();
+            bench::run(command).await
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        EXIT_UNAVAILABLE
+    })
+}
+
+/// Commands print their own errors; the log is for those who ask with `DAYFLY_LOG`.
+fn quiet_log() {
+    let filter = std::env::var("DAYFLY_LOG").unwrap_or_else(|_| "error".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,189 @@
+//! The operator's configuration: one TOML file with defaults for everything that can have one.
+//!
+//! Loading reports every mistake at once, each with file, key, place and remedy; a service never starts from a file that it
+//! only half understood. Secrets are named in the file (`{ file = … }` or `{ env = … }`) and never stand in it; they are
+//! read by [`Secrets::resolve`], a step of its own, so that a file can be checked where its secrets are not.
+//!
+//! Invariants of a loaded [`Config`]: no two profiles answer to the same labels; paths are absolute; every number is within
+//! its range; every profile that a repository names exists.
+
+mod load;
+mod repositories;
+mod secrets;
+mod sections;
+mod select;
+mod units;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+pub use load::{CheckReport, check};
+pub use repositories::{RepositoryPattern, RepositorySettings};
+pub use secrets::{SecretPlace, SecretRef, Secrets};
+pub use select::{Nearest, NoProfile};
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+/// Everything that the operator decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file as the user named it; later complaints about the configuration name it again.
+    pub file: String,
+    pub server: Server,
+    pub github: GitHub,
+    /// In the order of the file; names are unique.
+    pub profiles: Vec<Profile>,
+    pub limits: Limits,
+    pub vm: Vm,
+    pub log: Log,
+}
+
+/// `[server]`: what listens, and where state lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Address of the public listener.
+    pub listen: SocketAddr,
+    /// What links on the forge begin with; its path ends with a slash, so that [`Url::join`] works.
+    pub public_url: Url,
+    pub state_dir: PathBuf,
+    /// Largest webhook body, in bytes.
+    pub body_limit: u64,
+}
+
+impl Server {
+    /// The socket of the commands that list or change anything.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state_dir.join("control.sock")
+    }
+}
+
+/// `[github]`: one GitHub, and as whom Dayfly speaks to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GitHub {
+    pub api_url: Url,
+    pub url: Url,
+    pub webhook_secret: SecretRef,
+    pub credential: Credential<SecretRef>,
+    /// Where workflows live in a repository, without slashes at its ends.
+    pub workflows_dir: String,
+    /// Whose events count; empty: those of every repository that signs correctly.
+    pub repositories: Vec<Repository>,
+}
+
+/// How Dayfly authenticates; `S` is a secret's place before it is resolved and the secret afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Credential<S> {
+    Token(S),
+    /// A GitHub App: check runs need it.
+    App {
+        id: u64,
+        private_key: S,
+    },
+}
+
+/// One `[[github.repository]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repository {
+    pub pattern: RepositoryPattern,
+    /// Overrides [`GitHub::workflows_dir`].
+    pub workflows_dir: Option<String>,
+    /// The only profiles that its jobs may have; `None`: all.
+    pub profiles: Option<Vec<String>>,
+}
+
+/// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Letters of `[a-z0-9-]`, 1 to 40 of them.
+    pub name: String,
+    /// As written; compared without regard to case.
+    pub labels: Vec<String>,
+    pub image: String,
+    pub vcpus: u32,
+    /// Bytes, a multiple of 1 MiB.
+    pub memory: u64,
+    /// Size of the private scratch disk in bytes, a multiple of 1 MiB.
+    pub disk: u64,
+    /// After this time a job is ended, whatever its workflow says.
+    pub timeout: Duration,
+    /// Bytes of a job's log that are kept.
+    pub log_limit: u64,
+    pub cache: Option<Cache>,
+}
+
+/// A read-only volume that every VM of a profile sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// A directory or a disk image on the host.
+    pub path: PathBuf,
+    /// An absolute path in the guest, not one that the system needs.
+    pub mount: String,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// VMs at a time; 0: as many as the host bears.
+    pub max_vms: u32,
+    pub max_jobs_per_run: u32,
+    /// Jobs that wait; more are refused visibly.
+    pub queue: u32,
+    /// How often a job is started when its VM, not its steps, failed.
+    pub attempts: u32,
+    pub delivery_retention: Duration,
+    pub log_retention: Duration,
+    /// How long a job that is stopped may clean up.
+    pub grace: Duration,
+}
+
+/// `[vm]`: what runs the machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    pub backend: Backend,
+    /// A program's name, looked up in `PATH`, or its path.
+    pub qemu: PathBuf,
+    pub images_dir: PathBuf,
+    /// More directories with image recipes; those that are built in need none.
+    pub recipes_dir: Vec<PathBuf>,
+}
+
+/// Which virtual machine monitor, with which accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// The best one that proves itself on this host.
+    Auto,
+    QemuKvm,
+    QemuTcg,
+}
+
+/// `[log]`: the service's own log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Directives of `tracing_subscriber::EnvFilter`, checked.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// The profile of that name.
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == name)
+    }
+}
+
+/// The directory against which relative paths of `file` are resolved.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().unwrap_or_else(|| Path::new(""))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Which repositories may use the service, and what each may have.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::values::repository_directory;
+use super::{Config, Profile, Repository};
+use crate::document::reader::quoted;
+use crate::document::{Complaint, Item};
+use crate::forge::RepoName;
+
+/// `owner/name`, or `owner/*` for all of an owner's. GitHub does not tell names apart by case, nor does this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositoryPattern {
+    One(RepoName),
+    AllOf { owner: String },
+}
+
+impl RepositoryPattern {
+    /// Reads `owner/name` or `owner/*`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.strip_suffix("/*") {
+            // An owner is whatever can stand before a repository's name.
+            Some(owner) => RepoName::parse(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() }),
+            None => RepoName::parse(text).map(Self::One),
+        }
+        .map_err(|_| format!("`{text}` is neither `owner/name` nor `owner/*`"))
+    }
+
+    /// Whether the pattern covers `repo`.
+    pub fn matches(&self, repo: &RepoName) -> bool {
+        match self {
+            Self::One(name) => name.as_str().eq_ignore_ascii_case(repo.as_str()),
+            Self::AllOf { owner } => owner.eq_ignore_ascii_case(repo.owner()),
+        }
+    }
+}
+
+impl fmt::Display for RepositoryPattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(name) => name.fmt(out),
+            Self::AllOf { owner } => write!(out, "{owner}/*"),
+        }
+    }
+}
+
+/// What one repository may have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RepositorySettings<'c> {
+    /// The directory of its workflows, without slashes at its ends.
+    pub workflows_dir: &'c str,
+    profiles: Option<&'c [String]>,
+}
+
+impl RepositorySettings<'_> {
+    /// Whether its jobs may have `profile`.
+    pub fn allows(&self, profile: &Profile) -> bool {
+        self.profiles.is_none_or(|allowed| allowed.contains(&profile.name))
+    }
+}
+
+impl Config {
+    /// The settings of `repo`, or `None` if its events are to be ignored. An entry for the repository itself wins over one
+    /// for all of its owner's.
+    pub fn repository(&self, repo: &RepoName) -> Option<RepositorySettings<'_>> {
+        let github = &self.github;
+        let mut covering = github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect::<Vec<_>>();
+        covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::AllOf { .. }));
+        let Some(entry) = covering.first() else {
+            let everybody = RepositorySettings { workflows_dir: &github.workflows_dir, profiles: None };
+            return github.repositories.is_empty().then_some(everybody);
+        };
+        Some(RepositorySettings {
+            workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
+            profiles: entry.profiles.as_deref(),
+        })
+    }
+}
+
+/// Reads the list of `[[github.repository]]`; `profiles` are the names that exist.
+pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>> {
+    let mut first_lines = HashMap::new();
+    let mut read = Vec::new();
+    for entry in list.list()? {
+        let Some(table) = entry.table(&["name", "workflows_dir", "profiles"]) else { continue };
+        let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
+        let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
+        let workflows_dir = table.read("workflows_dir", repository_directory);
+        let allowed = table.read("profiles", |item| allowed_profiles(item, profiles));
+        let (Some(name), Some(pattern)) = (name, pattern) else { continue };
+        if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
+            let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
+            name.refuse(complaint.hint("merge the two entries"));
+        }
+        read.push(Repository { pattern, workflows_dir, profiles: allowed });
+    }
+    Some(read)
+}
+
+fn allowed_profiles(item: &Item<'_>, profiles: &[&str]) -> Option<Vec<String>> {
+    let names = item.list()?;
+    if names.is_empty() {
+        item.refuse(Complaint::new("an empty list allows no profile at all").hint("remove the key to allow all"));
+    }
+    names.iter().map(|name| existing_profile(name, profiles)).collect()
+}
+
+fn existing_profile(item: &Item<'_>, profiles: &[&str]) -> Option<String> {
+    item.parse(|name| {
+        if profiles.contains(&name) {
+            return Ok(name.to_owned());
+        }
+        let complaint = Complaint::new(format!("there is no profile {}", quoted(name)));
+        Err(complaint.suggest(name, profiles.iter().copied()))
+    })
+}

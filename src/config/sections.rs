@@ -1,0 +1,313 @@
+//! The sections of the file into the model, with the default and the range of every key.
+//!
+//! A section's fields that may be missing (`?`) come last in its model: those before them are read, and complained about, first.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::units::{duration_between, size_between};
+use super::values::{
+    base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
+};
+use super::{
+    Backend, Cache, Config, Credential, GitHub, Limits, Log, LogFormat, Profile, Server, Vm, repositories, secrets,
+    select,
+};
+use crate::document::reader::quoted;
+use crate::document::{Complaint, Field, Item, Position, Table};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Profiles of one file.
+const MAX_PROFILES: usize = 256;
+
+/// A path that must exist on this host; asked only where the file is loaded, not where its text is parsed.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) key: String,
+    pub(super) position: Position,
+    pub(super) path: PathBuf,
+    pub(super) kind: PathKind,
+}
+
+/// What a claimed path must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PathKind {
+    Directory,
+    FileOrDirectory,
+}
+
+/// What all sections share: where relative paths start, and the claims on paths so far.
+#[derive(Debug)]
+pub(super) struct Sections<'d> {
+    directory: &'d Path,
+    claims: RefCell<Vec<Claim>>,
+}
+
+impl<'d> Sections<'d> {
+    pub(super) fn new(directory: &'d Path) -> Self {
+        Self { directory, claims: RefCell::default() }
+    }
+
+    pub(super) fn into_claims(self) -> Vec<Claim> {
+        self.claims.into_inner()
+    }
+
+    /// The whole file; `None` after an error that leaves a hole in the model.
+    pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
+        let table = root.table(&["server", "github", "profile", "limits", "vm", "log"])?;
+        let server = self.server(&table);
+        let profiles = self.profiles(&table);
+        let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
+        let github = self.github(&table, &names);
+        let limits = limits(&table);
+        let log = log(&table);
+        let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
+        Some(Config {
+            file: file.to_owned(),
+            server: server?,
+            github: github?,
+            profiles: profiles?,
+            limits: limits?,
+            vm: vm?,
+            log: log?,
+        })
+    }
+
+    fn path(&self, item: &Item<'_>) -> Option<PathBuf> {
+        host_path(item, self.directory)
+    }
+
+    fn existing_path(&self, item: &Item<'_>, kind: PathKind) -> Option<PathBuf> {
+        let path = self.path(item)?;
+        let claim = Claim { key: item.path().to_owned(), position: item.position(), path: path.clone(), kind };
+        self.claims.borrow_mut().push(claim);
+        Some(path)
+    }
+
+    fn server(&self, root: &Table<'_>) -> Option<Server> {
+        let table = root.section("server", &["listen", "public_url", "state_dir", "body_limit"])?;
+        let listen = table.read_or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), listen_address);
+        let public_url = match table.get("public_url") {
+            Some(item) => base_url(&item, "log pages"),
+            None => {
+                let complaint = Complaint::new("`public_url` is not set: links on the forge lead to this host only");
+                table.item().warn(complaint.hint("set the address by which people reach this service"));
+                Some(local_url(listen))
+            }
+        };
+        Some(Server {
+            listen,
+            state_dir: table.read_or("state_dir", "/var/lib/dayfly".into(), |item| self.path(item)),
+            body_limit: table.read_or("body_limit", 25 * MIB, |item| size_between(item, 64 << 10, GIB)),
+            public_url: public_url?,
+        })
+    }
+
+    fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
+        let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "repository"];
+        let table = root.section("github", known)?;
+        let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
+        let api_url = address("api_url", "https://api.github.com/");
+        let url = address("url", "https://github.com/");
+        let webhook_secret = table
+            .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
+            .and_then(|item| secrets::read_ref(&item, self.directory));
+        let credential = self.credential(&table);
+        let repositories = table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles));
+        Some(GitHub {
+            api_url,
+            url,
+            workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            repositories,
+            webhook_secret: webhook_secret?,
+            credential: credential?,
+        })
+    }
+
+    fn credential(&self, github: &Table<'_>) -> Option<Credential<secrets::SecretRef>> {
+        match (github.get("token"), github.get("app")) {
+            (Some(token), None) => secrets::read_ref(&token, self.directory).map(Credential::Token),
+            (None, Some(app)) => {
+                let table = app.table(&["id", "private_key"])?;
+                let id = table.required("id").and_then(|item| item.integer_in(1..=u64::MAX));
+                let private_key =
+                    table.required("private_key").and_then(|item| secrets::read_ref(&item, self.directory));
+                Some(Credential::App { id: id?, private_key: private_key? })
+            }
+            (Some(_), Some(app)) => {
+                app.refuse(Complaint::new("`token` and `app` exclude each other").hint("remove one of them"));
+                None
+            }
+            (None, None) => {
+                let complaint = Complaint::new("neither `token` nor `app` says as whom to speak to GitHub");
+                github.item().refuse(complaint.hint(
+                    "an App gets check runs: `app = { id = 1, private_key = { file = \"app.pem\" } }`; \
+                     a token gets statuses: `token = { file = \"token\" }`",
+                ));
+                None
+            }
+        }
+    }
+
+    fn profiles(&self, root: &Table<'_>) -> Option<Vec<Profile>> {
+        let hint = "add `[profile.linux]` with `labels = [\"linux\"]`";
+        let fields = root.required_hint("profile", hint)?.fields()?;
+        if let Some(excess) = fields.get(MAX_PROFILES) {
+            excess.refuse_key(format!("more than {MAX_PROFILES} profiles"));
+            return None;
+        }
+        let read: Vec<Option<Profile>> = fields.iter().map(|field| self.profile(field)).collect();
+        refuse_equal_labels(&fields, &read);
+        read.into_iter().collect()
+    }
+
+    fn profile(&self, field: &Field<'_>) -> Option<Profile> {
+        if !is_profile_name(field.key) {
+            let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
+            field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
+        }
+        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache"];
+        let table = field.value.table(known)?;
+        let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
+        let cache = table.get("cache").map(|item| self.cache(&item));
+        Some(Profile {
+            name: field.key.to_owned(),
+            image: table.read_or("image", "base".into(), image_name),
+            vcpus: table.read_or("vcpus", 1, |item| item.integer_in(1..=64)),
+            memory: table.read_or("memory", 512 * MIB, |item| whole_mib(item, 128 * MIB, TIB)),
+            disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
+            timeout: table.read_or("timeout", HOUR, |item| duration_between(item, SECOND, 7 * DAY)),
+            log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
+            labels: labels?,
+            cache: match cache {
+                Some(read) => Some(read?),
+                None => None,
+            },
+        })
+    }
+
+    fn cache(&self, item: &Item<'_>) -> Option<Cache> {
+        let table = item.table(&["path", "mount"])?;
+        let path = table.required("path").and_then(|item| self.existing_path(&item, PathKind::FileOrDirectory));
+        let mount = table.read_or("mount", "/cache".into(), guest_mount);
+        Some(Cache { path: path?, mount })
+    }
+
+    fn vm(&self, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
+        let table = root.section("vm", &["backend", "qemu", "images_dir", "recipes_dir"])?;
+        let backends = [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
+        let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
+        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, PathKind::Directory));
+        Some(Vm {
+            backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
+            qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),
+            recipes_dir: recipe_paths.flatten().collect(),
+            images_dir: match table.get("images_dir") {
+                Some(item) => self.path(&item)?,
+                None => state_dir?.join("images"),
+            },
+        })
+    }
+}
+
+/// A default that is a constant of this program.
+fn well_known(url: &str) -> Url {
+    Url::parse(url).expect("the default is an address")
+}
+
+/// Where the listener is reached from this host.
+fn local_url(listen: SocketAddr) -> Url {
+    let host = if listen.ip().is_unspecified() { "localhost".to_owned() } else { listen.ip().to_string() };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Url::parse(&format!("http://{host}:{}/", listen.port())).expect("a socket address makes an address")
+}
+
+fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
+    item.parse(|text| {
+        text.parse().map_err(|_| {
+            let complaint = Complaint::new(format!("{} is not an address and port", quoted(text)));
+            complaint.hint("like `127.0.0.1:8080`, `0.0.0.0:80` or `[::1]:8080`")
+        })
+    })
+}
+
+/// Memory and disks come in whole pages and sectors; whole mebibytes are both, and what people mean.
+fn whole_mib(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
+    let bytes = size_between(item, smallest, largest)?;
+    if !bytes.is_multiple_of(MIB) {
+        item.refuse("must be a whole number of MiB");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn labels(item: &Item<'_>) -> Option<Vec<String>> {
+    let items = item.list()?;
+    if items.is_empty() {
+        item.refuse(Complaint::new("must name at least one label").hint("no job could ask for this profile"));
+        return None;
+    }
+    let read: Vec<Option<String>> = items.iter().map(label).collect();
+    read.into_iter().collect()
+}
+
+/// Two profiles with the same labels: which one a job gets would be an accident.
+fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
+    let mut first_with = HashMap::new();
+    for (field, profile) in fields.iter().zip(profiles) {
+        let Some(profile) = profile else { continue };
+        let first: &str = first_with.entry(select::label_set(&profile.labels)).or_insert(field.key);
+        if first != field.key {
+            let complaint = Complaint::new(format!("has the same labels as {}", quoted(first)));
+            field.refuse_key(complaint.hint("jobs ask by labels: give one of the two a label of its own"));
+        }
+    }
+}
+
+fn limits(root: &Table<'_>) -> Option<Limits> {
+    let known = &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace"];
+    let table = root.section("limits", known)?;
+    let retention = |item: &Item<'_>| duration_between(item, HOUR, 3650 * DAY);
+    Some(Limits {
+        max_vms: table.read_or("max_vms", 0, |item| item.integer_in(0..=10_000)),
+        max_jobs_per_run: table.read_or("max_jobs_per_run", 256, |item| item.integer_in(1..=1024)),
+        queue: table.read_or("queue", 10_000, |item| item.integer_in(1..=1_000_000)),
+        attempts: table.read_or("attempts", 3, |item| item.integer_in(1..=10)),
+        delivery_retention: table.read_or("delivery_retention", 14 * DAY, retention),
+        log_retention: table.read_or("log_retention", 30 * DAY, retention),
+        grace: table.read_or("grace", 10 * SECOND, |item| duration_between(item, Duration::ZERO, 10 * MINUTE)),
+    })
+}
+
+fn log(root: &Table<'_>) -> Option<Log> {
+    let table = root.section("log", &["filter", "format"])?;
+    Some(Log {
+        filter: table.read_or("filter", "info".into(), |item| item.parse(log_filter)),
+        format: table.read_or("format", LogFormat::Text, |item| {
+            item.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+        }),
+    })
+}
+
+fn log_filter(text: &str) -> Result<String, Complaint> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            let complaint = Complaint::new(format!("{} is not a log filter", quoted(text)));
+            Err(complaint
+                .hint("a level (`error`, `warn`, `info`, `debug`, `trace`) or directives like `info,dayfly::vm=debug`"))
+        }
+    }
+}

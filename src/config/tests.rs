@@ -1,0 +1,293 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::document::Diagnostic;
+use crate::forge::RepoName;
+
+/// The smallest file that is valid.
+const SMALL: &str = r#"
+[server]
+public_url = "https://ci.example.org"
+[github]
+webhook_secret = { env = "HOOK" }
+token = { env = "TOKEN" }
+[profile.linux]
+labels = ["linux"]
+"#;
+
+fn shown(found: &[Diagnostic]) -> String {
+    found.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn errors(text: &str) -> String {
+    shown(&Config::parse("dayfly.toml", text).expect_err("the file has mistakes"))
+}
+
+fn parsed(text: &str) -> (Config, String) {
+    match Config::parse("/etc/dayfly/dayfly.toml", text) {
+        Ok((config, warnings)) => (config, shown(&warnings)),
+        Err(errors) => panic!("{}", shown(&errors)),
+    }
+}
+
+#[test]
+fn the_smallest_file_gets_the_documented_defaults() {
+    let (config, warnings) = parsed(SMALL);
+    assert_eq!(warnings, "");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.control_socket(), Path::new("/var/lib/dayfly/control.sock"));
+    assert_eq!(config.vm.images_dir, Path::new("/var/lib/dayfly/images"));
+    assert_eq!(config.vm.qemu, Path::new("qemu-system-x86_64"));
+    assert_eq!(config.github.workflows_dir, ".dayfly/workflows");
+    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    let linux = config.profile("linux").unwrap();
+    assert_eq!((linux.vcpus, linux.memory, linux.disk), (1, 512 << 20, 4 << 30));
+    assert_eq!((linux.timeout, linux.log_limit), (Duration::from_secs(3600), 16 << 20));
+    assert_eq!((config.limits.max_jobs_per_run, config.limits.queue, config.limits.attempts), (256, 10_000, 3));
+    assert_eq!(config.limits.grace, Duration::from_secs(10));
+}
+
+/// The example shows defaults in comments; this reads it with them switched on, so that they can neither rot nor lie.
+#[test]
+fn the_example_is_valid_and_shows_the_defaults() {
+    let example = include_str!("../../config/dayfly.example.toml");
+    let (as_written, warnings) = parsed(example);
+    assert_eq!(warnings, "");
+    let switched_on: Vec<&str> = example
+        .lines()
+        .map(|line| match line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0))) {
+            Some((_, "token" | "cache")) => line,
+            Some((rest, key)) if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => rest,
+            _ => line,
+        })
+        .collect();
+    let (explicit, warnings) = parsed(&switched_on.join("\n"));
+    assert_eq!(warnings, "");
+    assert_eq!(format!("{:#?}", strip_positions(explicit)), format!("{:#?}", strip_positions(as_written)));
+    for key in ["listen", "body_limit", "vcpus", "recipes_dir", "format", "grace"] {
+        assert!(switched_on.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the example");
+    }
+}
+
+fn strip_positions(mut config: Config) -> Config {
+    let nowhere = crate::document::Position { line: 0, column: 0 };
+    config.github.webhook_secret.position = nowhere;
+    if let Credential::App { private_key, .. } = &mut config.github.credential {
+        private_key.position = nowhere;
+    }
+    config
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_place_and_remedy() {
+    insta::assert_snapshot!(errors(r#"
+[server]
+listen = "localhost"
+public_url = "ci.example.org"
+body_limit = 25
+[github]
+webhook_secret = "hunter2"
+token = { file = "a", env = "B" }
+workflow_dir = "ci"
+[profile.linux]
+labels = ["linux", 5]
+memory = "512 MB"
+vcpus = 65
+disk = "1 MiB"
+image = "../base"
+cache = { path = "c", mount = "/usr/lib" }
+[profile.Big]
+labels = []
+timeout = "1 hour"
+[limit]
+[vm]
+backend = "qemu-kwm"
+[log]
+filter = "dayfly=loud"
+"#), @r#"
+dayfly.toml:3:10: server.listen: `localhost` is not an address and port
+  hint: like `127.0.0.1:8080`, `0.0.0.0:80` or `[::1]:8080`
+dayfly.toml:4:14: server.public_url: `ci.example.org` is not an http or https address
+  hint: write it like `https://ci.example.org`
+dayfly.toml:5:14: server.body_limit: `25` has no unit
+  hint: write it like `"512 MiB"`
+dayfly.toml:7:18: github.webhook_secret: a secret does not stand in the configuration itself
+  hint: write `{ file = "path" }` or `{ env = "NAME" }`
+dayfly.toml:8:9: github.token: a secret has one place, not both `file` and `env`
+  hint: remove one
+dayfly.toml:9:1: github.workflow_dir: unknown key `workflow_dir`
+  hint: did you mean `workflows_dir`?
+dayfly.toml:11:20: profile.linux.labels[1]: expected a string, found the number `5`
+  hint: put it in quotes
+dayfly.toml:12:10: profile.linux.memory: `512 MB` is not a size
+  hint: did you mean `512 MiB`?
+dayfly.toml:13:9: profile.linux.vcpus: `65` is not between 1 and 64
+dayfly.toml:14:8: profile.linux.disk: `1 MiB` is not between 64 MiB and 16 TiB
+dayfly.toml:15:9: profile.linux.image: `../base` is not an image's name
+  hint: small letters, digits, `-`, `_` and `.`
+dayfly.toml:16:31: profile.linux.cache.mount: `/usr/lib` belongs to the guest's system
+  hint: choose a directory of its own, like `/cache`
+dayfly.toml:17:10: profile.Big: `Big` cannot be a profile's name
+  hint: 1 to 40 small letters, digits and `-`
+dayfly.toml:18:10: profile.Big.labels: must name at least one label
+  hint: no job could ask for this profile
+dayfly.toml:19:11: profile.Big.timeout: `1 hour` is not a duration
+  hint: units are `ms`, `s`, `m`, `h` and `d`
+dayfly.toml:20:2: limit: unknown key `limit`
+  hint: did you mean `limits`?
+dayfly.toml:22:11: vm.backend: `qemu-kwm` is not a known value
+  hint: did you mean `qemu-kvm`?
+dayfly.toml:24:10: log.filter: `dayfly=loud` is not a log filter
+  hint: a level (`error`, `warn`, `info`, `debug`, `trace`) or directives like `info,dayfly::vm=debug`
+"#);
+}
+
+#[test]
+fn an_empty_file_says_what_is_needed() {
+    insta::assert_snapshot!(errors(""), @r#"
+    dayfly.toml:1:1: profile: missing key `profile`
+      hint: add `[profile.linux]` with `labels = ["linux"]`
+    dayfly.toml:1:1: github.webhook_secret: missing key `webhook_secret`
+      hint: like `webhook_secret = { file = "webhook-secret" }`
+    dayfly.toml:1:1: github: neither `token` nor `app` says as whom to speak to GitHub
+      hint: an App gets check runs: `app = { id = 1, private_key = { file = "app.pem" } }`; a token gets statuses: `token = { file = "token" }`
+    "#);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let text = SMALL.replace("token =", "app = { id = 0, private_key = { env = \"not a name\" } }\ntoken =")
+        + r#"
+[[github.repository]]
+name = "Acme/site"
+profiles = ["linx"]
+[[github.repository]]
+name = "acme/SITE"
+profiles = []
+[[github.repository]]
+name = "acme"
+workflows_dir = "../x"
+[profile.other]
+labels = ["Linux", "self-hosted"]
+"#;
+    insta::assert_snapshot!(errors(&text), @"
+    dayfly.toml:6:7: github.app: `token` and `app` exclude each other
+      hint: remove one of them
+    dayfly.toml:13:13: github.repository[0].profiles[0]: there is no profile `linx`
+      hint: did you mean `linux`?
+    dayfly.toml:15:8: github.repository[1].name: `acme/SITE` stands here a second time, first in line 12
+      hint: merge the two entries
+    dayfly.toml:16:12: github.repository[1].profiles: an empty list allows no profile at all
+      hint: remove the key to allow all
+    dayfly.toml:18:8: github.repository[2].name: `acme` is neither `owner/name` nor `owner/*`
+    dayfly.toml:19:17: github.repository[2].workflows_dir: `../x` is not a directory inside a repository
+      hint: write it relative to the repository, like `.dayfly/workflows`
+    dayfly.toml:20:10: profile.other: has the same labels as `linux`
+      hint: jobs ask by labels: give one of the two a label of its own
+    ");
+}
+
+#[test]
+fn what_works_but_surprises_is_a_warning() {
+    let text =
+        SMALL.replace("https://ci", "http://ci").replace("[profile", "workflows_dir = '.github/workflows/'\n[profile");
+    insta::assert_snapshot!(parsed(&text).1, @"
+    /etc/dayfly/dayfly.toml:3:14: server.public_url: plain `http` carries log pages unencrypted
+      hint: use `https`
+    /etc/dayfly/dayfly.toml:7:17: github.workflows_dir: GitHub queues the same workflows unless its Actions are switched off
+      hint: switch them off in the repository's settings, or use `.dayfly/workflows`
+    ");
+    let local = parsed(&SMALL.replace("public_url = \"https://ci.example.org\"", "listen = '[::]:80'"));
+    assert_eq!(local.0.server.public_url.as_str(), "http://localhost/");
+    insta::assert_snapshot!(local.1, @"
+    /etc/dayfly/dayfly.toml:2:1: server: `public_url` is not set: links on the forge lead to this host only
+      hint: set the address by which people reach this service
+    ");
+}
+
+#[test]
+fn relative_paths_start_at_the_files_directory() {
+    let text =
+        SMALL.replace("env = \"HOOK\"", "file = \"hook\"").replace("[server]", "[server]\nstate_dir = \"state\"");
+    let (config, _) = parsed(&text);
+    assert_eq!(config.github.webhook_secret.place, SecretPlace::File("/etc/dayfly/hook".into()));
+    assert_eq!(config.server.state_dir, Path::new("/etc/dayfly/state"));
+    assert_eq!(config.vm.images_dir, Path::new("/etc/dayfly/state/images"));
+}
+
+#[test]
+fn mounts_over_the_guests_system_are_refused() {
+    let mount = |path: &str| {
+        let text = format!("{SMALL}cache = {{ path = '/c', mount = '{path}' }}");
+        Config::parse("f", &text).map(|(config, _)| config.profiles[0].cache.clone().unwrap().mount)
+    };
+    for bad in ["/", "//", "/usr", "/usr/local", "/proc/x", "/tmp", "/home/", "cache", "/a/../etc", "/a\u{7}", ""] {
+        assert!(mount(bad).is_err(), "{bad}");
+    }
+    for (good, kept) in [("/cache", "/cache"), ("/var/cache/ci/", "/var/cache/ci"), ("/home//runner", "/home/runner")] {
+        assert_eq!(mount(good).unwrap(), kept);
+    }
+}
+
+#[test]
+fn events_of_unlisted_repositories_are_ignored_and_the_nearer_entry_wins() {
+    let repo = |name: &str| RepoName::parse(name).unwrap();
+    let (open, _) = parsed(SMALL);
+    assert_eq!(open.repository(&repo("any/body")).unwrap().workflows_dir, ".dayfly/workflows");
+
+    let (listed, _) = parsed(&format!(
+        "{SMALL}[profile.big]\nlabels = ['big']\n[[github.repository]]\nname = 'acme/*'\nprofiles = ['linux']\n\
+         [[github.repository]]\nname = 'acme/site'\nworkflows_dir = 'ci/'\n"
+    ));
+    assert!(listed.repository(&repo("any/body")).is_none());
+    assert!(listed.repository(&repo("acme-evil/site")).is_none());
+    let site = listed.repository(&repo("ACME/Site")).unwrap();
+    let other = listed.repository(&repo("acme/other")).unwrap();
+    assert_eq!((site.workflows_dir, other.workflows_dir), ("ci", ".dayfly/workflows"));
+    let big = ["big".to_owned()];
+    assert_eq!(listed.select_profile_for(&site, &big).unwrap().name, "big");
+    insta::assert_snapshot!(listed.select_profile_for(&other, &big).unwrap_err(), @"
+    no runner has the label `big`; the nearest, `linux`, lacks `big`
+      hint: `runs-on` may name `linux`
+    ");
+}
+
+fn labels(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_narrowest_profile_with_all_labels_wins() {
+    let (config, _) = parsed(&format!(
+        "{SMALL}[profile.gpu]\nlabels = ['Linux', 'gpu', 'x64']\n[profile.arm]\nlabels = ['linux', 'arm64']\n\
+         [profile.twin]\nlabels = ['linux', 'riscv']\n"
+    ));
+    let table = [
+        ("linux", "linux"),
+        ("self-hosted LINUX", "linux"),
+        ("Self-Hosted", "linux"),
+        ("linux gpu", "gpu"),
+        ("GPU gpu", "gpu"),
+        ("x64 linux", "gpu"),
+        ("riscv", "twin"),
+    ];
+    for (wanted, profile) in table {
+        assert_eq!(config.select_profile(&labels(wanted)).unwrap().name, profile, "{wanted}");
+    }
+    let refused = |wanted: &str| config.select_profile(&labels(wanted)).unwrap_err().to_string();
+    insta::assert_snapshot!(refused("linux arm46"), @"
+    no runner has the labels `linux`, `arm46`; the nearest, `linux`, lacks `arm46`
+      hint: did you mean `arm64`?
+    ");
+    insta::assert_snapshot!(refused("windows arm64 linux"), @"
+    no runner has the labels `windows`, `arm64`, `linux`; the nearest, `arm`, lacks `windows`
+      hint: `runs-on` may name `arm64`, `gpu`, `linux`, `riscv`, `x64`
+    ");
+    insta::assert_snapshot!(refused("gpu arm64"), @"
+    no runner has the labels `gpu`, `arm64`; the nearest, `gpu`, lacks `arm64`
+      hint: `runs-on` may name `arm64`, `gpu`, `linux`, `riscv`, `x64`
+    ");
+    let flood: Vec<String> = (0..1000).map(|n| format!("\u{1b}label{n}")).collect();
+    let text = config.select_profile(&flood).unwrap_err().to_string();
+    assert!(text.len() < 600 && !text.contains('\u{1b}'), "{text}");
+}

@@ -1,0 +1,197 @@
+//! Fresh VMs by image and shape: finds, builds or bakes what is missing, then restores.
+//!
+//! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::host::process::Lifetime;
+use crate::ids::VmId;
+use crate::image::bake::{self, BOOT_LIMIT, Studio};
+use crate::image::catalog::{Catalog, Image, ImageInfo};
+use crate::image::recipe::Recipe;
+use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::vm::VmError;
+use crate::vm::home::{Home, Homes};
+use crate::vm::machine::{CacheMount, Machine, Template};
+use crate::vm::spec::{Accelerator, Shape};
+
+/// Which monitor runs the guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// QEMU with KVM where a bake proves that it works, else with software emulation.
+    Auto,
+    QemuKvm,
+    QemuTcg,
+}
+
+/// Where the engine keeps things and what it runs.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    pub state_dir: PathBuf,
+    pub images_dir: PathBuf,
+    pub recipes: Vec<PathBuf>,
+    pub qemu: String,
+    pub backend: Backend,
+    pub lifetime: Lifetime,
+}
+
+/// Makes VMs.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    homes: Homes,
+    catalog: Catalog,
+    templates: Mutex<HashMap<(String, Shape), Arc<Prepared>>>,
+}
+
+/// Everything that a VM of one image and shape starts from.
+#[derive(Debug)]
+pub struct Prepared {
+    pub info: ImageInfo,
+    pub template: Template,
+    /// Said once when emulation is used because KVM does not work.
+    pub why_not_kvm: Option<String>,
+}
+
+impl Engine {
+    /// An engine; makes the state directory.
+    pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
+        let homes = Homes::open(&settings.state_dir)?;
+        let catalog = Catalog::new(settings.images_dir.clone());
+        Ok(Self { settings, homes, catalog, templates: Mutex::default() })
+    }
+
+    /// The images.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The VMs' directories.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
+    pub async fn image(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
+        let recipe = Recipe::find(name, &self.settings.recipes)?;
+        match self.catalog.current(name)? {
+            Some(image) if image.info.digest == recipe.digest() => return Ok(image),
+            _ => {}
+        }
+        let _lock = self.lock(name).await?;
+        match self.catalog.current(name)? {
+            Some(image) if image.info.digest == recipe.digest() => Ok(image),
+            _ => self.build_locked(&recipe, progress).await,
+        }
+    }
+
+    /// Builds the image anew, whatever there is.
+    pub async fn build(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
+        let recipe = Recipe::find(name, &self.settings.recipes)?;
+        let _lock = self.lock(name).await?;
+        self.build_locked(&recipe, progress).await
+    }
+
+    async fn build_locked(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
+        // Emulation is always there; which accelerator is better is found out with the image that is built here.
+        let studio = self.studio(Accelerator::Tcg);
+        build::build(&self.catalog, recipe, &studio, progress).await
+    }
+
+    /// A template of that image and shape, with everything that is missing built and baked first.
+    pub async fn prepare(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Arc<Prepared>, ImageError> {
+        let mut templates = self.templates.lock().await;
+        let wanted = (name.to_owned(), shape);
+        if let Some(prepared) = templates.get(&wanted)
+            && prepared.template.state.is_file()
+        {
+            return Ok(Arc::clone(prepared));
+        }
+        let image = self.image(name, progress).await?;
+        let _lock = self.lock(name).await?;
+        let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
+        let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
+        let template = bake::template(&image, &baked, &self.settings.qemu);
+        let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
+        templates.insert(wanted, Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    async fn accelerator(
+        &self, image: &Image, shape: Shape, progress: &dyn Progress,
+    ) -> Result<(Accelerator, Option<String>), ImageError> {
+        match self.settings.backend {
+            Backend::QemuKvm => Ok((Accelerator::Kvm, None)),
+            Backend::QemuTcg => Ok((Accelerator::Tcg, None)),
+            Backend::Auto => {
+                let studio = self.studio(Accelerator::Tcg);
+                let proof = prove::accelerator(image, &studio, shape, &self.settings.state_dir, progress).await?;
+                Ok((proof.accelerator, proof.why_not_kvm))
+            }
+        }
+    }
+
+    fn studio(&self, accelerator: Accelerator) -> Studio {
+        Studio {
+            homes: self.homes.clone(),
+            program: self.settings.qemu.clone(),
+            accelerator,
+            boot_limit: BOOT_LIMIT,
+        }
+    }
+
+    async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {
+        let (catalog, name) = (self.catalog.clone(), name.to_owned());
+        // Waiting for another process may take minutes, and blocks its thread.
+        tokio::task::spawn_blocking(move || catalog.lock(&name))
+            .await
+            .map_err(|error| ImageError::Unusable(format!("waiting for the image's lock: {error}")))?
+    }
+
+    /// The volume for a cache directory or image file.
+    pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
+        let volumes = self.settings.state_dir.join("caches");
+        std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
+        let _lock = {
+            let volumes = volumes.clone();
+            tokio::task::spawn_blocking(move || crate::host::lease::Lease::wait(&volumes))
+                .await
+                .map_err(std::io::Error::other)
+                .and_then(|lease| lease)
+                .map_err(ImageError::io("locking the cache volumes"))?
+        };
+        cache::volume(&volumes, source).await
+    }
+
+    /// A home for a VM that [`Engine::restore`] will fill.
+    pub fn home(&self, id: VmId) -> Result<Home, VmError> {
+        self.homes.create(id)
+    }
+
+    /// Restores a VM.
+    pub async fn restore(
+        &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
+    ) -> Result<Machine, VmError> {
+        Machine::restore(home, &prepared.template, cache, self.settings.lifetime).await
+    }
+
+    /// Destroys what dead owners left behind; gives the ids of those VMs.
+    pub async fn reap(&self) -> Vec<VmId> {
+        let abandoned = self.homes.abandoned().unwrap_or_else(|error| {
+            tracing::error!(%error, "the VM directories cannot be read");
+            Vec::new()
+        });
+        let mut reaped = Vec::new();
+        for mut home in abandoned {
+            match home.remove().await {
+                Ok(()) => reaped.push(home.id().clone()),
+                Err(error) => tracing::error!(vm = %home.id(), %error, "an abandoned VM could not be removed"),
+            }
+        }
+        reaped
+    }
+}

@@ -1,0 +1,191 @@
+//! As whom Dayfly speaks to GitHub.
+//!
+//! With an App, each repository gets tokens of its own, with no more permissions than their purpose needs: a token that
+//! leaks from the git proxy can read one repository. Tokens are kept in memory until shortly before they end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::http::Method;
+use jiff::{SignedDuration, Timestamp};
+use octocrab::auth::{AppAuth, EncodingKey};
+use octocrab::models::AppId;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::classify::PERMISSIONS_HINT;
+use super::client::{Call, Client, JSON};
+use super::{Auth, SettingsError};
+use crate::forge::{ForgeError, RepoAccess, RepoName};
+
+/// A token is not used during its last minutes, so that what starts with it can end with it: a long clone, say.
+const SPARE_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+/// Largest accepted answer with a token or an installation, in bytes. Both list permissions and little else.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    /// Reading workflows, writing checks and statuses.
+    Api,
+    /// Fetching with git, on behalf of a guest.
+    Git,
+}
+
+impl Purpose {
+    fn permissions(self) -> Value {
+        match self {
+            Self::Api => json!({"checks": "write", "contents": "read", "statuses": "write"}),
+            Self::Git => json!({"contents": "read"}),
+        }
+    }
+}
+
+/// A usable token, and whether it may have become unusable since it was made.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) secret: SecretString,
+    pub(super) is_cached: bool,
+}
+
+type Scope = (RepoName, Option<u64>, Purpose);
+
+pub(super) struct Minted {
+    secret: SecretString,
+    expires: Timestamp,
+}
+
+/// The configured identity and the tokens that were made from it.
+pub(super) enum Credentials {
+    Token(SecretString),
+    App { app: AppAuth, minted: Mutex<HashMap<Scope, Minted>> },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => out.write_str("Token"),
+            Self::App { app, .. } => write!(out, "App({})", app.app_id),
+        }
+    }
+}
+
+impl Credentials {
+    pub(super) fn new(auth: &Auth) -> Result<Self, SettingsError> {
+        match auth {
+            Auth::Token(token) => Ok(Self::Token(token.clone())),
+            Auth::App { id, private_key } => {
+                let invalid = |error: &dyn fmt::Display| SettingsError::PrivateKey { detail: error.to_string() };
+                let key = EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes())
+                    .map_err(|error| invalid(&error))?;
+                let app = AppAuth { app_id: AppId(*id), key };
+                // The key's numbers are looked at only when it signs: try it now, not at the first job.
+                app.generate_bearer_token().map_err(|_| invalid(&"the key cannot sign"))?;
+                Ok(Self::App { app, minted: Mutex::default() })
+            }
+        }
+    }
+
+    pub(super) fn app_id(&self) -> Option<u64> {
+        match self {
+            Self::Token(_) => None,
+            Self::App { app, .. } => Some(app.app_id.0),
+        }
+    }
+
+    /// A token for `access`: the configured one, one made earlier, or a new one.
+    pub(super) async fn token(
+        &self, client: &Client, access: &RepoAccess, purpose: Purpose,
+    ) -> Result<Token, ForgeError> {
+        let (app, minted) = match self {
+            Self::Token(token) => return Ok(Token { secret: token.clone(), is_cached: false }),
+            Self::App { app, minted } => (app, minted),
+        };
+        let scope = (access.repo.clone(), access.installation, purpose);
+        let still_needed_at = Timestamp::now() + SPARE_LIFETIME;
+        if let Some(earlier) = lock(minted).get(&scope).filter(|token| token.expires > still_needed_at) {
+            return Ok(Token { secret: earlier.secret.clone(), is_cached: true });
+        }
+        let fresh = mint(app, client, access, purpose).await?;
+        let secret = fresh.secret.clone();
+        let mut minted = lock(minted);
+        minted.retain(|_, token| token.expires > still_needed_at);
+        minted.insert(scope, fresh);
+        Ok(Token { secret, is_cached: false })
+    }
+
+    /// Drops an earlier token: GitHub refused it, or its permissions have changed since.
+    pub(super) fn forget(&self, access: &RepoAccess, purpose: Purpose) {
+        if let Self::App { minted, .. } = self {
+            lock(minted).remove(&(access.repo.clone(), access.installation, purpose));
+        }
+    }
+}
+
+/// A panic elsewhere cannot leave the map half changed, so poisoning is no reason to stop.
+fn lock(minted: &Mutex<HashMap<Scope, Minted>>) -> MutexGuard<'_, HashMap<Scope, Minted>> {
+    minted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: String,
+    expires_at: String,
+}
+
+#[derive(Deserialize)]
+struct InstallationAnswer {
+    id: u64,
+}
+
+async fn mint(app: &AppAuth, client: &Client, access: &RepoAccess, purpose: Purpose) -> Result<Minted, ForgeError> {
+    let installation = match access.installation {
+        Some(installation) => installation,
+        None => find_installation(app, client, access).await?,
+    };
+    let call = Call {
+        what: format!("getting a token for {}", access.repo),
+        method: Method::POST,
+        url: client.url(["app", "installations", &installation.to_string(), "access_tokens"]),
+        accept: JSON,
+        body: Some(json!({"repositories": [access.repo.name()], "permissions": purpose.permissions()})),
+        limit: MAX_ANSWER,
+    };
+    let TokenAnswer { token, expires_at } = ask_as_app(app, client, &call).await.map_err(|error| match error {
+        // GitHub refuses permissions and repositories that the App does not have as invalid, not as forbidden.
+        ForgeError::Permanent { what, detail } => {
+            ForgeError::Permanent { what, detail: format!("{detail}\n  hint: {PERMISSIONS_HINT}") }
+        }
+        other => other,
+    })?;
+    let expires = expires_at.parse().map_err(|_| ForgeError::Permanent {
+        what: call.what,
+        detail: "the token's `expires_at` is not a time".to_owned(),
+    })?;
+    Ok(Minted { secret: SecretString::from(token), expires })
+}
+
+/// Calls that no webhook started do not know the installation.
+async fn find_installation(app: &AppAuth, client: &Client, access: &RepoAccess) -> Result<u64, ForgeError> {
+    let call = Call {
+        what: format!("finding the App's installation for {}", access.repo),
+        method: Method::GET,
+        url: client.url(["repos", access.repo.owner(), access.repo.name(), "installation"]),
+        accept: JSON,
+        body: None,
+        limit: MAX_ANSWER,
+    };
+    ask_as_app(app, client, &call).await.map(|InstallationAnswer { id }| id)
+}
+
+async fn ask_as_app<T: for<'de> Deserialize<'de>>(
+    app: &AppAuth, client: &Client, call: &Call,
+) -> Result<T, ForgeError> {
+    let unexpected = |detail: &str| ForgeError::Permanent { what: call.what.clone(), detail: detail.to_owned() };
+    let jwt = app.generate_bearer_token().map_err(|_| unexpected("the App's private key cannot sign"))?;
+    let body = client.send(call, &SecretString::from(format!("Bearer {jwt}"))).await?;
+    // The error of the JSON reader could repeat the token.
+    serde_json::from_slice(&body).map_err(|_| unexpected("the answer is not what GitHub documents"))
+}

@@ -1,0 +1,131 @@
+//! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::header::{ACCEPT, AUTHORIZATION};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use octocrab::Octocrab;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use url::Url;
+
+use super::SettingsError;
+use super::classify::classify;
+use crate::forge::ForgeError;
+
+/// The usual form of GitHub's answers.
+pub(super) const JSON: &str = "application/vnd.github+json";
+/// A file's bytes as they are.
+pub(super) const RAW: &str = "application/vnd.github.raw+json";
+
+/// Largest answer that explains a failure, in bytes.
+const MAX_FAILURE: usize = 64 * 1024;
+
+/// What to ask.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// For errors: what is being done, such as ``reading `x` ``.
+    pub(super) what: String,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) accept: &'static str,
+    pub(super) body: Option<Value>,
+    /// Largest accepted answer, in bytes.
+    pub(super) limit: usize,
+}
+
+/// The connection pool to one GitHub. Octocrab is used without its authentication: tokens here are narrower than its own.
+#[derive(Debug)]
+pub(super) struct Client {
+    octocrab: Octocrab,
+    api: Url,
+    /// For connecting and the complete answer together.
+    pub(super) timeout: Duration,
+}
+
+impl Client {
+    /// Needs a tokio runtime: the connection pool lives on it.
+    pub(super) fn new(api: Url, timeout: Duration) -> Result<Self, SettingsError> {
+        use rustls::crypto::{CryptoProvider, ring};
+        if CryptoProvider::get_default().is_none() {
+            // Losing the race against another installer is as good as winning it.
+            ring::default_provider().install_default().ok();
+        }
+        let octocrab = Octocrab::builder()
+            .set_connect_timeout(Some(timeout))
+            .build()
+            .map_err(|error| SettingsError::Tls { detail: causes(&error) })?;
+        Ok(Self { octocrab, api, timeout })
+    }
+
+    /// The API's address of a path. Segments are escaped, so that none of them can leave its place; callers refuse `.` and
+    /// `..`, which no escaping makes harmless.
+    pub(super) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.api.clone();
+        url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
+        url
+    }
+
+    /// Sends `call` with the given value of the `Authorization` header and returns the body of the answer.
+    pub(super) async fn send(&self, call: &Call, authorization: &SecretString) -> Result<Vec<u8>, ForgeError> {
+        let exchange = self.exchange(call, authorization);
+        let (status, headers, body) = tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
+            let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
+            ForgeError::Transient { what: call.what.clone(), detail }
+        })??;
+        if status.is_success() {
+            return Ok(body);
+        }
+        // An answer that echoes the credential must not carry it into an error, which is logged.
+        let secret = authorization.expose_secret().split_once(' ').map_or("", |(_, secret)| secret).as_bytes();
+        let echoes = !secret.is_empty() && body.windows(secret.len()).any(|window| window == secret);
+        let body = if echoes { Vec::new() } else { body };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Err(classify(&call.what, status, &headers, &body, now))
+    }
+
+    async fn exchange(
+        &self, call: &Call, authorization: &SecretString,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ForgeError> {
+        let permanent = |detail| ForgeError::Permanent { what: call.what.clone(), detail };
+        let transient = |detail| ForgeError::Transient { what: call.what.clone(), detail };
+
+        let uri: Uri = call.url.as_str().parse().map_err(|_| permanent("its address is too long".to_owned()))?;
+        let mut credential = HeaderValue::from_str(authorization.expose_secret())
+            .map_err(|_| permanent("the credential has characters that no HTTP header can carry".to_owned()))?;
+        credential.set_sensitive(true);
+        let request = Request::builder().method(&call.method).uri(uri);
+        let request = request.header(ACCEPT, call.accept).header(AUTHORIZATION, credential);
+        let request =
+            self.octocrab.build_request(request, call.body.as_ref()).map_err(|error| permanent(causes(&error)))?;
+
+        let answer = self.octocrab.send(request).await.map_err(|error| transient(causes(&error)))?;
+        let (parts, body) = answer.into_parts();
+        let limit = if parts.status.is_success() { call.limit } else { MAX_FAILURE };
+        match Limited::new(body, limit).collect().await {
+            Ok(body) => Ok((parts.status, parts.headers, body.to_bytes().to_vec())),
+            Err(error) if error.is::<LengthLimitError>() && parts.status.is_success() => {
+                Err(permanent(format!("the answer is larger than {limit} bytes")))
+            }
+            // The status says enough, whatever its explanation is.
+            Err(error) if error.is::<LengthLimitError>() => Ok((parts.status, parts.headers, Vec::new())),
+            Err(error) => Err(transient(format!("the answer broke off: {}", causes(&*error)))),
+        }
+    }
+}
+
+/// An error and everything that caused it: the outermost one alone says `client error` and nothing more.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

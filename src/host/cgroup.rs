@@ -1,0 +1,94 @@
+//! One cgroup (version 2) per VM: what bounds a virtual machine monitor whatever happens in it.
+//!
+//! Hosts with version 1 only, or without write access, run VMs without one; the caller says so once, clearly.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// All cgroups of this product are below this one.
+const PARENT: &str = "dayfly";
+/// What a monitor needs beside the guest's memory.
+const MONITOR_OVERHEAD: u64 = 256 << 20;
+/// Threads of a monitor: vCPUs, IO workers.
+const MAX_TASKS: u64 = 256;
+
+/// Where cgroups are made, or why none can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Support {
+    V2(PathBuf),
+    Missing(String),
+}
+
+/// Looks what this host offers and prepares the parent group.
+pub fn detect() -> Support {
+    match statfs(ROOT) {
+        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => {}
+        Ok(_) => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
+        Err(errno) => return Support::Missing(format!("{ROOT}: {errno}")),
+    }
+    let parent = Path::new(ROOT).join(PARENT);
+    let prepare = || -> io::Result<()> {
+        fs::create_dir_all(&parent)?;
+        fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+memory +cpu +pids")?;
+        fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids")
+    };
+    match prepare() {
+        Ok(()) => Support::V2(parent),
+        Err(error) => Support::Missing(format!("{}: {error}", parent.display())),
+    }
+}
+
+/// The group of one VM. Removed by [`Cgroup::remove`], not by dropping: removal must be verified.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes the group with its limits. `memory` is the guest's, in bytes.
+    pub fn create(parent: &Path, name: &str, memory: u64, vcpus: u32) -> io::Result<Self> {
+        let path = parent.join(name);
+        fs::create_dir(&path)?;
+        let group = Self { path };
+        group.write("memory.max", &(memory + MONITOR_OVERHEAD).to_string())?;
+        group.write("pids.max", &MAX_TASKS.to_string())?;
+        // One CPU's worth above the guest's own, for the monitor's IO.
+        group.write("cpu.max", &format!("{} 100000", (u64::from(vcpus) + 1) * 100_000))?;
+        Ok(group)
+    }
+
+    /// The group with this name, if there is one.
+    pub fn existing(parent: &Path, name: &str) -> Option<Self> {
+        Some(parent.join(name)).filter(|path| path.is_dir()).map(|path| Self { path })
+    }
+
+    /// Moves a process in.
+    pub fn add(&self, pid: u32) -> io::Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// Kills whatever is left inside and removes the group.
+    pub async fn remove(&self, deadline: Duration) -> io::Result<()> {
+        // Older kernels have no cgroup.kill; then the removal below fails while a process is left, and says so.
+        drop(self.write("cgroup.kill", "1"));
+        let limit = tokio::time::Instant::now() + deadline;
+        loop {
+            match fs::remove_dir(&self.path) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if tokio::time::Instant::now() > limit => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
+    fn write(&self, file: &str, value: &str) -> io::Result<()> {
+        let path = self.path.join(file);
+        fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+}

@@ -1,0 +1,99 @@
+//! Programs that run to their end: argument arrays, a time limit, and errors that carry what the program said.
+
+use std::fmt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// Bytes of a failed program's error output that the error keeps (the last ones).
+const STDERR_TAIL: usize = 4096;
+
+/// Why a program did not do what it was started for.
+#[derive(Debug)]
+pub struct CommandError {
+    program: String,
+    arguments: Vec<String>,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    NotStarted(std::io::Error),
+    TimedOut(Duration),
+    Failed { status: ExitStatus, stderr: String },
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = [&[self.program.clone()], &self.arguments[..]].concat().join(" ");
+        match &self.cause {
+            Cause::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write!(out, "`{}` is not installed\n  hint: {}", self.program, install_hint(&self.program))
+            }
+            Cause::NotStarted(error) => write!(out, "`{}` cannot be started: {error}", self.program),
+            Cause::TimedOut(limit) => write!(out, "`{line}` did not end within {} s", limit.as_secs()),
+            Cause::Failed { status, stderr } => write!(out, "`{line}` failed ({status}): {}", stderr.trim()),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+/// What to install for a program that is missing.
+pub fn install_hint(program: &str) -> String {
+    let package = match program {
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "mkfs.erofs" => "erofs-utils",
+        "mkfs.ext4" | "mke2fs" => "e2fsprogs",
+        "dpkg-deb" => "dpkg",
+        other => other,
+    };
+    format!("install it, on Debian and Ubuntu with `apt-get install {package}`")
+}
+
+/// Runs a program to its end and gives its standard output. `on_stderr_line` sees each line of its error output, for
+/// progress.
+pub async fn run(
+    program: &str, arguments: &[&str], limit: Duration, mut on_stderr_line: impl FnMut(&str),
+) -> Result<Vec<u8>, CommandError> {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+    let fail = |cause| CommandError {
+        program: program.to_owned(),
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        cause,
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| fail(Cause::NotStarted(error)))?;
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut output = Vec::new();
+    let mut tail = Vec::new();
+    let read_stderr = async {
+        let mut line = Vec::new();
+        while stderr.read_until(b'\n', &mut line).await? > 0 {
+            on_stderr_line(String::from_utf8_lossy(&line).trim_end());
+            tail.extend_from_slice(&line);
+            let excess = tail.len().saturating_sub(STDERR_TAIL);
+            tail.drain(..excess);
+            line.clear();
+        }
+        Ok(())
+    };
+    let whole = async { tokio::try_join!(stdout.read_to_end(&mut output), read_stderr, child.wait()) };
+    match tokio::time::timeout(limit, whole).await {
+        Err(_) => Err(fail(Cause::TimedOut(limit))),
+        Ok(Err(error)) => Err(fail(Cause::NotStarted(error))),
+        Ok(Ok((_, (), status))) if status.success() => Ok(output),
+        Ok(Ok((_, (), status))) => {
+            Err(fail(Cause::Failed { status, stderr: String::from_utf8_lossy(&tail).into_owned() }))
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Who owns a directory of the host: whoever holds the lock on its lease file. The lock goes with the process, however it
+//! ends, so a reaper can tell the living from the dead without asking anybody.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Name of the lease file in a directory.
+pub const LEASE_FILE: &str = "lease";
+
+/// Ownership of a directory, until dropped.
+#[derive(Debug)]
+pub struct Lease {
+    _lock: Flock<File>,
+}
+
+impl Lease {
+    /// Takes the directory if nobody has it. `None`: somebody lives in it.
+    pub fn try_take(directory: &Path) -> io::Result<Option<Self>> {
+        Self::lock(directory, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Waits until nobody has it. Blocks the thread.
+    pub fn wait(directory: &Path) -> io::Result<Self> {
+        Self::lock(directory, FlockArg::LockExclusive)?.ok_or_else(|| io::Error::other("the lock was refused"))
+    }
+
+    fn lock(directory: &Path, how: FlockArg) -> io::Result<Option<Self>> {
+        let file = File::options().create(true).truncate(false).write(true).open(directory.join(LEASE_FILE))?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(Self { _lock: lock })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}

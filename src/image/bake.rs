@@ -1,0 +1,299 @@
+//! From an image to a snapshot: boot it once, wait for the agent, freeze.
+//!
+//! Everything that a snapshot cannot change afterwards is in its key: image, agent, shape, monitor and its version, processor
+//! model, and under emulation the frequency of the time stamp counter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use super::catalog::{Bake, BakeInfo, Image, Staging, write_json};
+use super::initramfs::{self, File};
+use super::{ImageError, Progress};
+use crate::host::process::Lifetime;
+use crate::host::{command, disk, tsc};
+use crate::ids::VmId;
+use crate::protocol;
+use crate::protocol::message::{Exec, Identity, Output, Owner};
+use crate::vm::VmError;
+use crate::vm::guest::Guest;
+use crate::vm::home::{Home, Homes};
+use crate::vm::machine::{Attached, Template, attach};
+use crate::vm::qemu::argv::{Start, cpu_model};
+use crate::vm::qemu::{Launch, Qemu};
+use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
+
+/// The guest agent, built by `build.rs`.
+pub const AGENT: &[u8] = include_bytes!(env!("DAYFLY_AGENT_BINARY"));
+
+/// How long an emulated guest may take from power-on to the agent's answer. It takes 2 to 4 s on an idle host.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long the monitor may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(30);
+const TOOL_LIMIT: Duration = Duration::from_secs(120);
+
+/// Shape of the VM in which set-up scripts run.
+const SETUP_SHAPE: Shape = Shape { vcpus: 2, memory_mib: 1024, disk_mib: 8192 };
+
+/// With what, and where, VMs are made while images are built.
+#[derive(Debug, Clone)]
+pub struct Studio {
+    pub homes: Homes,
+    /// The monitor program.
+    pub program: String,
+    pub accelerator: Accelerator,
+    /// How long a guest may take to boot.
+    pub boot_limit: Duration,
+}
+
+/// A VM that was booted, not restored.
+pub(super) struct BootedVm {
+    home: Home,
+    pub(super) attached: Attached,
+    scratch: PathBuf,
+}
+
+impl BootedVm {
+    /// Ends the VM and gives its scratch disk.
+    pub(super) async fn finish(mut self) -> Result<tempfile::TempPath, ImageError> {
+        let parent = self.home.path().parent().unwrap_or(Path::new("/")).to_owned();
+        if let Err(error) = self.attached.qemu.kill().await {
+            tracing::warn!(%error, "waiting for the monitor's end failed");
+        }
+        // Out of the VM's home, which goes now.
+        let kept = NamedTempFile::new_in(parent).map_err(ImageError::io("keeping a disk"))?.into_temp_path();
+        fs::rename(&self.scratch, &kept).map_err(ImageError::io("keeping a disk"))?;
+        self.home.remove().await?;
+        Ok(kept)
+    }
+}
+
+/// The key of the snapshot that `studio` makes of `image` in that shape.
+pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(&studio.program).await?;
+    let mut hash = Sha256::new();
+    let counter = if studio.accelerator == Accelerator::Tcg { tsc::khz() } else { 0 };
+    let parts = (
+        (&image.info.digest, image.info.built_at, protocol::VERSION, env!("CARGO_PKG_VERSION")),
+        (shape, studio.accelerator, cpu_model(studio.accelerator), &monitor, counter),
+    );
+    hash.update(serde_json::to_vec(&parts).expect("the parts of a key are plain data"));
+    hash.update(AGENT);
+    Ok(hex::encode(&hash.finalize()[..12]))
+}
+
+/// Makes a snapshot of `image`, unless there is one. The caller holds the image's lock.
+pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn Progress) -> Result<Bake, ImageError> {
+    let key = key(image, studio, shape).await?;
+    if let Some(bake) = image.bake(&key)? {
+        return Ok(bake);
+    }
+    progress.step(&format!(
+        "baking `{}` with {}: {} vCPU, {} MiB memory, {} MiB disk",
+        image.info.name, studio.accelerator, shape.vcpus, shape.memory_mib, shape.disk_mib
+    ));
+    let staging = Staging::begin(&image.bakes())?;
+    let directory = staging.path();
+    let command_line = command_line(studio.accelerator);
+    let boot = Boot {
+        kernel: image.file("kernel"),
+        initramfs: directory.join("initramfs"),
+        command_line: command_line.clone(),
+    };
+    write_initramfs(image, &boot.initramfs)?;
+    let placeholder = directory.join("cache-placeholder");
+    disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
+    make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
+    let disks = Disks {
+        root: image.file("root.erofs"),
+        layer: image.layer(),
+        scratch: directory.join("scratch"),
+        cache: Some(placeholder),
+    };
+    freeze(studio, shape, &boot, &disks, directory).await?;
+    let monitor = monitor_version(&studio.program).await?;
+    let info = BakeInfo {
+        key: key.clone(),
+        shape,
+        accelerator: studio.accelerator,
+        monitor,
+        command_line,
+        baked_at: crate::clock::now_ms(),
+    };
+    write_json(&directory.join("snapshot.json"), &info)?;
+    let place = image.bakes().join(&key);
+    staging.publish(&place)?;
+    Ok(Bake { directory: place, info })
+}
+
+/// How a bake is restored.
+pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
+    Template {
+        program: program.to_owned(),
+        accelerator: bake.info.accelerator,
+        shape: bake.info.shape,
+        boot: Boot {
+            kernel: image.file("kernel"),
+            initramfs: bake.file("initramfs"),
+            command_line: bake.info.command_line.clone(),
+        },
+        root: image.file("root.erofs"),
+        layer: image.layer(),
+        memory: bake.file("memory"),
+        state: bake.file("state"),
+        scratch: bake.file("scratch"),
+        cache_placeholder: bake.file("cache-placeholder"),
+    }
+}
+
+async fn freeze(
+    studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
+) -> Result<(), ImageError> {
+    let memory = directory.join("memory");
+    disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
+    let mut home = studio.homes.create(VmId::random())?;
+    let frozen = async {
+        let start = Start::BootForSnapshot;
+        let mut attached = boot_vm(&home, studio, Parts { shape, start, boot, disks, memory: &memory }).await?;
+        rehearse(&attached.guest).await?;
+        // The agent sits in its blocking read, and everything that was written until now is on the disk.
+        attached.guest.sync(false).await?;
+        attached.qemu.monitor.pause().await?;
+        attached.qemu.save_state(&directory.join("state")).await?;
+        attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
+        Ok(())
+    };
+    let outcome = frozen.await;
+    home.remove().await?;
+    outcome
+}
+
+/// Does once what every job does first, so that the programs' pages, the directory entries and the files that are replaced
+/// are in the snapshot's memory and not read from a disk in every VM.
+async fn rehearse(guest: &Guest) -> Result<(), VmError> {
+    const PROGRAMS: [&[&str]; 4] =
+        [&["/bin/true"], &["sh", "-c", "true"], &["bash", "-c", "true"], &["git", "--version"]];
+    let rehearsed = Identity {
+        hostname: "bake".into(),
+        machine_id: "0".repeat(32),
+        entropy: [0; 32],
+        clock_ns: crate::clock::now_us() * 1000,
+        cache_mount: None,
+    };
+    guest.identify(rehearsed).await?;
+    for program in PROGRAMS {
+        let mut running = guest.exec(Exec {
+            argv: program.iter().map(|&word| word.to_owned()).collect(),
+            env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+            directory: "/".into(),
+            owner: Owner::ROOT,
+            stdin: false,
+        })?;
+        // An image without one of them is no worse for it.
+        while !matches!(running.next().await?, Output::Exited(_)) {}
+    }
+    Ok(())
+}
+
+/// Boots an image without a cache volume, to let its set-up script write.
+pub(super) async fn boot_for_setup(image: &Image, studio: &Studio) -> Result<BootedVm, ImageError> {
+    let mut home = studio.homes.create(VmId::random())?;
+    match try_boot_for_setup(image, studio, &home).await {
+        Ok(attached) => Ok(BootedVm { scratch: home.path().join("scratch"), attached, home }),
+        Err(error) => {
+            home.remove().await?;
+            Err(error)
+        }
+    }
+}
+
+async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Result<Attached, ImageError> {
+    let boot = Boot {
+        kernel: image.file("kernel"),
+        initramfs: home.path().join("initramfs"),
+        command_line: command_line(studio.accelerator),
+    };
+    write_initramfs(image, &boot.initramfs)?;
+    let scratch = home.path().join("scratch");
+    make_scratch(&scratch, SETUP_SHAPE.disk_mib).await?;
+    let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None };
+    let parts = Parts { shape: SETUP_SHAPE, start: Start::Boot, boot: &boot, disks: &disks, memory: Path::new("") };
+    Ok(boot_vm(home, studio, parts).await?)
+}
+
+struct Parts<'a> {
+    shape: Shape,
+    start: Start,
+    boot: &'a Boot,
+    disks: &'a Disks,
+    memory: &'a Path,
+}
+
+async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attached, VmError> {
+    let Parts { shape, start, boot, disks, memory } = parts;
+    let launch = Launch {
+        program: &studio.program,
+        accelerator: studio.accelerator,
+        shape,
+        start,
+        boot,
+        disks,
+        memory,
+        lifetime: Lifetime::EndsWithUs,
+    };
+    let (qemu, ports) = Qemu::launch(home, launch).await?;
+    attach(qemu, ports, studio.boot_limit, false).await
+}
+
+/// What the guest's kernel is told.
+fn command_line(accelerator: Accelerator) -> String {
+    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so.
+    let common = "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on";
+    match accelerator {
+        Accelerator::Kvm => common.to_owned(),
+        // An emulated machine has no timer to calibrate the counter with.
+        Accelerator::Tcg => format!("{common} tsc_early_khz={} mitigations=off", tsc::khz()),
+    }
+}
+
+fn write_initramfs(image: &Image, to: &Path) -> Result<(), ImageError> {
+    let context = || ImageError::io("building the initramfs");
+    let mut modules = Vec::new();
+    for entry in fs::read_dir(image.file("modules")).map_err(context())? {
+        let entry = entry.map_err(context())?;
+        let content = fs::read(entry.path()).map_err(context())?;
+        modules.push((format!("modules/{}", entry.file_name().to_string_lossy()), content));
+    }
+    modules.sort();
+    let mut files = vec![File { path: "init", content: AGENT }];
+    files.extend(modules.iter().map(|(path, content)| File { path, content }));
+    let directories = ["dev", "proc", "sys", "modules", "lower", "layer", "scratch", "root"];
+    fs::write(to, initramfs::archive(&directories, &files)).map_err(context())
+}
+
+/// An empty private disk. No journal: nothing on it outlives its VM.
+async fn make_scratch(path: &Path, mib: u64) -> Result<(), ImageError> {
+    disk::create_sparse(path, mib << 20).map_err(ImageError::io("the scratch disk"))?;
+    let target = path.display().to_string();
+    let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
+    let arguments = ["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0", "-E", options, &target];
+    command::run("mkfs.ext4", &arguments, TOOL_LIMIT, |_| {}).await?;
+    Ok(())
+}
+
+/// The first line that the monitor says about its version.
+pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
+    static KNOWN: tokio::sync::OnceCell<(String, String)> = tokio::sync::OnceCell::const_new();
+    if let Some((_, version)) = KNOWN.get().filter(|(known, _)| known == program) {
+        return Ok(version.clone());
+    }
+    let output = command::run(program, &["--version"], VERSION_LIMIT, |_| {}).await?;
+    let version = String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned();
+    // Another program may be asked for later; the first is the one that matters.
+    drop(KNOWN.set((program.to_owned(), version.clone())));
+    Ok(version)
+}

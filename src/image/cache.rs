@@ -1,0 +1,99 @@
+//! Dependency-cache volumes: a directory or an image file of the operator's, as a read-only disk of the guests.
+//!
+//! A directory is packed once per content (names, sizes, times); guests that run keep the volume that they started with.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::catalog::Staging;
+use super::{ImageError, build};
+use crate::vm::spec::CACHE_VOLUME_BYTES;
+
+/// Entries of a cache directory that are looked at before it is refused.
+const MAX_ENTRIES: usize = 5_000_000;
+
+/// Where the superblock of an erofs image is, and its first four bytes.
+const SUPERBLOCK: (u64, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
+
+/// A volume with the content of `source`, made below `volumes` if it is not there yet.
+pub async fn volume(volumes: &Path, source: &Path) -> Result<PathBuf, ImageError> {
+    let name = source.display();
+    let kind = fs::metadata(source).map_err(|error| {
+        ImageError::Unusable(format!("the cache `{name}` cannot be used: {error}\n  hint: make it, or remove `cache` from the profile"))
+    })?;
+    let digest = if kind.is_dir() { directory_digest(source)? } else { file_digest(source, &kind)? };
+    let place = volumes.join(digest);
+    let image = place.join("volume");
+    if image.is_file() {
+        return Ok(image);
+    }
+    let staging = Staging::begin(volumes)?;
+    let fresh = staging.path().join("volume");
+    if kind.is_dir() {
+        build::make_erofs(source, &fresh).await?;
+    } else {
+        check_erofs(source)?;
+        crate::host::disk::copy_sparse(source, &fresh).map_err(ImageError::io("copying the cache volume"))?;
+    }
+    let file = fs::File::options().write(true).open(&fresh).map_err(ImageError::io("the cache volume"))?;
+    let length = file.metadata().map_err(ImageError::io("the cache volume"))?.len();
+    if length > CACHE_VOLUME_BYTES {
+        return Err(ImageError::Unusable(format!("the cache `{name}` is larger than {} GiB", CACHE_VOLUME_BYTES >> 30)));
+    }
+    file.set_len(CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache volume"))?;
+    staging.publish(&place)?;
+    Ok(image)
+}
+
+fn check_erofs(source: &Path) -> Result<(), ImageError> {
+    let read = || -> io::Result<[u8; 4]> {
+        let mut file = fs::File::open(source)?;
+        file.seek(SeekFrom::Start(SUPERBLOCK.0))?;
+        let mut magic = [0; 4];
+        file.read_exact(&mut magic)?;
+        Ok(magic)
+    };
+    match read() {
+        Ok(magic) if magic == SUPERBLOCK.1 => Ok(()),
+        _ => Err(ImageError::Unusable(format!(
+            "the cache `{}` is neither a directory nor an erofs image\n  hint: make an image with mkfs.erofs",
+            source.display()
+        ))),
+    }
+}
+
+fn file_digest(source: &Path, metadata: &fs::Metadata) -> Result<String, ImageError> {
+    let place = source.canonicalize().map_err(ImageError::io(source.display().to_string()))?;
+    let text = format!("file {} {} {} {}", place.display(), metadata.ino(), metadata.len(), metadata.mtime_nsec());
+    Ok(hex::encode(&Sha256::digest(format!("{text} {}", metadata.mtime()))[..12]))
+}
+
+/// Names everything in the directory by path, kind, size and time: a change shows in one of them.
+fn directory_digest(source: &Path) -> Result<String, ImageError> {
+    let mut hash = Sha256::new();
+    let mut left = vec![source.to_owned()];
+    let mut seen = 0;
+    while let Some(directory) = left.pop() {
+        let context = || ImageError::io(directory.display().to_string());
+        let mut entries: Vec<_> = fs::read_dir(&directory).map_err(context())?.collect::<io::Result<_>>().map_err(context())?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        seen += entries.len();
+        if seen > MAX_ENTRIES {
+            return Err(ImageError::Unusable(format!("the cache `{}` has more than {MAX_ENTRIES} files", source.display())));
+        }
+        for entry in entries {
+            let metadata = entry.metadata().map_err(context())?;
+            let path = entry.path();
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update(format!("\0{:o} {} {} {}\0", metadata.mode(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+            if metadata.is_dir() {
+                left.push(path);
+            }
+        }
+    }
+    Ok(hex::encode(&hash.finalize()[..12]))
+}

@@ -1,0 +1,336 @@
+//! Git fetches of a VM: plain HTTP from the guest, HTTPS with the host's credential to the forge.
+//!
+//! Git cannot fetch through a CONNECT proxy that adds a header (TLS would hide it), so the guest speaks plain HTTP to this
+//! proxy over streams that the caller hands in, one per TCP connection of git. Invariants:
+//!
+//! - The forge sees only smart-HTTP `upload-pack` requests for the job's repository and its allowed submodules, at addresses
+//!   that the host composed; nothing of the guest's path reaches it.
+//! - The credential never enters the guest: neither it nor anything by which the forge asks for one is passed back, and
+//!   redirects are not followed.
+//! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
+
+mod admission;
+mod decisions;
+mod transfer;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
+};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
+
+use admission::{Admitted, Service};
+pub use decisions::{Decision, Decisions, Verdict};
+use transfer::TransferError;
+
+/// Time for the connection to the forge, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the head of a request, and how long a connection may stay open between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a request's head. Git's have a few hundred.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Requests of one VM that are under way at the forge; more wait. Git fetches submodules with a few at a time.
+const MAX_PARALLEL: usize = 8;
+
+const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
+
+/// The one value of `Git-Protocol` that passes: older versions cannot fetch a bare commit id.
+const PROTOCOL_V2: &str = "version=2";
+
+/// Limits of one VM's fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GitLimits {
+    /// Bytes of one request's body.
+    pub request_bytes: u64,
+    /// Bytes of all answers together.
+    pub response_bytes: u64,
+    /// Time without a byte, in either direction.
+    pub idle: Duration,
+    /// Time from a request to the head of its answer; the forge counts objects meanwhile.
+    pub answer: Duration,
+}
+
+impl Default for GitLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 64 << 20,
+            response_bytes: 16 << 30,
+            idle: Duration::from_secs(120),
+            answer: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The way to the forge: connections and trust roots, shared by the proxies of all VMs.
+#[derive(Debug, Clone)]
+pub struct GitClient(reqwest::Client);
+
+impl GitClient {
+    /// Fails where the host has no usable trust roots. Honours the proxy variables of the service's environment.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        // Fails only if a provider is installed already, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // Forges tell git from browsers by the first word.
+            .user_agent(concat!("git/2 dayfly/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self(client))
+    }
+}
+
+/// Serves the git connections of one VM.
+#[derive(Debug, Clone)]
+pub struct GitProxy(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    client: GitClient,
+    upstream: Arc<dyn Forge>,
+    installation: Option<u64>,
+    /// The job's repository first.
+    repositories: Vec<RepoName>,
+    limits: GitLimits,
+    response_bytes: Arc<AtomicU64>,
+    slots: Arc<Semaphore>,
+    decisions: Arc<decisions::Record>,
+}
+
+impl GitProxy {
+    /// A proxy for `access.repo` and `submodules`, all of them fetched with the credential of `access`.
+    pub fn new(
+        client: GitClient, upstream: Arc<dyn Forge>, access: RepoAccess, submodules: Vec<RepoName>, limits: GitLimits,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            client,
+            upstream,
+            installation: access.installation,
+            repositories: std::iter::once(access.repo).chain(submodules).collect(),
+            limits,
+            response_bytes: Arc::default(),
+            slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
+            decisions: Arc::default(),
+        }))
+    }
+
+    /// Serves one connection until either side ends it. Dropping the future ends everything that it started.
+    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, stream: S) {
+        let service = hyper::service::service_fn(|request| {
+            let shared = Arc::clone(&self.0);
+            async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            // The guest may break its connections as it likes; what matters was recorded as a decision.
+            tracing::debug!(%error, "a guest's git connection ended early");
+        }
+    }
+
+    /// What was allowed and refused since the last call, for the job's log.
+    pub fn take_decisions(&self) -> Decisions {
+        self.0.decisions.take(self.0.response_bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Why an admitted request was not answered as it should.
+#[derive(Debug)]
+struct Failure {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Failure {
+    fn gateway(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, detail: detail.into() }
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let admitted = match admission::admit(request.method(), request.uri(), &self.repositories) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let target = format!("{} {}", request.method(), request.uri());
+                self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
+                return one_line(StatusCode::FORBIDDEN, &refusal);
+            }
+        };
+        match self.forward(&admitted, request).await {
+            Ok(response) => {
+                self.decisions.add(&admitted.to_string(), Verdict::Allowed);
+                response
+            }
+            Err(Failure { status, detail }) => {
+                let response = one_line(status, &detail);
+                self.decisions.add(&admitted.to_string(), Verdict::Failed(detail));
+                response
+            }
+        }
+    }
+
+    async fn forward(&self, admitted: &Admitted, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        // Never closed; an error here would only mean that nothing is left to wait for.
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Failure::gateway("the proxy is gone"))?;
+        let access = RepoAccess { repo: admitted.repo.clone(), installation: self.installation };
+        // Asked per request: tokens last for an hour, jobs may last longer.
+        let upstream =
+            self.upstream.git_upstream(&access).await.map_err(|error| Failure::gateway(error.to_string()))?;
+        let sent = self.upstream_request(admitted, &upstream, request)?.send();
+        let answer = tokio::time::timeout(self.limits.answer, sent)
+            .await
+            .map_err(|_| Failure::gateway("the forge did not answer in time"))?
+            .map_err(|error| self.send_failure(&error))?;
+        check_status(&admitted.repo, answer.status())?;
+        Ok(self.pass_back(admitted, answer, slot))
+    }
+
+    fn upstream_request(
+        &self, admitted: &Admitted, upstream: &GitUpstream, request: Request<Incoming>,
+    ) -> Result<reqwest::RequestBuilder, Failure> {
+        let url = admitted.upstream_url(&upstream.url);
+        let (head, body) = request.into_parts();
+        let mut outgoing = match admitted.service {
+            Service::Advertise => self.client.0.get(url),
+            Service::UploadPack => {
+                let length = body.size_hint().exact();
+                if length.is_some_and(|length| length > self.limits.request_bytes) {
+                    return Err(self.too_large());
+                }
+                let body = transfer::bounded(body.into_data_stream(), self.limits.idle, self.request_budget());
+                let outgoing = self.client.0.post(url).body(reqwest::Body::wrap_stream(body));
+                // A stream has no length of its own; with it the forge need not accept chunks.
+                length.into_iter().fold(outgoing, |outgoing, length| outgoing.header(CONTENT_LENGTH, length))
+            }
+        };
+        for name in [ACCEPT, CONTENT_TYPE, CONTENT_ENCODING] {
+            if let Some(value) = head.headers.get(&name) {
+                outgoing = outgoing.header(name, value);
+            }
+        }
+        if head.headers.get(GIT_PROTOCOL).is_some_and(|value| value == PROTOCOL_V2) {
+            outgoing = outgoing.header(GIT_PROTOCOL, PROTOCOL_V2);
+        }
+        if let Some(authorization) = &upstream.authorization {
+            let mut value = HeaderValue::from_str(authorization.expose_secret())
+                .map_err(|_| Failure::gateway("the credential cannot stand in a header"))?;
+            value.set_sensitive(true);
+            outgoing = outgoing.header(AUTHORIZATION, value);
+        }
+        Ok(outgoing)
+    }
+
+    fn request_budget(&self) -> impl FnMut(u64) -> bool + Send + 'static {
+        let mut left = self.limits.request_bytes;
+        move |bytes| {
+            let remaining = left.checked_sub(bytes);
+            left = remaining.unwrap_or(0);
+            remaining.is_some()
+        }
+    }
+
+    /// All answers of one VM draw on the same budget.
+    fn response_budget(&self) -> impl FnMut(u64) -> bool + Send + 'static {
+        let (counter, limit) = (Arc::clone(&self.response_bytes), self.limits.response_bytes);
+        move |bytes| counter.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
+    }
+
+    fn too_large(&self) -> Failure {
+        let detail = format!("the request has more than {} bytes", self.limits.request_bytes);
+        Failure { status: StatusCode::PAYLOAD_TOO_LARGE, detail }
+    }
+
+    fn send_failure(&self, error: &reqwest::Error) -> Failure {
+        match cause(error) {
+            Some(TransferError::TooLarge) => self.too_large(),
+            Some(stopped) => Failure { status: StatusCode::REQUEST_TIMEOUT, detail: stopped.to_string() },
+            None if error.is_connect() => Failure::gateway("no connection to the forge"),
+            None => Failure::gateway("the connection to the forge broke"),
+        }
+    }
+
+    /// The forge's answer with only those headers that git needs, counted and timed.
+    fn pass_back(&self, admitted: &Admitted, answer: reqwest::Response, slot: OwnedSemaphorePermit) -> Response<Body> {
+        let headers = answer.headers().clone();
+        let body = transfer::bounded(answer.bytes_stream(), self.limits.idle, self.response_budget());
+        let (decisions, target) = (Arc::clone(&self.decisions), admitted.to_string());
+        let recorded = body.inspect_err(move |error| decisions.add(&target, Verdict::Failed(error.to_string())));
+        let mut response = Response::new(Body::from_stream(holding(recorded, slot)));
+        for name in [CONTENT_TYPE, CACHE_CONTROL] {
+            if let Some(value) = headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response
+    }
+}
+
+/// `body`, keeping `slot` until it ends or is dropped.
+fn holding<S>(body: S, slot: OwnedSemaphorePermit) -> impl Stream<Item = Result<Bytes, TransferError>>
+where
+    S: Stream<Item = Result<Bytes, TransferError>>,
+{
+    body.map(move |chunk| {
+        let _slot = &slot;
+        chunk
+    })
+}
+
+/// Passes 200 and explains everything else. What the forge wrote is dropped: it may ask the guest to authenticate.
+fn check_status(repo: &RepoName, status: StatusCode) -> Result<(), Failure> {
+    let (status, detail) = match status {
+        StatusCode::OK => return Ok(()),
+        StatusCode::NOT_FOUND => {
+            (status, format!("the forge does not know `{repo}`, or hides it from Dayfly's credential"))
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            (StatusCode::FORBIDDEN, format!("the forge refuses Dayfly's credential for `{repo}`"))
+        }
+        redirect if redirect.is_redirection() => {
+            (StatusCode::BAD_GATEWAY, format!("the forge redirects `{repo}`; was the repository renamed?"))
+        }
+        other => (StatusCode::BAD_GATEWAY, format!("the forge answered with status {}", other.as_u16())),
+    };
+    Err(Failure { status, detail })
+}
+
+fn one_line(status: StatusCode, text: &dyn fmt::Display) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("dayfly: {text}\n")));
+    *response.status_mut() = status;
+    // Git shows the text to its user only if it is declared as such.
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// The transfer error among the causes of `error`.
+fn cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TransferError> {
+    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests;

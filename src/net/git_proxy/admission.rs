@@ -1,0 +1,188 @@
+//! Which requests of a guest are fetches of repositories that it may have. Pure; everything that is not recognised is refused.
+
+use std::fmt;
+
+use axum::http::{Method, Uri};
+use url::Url;
+
+use crate::document::reader::quoted;
+use crate::forge::RepoName;
+
+/// The two requests of a fetch over smart HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// `GET …/info/refs?service=git-upload-pack`
+    Advertise,
+    /// `POST …/git-upload-pack`
+    UploadPack,
+}
+
+/// A request that may be made at the forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// As the host writes it, whatever case the guest used.
+    pub(super) repo: RepoName,
+    pub(super) service: Service,
+}
+
+impl Admitted {
+    /// The address of the service of the repository at `repository` (without `.git`).
+    pub(super) fn upstream_url(&self, repository: &Url) -> Url {
+        let mut url = repository.clone();
+        let base = repository.path().trim_end_matches('/');
+        match self.service {
+            Service::Advertise => {
+                url.set_path(&format!("{base}.git/info/refs"));
+                url.set_query(Some("service=git-upload-pack"));
+            }
+            Service::UploadPack => {
+                url.set_path(&format!("{base}.git/git-upload-pack"));
+                url.set_query(None);
+            }
+        }
+        url
+    }
+}
+
+impl fmt::Display for Admitted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.service {
+            Service::Advertise => write!(out, "look up commits of {}", self.repo),
+            Service::UploadPack => write!(out, "fetch from {}", self.repo),
+        }
+    }
+}
+
+/// Why a request is not made. Its text is shown by git in the job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Push,
+    OtherRepository(RepoName),
+    NotAFetch,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Push => out.write_str("jobs cannot push: this is a read-only copy of the repository"),
+            Self::OtherRepository(repo) => {
+                write!(
+                    out,
+                    "{} is neither this job's repository nor a submodule that it may fetch",
+                    quoted(repo.as_str())
+                )
+            }
+            Self::NotAFetch => out.write_str("only git fetches over smart HTTP are served here"),
+        }
+    }
+}
+
+/// Decides about one request, given the repositories that the guest may fetch.
+pub(super) fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result<Admitted, Refusal> {
+    // `GET http://elsewhere/…` and CONNECT: this is no general proxy.
+    if target.scheme().is_some() || target.authority().is_some() {
+        return Err(Refusal::NotAFetch);
+    }
+    // Only letters that need no decoding: what is compared here is what everybody else would read.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    if !target.path().bytes().all(is_plain) {
+        return Err(Refusal::NotAFetch);
+    }
+    let segments: Vec<&str> = target.path().split('/').collect();
+    let (owner, name, service) = match (method, segments.as_slice(), target.query()) {
+        (&Method::GET, ["", owner, name, "info", "refs"], Some("service=git-upload-pack")) => {
+            (owner, name, Service::Advertise)
+        }
+        (&Method::POST, ["", owner, name, "git-upload-pack"], None) => (owner, name, Service::UploadPack),
+        (_, ["", _, _, "info", "refs"], Some("service=git-receive-pack")) | (_, ["", _, _, "git-receive-pack"], _) => {
+            return Err(Refusal::Push);
+        }
+        _ => return Err(Refusal::NotAFetch),
+    };
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    let asked = RepoName::parse(&format!("{owner}/{name}")).map_err(|_| Refusal::NotAFetch)?;
+    // Forges do not tell repositories apart by case, and `.gitmodules` files rely on that.
+    let known = repositories.iter().find(|known| known.as_str().eq_ignore_ascii_case(asked.as_str()));
+    known.map(|repo| Admitted { repo: repo.clone(), service }).ok_or(Refusal::OtherRepository(asked))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn repositories() -> Vec<RepoName> {
+        ["acme/site", "acme/lib.rs"].map(|name| RepoName::parse(name).unwrap()).to_vec()
+    }
+
+    fn decide(method: &Method, target: &str) -> Result<Admitted, Refusal> {
+        admit(method, &target.parse().unwrap(), &repositories())
+    }
+
+    #[test]
+    fn fetches_of_the_allowed_repositories_are_admitted() {
+        let base = Url::parse("https://forge.example/prefix/acme/site").unwrap();
+        let table = [
+            (Method::GET, "/acme/site/info/refs?service=git-upload-pack", ".git/info/refs?service=git-upload-pack"),
+            (Method::GET, "/ACME/Site.git/info/refs?service=git-upload-pack", ".git/info/refs?service=git-upload-pack"),
+            (Method::POST, "/acme/site.git/git-upload-pack", ".git/git-upload-pack"),
+        ];
+        for (method, target, upstream) in table {
+            let admitted = decide(&method, target).unwrap();
+            assert_eq!(admitted.repo.as_str(), "acme/site");
+            assert_eq!(admitted.upstream_url(&base).as_str(), format!("{base}{upstream}"), "{target}");
+        }
+        assert_eq!(decide(&Method::POST, "/acme/lib.rs/git-upload-pack").unwrap().repo.as_str(), "acme/lib.rs");
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_its_reason() {
+        let other = Refusal::OtherRepository(RepoName::parse("acme/other").unwrap());
+        let table = [
+            (Method::GET, "/acme/site/info/refs?service=git-receive-pack", Refusal::Push),
+            (Method::POST, "/acme/site.git/git-receive-pack", Refusal::Push),
+            (Method::POST, "/acme/other/git-upload-pack", other.clone()),
+            (Method::GET, "/acme/other.git/info/refs?service=git-upload-pack", other),
+            (Method::GET, "/acme/site/info/refs", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/info/refs?service=git-upload-pack&x=1", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/info/refs?x=1&service=git-upload-pack", Refusal::NotAFetch),
+            (Method::POST, "/acme/site/git-upload-pack?x", Refusal::NotAFetch),
+            (Method::POST, "/acme/site/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::HEAD, "/acme/site/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/HEAD", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/objects/info/packs", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/../other/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/../site/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/..git/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/.git/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme%2Fsite/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/sit%65/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "//acme/site/info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/site//info/refs?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::GET, "/acme/site/info/refs/?service=git-upload-pack", Refusal::NotAFetch),
+            (Method::POST, "http://evil.example/acme/site/git-upload-pack", Refusal::NotAFetch),
+            (Method::CONNECT, "evil.example:443", Refusal::NotAFetch),
+            (Method::OPTIONS, "*", Refusal::NotAFetch),
+        ];
+        for (method, target, refusal) in table {
+            assert_eq!(decide(&method, target), Err(refusal), "{method} {target}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the guest asks for, the forge is asked for an allowed repository or not at all.
+        #[test]
+        fn only_composed_addresses_reach_the_forge(path in "/(acme|ACME|\\.\\.|%2e)?/?(site|other|[.a-z%/]{0,6})(\\.git)?/(info/refs|git-upload-pack|[a-z/-]{0,12})", post: bool) {
+            let method = if post { Method::POST } else { Method::GET };
+            let query = if post { "" } else { "?service=git-upload-pack" };
+            if let Ok(target) = format!("{path}{query}").parse::<Uri>()
+                && let Ok(admitted) = admit(&method, &target, &repositories())
+            {
+                prop_assert!(repositories().contains(&admitted.repo));
+            }
+        }
+    }
+}

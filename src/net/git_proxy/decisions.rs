@@ -1,0 +1,100 @@
+//! What a VM's git was allowed and refused: a bounded list, as the guest decides how often it asks for what.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::document::reader::quoted;
+
+/// Different decisions that are kept between two takings; more are only counted.
+const MAX_DECISIONS: usize = 100;
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// Not made, and why.
+    Refused(String),
+    /// Made or attempted without success, and why.
+    Failed(String),
+}
+
+/// One kind of request and how often it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What was asked for, on one line of bounded length.
+    pub target: String,
+    pub verdict: Verdict,
+    pub count: u64,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.verdict {
+            Verdict::Allowed => write!(out, "git: allowed: {}", self.target)?,
+            Verdict::Refused(why) => write!(out, "git: refused: {}: {why}", self.target)?,
+            Verdict::Failed(why) => write!(out, "git: failed: {}: {why}", self.target)?,
+        }
+        if self.count > 1 { write!(out, " ({} times)", self.count) } else { Ok(()) }
+    }
+}
+
+/// What happened since the last taking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// In the order in which each came first.
+    pub list: Vec<Decision>,
+    /// Requests that did not fit into the list.
+    pub left_out: u64,
+    /// Bytes of all answers since the VM began.
+    pub response_bytes: u64,
+}
+
+/// Decisions as they are made.
+#[derive(Debug, Default)]
+pub(super) struct Record(Mutex<Decisions>);
+
+impl Record {
+    pub(super) fn add(&self, target: &str, verdict: Verdict) {
+        let target = quoted(target);
+        let mut decisions = self.lock();
+        let same = |known: &&mut Decision| known.target == target && known.verdict == verdict;
+        if let Some(known) = decisions.list.iter_mut().find(same) {
+            known.count += 1;
+        } else if decisions.list.len() < MAX_DECISIONS {
+            decisions.list.push(Decision { target, verdict, count: 1 });
+        } else {
+            decisions.left_out += 1;
+        }
+    }
+
+    pub(super) fn take(&self, response_bytes: u64) -> Decisions {
+        Decisions { response_bytes, ..std::mem::take(&mut *self.lock()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Decisions> {
+        // Whoever panicked while holding the lock left a list that is still a list.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_decisions_are_counted_and_the_list_is_bounded() {
+        let record = Record::default();
+        for _ in 0..3 {
+            record.add("fetch from acme/site", Verdict::Allowed);
+        }
+        for number in 0..500 {
+            record.add(&format!("GET /\u{1b}{number}{}", "x".repeat(9000)), Verdict::Refused("no".into()));
+        }
+        let taken = record.take(7);
+        assert_eq!(taken.list[0].to_string(), "git: allowed: `fetch from acme/site` (3 times)");
+        assert_eq!((taken.list.len(), taken.left_out, taken.response_bytes), (MAX_DECISIONS, 401, 7));
+        let shown = taken.list[1].to_string();
+        assert!(shown.len() < 150 && !shown.contains('\u{1b}'), "{shown}");
+        assert_eq!(record.take(7).list, []);
+    }
+}

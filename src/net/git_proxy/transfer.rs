@@ -1,0 +1,72 @@
+//! Bodies on their way through: every chunk is counted before it passes, and silence ends the transfer.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TransferError {
+    #[error("more bytes than the limit allows")]
+    TooLarge,
+    #[error("nothing came for {} s", .0.as_secs())]
+    Idle(Duration),
+    #[error("the connection broke")]
+    Broken,
+}
+
+/// `source`, ended by an error when `spend` refuses the next chunk's bytes or nothing comes for `idle`.
+pub(super) fn bounded<S, E, B>(
+    source: S, idle: Duration, spend: B,
+) -> impl Stream<Item = Result<Bytes, TransferError>> + Send
+where
+    S: Stream<Item = Result<Bytes, E>> + Send,
+    B: FnMut(u64) -> bool + Send,
+{
+    stream::try_unfold((Box::pin(source), spend), move |(mut source, mut spend)| async move {
+        match tokio::time::timeout(idle, source.next()).await {
+            Err(_) => Err(TransferError::Idle(idle)),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(_))) => Err(TransferError::Broken),
+            Ok(Some(Ok(chunk))) if spend(chunk.len() as u64) => Ok(Some((chunk, (source, spend)))),
+            Ok(Some(Ok(_))) => Err(TransferError::TooLarge),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(sizes: &[usize]) -> impl Stream<Item = Result<Bytes, ()>> + Send + use<> {
+        stream::iter(sizes.iter().map(|size| Ok(Bytes::from(vec![0; *size]))).collect::<Vec<_>>())
+    }
+
+    fn budget(mut left: u64) -> impl FnMut(u64) -> bool + Send {
+        move |bytes| {
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fits_passes_and_the_next_chunk_does_not() {
+        let second = Duration::from_secs(1);
+        let passed: Vec<_> =
+            bounded(chunks(&[3, 4]), second, budget(7)).map(|chunk| chunk.map(|c| c.len())).collect().await;
+        assert_eq!(passed, [Ok(3), Ok(4)]);
+        let passed: Vec<_> =
+            bounded(chunks(&[3, 5]), second, budget(7)).map(|chunk| chunk.map(|c| c.len())).collect().await;
+        assert_eq!(passed, [Ok(3), Err(TransferError::TooLarge)]);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_the_transfer() {
+        let silent = stream::pending::<Result<Bytes, ()>>();
+        let idle = Duration::from_millis(1);
+        let passed: Vec<_> = bounded(silent, idle, budget(7)).collect().await;
+        assert_eq!(passed, [Err(TransferError::Idle(idle))]);
+    }
+}

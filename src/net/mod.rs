@@ -1,0 +1,3 @@
+//! What a guest may reach. Every byte stream here begins in a VM and is handled as hostile: bounded, timed and recorded.
+
+pub mod git_proxy;

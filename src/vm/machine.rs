@@ -1,0 +1,223 @@
+//! One VM from its restore to its verified absence.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::VmError;
+use super::channel::Channel;
+use super::guest::{Connections, Guest};
+use super::home::Home;
+use super::qemu::argv::Start;
+use super::qemu::monitor::GuestEnd;
+use super::qemu::{Launch, Ports, Qemu};
+use super::spec::{Accelerator, Boot, Disks, Shape};
+use crate::host::process::Lifetime;
+use crate::ids::VmId;
+use crate::protocol::message::Identity;
+
+/// How long a restored agent may take to answer. Under emulation on a loaded host it takes seconds, not tens of them.
+const RESTORE_ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running VM. Must be destroyed: dropping it leaves that to the reaper.
+#[derive(Debug)]
+pub struct Machine {
+    home: Home,
+    qemu: Qemu,
+    guest: Guest,
+    connections: Option<Connections>,
+    /// Keeps the conversation on the bulk port open.
+    _bulk: Channel,
+    pub timings: Timings,
+}
+
+/// How long the parts of a creation took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Files in place.
+    pub prepared: Duration,
+    /// The monitor answers.
+    pub started: Duration,
+    /// The state is loaded.
+    pub loaded: Duration,
+    /// The agent joined the conversation.
+    pub answered: Duration,
+    /// The guest has its own identity.
+    pub identified: Duration,
+}
+
+/// A snapshot and how to restore it.
+#[derive(Debug, Clone)]
+pub struct Template {
+    pub program: String,
+    pub accelerator: Accelerator,
+    pub shape: Shape,
+    pub boot: Boot,
+    pub root: PathBuf,
+    pub layer: Option<PathBuf>,
+    pub memory: PathBuf,
+    pub state: PathBuf,
+    /// The scratch disk as it was at the snapshot.
+    pub scratch: PathBuf,
+    /// What stood in for the cache volume.
+    pub cache_placeholder: PathBuf,
+}
+
+/// A cache volume and where the guest mounts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    pub volume: PathBuf,
+    pub target: String,
+}
+
+/// A monitor with a guest that is attached, before anybody knows who the guest is.
+pub(crate) struct Attached {
+    pub(crate) qemu: Qemu,
+    pub(crate) guest: Guest,
+    pub(crate) bulk: Channel,
+    pub(crate) connections: Connections,
+}
+
+impl Machine {
+    /// Restores `template` into `home`. After an error nothing is left of the VM but what [`Home::remove`] in here could
+    /// not remove, which is logged.
+    pub async fn restore(
+        mut home: Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+    ) -> Result<Self, VmError> {
+        match Self::try_restore(&home, template, cache, lifetime).await {
+            Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
+                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, timings })
+            }
+            Err(error) => {
+                if let Err(left) = home.remove().await {
+                    tracing::error!(vm = %home.id(), error = %left, "a VM that failed to start could not be removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_restore(
+        home: &Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+    ) -> Result<(Attached, Timings), VmError> {
+        let began = Instant::now();
+        let mut timings = Timings::default();
+        let scratch = home.path().join("scratch");
+        crate::host::disk::copy_sparse(&template.scratch, &scratch).map_err(VmError::host("the VM's scratch disk"))?;
+        let disks = Disks {
+            root: template.root.clone(),
+            layer: template.layer.clone(),
+            scratch,
+            cache: Some(cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone()),
+        };
+        timings.prepared = began.elapsed();
+        let launch = Launch {
+            program: &template.program,
+            accelerator: template.accelerator,
+            shape: template.shape,
+            start: Start::Restore,
+            boot: &template.boot,
+            disks: &disks,
+            memory: &template.memory,
+            lifetime,
+        };
+        let (mut qemu, ports) = Qemu::launch(home, launch).await?;
+        timings.started = began.elapsed();
+        qemu.load_state(&template.state).await?;
+        timings.loaded = began.elapsed();
+        let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
+        timings.answered = began.elapsed();
+        attached.guest.identify(identity_of(home.id(), cache)?).await?;
+        timings.identified = began.elapsed();
+        Ok((attached, timings))
+    }
+
+    /// The guest, to be asked for things.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Whose VM this is.
+    pub fn id(&self) -> &VmId {
+        self.home.id()
+    }
+
+    /// The VM's directory on the host.
+    pub fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The monitor's process.
+    pub fn pid(&self) -> Option<u32> {
+        self.qemu.pid()
+    }
+
+    /// Connections from the guest to the host's services; can be taken once.
+    pub fn take_connections(&mut self) -> Option<Connections> {
+        self.connections.take()
+    }
+
+    /// Waits until the VM is lost; gives what an author of a workflow can understand.
+    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut ended = self.qemu.monitor.ended();
+        let guest = self.guest.clone();
+        async move {
+            tokio::select! {
+                end = ended.wait_for(Option::is_some) => match end.ok().and_then(|end| end.clone()) {
+                    Some(GuestEnd::PoweredOff) => "the guest powered itself off".to_owned(),
+                    Some(GuestEnd::Reset) => "the guest's kernel panicked, or the guest rebooted".to_owned(),
+                    Some(GuestEnd::Panicked) => "the guest's kernel panicked".to_owned(),
+                    Some(GuestEnd::MonitorGone) | None => "the virtual machine monitor ended".to_owned(),
+                },
+                reason = guest.lost() => reason,
+            }
+        }
+    }
+
+    /// The last of the guest's console, for the report on a lost VM. Untrusted text.
+    pub async fn console(&mut self) -> Option<String> {
+        self.qemu.monitor.console().await.ok().filter(|text| !text.trim().is_empty())
+    }
+
+    /// Holds the guest still: the job is over, whatever it left running.
+    pub async fn pause(&mut self) -> Result<(), VmError> {
+        self.qemu.monitor.pause().await
+    }
+
+    /// Destroys the VM. It is absent when this returns without an error; with one, calling again tries again.
+    pub async fn destroy(&mut self) -> Result<(), VmError> {
+        if let Err(error) = self.qemu.kill().await {
+            tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed");
+        }
+        self.home.remove().await
+    }
+}
+
+/// Attaches to both ports of the guest, letting it run in between if it stands still.
+pub(crate) async fn attach(
+    mut qemu: Qemu, ports: Ports, limit: Duration, resume: bool,
+) -> Result<Attached, VmError> {
+    let ready = async {
+        if resume { qemu.monitor.resume().await } else { Ok(()) }
+    };
+    let ((control, _), (bulk, connections)) = tokio::try_join!(
+        Channel::attach(ports.control, limit, ready),
+        Channel::attach(ports.bulk, limit, async { Ok(()) }),
+    )?;
+    Ok(Attached { qemu, guest: Guest::new(control), bulk, connections })
+}
+
+fn identity_of(id: &VmId, cache: Option<&CacheMount>) -> Result<Identity, VmError> {
+    let mut entropy = [0; 32];
+    let mut machine_id = [0; 16];
+    for buffer in [&mut entropy[..], &mut machine_id[..]] {
+        getrandom::fill(buffer).map_err(|error| VmError::host("random bytes")(error.into()))?;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Identity {
+        hostname: id.to_string(),
+        machine_id: hex::encode(machine_id),
+        entropy,
+        clock_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+        cache_mount: cache.map(|cache| cache.target.clone()),
+    })
+}

@@ -1,0 +1,59 @@
+//! Virtual machines: one per job, restored from a snapshot, destroyed after it.
+//!
+//! ```text
+//!  home made ─► monitor started ─► state loaded ─► running ─► identified ─► the job ─► paused ─► destroyed ─► absence verified
+//!      └───────────────┴───────────────┴──────────────┴─────────────┴──────────┴─────────┘ any failure: destroyed
+//! ```
+//! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
+//! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
+//! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
+//! - [`machine`]: one running VM, from restore to verified absence.
+//!
+//! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
+//! capacity counts as free only after it returned.
+
+pub mod channel;
+pub mod guest;
+pub mod home;
+pub mod machine;
+pub mod qemu;
+pub mod spec;
+
+/// Why a VM could not be had, or was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// Something of the host: a file, a directory, a socket.
+    #[error("{what}: {source}")]
+    Host { what: String, source: std::io::Error },
+    /// The monitor program is missing.
+    #[error("`{program}` is not installed\n  hint: {hint}")]
+    NoMonitor { program: String, hint: String },
+    /// The monitor ended or refused; `detail` is what it said.
+    #[error("the virtual machine monitor failed: {detail}")]
+    Monitor { detail: String },
+    /// It took too long.
+    #[error("{what} took longer than {} s", limit.as_secs_f32())]
+    TimedOut { what: &'static str, limit: std::time::Duration },
+    /// The guest ended or stopped talking.
+    #[error("the VM was lost: {0}")]
+    Lost(String),
+    /// The guest broke the protocol.
+    #[error("the guest broke the protocol: {0}")]
+    Protocol(String),
+    /// The agent answered with a refusal.
+    #[error("the guest could not {what}: {detail}")]
+    Refused { what: &'static str, detail: String },
+}
+
+impl VmError {
+    /// For `map_err` on input and output of the host.
+    pub fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Host { what, source }
+    }
+
+    /// Whether the host's disk is full, which an operator must be told in so many words.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Host { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
+    }
+}

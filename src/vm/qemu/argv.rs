@@ -1,0 +1,194 @@
+//! QEMU's argument vector, as a pure function.
+//!
+//! A snapshot can only be loaded into the machine that saved it, so boot and restore share everything but the way in which
+//! memory is mapped and what happens first.
+
+use std::path::Path;
+
+use crate::vm::spec::{Accelerator, Boot, Disks, Shape};
+
+/// What the machine does first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Boots the kernel. Memory is not kept.
+    Boot,
+    /// Boots the kernel on a shared memory file, which becomes a snapshot's.
+    BootForSnapshot,
+    /// Waits for a state to be loaded. Memory is mapped privately: clones share the file's pages and cannot change them.
+    Restore,
+}
+
+/// Everything that the vector depends on.
+#[derive(Debug, Clone)]
+pub struct Machine<'a> {
+    pub name: &'a str,
+    pub accelerator: Accelerator,
+    pub shape: Shape,
+    pub start: Start,
+    pub boot: &'a Boot,
+    pub disks: &'a Disks,
+    /// The memory file; unused for [`Start::Boot`].
+    pub memory: &'a Path,
+    pub sockets: Sockets,
+}
+
+/// Numbers of inherited listening sockets.
+#[derive(Debug, Clone, Copy)]
+pub struct Sockets {
+    pub monitor: i32,
+    pub control: i32,
+    pub bulk: i32,
+}
+
+/// Bytes of serial console that are kept for the report on a lost VM.
+const CONSOLE_BYTES: u32 = 64 * 1024;
+
+/// The processor that guests see. Under emulation it is everything that QEMU can emulate.
+pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max",
+    }
+}
+
+/// Arguments, without the program.
+pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
+    let mut arguments = Arguments::default();
+    arguments.machine(machine);
+    arguments.memory(machine);
+    arguments.kernel(machine.boot);
+    arguments.ports(machine.sockets);
+    arguments.disks(machine.disks);
+    arguments.confinement();
+    if machine.start == Start::Restore {
+        arguments.push("-incoming", "defer");
+    }
+    arguments.0
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn push(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.to_owned());
+        self.0.push(value.into());
+    }
+
+    fn flag(&mut self, option: &str) {
+        self.0.push(option.to_owned());
+    }
+
+    fn machine(&mut self, machine: &Machine<'_>) {
+        self.push("-name", machine.name);
+        self.flag("-nodefaults");
+        self.flag("-no-user-config");
+        self.push("-display", "none");
+        // A guest that powers off, reboots or panics is held still, so that its last words can be read.
+        self.push("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+        self.push("-machine", "microvm,x-option-roms=off,rtc=on,acpi=on,pcie=off,pit=on,pic=on,memory-backend=ram");
+        self.push("-accel", machine.accelerator.to_string());
+        self.push("-cpu", cpu_model(machine.accelerator));
+        self.push("-smp", machine.shape.vcpus.to_string());
+    }
+
+    fn memory(&mut self, machine: &Machine<'_>) {
+        let size = machine.shape.memory_mib;
+        self.push("-m", format!("{size}M"));
+        let object = match machine.start {
+            Start::Boot => format!("memory-backend-ram,id=ram,size={size}M"),
+            Start::BootForSnapshot => {
+                format!("memory-backend-file,id=ram,size={size}M,share=on,mem-path={}", escaped(machine.memory))
+            }
+            Start::Restore => {
+                format!("memory-backend-file,id=ram,size={size}M,share=off,mem-path={}", escaped(machine.memory))
+            }
+        };
+        self.push("-object", object);
+    }
+
+    fn kernel(&mut self, boot: &Boot) {
+        self.push("-kernel", boot.kernel.display().to_string());
+        self.push("-initrd", boot.initramfs.display().to_string());
+        self.push("-append", boot.command_line.clone());
+    }
+
+    fn ports(&mut self, sockets: Sockets) {
+        self.push("-chardev", format!("ringbuf,id=console,size={CONSOLE_BYTES}"));
+        self.push("-serial", "chardev:console");
+        self.push("-chardev", format!("socket,id=monitor,fd={},server=on,wait=off", sockets.monitor));
+        self.push("-mon", "chardev=monitor,mode=control");
+        self.push("-device", "virtio-serial-device,max_ports=3");
+        for (id, socket, name) in [
+            ("control", sockets.control, crate::protocol::CONTROL_PORT),
+            ("bulk", sockets.bulk, crate::protocol::BULK_PORT),
+        ] {
+            self.push("-chardev", format!("socket,id={id},fd={socket},server=on,wait=off"));
+            self.push("-device", format!("virtserialport,chardev={id},name={name}"));
+        }
+    }
+
+    fn disks(&mut self, disks: &Disks) {
+        let shared = [("root", Some(&disks.root)), ("layer", disks.layer.as_ref()), ("cache", disks.cache.as_ref())];
+        for (id, path) in shared {
+            if let Some(path) = path {
+                self.disk(id, path, "read-only=on,file.locking=off");
+            }
+        }
+        // The scratch disk dies with its VM: nothing has to reach the platter.
+        self.disk("scratch", &disks.scratch, "cache.no-flush=on,discard=unmap");
+    }
+
+    fn disk(&mut self, id: &str, path: &Path, options: &str) {
+        let file = escaped(path);
+        self.push("-blockdev", format!("driver=raw,node-name={id},file.driver=file,file.filename={file},{options}"));
+        self.push("-device", format!("virtio-blk-device,drive={id},serial=dayfly-{id}"));
+    }
+
+    fn confinement(&mut self) {
+        self.push("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    }
+}
+
+/// QEMU splits options at commas; a doubled one stands for itself.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine_with(start: Start, cache: bool) -> String {
+        let boot = Boot { kernel: "/i/kernel".into(), initramfs: "/i/initramfs".into(), command_line: "quiet".into() };
+        let disks = Disks {
+            root: "/i/root".into(),
+            layer: None,
+            scratch: "/v/a,b/scratch".into(),
+            cache: cache.then(|| "/c/volume".into()),
+        };
+        let machine = Machine {
+            name: "dayfly-vm-1",
+            accelerator: Accelerator::Tcg,
+            shape: Shape { vcpus: 2, memory_mib: 256, disk_mib: 64 },
+            start,
+            boot: &boot,
+            disks: &disks,
+            memory: Path::new("/i/memory"),
+            sockets: Sockets { monitor: 3, control: 4, bulk: 5 },
+        };
+        arguments(&machine).join("\n").replace("\n-", "\u{0}-").replace('\n', " ").replace('\0', "\n")
+    }
+
+    #[test]
+    fn a_restore_maps_memory_privately_and_waits() {
+        insta::assert_snapshot!(machine_with(Start::Restore, true));
+    }
+
+    #[test]
+    fn a_bake_differs_from_a_restore_in_memory_and_start_only() {
+        let bake = machine_with(Start::BootForSnapshot, true);
+        let restore = machine_with(Start::Restore, true);
+        assert_eq!(restore.replace("share=off", "share=on").replace("\n-incoming defer", ""), bake);
+    }
+}

@@ -1,0 +1,65 @@
+//! What a VM is made of. RAM size, vCPUs, devices and the accelerator are fixed in a snapshot, so they are its key.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How the guest's instructions are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accelerator {
+    /// The kernel's virtual machine, with hardware support.
+    Kvm,
+    /// Software emulation: runs everywhere, slowly.
+    Tcg,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        })
+    }
+}
+
+/// The size of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    /// The private scratch disk's virtual size.
+    pub disk_mib: u64,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { vcpus: 1, memory_mib: 512, disk_mib: 4096 }
+    }
+}
+
+/// The virtual size of every cache volume. Fixed, so that the placeholder that was there at the bake can be exchanged for
+/// any volume. The file is sparse: this is a limit, not a cost.
+pub const CACHE_VOLUME_BYTES: u64 = 64 << 30;
+
+/// The disks of a VM, in the order in which they are attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disks {
+    /// The image's root, shared and read-only.
+    pub root: PathBuf,
+    /// What the image's set-up wrote, shared and read-only.
+    pub layer: Option<PathBuf>,
+    /// Private to this VM.
+    pub scratch: PathBuf,
+    /// Read-only cache volume, or the placeholder. Absent only while an image is being set up.
+    pub cache: Option<PathBuf>,
+}
+
+/// Kernel, initramfs and command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+    pub command_line: String,
+}
