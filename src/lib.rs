@@ -14,6 +14,8 @@ pub mod document;
 #[cfg(feature = "service")]
 pub mod forge;
 #[cfg(feature = "service")]
+pub mod http;
+#[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
 pub mod scheduler;
