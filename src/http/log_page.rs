@@ -5,7 +5,7 @@
 //!
 //! - `GET /logs/{token}`: the page.
 //! - `GET /logs/{token}.txt`: the log so far, as plain text.
-//! - `GET /logs/{token}/events`: see [`events`].
+//! - `GET /logs/{token}/events`: see the module `events`.
 
 mod events;
 mod html;
