@@ -15,3 +15,13 @@ pub fn now_us() -> i64 {
 fn since_epoch() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// A random share between 0 and 1, to spread what would otherwise happen at once.
+pub fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness everything happens at once, which is no fault.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0.5;
+    }
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}

@@ -10,6 +10,8 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod app;
+#[cfg(feature = "service")]
 pub mod bench;
 #[cfg(feature = "service")]
 pub mod cli;
@@ -17,6 +19,8 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
+pub mod core;
 #[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
@@ -26,11 +30,21 @@ pub mod forge;
 #[cfg(feature = "service")]
 pub mod host;
 #[cfg(feature = "service")]
+pub mod http;
+#[cfg(feature = "service")]
 pub mod image;
+#[cfg(feature = "service")]
+pub mod intake;
+#[cfg(feature = "service")]
+pub mod job;
 #[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
 pub mod net;
+#[cfg(feature = "service")]
+pub mod policy;
+#[cfg(feature = "service")]
+pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
 #[cfg(feature = "service")]

@@ -5,7 +5,7 @@
 //!   tail how it ended, and the text says how many bytes are missing.
 //! - A cursor is a number of bytes from the start of the log and means the same place for ever, so that a reader can resume.
 //! - A reader never holds up the writer, and after a crash reads everything up to the last whole record.
-//! - What is read is harmless text (see [`render`]), whatever the job wrote.
+//! - What is read is harmless text (see `render.rs`), whatever the job wrote.
 //!
 //! Nothing is synchronised to the disk before [`LogWriter::finish`]: a log is worth less than the job's speed.
 

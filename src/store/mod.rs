@@ -3,11 +3,11 @@
 //! The store, not memory, is the truth. An intent is written before its side effect and an observation after it, so that
 //! after a crash the store tells what may exist. Invariants:
 //! - What a writing method returned is durable: the commit has been synchronised to the disk.
-//! - States change only along the tables of [`transitions`], checked inside the transaction that changes them.
+//! - States change only along the tables of `transitions.rs`, checked inside the transaction that changes them.
 //! - A delivery that is processed twice creates its runs once; an attempt of a job has one outcome; a finished report stays.
 //! - Nothing grows for ever: [`Store::prune`] forgets what ended long ago.
 //!
-//! All writes go through the one connection of [`writer`]; reads use a small pool and see what was committed before them.
+//! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
 mod deliveries;
 mod error;

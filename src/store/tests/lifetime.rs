@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
@@ -160,4 +161,40 @@ async fn numbers_go_on_after_the_runs_were_forgotten() {
     assert_eq!(store.run(&first.id).await.unwrap(), None);
     let second = store.add_run("b", &[]).await;
     assert_eq!(store.run(&second.id).await.unwrap().unwrap().number, 2);
+}
+
+/// The service ends at any moment, with writes in every state of progress.
+#[test]
+fn whatever_was_answered_survives_an_end_without_goodbye() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dayfly.db");
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let answered = Arc::new(Mutex::new(Vec::new()));
+    let (enough, wait) = std::sync::mpsc::channel();
+    let life = runtime();
+    let store = life.block_on(Store::open(&path)).unwrap();
+    for client in 0..8 {
+        let (store, answered, enough) = (store.clone(), answered.clone(), enough.clone());
+        life.spawn(async move {
+            for n in 0.. {
+                let id = format!("{client}-{n}");
+                store.accept_delivery(new_delivery(&id)).await.unwrap();
+                answered.lock().unwrap().push(id);
+                if n == 10 {
+                    enough.send(()).unwrap();
+                }
+            }
+        });
+    }
+    wait.recv_timeout(Duration::from_secs(20)).expect("deliveries are accepted");
+    life.shutdown_background();
+    drop(store);
+
+    let answered = answered.lock().unwrap().clone();
+    runtime().block_on(async {
+        let store = Store::open(&path).await.unwrap();
+        for id in answered {
+            assert_eq!(store.delivery_payload(&key(&id)).await.unwrap(), b"{}", "{id}");
+        }
+    });
 }

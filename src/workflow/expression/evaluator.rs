@@ -226,12 +226,10 @@ impl Evaluator<'_, '_> {
         let target = self.evaluated(target)?;
         let index = self.value(index)?;
         self.pay_to_read(&index)?;
-        let Value::Array(items) = &target.value else {
-            return Ok(Evaluated::plain(member(&target.value, &index).unwrap_or_default()));
+        let items = match &target.value {
+            Value::Array(items) if target.filtered => items,
+            value => return Ok(Evaluated::plain(member(value, &index).unwrap_or_default())),
         };
-        if !target.filtered {
-            return Ok(Evaluated::plain(member(&target.value, &index).unwrap_or_default()));
-        }
         let mut found = Vec::new();
         for item in items.iter() {
             self.pay_to_read(&index)?;
@@ -277,7 +275,6 @@ fn member(collection: &Value, index: &Value) -> Option<Value> {
         Value::Object(object) if index.is_primitive() => object.get(&index.to_text()).cloned(),
         Value::Array(items) => {
             let number = index.to_number().floor();
-            // The cast saturates; NaN was excluded by the comparison.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; saturates")]
             if number >= 0.0 { items.get(number as usize).cloned() } else { None }
         }

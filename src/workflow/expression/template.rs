@@ -58,11 +58,6 @@ impl Template {
         Ok(Self { source: source.to_owned(), parts })
     }
 
-    /// A text in which nothing is replaced.
-    pub fn literal(text: &str) -> Self {
-        Self { source: text.to_owned(), parts: vec![Part::Text(text.to_owned())] }
-    }
-
     /// The text as written.
     pub fn source(&self) -> &str {
         &self.source

@@ -1,0 +1,54 @@
+//! What the parts of the service share: the store, the engine, the forge, and how they wake each other.
+//!
+//! The parts do not call each other. Each one brings the store closer to what it should say, and wakes those who look next;
+//! a wake-up that is lost costs a few seconds, never a job.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::forge::Forge;
+use crate::ids::LogToken;
+use crate::job::timeline::Timeline;
+use crate::log::LogStore;
+use crate::net::git_proxy::GitClient;
+use crate::reporter::Sent;
+use crate::store::Store;
+
+/// Shared by all parts.
+#[derive(Debug)]
+pub struct Core {
+    pub config: Config,
+    pub store: Store,
+    pub logs: LogStore,
+    pub engine: Engine,
+    pub forge: Arc<dyn Forge>,
+    pub git: GitClient,
+    pub timeline: Timeline,
+    pub wake: Wake,
+    /// Tells who waits for a report to be sent.
+    pub sent: Sent,
+    /// Nothing new starts once this is cancelled.
+    pub stop: CancellationToken,
+}
+
+/// Reasons to look at the store.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// A delivery was stored.
+    pub deliveries: Notify,
+    /// A job may be able to move.
+    pub scheduler: Notify,
+    /// A report changed.
+    pub reports: Notify,
+}
+
+impl Core {
+    /// Where a person reads a job's log.
+    pub fn log_url(&self, token: &LogToken) -> String {
+        format!("{}/logs/{token}", self.config.server.public_url.as_str().trim_end_matches('/'))
+    }
+}

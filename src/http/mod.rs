@@ -1,0 +1,3 @@
+//! What Dayfly serves over HTTP.
+
+pub mod log_page;

@@ -1,0 +1,192 @@
+//! Reads the workflows that stand in the pinned commit and plans their jobs.
+
+use super::IntakeError;
+use super::context::github_context;
+use crate::config::RepositorySettings;
+use crate::core::Core;
+use crate::document::Diagnostic;
+use crate::forge::{Conclusion, ForgeError, Report, ReportState};
+use crate::ids::{JobId, LogToken, ReportId, RunId};
+use crate::policy::Request;
+use crate::store::{NewJob, NewRun, Outcome, Reason};
+use crate::workflow::plan::{PlanInput, PlannedJob, plan};
+use crate::workflow::trigger::{Match, matches};
+use crate::workflow::{Workflow, parse};
+
+/// The largest workflow file, as GitHub has it.
+const MAX_FILE_BYTES: usize = 500 * 1024;
+
+/// Workflow files of one commit that are read.
+const MAX_FILES: usize = 64;
+
+/// Complaints about one workflow that its report lists.
+const MAX_LISTED: usize = 20;
+
+/// The run of an event that may not run: one report that says so.
+pub(super) fn held(core: &Core, request: &Request, why: &str) -> NewRun {
+    let mut report = new_report(request, "dayfly".to_owned(), why.to_owned());
+    report.state = ReportState::Held;
+    report.summary = format!(
+        "{why}.\n\nThe code of a fork was written by somebody who may not write to `{}`. Commit `{}` was not run.",
+        request.access.repo, request.sha
+    );
+    let workflows_dir = core.config.repository(&request.access.repo).map_or("", |settings| settings.workflows_dir);
+    new_run(request, workflows_dir, "held", serde_json::Value::Null, Some(report), Vec::new())
+}
+
+/// One run for every workflow of the commit that asks for the event, and for every one that cannot be read.
+pub(super) async fn planned(
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, payload: &[u8], received_at: i64,
+) -> Result<Vec<NewRun>, IntakeError> {
+    let payload = serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
+    let mut runs = Vec::new();
+    for path in workflow_files(core, request, settings.workflows_dir).await? {
+        let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
+            Err(ForgeError::Permanent { detail, .. }) => Err(detail),
+            Err(error) => return Err(error.into()),
+        };
+        let parsed = text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| parse(&path, &text));
+        match parsed {
+            Err(complaints) => runs.push(unreadable(request, &path, &complaints)),
+            Ok(workflow) if matches(&workflow, &request.trigger) == Match::Starts => {
+                runs.push(run_of(core, request, settings, &workflow, &path, &payload, received_at));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(runs)
+}
+
+async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Result<Vec<String>, IntakeError> {
+    let entries = match core.forge.list_directory(&request.access, directory, &request.sha).await {
+        Ok(entries) => entries,
+        Err(ForgeError::NotFound { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_workflow = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
+    let mut names: Vec<String> =
+        entries.into_iter().filter(|e| e.is_file && is_workflow(&e.name)).map(|e| e.name).collect();
+    names.sort();
+    names.truncate(MAX_FILES);
+    Ok(names.into_iter().map(|name| format!("{directory}/{name}")).collect())
+}
+
+fn run_of(
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &Workflow, path: &str,
+    payload: &serde_json::Value, received_at: i64,
+) -> NewRun {
+    let name = workflow.display_name();
+    let github = &core.config.github;
+    let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
+    let input = PlanInput { github: context.to_value(), ..PlanInput::default() };
+    let planned = match plan(workflow, &input) {
+        Ok(planned) => planned,
+        Err(complaints) => return unreadable(request, path, &complaints),
+    };
+    let limit = core.config.limits.max_jobs_per_run as usize;
+    if planned.len() > limit {
+        let message = format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
+        return unreadable(request, path, &[complaint(path, message)]);
+    }
+    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, name, job, received_at)).collect();
+    let context = serde_json::to_value(&context).unwrap_or_default();
+    new_run(request, path, name, context, None, jobs)
+}
+
+fn new_job(
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &str, job: PlannedJob, received_at: i64,
+) -> NewJob {
+    let log_token = LogToken::random();
+    let mut report = new_report(request, context_name(request, workflow, &job.name), "Waiting to start".to_owned());
+    report.details_url = Some(core.log_url(&log_token));
+    let (profile, outcome) = match core.config.select_profile_for(settings, &job.labels) {
+        Ok(profile) => {
+            report.title = format!("Queued for the profile `{}`", profile.name);
+            (Some(profile.name.clone()), None)
+        }
+        Err(no_profile) => {
+            let detail = no_profile.to_string();
+            report.title = first_line(&detail);
+            report.summary = detail.clone();
+            report.state = ReportState::Finished(Conclusion::Error);
+            report.finished_at = Some(received_at);
+            (None, Some(Outcome { conclusion: Conclusion::Error, reason: Some(Reason::NoProfile), detail }))
+        }
+    };
+    NewJob {
+        id: JobId::random(),
+        key: job.key,
+        name: job.name,
+        needs: job.needs,
+        spec: serde_json::to_value(&job.spec).unwrap_or_default(),
+        profile,
+        log_token,
+        report,
+        outcome,
+    }
+}
+
+/// A run that consists of complaints about its workflow.
+fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRun {
+    let stem = path.rsplit('/').next().unwrap_or(path);
+    let title = complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
+    let mut report = new_report(request, format!("dayfly/{stem}"), title);
+    report.state = ReportState::Finished(Conclusion::Error);
+    let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();
+    let left_out = complaints.len().saturating_sub(MAX_LISTED);
+    report.summary = format!("`{path}` cannot be run.\n\n```text\n{}\n```\n", listed.join("\n").replace("```", "'''"));
+    if left_out > 0 {
+        report.summary.push_str(&format!("\n… and {left_out} more.\n"));
+    }
+    new_run(request, path, stem, serde_json::Value::Null, Some(report), Vec::new())
+}
+
+fn new_run(
+    request: &Request, path: &str, name: &str, context: serde_json::Value, report: Option<Report>, jobs: Vec<NewJob>,
+) -> NewRun {
+    NewRun {
+        id: RunId::random(),
+        access: request.access.clone(),
+        event: request.trigger.event.clone(),
+        sha: request.sha.clone(),
+        workflow_path: path.to_owned(),
+        workflow_name: name.to_owned(),
+        context,
+        report,
+        jobs,
+    }
+}
+
+fn new_report(request: &Request, context: String, title: String) -> Report {
+    Report {
+        id: ReportId::random(),
+        access: request.access.clone(),
+        sha: request.sha.clone(),
+        context,
+        state: ReportState::Queued,
+        title,
+        summary: String::new(),
+        log: String::new(),
+        details_url: None,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+/// What the forge calls the job. Branch protection refers to it, so a pull request's name has nothing in it that changes;
+/// other events at the same commit must not overwrite it.
+fn context_name(request: &Request, workflow: &str, job: &str) -> String {
+    match request.trigger.event.as_str() {
+        "pull_request" => format!("dayfly/{workflow}/{job}"),
+        event => format!("dayfly/{workflow}/{job} ({event})"),
+    }
+}
+
+fn complaint(file: &str, message: String) -> Diagnostic {
+    Diagnostic { file: file.to_owned(), position: None, path: String::new(), message, hint: None }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,29 @@
+# Checks out one exact commit. Arguments: directory, address, commit, depth (0: all), tags, clean, submodules, forge.
+directory=$1 address=$2 commit=$3 depth=$4 tags=$5 clean=$6 submodules=$7 forge=$8
+export GIT_TERMINAL_PROMPT=0
+
+mkdir -p -- "$directory"
+cd -- "$directory"
+if [ ! -d .git ]; then
+  git init -q .
+  git remote add origin "$address"
+elif [ "$clean" = yes ]; then
+  git clean -ffdxq
+  git reset -q --hard
+fi
+
+set -- --quiet --force --no-recurse-submodules
+[ "$depth" = 0 ] || set -- "$@" "--depth=$depth"
+if [ "$tags" = yes ]; then set -- "$@" --tags; else set -- "$@" --no-tags; fi
+echo "Fetching $commit"
+git -c protocol.version=2 fetch "$@" origin "$commit"
+git checkout -q --force --detach "$commit"
+
+if [ "$submodules" != no ]; then
+  set -- --init --force
+  [ "$depth" = 0 ] || set -- "$@" "--depth=$depth"
+  [ "$submodules" = recursive ] && set -- "$@" --recursive
+  proxy=${address%/*/*}/
+  git -c "url.$proxy.insteadOf=$forge" -c protocol.version=2 submodule update "$@"
+fi
+git log -1 --format='HEAD is now at %H %s'

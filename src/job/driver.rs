@@ -1,0 +1,371 @@
+//! Drives one attempt of a job. Intent is stored before each side effect and observation after it; the crash windows are
+//! named where they are. Nothing here may keep the VM from being destroyed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::checkout::{GIT_PORT, serve_git};
+use super::journal::Journal;
+use super::steps::{Places, Steps};
+use super::verdict::{self, Ending, StepLine};
+use crate::clock;
+use crate::config::Profile;
+use crate::core::Core;
+use crate::engine::Prepared;
+use crate::forge::ReportState;
+use crate::ids::VmId;
+use crate::image::{ImageError, Logged};
+use crate::protocol::message::Service;
+use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
+use crate::vm::VmError;
+use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::spec::Shape;
+use crate::workflow::contexts::GithubContext;
+use crate::workflow::gate::NeedsResults;
+use crate::workflow::plan::JobSpec;
+use crate::workflow::run::{JobPlace, JobRun};
+
+/// How long a VM is kept, paused, for the forge to take the outcome.
+const POST_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often the removal of a VM is tried before it is left to the reaper.
+const DESTROY_TRIES: u32 = 3;
+
+/// A job that was leased to a VM which does not exist yet.
+#[derive(Debug)]
+pub struct Lease {
+    pub job: Job,
+    pub run: Run,
+    pub vm: VmId,
+    pub needs: NeedsResults,
+}
+
+/// Why a VM could not be had, and whether another try may.
+struct NoVm {
+    reason: Reason,
+    detail: String,
+    is_worth_a_retry: bool,
+}
+
+/// Drives the attempt to its end: an outcome, or a place in the queue for the next attempt. The VM is absent afterwards.
+pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
+    let vm = lease.vm.clone();
+    if let Err(error) = try_drive(&core, &lease, &cancel).await {
+        // The store is what failed. The job stays where the store last saw it; the next start of the service finds it.
+        tracing::error!(job = %lease.job.id, %error, "a job's progress could not be stored");
+    }
+    if let Err(error) = core.store.set_vm_state(&vm, VmState::Gone, clock::now_ms()).await {
+        tracing::error!(%vm, %error, "a VM's end could not be stored");
+    }
+    core.wake.scheduler.notify_one();
+}
+
+async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) -> Result<(), StoreError> {
+    let job = &lease.job;
+    core.timeline.record(&job.id, job.attempt, "vm_requested", lease.vm.as_str());
+    let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) else {
+        let detail = "its profile was removed from the configuration".to_owned();
+        return conclude(core, lease, Ending::NotStarted { reason: Reason::NoProfile, detail }, Vec::new(), None).await;
+    };
+    let created = tokio::select! {
+        created = create_vm(core, lease, profile) => created,
+        // Dropping the creation leaves its home to the reaper, which is asked at once.
+        () = cancel.cancelled() => {
+            core.engine.reap().await;
+            return conclude(core, lease, Ending::Cancelled, Vec::new(), None).await;
+        }
+    };
+    match created {
+        Ok((machine, prepared)) => run_in(core, lease, profile, machine, &prepared, cancel).await,
+        Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
+    }
+}
+
+async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
+    let shape = shape_of(profile);
+    let prepared = core.engine.prepare(&profile.image, shape, &Logged).await.map_err(no_image)?;
+    let cache = match &profile.cache {
+        Some(cache) => {
+            let volume = core.engine.cache_volume(&cache.path).await.map_err(no_image)?;
+            Some(CacheMount { volume, target: cache.mount.clone() })
+        }
+        None => None,
+    };
+    let home = core.engine.home(lease.vm.clone()).map_err(|error| no_vm(&error))?;
+    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| no_vm(&error))?;
+    let now = clock::now_us();
+    let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
+    let job = &lease.job;
+    for (at, kind) in [
+        (back(machine.timings.loaded), "vm_restored"),
+        (back(machine.timings.answered), "agent_answered"),
+        (now, "vm_identified"),
+    ] {
+        core.timeline.record_at(&job.id, job.attempt, at, kind, "");
+    }
+    Ok((machine, prepared))
+}
+
+/// The shape of the VMs of a profile.
+pub fn shape_of(profile: &Profile) -> Shape {
+    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+}
+
+fn no_image(error: ImageError) -> NoVm {
+    let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Image };
+    tracing::error!(%error, "an image cannot be used");
+    NoVm { reason, detail: error.to_string(), is_worth_a_retry: false }
+}
+
+fn no_vm(error: &VmError) -> NoVm {
+    tracing::error!(%error, "a VM could not be created");
+    let (reason, is_worth_a_retry) = match error {
+        _ if error.is_disk_full() => (Reason::DiskFull, false),
+        VmError::NoMonitor { .. } => (Reason::Image, false),
+        _ => (Reason::VmLost, true),
+    };
+    NoVm { reason, detail: error.to_string(), is_worth_a_retry }
+}
+
+async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
+    let job = &lease.job;
+    if no_vm.is_worth_a_retry {
+        let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
+        if let Requeued::Queued { attempt } = requeued {
+            core.timeline.record(&job.id, attempt, "job_queued", &no_vm.detail);
+            let title = format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
+            return set_state(core, job, ReportState::Queued, title).await;
+        }
+    }
+    let ending = Ending::NotStarted { reason: no_vm.reason, detail: no_vm.detail };
+    conclude(core, lease, ending, Vec::new(), None).await
+}
+
+async fn run_in(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared, cancel: &CancellationToken,
+) -> Result<(), StoreError> {
+    let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
+    // Whatever happened: the VM served one job, and goes.
+    destroy(core, lease, machine).await;
+    stored
+}
+
+async fn run_and_store(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    cancel: &CancellationToken,
+) -> Result<(), StoreError> {
+    let job = &lease.job;
+    core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
+    core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
+    set_state(core, job, ReportState::Running, format!("Running on `{}`", profile.name)).await?;
+    let writer = match core.logs.create(&job.id, job.attempt, profile.log_limit).await {
+        Ok(writer) => writer,
+        Err(error) => {
+            let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Internal };
+            let ending = Ending::NotStarted { reason, detail: error.to_string() };
+            return conclude(core, lease, ending, Vec::new(), None).await;
+        }
+    };
+    let mut journal = Journal::new(Arc::clone(core), job.report.clone(), writer);
+    if job.attempt > 1 {
+        journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
+    }
+    if let Some(why) = &prepared.why_not_kvm {
+        journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;
+    }
+    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    if let Ending::VmLost(_) = ending
+        && let Some(console) = machine.console().await
+    {
+        journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
+    }
+    // The job is over, whatever it left running: from here on nothing in the VM moves.
+    if let Err(error) = machine.pause().await {
+        tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
+    }
+    core.timeline.record(&job.id, job.attempt, "vm_paused", "");
+    let log_failure = journal.finish().await.map(|error| error.to_string());
+    conclude(core, lease, ending, lines, log_failure).await?;
+    if !core.sent.wait_for(core, &job.report, POST_LIMIT).await {
+        tracing::warn!(job = %job.id, "the forge has not taken the outcome yet; it will be sent again");
+    }
+    Ok(())
+}
+
+async fn run_steps(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared, journal: &mut Journal,
+    cancel: &CancellationToken,
+) -> (Ending, Vec<StepLine>) {
+    let job = &lease.job;
+    let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
+    let github = github_of(lease, &places);
+    let mut run = match job_run(lease, &places, &github) {
+        Ok(run) => run,
+        Err(detail) => {
+            journal.say(0, &detail).await;
+            return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
+        }
+    };
+    let limit = run.timeout().map_or(profile.timeout, |own| own.min(profile.timeout));
+    let submodules = core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let git = machine.take_connections().map(|connections| serve_git(core, lease.run.access.clone(), submodules, connections));
+    // One token for both ways to end early, so that the steps see one thing.
+    let stop = cancel.child_token();
+    let guest = machine.guest().clone();
+    let lost = machine.lost();
+    let mut steps =
+        Steps::new(core, &job.id, job.attempt, &lease.run.access, &guest, &prepared.info, &places, journal, &stop);
+    let work = async {
+        guest.listen(GIT_PORT, Service::Git).await?;
+        steps.prepare(&github).await?;
+        steps.run(&mut run).await
+    };
+    let outcome = bounded(work, lost, limit, core.config.limits.grace, &stop).await;
+    let lines = std::mem::take(&mut steps.lines);
+    if let Some((proxy, task)) = git {
+        task.abort();
+        for decision in proxy.take_decisions().list {
+            tracing::debug!(job = %job.id, %decision, "git proxy");
+        }
+    }
+    let ending = match outcome {
+        Bounded::Done if cancel.is_cancelled() => Ending::Cancelled,
+        Bounded::Done => Ending::Steps(run.finish()),
+        Bounded::TimedOut => Ending::TimedOut(limit),
+        Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled,
+        Bounded::Overran => Ending::TimedOut(limit),
+        Bounded::Lost(why) => Ending::VmLost(why),
+    };
+    if let Ending::TimedOut(limit) = &ending {
+        let text = format!("error: the job took longer than its limit of {}", crate::config::format_duration(*limit));
+        journal.say(0, &text).await;
+    }
+    if let Ending::VmLost(why) = &ending {
+        journal.say(0, &format!("error: the VM was lost: {why}")).await;
+    }
+    (ending, lines)
+}
+
+enum Bounded {
+    Done,
+    /// Ended within the grace period after its time was over.
+    TimedOut,
+    /// Did not even end within the grace period after it was told to.
+    Overran,
+    Lost(String),
+}
+
+/// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
+async fn bounded(
+    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration, grace: Duration,
+    stop: &CancellationToken,
+) -> Bounded {
+    tokio::pin!(work, lost);
+    let deadline = Instant::now() + limit;
+    let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
+        Ok(()) => when_done,
+        Err(error) => Bounded::Lost(error.to_string()),
+    };
+    tokio::select! {
+        result = &mut work => return as_bounded(result, Bounded::Done),
+        why = &mut lost => return Bounded::Lost(why),
+        () = tokio::time::sleep_until(deadline) => {}
+        () = stop.cancelled() => {}
+    }
+    let was_cancelled = stop.is_cancelled();
+    stop.cancel();
+    // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
+    tokio::select! {
+        result = &mut work => as_bounded(result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
+        why = &mut lost => Bounded::Lost(why),
+        () = tokio::time::sleep(grace * 2) => Bounded::Overran,
+    }
+}
+
+fn github_of(lease: &Lease, places: &Places) -> GithubContext {
+    let mut github: GithubContext = serde_json::from_value(lease.run.context.clone()).unwrap_or_default();
+    github.job = lease.job.key.clone();
+    github.workspace = places.workspace.clone();
+    github.event_path = places.event_path.clone();
+    github.run_id = numeric_id(lease.run.id.as_str()).to_string();
+    github.run_number = lease.run.number.to_string();
+    github.run_attempt = lease.job.attempt.to_string();
+    github
+}
+
+/// Tools expect a number in `GITHUB_RUN_ID`. 52 bits of the run's id, so that it stays exact in a double.
+fn numeric_id(id: &str) -> u64 {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(id);
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 12
+}
+
+fn job_run(lease: &Lease, places: &Places, github: &GithubContext) -> Result<JobRun, String> {
+    let spec: JobSpec =
+        serde_json::from_value(lease.job.spec.clone()).map_err(|error| format!("the job's plan does not read: {error}"))?;
+    let place = JobPlace {
+        github: github.clone(),
+        runner: places.runner_context(lease.vm.as_str()),
+        needs: lease.needs.clone(),
+        command_directory: places.commands.clone(),
+    };
+    JobRun::new(spec, place).map_err(|complaint| complaint.to_string())
+}
+
+/// Stores the outcome and what the forge shall show, in one transaction. A crash before it runs the job again; after it,
+/// the outcome is sent, again if need be.
+async fn conclude(
+    core: &Arc<Core>, lease: &Lease, ending: Ending, lines: Vec<StepLine>, log_failure: Option<String>,
+) -> Result<(), StoreError> {
+    let job = &lease.job;
+    let outcome = verdict::outcome(&ending, &lines);
+    let end = if let Ending::Steps(end) = &ending { Some(end) } else { None };
+    let now = clock::now_ms();
+    let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
+    let title = verdict::title(&outcome, took);
+    let summary = verdict::summary(&outcome, &lines, end, log_failure.as_deref());
+    let outputs = end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
+    let described = move |report: &mut crate::forge::Report| {
+        report.title = title;
+        report.summary = summary;
+    };
+    let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
+    if finished == Finished::Now {
+        core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
+        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
+    }
+    core.wake.reports.notify_one();
+    core.wake.scheduler.notify_one();
+    Ok(())
+}
+
+async fn set_state(core: &Core, job: &Job, state: ReportState, title: String) -> Result<(), StoreError> {
+    let now = clock::now_ms();
+    let change = move |report: &mut crate::forge::Report| {
+        report.state = state;
+        report.title = title;
+        report.started_at = (state == ReportState::Running).then_some(now);
+    };
+    core.store.set_report(&job.report, now, change).await?;
+    core.wake.reports.notify_one();
+    Ok(())
+}
+
+async fn destroy(core: &Core, lease: &Lease, mut machine: Machine) {
+    if let Err(error) = core.store.set_vm_state(&lease.vm, VmState::Stopping, clock::now_ms()).await {
+        tracing::error!(vm = %lease.vm, %error, "a VM's teardown could not be stored");
+    }
+    for attempt in 1..=DESTROY_TRIES {
+        match timeout(Duration::from_secs(60), machine.destroy()).await {
+            Ok(Ok(())) => {
+                core.timeline.record(&lease.job.id, lease.job.attempt, "vm_destroyed", "absence verified");
+                return;
+            }
+            Ok(Err(error)) => tracing::error!(vm = %lease.vm, %error, attempt, "a VM could not be removed"),
+            Err(_) => tracing::error!(vm = %lease.vm, attempt, "removing a VM takes too long"),
+        }
+    }
+}

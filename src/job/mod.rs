@@ -1,0 +1,17 @@
+//! One attempt of one job in one VM: from the lease to the verified absence of the VM.
+//!
+//! ```text
+//!  lease stored ─► VM restored ─► started stored ─► steps ─► VM paused ─► outcome stored ─► posted (≤ 5 s) ─► VM destroyed
+//!        └─────────────┴────── no VM: queued again, or an outcome ───────────┘                  whatever the forge says
+//! ```
+//! - [`driver`]: that way, step by step; the only place that writes the job's states.
+//! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - [`verdict`]: what happened → outcome, title and summary (pure).
+//! - [`journal`]: the job's log; [`timeline`]: what happened when.
+
+pub mod checkout;
+pub mod driver;
+pub mod journal;
+pub mod steps;
+pub mod timeline;
+pub mod verdict;

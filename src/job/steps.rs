@@ -1,0 +1,289 @@
+//! The workflow's steps in the guest, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::libc::{SIGKILL, SIGTERM};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::checkout;
+use super::journal::Journal;
+use super::verdict::StepLine;
+use crate::core::Core;
+use crate::forge::RepoAccess;
+use crate::ids::JobId;
+use crate::image::catalog::ImageInfo;
+use crate::log::Stream;
+use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::vm::VmError;
+use crate::vm::guest::{Guest, Running};
+use crate::workflow::contexts::{self, GithubContext, RunnerContext};
+use crate::workflow::file_commands::MAX_FILE_BYTES;
+use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
+
+/// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A `PATH` for images that set none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where things are in the guest.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) home: String,
+    pub(super) workspace: String,
+    pub(super) temp: String,
+    pub(super) event_path: String,
+    pub(super) commands: String,
+}
+
+impl Places {
+    /// As on GitHub's own machines: the repository's name twice below the account's `work`.
+    pub(super) fn new(home: &str, repository: &str) -> Self {
+        let temp = format!("{home}/work/_temp");
+        Self {
+            home: home.to_owned(),
+            workspace: format!("{home}/work/{repository}/{repository}"),
+            event_path: format!("{temp}/_github_workflow/event.json"),
+            commands: format!("{temp}/_runner_file_commands"),
+            temp,
+        }
+    }
+
+    pub(super) fn runner_context(&self, name: &str) -> RunnerContext {
+        RunnerContext {
+            name: name.to_owned(),
+            os: "Linux".to_owned(),
+            arch: "X64".to_owned(),
+            temp: self.temp.clone(),
+            tool_cache: "/opt/hostedtoolcache".to_owned(),
+        }
+    }
+}
+
+/// Everything that running a job's steps takes.
+pub(super) struct Steps<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) job: &'a JobId,
+    pub(super) attempt: u32,
+    pub(super) access: &'a RepoAccess,
+    pub(super) guest: &'a Guest,
+    pub(super) image: &'a ImageInfo,
+    pub(super) places: &'a Places,
+    pub(super) journal: &'a mut Journal,
+    /// Ends the step that runs; afterwards only those run that want to.
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) grace: Duration,
+    pub(super) lines: Vec<StepLine>,
+    oom_kills: u64,
+}
+
+impl<'a> Steps<'a> {
+    #[expect(clippy::too_many_arguments, reason = "they are the fields, and the caller names them in order once")]
+    pub(super) fn new(
+        core: &'a Arc<Core>, job: &'a JobId, attempt: u32, access: &'a RepoAccess, guest: &'a Guest, image: &'a ImageInfo,
+        places: &'a Places, journal: &'a mut Journal, cancel: &'a CancellationToken,
+    ) -> Self {
+        let grace = core.config.limits.grace;
+        let (lines, oom_kills) = (Vec::new(), 0);
+        Self { core, job, attempt, access, guest, image, places, journal, cancel, grace, lines, oom_kills }
+    }
+
+    /// Puts what steps expect in place.
+    pub(super) async fn prepare(&self, github: &GithubContext) -> Result<(), VmError> {
+        let owner = self.owner();
+        let event = serde_json::to_vec(&github.event).unwrap_or_default();
+        for directory in [&self.places.workspace, &self.places.commands] {
+            self.guest.make_directory(directory, owner).await?;
+        }
+        let event_directory = self.places.event_path.rsplit_once('/').map_or("/", |(directory, _)| directory);
+        self.guest.make_directory(event_directory, owner).await?;
+        self.guest.write_file(&self.places.event_path, &event, 0o644, owner).await
+    }
+
+    /// Runs all steps that shall run.
+    pub(super) async fn run(&mut self, run: &mut JobRun) -> Result<(), VmError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                run.cancel();
+            }
+            match run.next_step() {
+                Next::Done => return Ok(()),
+                Next::HashFiles(patterns) => {
+                    run.answer_hash(patterns, Err("`hashFiles` is not supported yet".to_owned()));
+                }
+                Next::Skipped(report) => self.note(report, Duration::ZERO).await,
+                Next::Failed(report) => {
+                    self.begin(report.index, &report.name).await;
+                    self.note(report, Duration::ZERO).await;
+                }
+                Next::Run(plan) => {
+                    self.begin(plan.index, &plan.name).await;
+                    let began = Instant::now();
+                    let result = self.run_step(&plan).await?;
+                    if let Some(report) = run.finish_step(result) {
+                        self.note(report, began.elapsed()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn begin(&mut self, index: usize, name: &str) {
+        self.core.timeline.record(self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
+        self.journal.say(step_number(index), &format!("▶ {}. {name}", index + 1)).await;
+        self.oom_kills = 0;
+    }
+
+    async fn note(&mut self, report: StepReport, took: Duration) {
+        let number = step_number(report.index);
+        for error in &report.errors {
+            self.journal.say(number, &format!("error: {error}")).await;
+        }
+        if self.oom_kills > 0 {
+            let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
+            self.journal.say(number, &format!("warning: {text}")).await;
+        }
+        if report.outcome != contexts::Outcome::Skipped {
+            let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
+            self.core.timeline.record(self.job, self.attempt, "step_finished", &detail);
+        }
+        self.lines.push(StepLine { report, took, oom_kills: std::mem::take(&mut self.oom_kills) });
+    }
+
+    async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
+        let owner = self.owner();
+        let CommandFiles { env, output, path, summary, state } = &plan.command_files;
+        for file in [env, output, path, summary, state] {
+            self.guest.write_file(file, b"", 0o644, owner).await?;
+        }
+        let (argv, directory) = match &plan.action {
+            StepAction::Script { text, extension, argv, working_directory } => {
+                let script = format!("{}/step_{}{extension}", self.places.temp, plan.index + 1);
+                self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
+                (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
+            }
+            StepAction::Checkout(checkout) => {
+                let script = format!("{}/checkout_{}.sh", self.places.temp, plan.index + 1);
+                self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
+                let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
+                let forge_url = self.core.config.github.url.as_str();
+                let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
+                argv.extend(checkout::arguments(checkout, self.access, sha, forge_url));
+                (argv, self.places.workspace.clone())
+            }
+        };
+        let exec = Exec { argv, env: self.environment(plan), directory, owner, stdin: false };
+        let end = self.attend(exec, plan).await?;
+        let mut contents = Vec::new();
+        for file in [env, output, path, summary] {
+            // One byte more than is allowed, so that what is too large is seen as such.
+            let content = self.guest.read_file(file, MAX_FILE_BYTES as u32 + 1).await;
+            contents.push(match content {
+                Ok(content) => content.bytes,
+                // The step replaced its file by something that is none: that is nothing said.
+                Err(VmError::Refused { .. }) => Vec::new(),
+                Err(error) => return Err(error),
+            });
+        }
+        let mut contents = contents.into_iter();
+        let mut next = || contents.next().unwrap_or_default();
+        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next() })
+    }
+
+    /// The image's environment below the step's own.
+    fn environment(&self, plan: &StepPlan) -> Vec<(String, String)> {
+        let image_path = self.image.environment.iter().find(|(name, _)| name == "PATH");
+        let mut env = std::collections::BTreeMap::from([
+            ("HOME".to_owned(), self.places.home.clone()),
+            ("USER".to_owned(), self.image.user.name.clone()),
+        ]);
+        env.extend(self.image.environment.iter().cloned());
+        env.extend(plan.env.clone());
+        env.insert("PATH".to_owned(), plan.path(image_path.map_or(DEFAULT_PATH, |(_, path)| path)));
+        env.into_iter().collect()
+    }
+
+    /// Runs a program to its end, its time limit or the job's cancellation.
+    async fn attend(&mut self, exec: Exec, plan: &StepPlan) -> Result<StepEnd, VmError> {
+        let number = step_number(plan.index);
+        let mut running = self.guest.exec(exec)?;
+        let deadline = plan.timeout.map(|limit| Instant::now() + limit);
+        // A step that runs although the job was cancelled is not ended by that cancellation again.
+        let already_cancelled = self.cancel.is_cancelled();
+        loop {
+            let live_update = self.journal.live_update_due();
+            let end = tokio::select! {
+                output = running.next() => match self.take(number, output?).await {
+                    Some(exit) => return Ok(step_end(exit.status)),
+                    None => continue,
+                },
+                () = until(live_update) => {
+                    self.journal.update_forge().await;
+                    continue;
+                }
+                () = until(deadline) => StepEnd::TimedOut,
+                () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
+            };
+            self.stop(&mut running, number).await?;
+            return Ok(end);
+        }
+    }
+
+    /// Asks a program to end, waits for the grace period, then kills it.
+    async fn stop(&mut self, running: &mut Running, number: u16) -> Result<(), VmError> {
+        for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
+            running.signal(signal).await?;
+            let drained = async {
+                loop {
+                    if self.take(number, running.next().await?).await.is_some() {
+                        return Ok(());
+                    }
+                }
+            };
+            if let Ok(ended) = timeout(limit, drained).await {
+                return ended;
+            }
+        }
+        // Something that cannot be killed. The stream is given up, and the VM goes soon.
+        Ok(())
+    }
+
+    /// Writes output to the log; gives the exit.
+    async fn take(&mut self, number: u16, output: Output) -> Option<Exit> {
+        match output {
+            Output::Stdout(bytes) => self.journal.write(number, Stream::Stdout, &bytes).await,
+            Output::Stderr(bytes) => self.journal.write(number, Stream::Stderr, &bytes).await,
+            Output::Exited(exit) => {
+                self.oom_kills += exit.oom_kills;
+                return Some(exit);
+            }
+        }
+        None
+    }
+
+    fn owner(&self) -> Owner {
+        self.image.user.owner()
+    }
+}
+
+/// Steps are numbered from 1 in the log; 0 is what comes before them.
+fn step_number(index: usize) -> u16 {
+    u16::try_from(index + 1).unwrap_or(u16::MAX)
+}
+
+fn step_end(status: ExitStatus) -> StepEnd {
+    match status {
+        ExitStatus::Code(code) => StepEnd::Exited(code),
+        ExitStatus::Signal(signal) => StepEnd::Failed(format!("the step was ended by signal {signal}")),
+        ExitStatus::NotStarted(why) => StepEnd::Failed(why),
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

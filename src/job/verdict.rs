@@ -1,0 +1,161 @@
+//! What happened in a job → its outcome, its title and its summary. Pure.
+
+use std::time::Duration;
+
+use crate::config::format_duration;
+use crate::forge::Conclusion;
+use crate::store::{Outcome, Reason};
+use crate::workflow::contexts;
+use crate::workflow::run::{JobEnd, StepReport};
+
+/// How the attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The steps decided.
+    Steps(JobEnd),
+    /// The host's time limit.
+    TimedOut(Duration),
+    /// Somebody asked for its end.
+    Cancelled,
+    /// The VM ended or stopped answering; the text is for the author.
+    VmLost(String),
+    /// It could not begin.
+    NotStarted { reason: Reason, detail: String },
+}
+
+/// One step, for the summary.
+#[derive(Debug, Clone)]
+pub(super) struct StepLine {
+    pub(super) report: StepReport,
+    pub(super) took: Duration,
+    /// Processes that the guest killed for lack of memory meanwhile.
+    pub(super) oom_kills: u64,
+}
+
+/// The outcome of an attempt.
+pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
+    let failed = steps.iter().find(|line| line.report.conclusion == contexts::Outcome::Failure);
+    let out_of_memory = failed.is_some_and(|line| line.oom_kills > 0);
+    let (conclusion, reason, detail) = match ending {
+        Ending::Steps(end) => match end.outcome {
+            contexts::Outcome::Success | contexts::Outcome::Skipped => {
+                (Conclusion::Success, None, format!("{} succeeded", count(steps.len(), "step")))
+            }
+            contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
+            contexts::Outcome::Failure => {
+                let detail = failure_text(failed, end, out_of_memory);
+                (Conclusion::Failure, out_of_memory.then_some(Reason::OutOfMemory), detail)
+            }
+        },
+        Ending::TimedOut(limit) => {
+            let detail = format!("The job took longer than its limit of {}", format_duration(*limit));
+            (Conclusion::TimedOut, Some(Reason::Timeout), detail)
+        }
+        Ending::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
+        Ending::VmLost(why) => (Conclusion::Error, Some(Reason::VmLost), format!("The VM was lost: {why}")),
+        Ending::NotStarted { reason, detail } => (Conclusion::Error, Some(*reason), detail.clone()),
+    };
+    Outcome { conclusion, reason, detail }
+}
+
+fn failure_text(failed: Option<&StepLine>, end: &JobEnd, out_of_memory: bool) -> String {
+    let Some(StepLine { report, .. }) = failed else {
+        return end.errors.first().cloned().unwrap_or_else(|| "The job failed".to_owned());
+    };
+    let why = report.errors.first().map_or("it failed", String::as_str);
+    let step = format!("Step {} `{}`", report.index + 1, report.name);
+    if out_of_memory { format!("{step}: out of memory; {why}") } else { format!("{step}: {why}") }
+}
+
+/// One line for the forge.
+pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
+    let first_line = outcome.detail.lines().next().unwrap_or_default();
+    match outcome.conclusion {
+        Conclusion::Success => format!("{first_line} in {}", format_duration(rounded(took))),
+        _ => first_line.to_owned(),
+    }
+}
+
+/// Markdown for the forge: the steps and what they wrote.
+pub(super) fn summary(outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>) -> String {
+    let mut text = format!("{}\n", outcome.detail);
+    if !steps.is_empty() {
+        text.push_str("\n| | Step | Time |\n|---|---|---:|\n");
+        for StepLine { report, took, .. } in steps {
+            let mark = report.conclusion.as_str();
+            let name = report.name.replace('|', "\\|").replace(['\n', '\r'], " ");
+            text.push_str(&format!("| {mark} | {name} | {} |\n", format_duration(rounded(*took))));
+        }
+    }
+    for error in end.iter().flat_map(|end| &end.errors) {
+        text.push_str(&format!("\n{error}\n"));
+    }
+    if let Some(failure) = log_failure {
+        text.push_str(&format!("\nThe log is incomplete: {failure}\n"));
+    }
+    if let Some(end) = end.filter(|end| !end.summary.is_empty()) {
+        text.push_str(&format!("\n{}\n", end.summary));
+    }
+    text
+}
+
+/// Nobody reads microseconds.
+fn rounded(time: Duration) -> Duration {
+    let step = if time < Duration::from_secs(10) { 10 } else { 1000 };
+    Duration::from_millis(time.as_millis() as u64 / step * step)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(index: usize, conclusion: contexts::Outcome, oom_kills: u64) -> StepLine {
+        let errors = match conclusion {
+            contexts::Outcome::Failure => vec!["the step ended with exit code 137".to_owned()],
+            _ => Vec::new(),
+        };
+        let report = StepReport { index, name: format!("Run step {index}"), outcome: conclusion, conclusion, errors };
+        StepLine { report, took: Duration::from_millis(1234), oom_kills }
+    }
+
+    fn ended(outcome: contexts::Outcome) -> Ending {
+        Ending::Steps(JobEnd {
+            outcome,
+            tolerated: false,
+            outputs: Default::default(),
+            summary: String::new(),
+            errors: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn every_ending_has_a_conclusion_a_reason_and_a_title() {
+        let (good, bad) = (contexts::Outcome::Success, contexts::Outcome::Failure);
+        let lines = [
+            (ended(good), vec![step(0, good, 0), step(1, good, 3)]),
+            (ended(bad), vec![step(0, good, 0), step(1, bad, 0)]),
+            (ended(bad), vec![step(0, bad, 1)]),
+            (Ending::TimedOut(Duration::from_secs(90)), vec![]),
+            (Ending::Cancelled, vec![]),
+            (Ending::VmLost("the guest powered itself off".into()), vec![]),
+            (Ending::NotStarted { reason: Reason::Image, detail: "there is no image `x`\n  hint: y".into() }, vec![]),
+        ]
+        .map(|(ending, steps)| {
+            let outcome = outcome(&ending, &steps);
+            format!("{:?} {:?}: {}", outcome.conclusion, outcome.reason, title(&outcome, Duration::from_millis(2468)))
+        });
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_summary_lists_the_steps() {
+        let steps = [step(0, contexts::Outcome::Success, 0), step(1, contexts::Outcome::Failure, 0)];
+        let ending = ended(contexts::Outcome::Failure);
+        let Ending::Steps(end) = &ending else { unreachable!("it was just made") };
+        insta::assert_snapshot!(summary(&outcome(&ending, &steps), &steps, Some(end), Some("the disk is full")));
+    }
+}
