@@ -84,9 +84,8 @@ impl Screen {
     pub(crate) fn log(&self, line: &str) {
         let mut shown = self.shown.lock().expect("showing does not panic");
         shown.log_lines += 1;
-        match shown.log_lines {
-            1..=SHOWN_LOG_LINES => println!("{:>11}{}", "", self.paint(DIM, &format!("│ {line}"))),
-            _ => {}
+        if shown.log_lines <= SHOWN_LOG_LINES {
+            println!("{:>11}{}", "", self.paint(DIM, &format!("│ {line}")));
         }
     }
 

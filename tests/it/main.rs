@@ -1,5 +1,6 @@
 //! Tests of Dayfly from outside, against a forge on loopback.
 
+mod documents;
 mod forge;
 mod local_forge_rules;
 
