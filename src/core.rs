@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Core {
     pub config: Config,
+    pub webhook_secret: SecretString,
     pub store: Store,
     pub logs: LogStore,
     pub engine: Engine,

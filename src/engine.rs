@@ -103,7 +103,9 @@ impl Engine {
     }
 
     /// A template of that image and shape, with everything that is missing built and baked first.
-    pub async fn prepare(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Arc<Prepared>, ImageError> {
+    pub async fn prepare(
+        &self, name: &str, shape: Shape, progress: &dyn Progress,
+    ) -> Result<Arc<Prepared>, ImageError> {
         let mut templates = self.templates.lock().await;
         let wanted = (name.to_owned(), shape);
         if let Some(prepared) = templates.get(&wanted)
@@ -136,12 +138,7 @@ impl Engine {
     }
 
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio {
-            homes: self.homes.clone(),
-            program: self.settings.qemu.clone(),
-            accelerator,
-            boot_limit: BOOT_LIMIT,
-        }
+        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
     }
 
     async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {

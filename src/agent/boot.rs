@@ -58,7 +58,8 @@ fn mount_kernel_file_systems() -> io::Result<()> {
 
 /// Loads the modules in the order of their file names, which is their order of dependency.
 fn load_modules(directory: &Path) -> io::Result<()> {
-    let mut modules: Vec<PathBuf> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    let mut modules: Vec<PathBuf> =
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     modules.sort();
     for module in modules {
         sys::load_module(&File::open(&module)?).map_err(|error| named(&module.display().to_string(), error))?;

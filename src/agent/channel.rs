@@ -196,8 +196,9 @@ impl Stream {
     /// Sends all of `bytes`, waiting while the host's window is full.
     pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent =
-                self.channel.send_frame(self.conversation, |session| session.send(self.id, bytes).map_err(|_| gone()))?;
+            let sent = self
+                .channel
+                .send_frame(self.conversation, |session| session.send(self.id, bytes).map_err(|_| gone()))?;
             match sent {
                 Some(length) => bytes = &bytes[length..],
                 None => self.wait_until_writable()?,

@@ -14,7 +14,8 @@ use crate::protocol::message::Identity;
 /// Order matters: entropy first, since everything after it may ask for random numbers.
 pub(super) fn assume(identity: &Identity) -> io::Result<()> {
     sys::renew_entropy(identity.entropy).map_err(|error| named("renewing entropy", error))?;
-    let (seconds, nanoseconds) = (identity.clock_ns.div_euclid(1_000_000_000), identity.clock_ns.rem_euclid(1_000_000_000));
+    let (seconds, nanoseconds) =
+        (identity.clock_ns.div_euclid(1_000_000_000), identity.clock_ns.rem_euclid(1_000_000_000));
     clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, nanoseconds))
         .map_err(|errno| named("setting the clock", errno.into()))?;
     nix::unistd::sethostname(&identity.hostname).map_err(|errno| named("setting the host name", errno.into()))?;

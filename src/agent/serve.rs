@@ -58,9 +58,7 @@ impl Agent {
             Request::WriteFile { path, mode, owner } => answer(&stream, files::write(&path, mode, owner, &stream)),
             Request::MakeDirectory { path, owner } => answer(&stream, files::make_directory(&path, owner)),
             Request::ReadFile { path, limit } => answer(&stream, files::read(&path, limit)),
-            Request::Listen { port, service } => {
-                answer(&stream, tunnel::listen(port, service, Arc::clone(&self.bulk)))
-            }
+            Request::Listen { port, service } => answer(&stream, tunnel::listen(port, service, Arc::clone(&self.bulk))),
             Request::Sync { unmount } => answer(&stream, files::sync(&self.scratch, unmount)),
         }
     }

@@ -22,13 +22,7 @@ const WARM_UP: usize = 2;
 
 /// The command that every VM runs: the smallest there is.
 pub(super) fn command() -> Exec {
-    Exec {
-        argv: vec!["/bin/true".into()],
-        env: Vec::new(),
-        directory: "/".into(),
-        owner: Owner::ROOT,
-        stdin: false,
-    }
+    Exec { argv: vec!["/bin/true".into()], env: Vec::new(), directory: "/".into(), owner: Owner::ROOT, stdin: false }
 }
 
 /// Measures; `tell` hears of each run.
@@ -58,7 +52,14 @@ pub async fn run(
         }
     }
     let mut report = BenchReport::new("create", prepared.template.accelerator.to_string(), monitor);
-    let names = ["create.1-disk", "create.2-monitor", "create.3-state", "create.4-agent", "create.5-identity", "create.6-command"];
+    let names = [
+        "create.1-disk",
+        "create.2-monitor",
+        "create.3-state",
+        "create.4-agent",
+        "create.5-identity",
+        "create.6-command",
+    ];
     let named = names.into_iter().zip(stages);
     for (name, times) in named.chain([("create", create), ("baseline", baseline), ("destroy", destroy)]) {
         if let Some(distribution) = Distribution::of_times(&times) {

@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{EngineArgs, parse_duration, parse_mib};
 use super::progress::Terminal;
+use super::{EngineArgs, parse_duration, parse_mib};
 use crate::config::format_duration;
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
@@ -168,7 +168,10 @@ fn write_out(mut to: impl Write, bytes: &[u8]) -> std::io::Result<()> {
 
 fn exit_code(exit: Exit) -> u8 {
     if exit.oom_kills > 0 {
-        eprintln!("note: the guest ran out of memory and killed {} process(es)\n  hint: give it more with --memory", exit.oom_kills);
+        eprintln!(
+            "note: the guest ran out of memory and killed {} process(es)\n  hint: give it more with --memory",
+            exit.oom_kills
+        );
     }
     match exit.status {
         ExitStatus::Code(code) => (code & 0xFF) as u8,

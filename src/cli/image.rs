@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{EngineArgs, parse_mib};
 use super::progress::Terminal;
+use super::{EngineArgs, parse_mib};
 use crate::engine::Engine;
 use crate::host::disk;
 use crate::image::catalog::Image;
@@ -61,7 +61,12 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
             let progress = Terminal::new();
             let image = engine.engine()?.build(&name, &progress).await?;
             progress.done();
-            println!("{name} {} is built: {} packages, kernel {}", image.info.digest, image.info.packages.len(), image.info.kernel);
+            println!(
+                "{name} {} is built: {} packages, kernel {}",
+                image.info.digest,
+                image.info.packages.len(),
+                image.info.kernel
+            );
         }
         ImageCommand::Bake(arguments) => bake(&arguments).await?,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,

@@ -4,9 +4,11 @@
 //! `exec` passes its command's code through and uses 124 for a time-out.
 
 mod bench;
+mod config;
 mod exec;
 mod image;
 mod progress;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +36,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service
+    Serve(serve::ServeArgs),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Run one command in a fresh VM, then destroy the VM
     Exec(exec::ExecArgs),
     /// Build, bake, list and remove images
@@ -124,6 +131,8 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> u8 {
     let outcome = match command {
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Config(command) => Ok(config::run(&command)),
         Command::Exec(arguments) => {
             quiet_log();
             exec::run(arguments).await

@@ -21,7 +21,8 @@ pub(super) struct Terminal {
 impl Terminal {
     pub(super) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {msg}").expect("the template is valid");
+            let style =
+                ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {msg}").expect("the template is valid");
             ProgressBar::new_spinner().with_style(style)
         });
         Self { bar, current: Mutex::new(None) }
@@ -45,7 +46,8 @@ impl Terminal {
 impl Progress for Terminal {
     fn step(&self, text: &str) {
         self.end_step();
-        *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((text.to_owned(), Instant::now()));
+        *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some((text.to_owned(), Instant::now()));
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(text.to_owned());

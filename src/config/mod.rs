@@ -15,6 +15,7 @@ mod select;
 mod units;
 mod values;
 
+use crate::forge::RepoName;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,6 +93,8 @@ pub struct Repository {
     pub workflows_dir: Option<String>,
     /// The only profiles that its jobs may have; `None`: all.
     pub profiles: Option<Vec<String>>,
+    /// Other repositories that its jobs may fetch, with the credential that reads this one.
+    pub submodules: Vec<RepoName>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.

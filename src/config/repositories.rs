@@ -50,6 +50,8 @@ impl fmt::Display for RepositoryPattern {
 pub struct RepositorySettings<'c> {
     /// The directory of its workflows, without slashes at its ends.
     pub workflows_dir: &'c str,
+    /// Other repositories that its jobs may fetch.
+    pub submodules: &'c [RepoName],
     profiles: Option<&'c [String]>,
 }
 
@@ -68,11 +70,13 @@ impl Config {
         let mut covering = github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect::<Vec<_>>();
         covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::AllOf { .. }));
         let Some(entry) = covering.first() else {
-            let everybody = RepositorySettings { workflows_dir: &github.workflows_dir, profiles: None };
+            let everybody =
+                RepositorySettings { workflows_dir: &github.workflows_dir, submodules: &[], profiles: None };
             return github.repositories.is_empty().then_some(everybody);
         };
         Some(RepositorySettings {
             workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
+            submodules: &entry.submodules,
             profiles: entry.profiles.as_deref(),
         })
     }
@@ -83,17 +87,20 @@ pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>
     let mut first_lines = HashMap::new();
     let mut read = Vec::new();
     for entry in list.list()? {
-        let Some(table) = entry.table(&["name", "workflows_dir", "profiles"]) else { continue };
+        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules"]) else { continue };
         let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
         let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
         let workflows_dir = table.read("workflows_dir", repository_directory);
         let allowed = table.read("profiles", |item| allowed_profiles(item, profiles));
+        let submodules = table.read_or("submodules", Vec::new(), |item| {
+            item.list()?.iter().map(|name| name.parse(RepoName::parse)).collect()
+        });
         let (Some(name), Some(pattern)) = (name, pattern) else { continue };
         if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
             let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
             name.refuse(complaint.hint("merge the two entries"));
         }
-        read.push(Repository { pattern, workflows_dir, profiles: allowed });
+        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules });
     }
     Some(read)
 }

@@ -1,3 +1,23 @@
 //! What Dayfly serves over HTTP.
+//!
+//! The public listener has webhooks, health and log pages under unguessable addresses, and nothing that lists or changes
+//! anything. That is on the control socket, which only its owner can open.
 
+pub mod control;
 pub mod log_page;
+pub mod webhook;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::core::Core;
+
+/// The routes of the public listener.
+pub fn public(core: &Arc<Core>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .merge(webhook::routes(Arc::clone(core)))
+        .merge(log_page::routes(core.store.clone(), core.logs.clone()))
+}

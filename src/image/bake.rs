@@ -150,9 +150,7 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
     }
 }
 
-async fn freeze(
-    studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
-) -> Result<(), ImageError> {
+async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path) -> Result<(), ImageError> {
     let memory = directory.join("memory");
     disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
     let mut home = studio.homes.create(VmId::random())?;

@@ -36,7 +36,11 @@ pub async fn build(
     let staging = Staging::begin(&catalog.directory(&recipe.name))?;
     let directory = staging.path();
     let root = directory.join("root");
-    progress.step(&format!("installing {} packages of Debian {}", recipe.description.distribution.packages.len(), recipe.description.distribution.suite));
+    progress.step(&format!(
+        "installing {} packages of Debian {}",
+        recipe.description.distribution.packages.len(),
+        recipe.description.distribution.suite
+    ));
     install_packages(recipe, directory, &root, progress).await?;
     progress.step("unpacking the guest's kernel");
     let kernel = unpack_kernel(directory).await?;
@@ -80,7 +84,13 @@ async fn install_packages(
         directory.display()
     );
     let target = root.display().to_string();
-    let mut arguments = vec!["--variant=minbase", "--format=directory", "--mode=root", &include, "--aptopt=Acquire::Languages \"none\""];
+    let mut arguments = vec![
+        "--variant=minbase",
+        "--format=directory",
+        "--mode=root",
+        &include,
+        "--aptopt=Acquire::Languages \"none\"",
+    ];
     arguments.extend(excludes.iter().map(String::as_str));
     arguments.extend([fetch_kernel.as_str(), &distribution.suite, &target]);
     arguments.extend(distribution.mirror.as_deref());
@@ -122,7 +132,9 @@ fn entry_with(directory: &Path, prefix: &str, suffix: &str) -> Result<PathBuf, I
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with(prefix) && name.ends_with(suffix)
     });
-    found.next().ok_or_else(|| ImageError::Unusable(format!("there is no `{prefix}*{suffix}` in `{}`", directory.display())))
+    found
+        .next()
+        .ok_or_else(|| ImageError::Unusable(format!("there is no `{prefix}*{suffix}` in `{}`", directory.display())))
 }
 
 /// A read-only image of a directory. Fixed times and identity, so that equal content gives equal bytes.
@@ -135,13 +147,14 @@ pub(super) async fn make_erofs(from: &Path, to: &Path) -> Result<(), ImageError>
 
 /// `name=version` of what dpkg says is installed.
 fn installed_packages(root: &Path) -> Result<Vec<String>, ImageError> {
-    let status = fs::read_to_string(root.join("var/lib/dpkg/status")).map_err(ImageError::io("the list of packages"))?;
+    let status =
+        fs::read_to_string(root.join("var/lib/dpkg/status")).map_err(ImageError::io("the list of packages"))?;
     let field = |paragraph: &str, name: &str| {
         paragraph.lines().find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
     };
-    let packages = status.split("\n\n").filter_map(|paragraph| {
-        Some(format!("{}={}", field(paragraph, "Package:")?, field(paragraph, "Version:")?))
-    });
+    let packages = status
+        .split("\n\n")
+        .filter_map(|paragraph| Some(format!("{}={}", field(paragraph, "Package:")?, field(paragraph, "Version:")?)));
     Ok(packages.collect())
 }
 

@@ -23,7 +23,9 @@ const SUPERBLOCK: (u64, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 pub async fn volume(volumes: &Path, source: &Path) -> Result<PathBuf, ImageError> {
     let name = source.display();
     let kind = fs::metadata(source).map_err(|error| {
-        ImageError::Unusable(format!("the cache `{name}` cannot be used: {error}\n  hint: make it, or remove `cache` from the profile"))
+        ImageError::Unusable(format!(
+            "the cache `{name}` cannot be used: {error}\n  hint: make it, or remove `cache` from the profile"
+        ))
     })?;
     let digest = if kind.is_dir() { directory_digest(source)? } else { file_digest(source, &kind)? };
     let place = volumes.join(digest);
@@ -42,7 +44,10 @@ pub async fn volume(volumes: &Path, source: &Path) -> Result<PathBuf, ImageError
     let file = fs::File::options().write(true).open(&fresh).map_err(ImageError::io("the cache volume"))?;
     let length = file.metadata().map_err(ImageError::io("the cache volume"))?.len();
     if length > CACHE_VOLUME_BYTES {
-        return Err(ImageError::Unusable(format!("the cache `{name}` is larger than {} GiB", CACHE_VOLUME_BYTES >> 30)));
+        return Err(ImageError::Unusable(format!(
+            "the cache `{name}` is larger than {} GiB",
+            CACHE_VOLUME_BYTES >> 30
+        )));
     }
     file.set_len(CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache volume"))?;
     staging.publish(&place)?;
@@ -79,17 +84,27 @@ fn directory_digest(source: &Path) -> Result<String, ImageError> {
     let mut seen = 0;
     while let Some(directory) = left.pop() {
         let context = || ImageError::io(directory.display().to_string());
-        let mut entries: Vec<_> = fs::read_dir(&directory).map_err(context())?.collect::<io::Result<_>>().map_err(context())?;
+        let mut entries: Vec<_> =
+            fs::read_dir(&directory).map_err(context())?.collect::<io::Result<_>>().map_err(context())?;
         entries.sort_by_key(fs::DirEntry::file_name);
         seen += entries.len();
         if seen > MAX_ENTRIES {
-            return Err(ImageError::Unusable(format!("the cache `{}` has more than {MAX_ENTRIES} files", source.display())));
+            return Err(ImageError::Unusable(format!(
+                "the cache `{}` has more than {MAX_ENTRIES} files",
+                source.display()
+            )));
         }
         for entry in entries {
             let metadata = entry.metadata().map_err(context())?;
             let path = entry.path();
             hash.update(path.as_os_str().as_encoded_bytes());
-            hash.update(format!("\0{:o} {} {} {}\0", metadata.mode(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+            hash.update(format!(
+                "\0{:o} {} {} {}\0",
+                metadata.mode(),
+                metadata.len(),
+                metadata.mtime(),
+                metadata.mtime_nsec()
+            ));
             if metadata.is_dir() {
                 left.push(path);
             }

@@ -205,7 +205,9 @@ impl Staging {
             }
             tempfile::Builder::new().prefix(".building-").tempdir_in(parent)
         };
-        begin().map(|directory| Self { directory }).map_err(ImageError::io(format!("building in `{}`", parent.display())))
+        begin()
+            .map(|directory| Self { directory })
+            .map_err(ImageError::io(format!("building in `{}`", parent.display())))
     }
 
     /// The directory to build in.
@@ -239,8 +241,12 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), ImageError
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ImageError> {
     let text = fs::read(path).map_err(ImageError::io(path.display().to_string()))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| ImageError::Unusable(format!("`{}` is damaged: {error}\n  hint: remove the image and build it again", path.display())))
+    serde_json::from_slice(&text).map_err(|error| {
+        ImageError::Unusable(format!(
+            "`{}` is damaged: {error}\n  hint: remove the image and build it again",
+            path.display()
+        ))
+    })
 }
 
 /// Names of the visible subdirectories, ordered; none if the directory is not there.

@@ -58,8 +58,13 @@ mod tests {
 
     #[test]
     fn cpio_reads_what_we_write() {
-        let bytes = archive(&["dev", "modules"], &[File { path: "init", content: b"odd" }, File { path: "modules/a", content: b"12345678" }]);
-        let Ok(mut cpio) = Command::new("cpio").args(["-t", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        let bytes = archive(
+            &["dev", "modules"],
+            &[File { path: "init", content: b"odd" }, File { path: "modules/a", content: b"12345678" }],
+        );
+        let Ok(mut cpio) =
+            Command::new("cpio").args(["-t", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        else {
             eprintln!("SKIPPED: cpio is not installed");
             return;
         };

@@ -31,7 +31,9 @@ pub enum ImageError {
     #[error("the recipe `{file}` is wrong: {detail}")]
     Recipe { file: String, detail: String },
     /// Building needs rights that this user does not have.
-    #[error("building an image needs root (mmdebstrap makes a root file system with its owners)\n  hint: run it with sudo")]
+    #[error(
+        "building an image needs root (mmdebstrap makes a root file system with its owners)\n  hint: run it with sudo"
+    )]
     NotRoot,
     /// A tool failed or is missing.
     #[error(transparent)]

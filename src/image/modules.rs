@@ -45,7 +45,8 @@ fn collect(directory: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()
 }
 
 fn visit(
-    name: &str, available: &BTreeMap<String, PathBuf>, seen: &mut HashSet<String>, order: &mut Vec<PathBuf>, depth: usize,
+    name: &str, available: &BTreeMap<String, PathBuf>, seen: &mut HashSet<String>, order: &mut Vec<PathBuf>,
+    depth: usize,
 ) -> Result<(), ImageError> {
     if depth > MAX_DEPTH || !seen.insert(name.to_owned()) {
         return Ok(());
@@ -80,7 +81,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let kernel = directory.path().join("kernel/drivers");
         fs::create_dir_all(&kernel).unwrap();
-        for (file, depends) in [("virtio_blk.ko", "virtio,virtio-ring"), ("virtio-ring.ko", "virtio"), ("virtio.ko", "")] {
+        for (file, depends) in
+            [("virtio_blk.ko", "virtio,virtio-ring"), ("virtio-ring.ko", "virtio"), ("virtio.ko", "")]
+        {
             fs::write(kernel.join(file), format!("ELF\0license=GPL\0depends={depends}\0name=x\0")).unwrap();
         }
         let order = in_load_order(directory.path()).unwrap();

@@ -14,11 +14,8 @@ use crate::protocol::message::Owner;
 const FORMAT: u32 = 1;
 
 /// Recipes that come with the binary.
-const BUILT_IN: [(&str, &str, &str); 1] = [(
-    "base",
-    include_str!("../../runner-images/base/image.toml"),
-    include_str!("../../runner-images/base/setup.sh"),
-)];
+const BUILT_IN: [(&str, &str, &str); 1] =
+    [("base", include_str!("../../runner-images/base/image.toml"), include_str!("../../runner-images/base/setup.sh"))];
 
 /// A recipe, with the files that it names.
 #[derive(Debug, Clone)]
@@ -95,7 +92,11 @@ impl Recipe {
         match BUILT_IN.iter().find(|(built_in, ..)| *built_in == name) {
             Some((_, description, setup)) => {
                 let file = format!("{name}/image.toml (built in)");
-                Ok(Self { name: name.to_owned(), description: parse(&file, description)?, setup: Some((*setup).to_owned()) })
+                Ok(Self {
+                    name: name.to_owned(),
+                    description: parse(&file, description)?,
+                    setup: Some((*setup).to_owned()),
+                })
             }
             None => Err(unknown(name, directories)),
         }
@@ -144,7 +145,11 @@ fn unknown(name: &str, directories: &[PathBuf]) -> ImageError {
     let mut known: Vec<String> = BUILT_IN.iter().map(|(name, ..)| (*name).to_owned()).collect();
     for directory in directories {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        known.extend(entries.filter(|e| e.path().join("image.toml").is_file()).map(|e| e.file_name().to_string_lossy().into_owned()));
+        known.extend(
+            entries
+                .filter(|e| e.path().join("image.toml").is_file())
+                .map(|e| e.file_name().to_string_lossy().into_owned()),
+        );
     }
     let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
     let hint = match nearest {

@@ -127,7 +127,13 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
     for run in &created {
         for job in core.store.jobs_of_run(run).await? {
-            core.timeline.record_at(&job.id, job.attempt, delivery.received_at * 1000, "delivery_accepted", &delivery.key.id);
+            core.timeline.record_at(
+                &job.id,
+                job.attempt,
+                delivery.received_at * 1000,
+                "delivery_accepted",
+                &delivery.key.id,
+            );
         }
     }
     core.wake.scheduler.notify_one();

@@ -86,7 +86,8 @@ fn run_of(
     };
     let limit = core.config.limits.max_jobs_per_run as usize;
     if planned.len() > limit {
-        let message = format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
+        let message =
+            format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
         return unreadable(request, path, &[complaint(path, message)]);
     }
     let jobs = planned.into_iter().map(|job| new_job(core, request, settings, name, job, received_at)).collect();
@@ -95,7 +96,8 @@ fn run_of(
 }
 
 fn new_job(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &str, job: PlannedJob, received_at: i64,
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &str, job: PlannedJob,
+    received_at: i64,
 ) -> NewJob {
     let log_token = LogToken::random();
     let mut report = new_report(request, context_name(request, workflow, &job.name), "Waiting to start".to_owned());
@@ -130,7 +132,8 @@ fn new_job(
 /// A run that consists of complaints about its workflow.
 fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRun {
     let stem = path.rsplit('/').next().unwrap_or(path);
-    let title = complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
+    let title =
+        complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
     let mut report = new_report(request, format!("dayfly/{stem}"), title);
     report.state = ReportState::Finished(Conclusion::Error);
     let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();

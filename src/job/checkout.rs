@@ -47,8 +47,8 @@ pub(super) const SCRIPT: &str = include_str!("checkout.sh");
 /// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge.
 pub(super) fn arguments(plan: &CheckoutPlan, access: &RepoAccess, sha: &str, forge_url: &str) -> Vec<String> {
     let submodules = match plan.submodules {
-        Submodules::No => "no",
-        Submodules::Yes => "yes",
+        Submodules::None => "no",
+        Submodules::Direct => "yes",
         Submodules::Recursive => "recursive",
     };
     let flag = |on: bool| if on { "yes" } else { "no" }.to_owned();

@@ -57,10 +57,23 @@ pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
         // The store is what failed. The job stays where the store last saw it; the next start of the service finds it.
         tracing::error!(job = %lease.job.id, %error, "a job's progress could not be stored");
     }
-    if let Err(error) = core.store.set_vm_state(&vm, VmState::Gone, clock::now_ms()).await {
+    if let Err(error) = settle_vm(&core, &vm).await {
         tracing::error!(%vm, %error, "a VM's end could not be stored");
     }
     core.wake.scheduler.notify_one();
+}
+
+/// Stores that a VM is gone, if nothing of it is left on the host; only then its capacity is free. Gives whether it is.
+pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
+    core.store.set_vm_state(vm, VmState::Stopping, clock::now_ms()).await?;
+    let is_absent = core.engine.homes().is_absent(vm).unwrap_or_else(|error| {
+        tracing::error!(%vm, %error, "it is not known whether a VM is gone");
+        false
+    });
+    if is_absent {
+        core.store.set_vm_state(vm, VmState::Gone, clock::now_ms()).await?;
+    }
+    Ok(is_absent)
 }
 
 async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) -> Result<(), StoreError> {
@@ -136,7 +149,8 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
         let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
         if let Requeued::Queued { attempt } = requeued {
             core.timeline.record(&job.id, attempt, "job_queued", &no_vm.detail);
-            let title = format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
+            let title =
+                format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
             return set_state(core, job, ReportState::Queued, title).await;
         }
     }
@@ -145,7 +159,8 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
 }
 
 async fn run_in(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared, cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared,
+    cancel: &CancellationToken,
 ) -> Result<(), StoreError> {
     let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
     // Whatever happened: the VM served one job, and goes.
@@ -196,8 +211,8 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared, journal: &mut Journal,
-    cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    journal: &mut Journal, cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
     let job = &lease.job;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
@@ -210,8 +225,11 @@ async fn run_steps(
         }
     };
     let limit = run.timeout().map_or(profile.timeout, |own| own.min(profile.timeout));
-    let submodules = core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let git = machine.take_connections().map(|connections| serve_git(core, lease.run.access.clone(), submodules, connections));
+    let submodules =
+        core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let git = machine
+        .take_connections()
+        .map(|connections| serve_git(core, lease.run.access.clone(), submodules, connections));
     // One token for both ways to end early, so that the steps see one thing.
     let stop = cancel.child_token();
     let guest = machine.guest().clone();
@@ -260,8 +278,8 @@ enum Bounded {
 
 /// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
 async fn bounded(
-    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration, grace: Duration,
-    stop: &CancellationToken,
+    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration,
+    grace: Duration, stop: &CancellationToken,
 ) -> Bounded {
     tokio::pin!(work, lost);
     let deadline = Instant::now() + limit;
@@ -304,8 +322,8 @@ fn numeric_id(id: &str) -> u64 {
 }
 
 fn job_run(lease: &Lease, places: &Places, github: &GithubContext) -> Result<JobRun, String> {
-    let spec: JobSpec =
-        serde_json::from_value(lease.job.spec.clone()).map_err(|error| format!("the job's plan does not read: {error}"))?;
+    let spec: JobSpec = serde_json::from_value(lease.job.spec.clone())
+        .map_err(|error| format!("the job's plan does not read: {error}"))?;
     let place = JobPlace {
         github: github.clone(),
         runner: places.runner_context(lease.vm.as_str()),
@@ -327,7 +345,8 @@ async fn conclude(
     let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
     let title = verdict::title(&outcome, took);
     let summary = verdict::summary(&outcome, &lines, end, log_failure.as_deref());
-    let outputs = end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
+    let outputs =
+        end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;

@@ -82,8 +82,8 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     #[expect(clippy::too_many_arguments, reason = "they are the fields, and the caller names them in order once")]
     pub(super) fn new(
-        core: &'a Arc<Core>, job: &'a JobId, attempt: u32, access: &'a RepoAccess, guest: &'a Guest, image: &'a ImageInfo,
-        places: &'a Places, journal: &'a mut Journal, cancel: &'a CancellationToken,
+        core: &'a Arc<Core>, job: &'a JobId, attempt: u32, access: &'a RepoAccess, guest: &'a Guest,
+        image: &'a ImageInfo, places: &'a Places, journal: &'a mut Journal, cancel: &'a CancellationToken,
     ) -> Self {
         let grace = core.config.limits.grace;
         let (lines, oom_kills) = (Vec::new(), 0);
@@ -132,7 +132,7 @@ impl<'a> Steps<'a> {
 
     async fn begin(&mut self, index: usize, name: &str) {
         self.core.timeline.record(self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
-        self.journal.say(step_number(index), &format!("▶ {}. {name}", index + 1)).await;
+        self.journal.write(step_number(index), Stream::Heading, name.as_bytes()).await;
         self.oom_kills = 0;
     }
 

@@ -77,7 +77,9 @@ pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
 }
 
 /// Markdown for the forge: the steps and what they wrote.
-pub(super) fn summary(outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>) -> String {
+pub(super) fn summary(
+    outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>,
+) -> String {
     let mut text = format!("{}\n", outcome.detail);
     if !steps.is_empty() {
         text.push_str("\n| | Step | Time |\n|---|---|---:|\n");

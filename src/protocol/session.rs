@@ -293,7 +293,10 @@ mod tests {
             (&[frame(Kind::Open, 0, b"")], Violation::StreamNumber(0)),
             (&[frame(Kind::Open, 4, b""), frame(Kind::Open, 2, b"")], Violation::StreamNumber(2)),
             (&[frame(Kind::Data, 8, b"x")], Violation::StreamNumber(8)),
-            (&[frame(Kind::Open, 2, b""), frame(Kind::End, 2, b""), frame(Kind::Data, 2, b"x")], Violation::AfterEnd(2)),
+            (
+                &[frame(Kind::Open, 2, b""), frame(Kind::End, 2, b""), frame(Kind::Data, 2, b"x")],
+                Violation::AfterEnd(2),
+            ),
             (&[frame(Kind::Open, 2, b""), frame(Kind::Credit, 2, b"\x01\0\0\0")], Violation::Credit(2)),
             (&[frame(Kind::Open, 2, b""), frame(Kind::Credit, 2, b"")], Violation::Credit(2)),
         ];

@@ -1,3 +1,361 @@
-//! Which job runs when: a pure plan, and what carries it out.
+//! Which job runs when: a pure plan, and the loop that carries it out.
+//!
+//! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
+//! missed by a crash or a lost wake-up it sees at the next look.
 
 pub mod plan;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::plan::{Action, Gate, Limits, Size, Snapshot, Stage, plan};
+use crate::clock;
+use crate::core::Core;
+use crate::forge::{Conclusion, ReportState};
+use crate::ids::{JobId, RunId, VmId};
+use crate::job::driver::{Lease, drive, settle_vm};
+use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
+use crate::workflow::contexts::{self, GithubContext};
+use crate::workflow::gate::{self, NeedResult, NeedsResults};
+use crate::workflow::plan::JobSpec;
+
+/// A look without a wake-up, in case one was lost.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+
+/// How long drivers may take to end their jobs when the service stops, beyond the grace period.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+
+/// The drivers that run, by job.
+type Drivers = HashMap<JobId, CancellationToken>;
+
+/// Moves jobs until the service stops; then ends those that run and puts them back into the queue.
+pub async fn run(core: Arc<Core>) {
+    let mut tasks = JoinSet::new();
+    let mut drivers = Drivers::new();
+    while !core.stop.is_cancelled() {
+        if let Err(error) = look(&core, &mut tasks, &mut drivers).await {
+            tracing::error!(%error, "the scheduler cannot use the store");
+        }
+        tokio::select! {
+            () = core.wake.scheduler.notified() => {}
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => forget(&mut drivers, ended),
+            () = tokio::time::sleep(IDLE_LOOK) => {}
+            () = core.stop.cancelled() => {}
+        }
+        while let Some(ended) = tasks.try_join_next() {
+            forget(&mut drivers, ended);
+        }
+    }
+    // The jobs stay where the store saw them; the next start queues them again. Only their VMs go.
+    tasks.abort_all();
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_MARGIN, drained).await.is_err() {
+        tracing::warn!("some jobs did not end in time");
+    }
+    core.engine.reap().await;
+}
+
+fn forget(drivers: &mut Drivers, ended: Result<JobId, tokio::task::JoinError>) {
+    match ended {
+        Ok(job) => {
+            drivers.remove(&job);
+        }
+        Err(error) => {
+            tracing::error!(%error, "a job's driver died");
+            drivers.retain(|_, cancel| !cancel.is_cancelled());
+        }
+    }
+}
+
+async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers) -> Result<(), StoreError> {
+    // One round may make the next one possible: a skipped job decides about those that need it.
+    loop {
+        let jobs = core.store.unfinished_jobs().await?;
+        cancel_where_asked(core, &jobs, drivers).await?;
+        let specs = Specs::load(core, &jobs).await?;
+        let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, &jobs).await? };
+        let planned = plan(&snapshot, |job, _| specs.gate(job));
+        if planned.actions.is_empty() {
+            return Ok(());
+        }
+        let mut has_moved = false;
+        for action in planned.actions {
+            has_moved |= apply(core, action, &jobs, &specs, tasks, drivers).await?;
+        }
+        if !has_moved {
+            return Ok(());
+        }
+    }
+}
+
+async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<(), StoreError> {
+    for job in jobs.iter().filter(|job| job.cancel_requested) {
+        match job.state {
+            JobState::Waiting | JobState::Queued => {
+                let detail = "Cancelled before it started".to_owned();
+                finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
+            }
+            JobState::Leased | JobState::Running => {
+                if let Some(cancel) = drivers.get(&job.id) {
+                    cancel.cancel();
+                }
+            }
+            JobState::Finished => {}
+        }
+    }
+    Ok(())
+}
+
+/// The jobs as the plan sees them, and an entry for every VM whose job is elsewhere by now but which is not gone.
+async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>, StoreError> {
+    let mut plannable: Vec<plan::Job> = jobs
+        .iter()
+        .filter(|job| !(job.cancel_requested && job.conclusion.is_none() && job.state == JobState::Waiting))
+        .map(|job| plan::Job {
+            id: job.id.clone(),
+            run: job.run.clone(),
+            repo: job.repo.clone(),
+            key: job.key.clone(),
+            needs: job.needs.clone(),
+            stage: match (job.state, job.conclusion) {
+                (JobState::Waiting, _) => Stage::Waiting,
+                (JobState::Queued, _) => Stage::Queued { since: job.queued_at.unwrap_or(job.created_at) },
+                (JobState::Leased | JobState::Running, _) => Stage::Occupying,
+                (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
+            },
+            size: size_of(core, job.profile.as_deref()),
+        })
+        .collect();
+    for vm in core.store.vms_not_gone().await? {
+        let is_counted = jobs
+            .iter()
+            .any(|job| job.vm.as_ref() == Some(&vm.id) && matches!(job.state, JobState::Leased | JobState::Running));
+        if is_counted {
+            continue;
+        }
+        if let Some(job) = core.store.job(&vm.job).await?
+            && let Some(run) = core.store.run(&job.run).await?
+        {
+            plannable.push(plan::Job {
+                id: JobId::random(),
+                run: RunId::random(),
+                repo: run.access.repo,
+                key: vm.id.to_string(),
+                needs: Vec::new(),
+                stage: Stage::Occupying,
+                size: size_of(core, job.profile.as_deref()),
+            });
+        }
+    }
+    Ok(plannable)
+}
+
+fn size_of(core: &Core, profile: Option<&str>) -> Size {
+    let profile = profile.and_then(|name| core.config.profile(name));
+    profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
+        memory_mib: profile.memory >> 20,
+        vcpus: profile.vcpus,
+    })
+}
+
+/// What this host can carry. A profile that is larger than the host's share still fits alone: the operator asked for it.
+fn limits(core: &Core) -> Limits {
+    let host = crate::host::facts();
+    let largest = |of: fn(&Size) -> u64| {
+        core.config.profiles.iter().map(|profile| of(&size_of(core, Some(&profile.name)))).max().unwrap_or(0)
+    };
+    let largest_vcpus = u32::try_from(largest(|size| u64::from(size.vcpus))).unwrap_or(u32::MAX);
+    Limits {
+        max_vms: match core.config.limits.max_vms {
+            0 => host.cpus * 2,
+            max => max as usize,
+        },
+        memory_mib: (host.memory_mib / 5 * 4).max(largest(|size| size.memory_mib)),
+        vcpus: u32::try_from(host.cpus * 2).unwrap_or(u32::MAX).max(largest_vcpus),
+    }
+}
+
+/// What deciding about waiting jobs takes: their specifications, and how the jobs of their runs ended.
+struct Specs {
+    specs: HashMap<JobId, (JobSpec, GithubContext)>,
+    /// By run, then by key; only keys of which every job has ended.
+    results: HashMap<RunId, BTreeMap<String, NeedResult>>,
+}
+
+impl Specs {
+    async fn load(core: &Core, jobs: &[ScheduledJob]) -> Result<Self, StoreError> {
+        let mut loaded = Self { specs: HashMap::new(), results: HashMap::new() };
+        let mut runs: Vec<&RunId> =
+            jobs.iter().filter(|j| !matches!(j.state, JobState::Finished)).map(|j| &j.run).collect();
+        runs.sort();
+        runs.dedup();
+        for run in runs {
+            let members = core.store.jobs_of_run(run).await?;
+            loaded.results.insert(run.clone(), results_of(&members));
+            if members.iter().all(|job| job.state != JobState::Waiting) {
+                continue;
+            }
+            let Some(stored) = core.store.run(run).await? else { continue };
+            let github: GithubContext = serde_json::from_value(stored.context).unwrap_or_default();
+            for job in members.into_iter().filter(|job| job.state == JobState::Waiting) {
+                if let Ok(spec) = serde_json::from_value::<JobSpec>(job.spec) {
+                    loaded.specs.insert(job.id, (spec, github.clone()));
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn gate(&self, job: &plan::Job) -> Gate {
+        let Some((spec, github)) = self.specs.get(&job.id) else {
+            return Gate::Error("the job's plan in the store does not read any more".to_owned());
+        };
+        match gate::gate(spec, &self.needs(&job.run), &github.to_value()) {
+            Ok(gate::Gate::Run) => Gate::Run,
+            Ok(gate::Gate::Skip) => Gate::Skip,
+            Err(complaint) => Gate::Error(complaint.to_string()),
+        }
+    }
+
+    fn needs(&self, run: &RunId) -> NeedsResults {
+        NeedsResults { jobs: self.results.get(run).cloned().unwrap_or_default(), cancelled: false }
+    }
+}
+
+fn results_of(jobs: &[store::Job]) -> BTreeMap<String, NeedResult> {
+    let mut by_key: BTreeMap<String, Vec<&store::Job>> = BTreeMap::new();
+    for job in jobs {
+        by_key.entry(job.key.clone()).or_default().push(job);
+    }
+    by_key.retain(|_, cells| cells.iter().all(|job| job.outcome.is_some()));
+    by_key.into_iter().map(|(key, cells)| (key, NeedResult::combine(cells.into_iter().map(result_of)))).collect()
+}
+
+fn result_of(job: &store::Job) -> NeedResult {
+    serde_json::from_value(job.outputs.clone()).unwrap_or_else(|_| NeedResult {
+        result: match job.outcome.as_ref().map(|outcome| outcome.conclusion) {
+            Some(Conclusion::Success) => contexts::Outcome::Success,
+            Some(Conclusion::Skipped) => contexts::Outcome::Skipped,
+            Some(Conclusion::Cancelled) => contexts::Outcome::Cancelled,
+            Some(Conclusion::Failure | Conclusion::Error | Conclusion::TimedOut) | None => contexts::Outcome::Failure,
+        },
+        outputs: BTreeMap::new(),
+    })
+}
+
+/// Carries out one action. Gives whether the store changed.
+async fn apply(
+    core: &Arc<Core>, action: Action, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<JobId>,
+    drivers: &mut Drivers,
+) -> Result<bool, StoreError> {
+    let known = |id: &JobId| jobs.iter().find(|job| job.id == *id);
+    match action {
+        Action::Queue(id) => {
+            let Some(job) = known(&id) else { return Ok(false) };
+            core.store.queue_job(&id, clock::now_ms()).await?;
+            core.timeline.record(&id, job.attempt, "job_queued", "");
+        }
+        Action::Skip(id) => {
+            let Some(job) = known(&id) else { return Ok(false) };
+            let detail = "Skipped: its condition is not met, or a job that it needs did not succeed".to_owned();
+            finish(core, job, Conclusion::Skipped, Some(Reason::Skipped), detail).await?;
+        }
+        Action::Fail(id, why) => {
+            let Some(job) = known(&id) else { return Ok(false) };
+            finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
+        }
+        Action::Start(id) => {
+            let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
+            return start(core, job, specs, tasks, drivers).await;
+        }
+    }
+    Ok(true)
+}
+
+async fn start(
+    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers,
+) -> Result<bool, StoreError> {
+    let vm = VmId::random();
+    // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
+    core.store.lease_job(&job.id, job.attempt, &vm, clock::now_ms()).await?;
+    let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
+        return Ok(false);
+    };
+    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run) };
+    let cancel = CancellationToken::new();
+    drivers.insert(job.id.clone(), cancel.clone());
+    let (core, id) = (Arc::clone(core), job.id.clone());
+    tasks.spawn(async move {
+        drive(core, lease, cancel).await;
+        id
+    });
+    Ok(true)
+}
+
+/// Ends a job that never got a VM.
+async fn finish(
+    core: &Core, job: &ScheduledJob, conclusion: Conclusion, reason: Option<Reason>, detail: String,
+) -> Result<(), StoreError> {
+    let title = detail.lines().next().unwrap_or_default().to_owned();
+    let summary = detail.clone();
+    let outcome = Outcome { conclusion, reason, detail };
+    let describe = move |report: &mut crate::forge::Report| {
+        report.title = title;
+        report.summary = summary;
+    };
+    core.store.finish_job(&job.id, job.attempt, outcome, serde_json::Value::Null, clock::now_ms(), describe).await?;
+    core.timeline.record(&job.id, job.attempt, "outcome_stored", conclusion_word(conclusion));
+    core.wake.reports.notify_one();
+    Ok(())
+}
+
+fn conclusion_word(conclusion: Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::Success => "success",
+        Conclusion::Failure => "failure",
+        Conclusion::Error => "error",
+        Conclusion::TimedOut => "timed_out",
+        Conclusion::Cancelled => "cancelled",
+        Conclusion::Skipped => "skipped",
+    }
+}
+
+/// Brings the store in line with a host on which this service has just started: what ran before is destroyed, its jobs are
+/// queued again, visibly, or ended if they have had all their attempts.
+pub async fn recover(core: &Core) -> Result<(), StoreError> {
+    let reaped = core.engine.reap().await;
+    if !reaped.is_empty() {
+        tracing::warn!(count = reaped.len(), "VMs of an earlier run of the service were destroyed");
+    }
+    for vm in core.store.vms_not_gone().await? {
+        settle_vm(core, &vm.id).await?;
+    }
+    for job in core.store.unfinished_jobs().await? {
+        if !matches!(job.state, JobState::Leased | JobState::Running) {
+            continue;
+        }
+        let attempts = core.config.limits.attempts;
+        match core.store.requeue_job(&job.id, job.attempt, attempts).await? {
+            store::Requeued::Queued { attempt } => {
+                core.timeline.record(&job.id, attempt, "job_queued", "the service restarted");
+                let Some(stored) = core.store.job(&job.id).await? else { continue };
+                let title = format!("Queued again (attempt {attempt}): the service restarted while it ran");
+                let change = move |report: &mut crate::forge::Report| {
+                    report.state = ReportState::Queued;
+                    report.title = title;
+                    report.started_at = None;
+                };
+                core.store.set_report(&stored.report, clock::now_ms(), change).await?;
+            }
+            store::Requeued::Exhausted => {
+                let detail = format!("The service restarted while it ran, for the {attempts}th and last time");
+                finish(core, &job, Conclusion::Error, Some(Reason::ServiceRestarted), detail).await?;
+            }
+        }
+    }
+    Ok(())
+}

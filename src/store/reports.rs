@@ -35,6 +35,26 @@ impl Store {
         .await
     }
 
+    /// Has the report sent again although nothing in it changed: its log has grown. Does nothing for a finished one.
+    pub async fn refresh_report(&self, id: &ReportId, now: i64) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write("refresh a report", move |db| {
+            Box::pin(async move {
+                let stored = load(db, &id).await?;
+                if matches!(stored.desired.state, ReportState::Finished(_)) {
+                    return Ok(());
+                }
+                sqlx::query("UPDATE reports SET version = version + 1, next_try_at = $2 WHERE id = $1")
+                    .bind(id.as_str())
+                    .bind(if stored.tries > 0 { stored.next_try_at } else { now })
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Reports that the forge does not show yet and whose time has come, longest due first, at most `limit`.
     pub async fn due_reports(&self, now: i64, limit: u32) -> Result<Vec<StoredReport>, StoreError> {
         self.read("list due reports", async |db| {

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use super::VmError;
 use super::channel::{Channel, Stream};
 use crate::protocol::message::{
-    BadMessage, Exec, FileContent, Identity, Output, Owner, RECORD_HEADER_LEN, Request, Service, answer_from_record, encode,
-    record_len,
+    BadMessage, Exec, FileContent, Identity, Output, Owner, RECORD_HEADER_LEN, Request, Service, answer_from_record,
+    encode, record_len,
 };
 
 /// How long a small request may take before the guest counts as lost. Emulated guests under load are slow.

@@ -59,7 +59,8 @@ impl Homes {
             return Err(VmError::host("state_dir")(io::Error::other(message)));
         }
         fs::create_dir_all(&root).map_err(VmError::host(root.display().to_string()))?;
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).map_err(VmError::host("protecting VM directories"))?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
+            .map_err(VmError::host("protecting VM directories"))?;
         Ok(Self { root, cgroups: crate::host::cgroup::detect() })
     }
 
@@ -90,10 +91,23 @@ impl Homes {
         Ok(found)
     }
 
+    /// Whether nothing of a VM is left: no directory, no process, no cgroup.
+    pub fn is_absent(&self, id: &VmId) -> io::Result<bool> {
+        let has_cgroup = match &self.cgroups {
+            Support::V2(parent) => Cgroup::existing(parent, id.as_str()).is_some(),
+            Support::Missing(_) => false,
+        };
+        Ok(!self.root.join(id.as_str()).exists() && !has_cgroup && process::marked(&marker(id))?.is_empty())
+    }
+
     /// How many VMs have a directory, whoever owns them.
     pub fn count(&self) -> io::Result<usize> {
         Ok(fs::read_dir(&self.root)?.count())
     }
+}
+
+fn marker(id: &VmId) -> String {
+    format!("dayfly-{id}")
 }
 
 impl Home {
@@ -109,7 +123,7 @@ impl Home {
 
     /// A text that is in the arguments of every process of this VM and of no other.
     pub fn marker(&self) -> String {
-        format!("dayfly-{}", self.id)
+        marker(&self.id)
     }
 
     /// A socket that listens before the monitor runs, so that nobody waits for it to appear.
@@ -132,7 +146,9 @@ impl Home {
     /// Destroys whatever there is of this VM, from what exists and not from what was built: processes, cgroup, files. The
     /// VM is absent when this returns without an error. It may be called again after one.
     pub async fn remove(&mut self) -> Result<(), VmError> {
-        process::kill_marked(&self.marker(), ABSENCE_LIMIT).await.map_err(VmError::host("ending the VM's processes"))?;
+        process::kill_marked(&self.marker(), ABSENCE_LIMIT)
+            .await
+            .map_err(VmError::host("ending the VM's processes"))?;
         if let Support::V2(parent) = &self.cgroups
             && let Some(group) = Cgroup::existing(parent, self.id.as_str())
         {

@@ -193,12 +193,8 @@ impl Machine {
 }
 
 /// Attaches to both ports of the guest, letting it run in between if it stands still.
-pub(crate) async fn attach(
-    mut qemu: Qemu, ports: Ports, limit: Duration, resume: bool,
-) -> Result<Attached, VmError> {
-    let ready = async {
-        if resume { qemu.monitor.resume().await } else { Ok(()) }
-    };
+pub(crate) async fn attach(mut qemu: Qemu, ports: Ports, limit: Duration, resume: bool) -> Result<Attached, VmError> {
+    let ready = async { if resume { qemu.monitor.resume().await } else { Ok(()) } };
     let ((control, _), (bulk, connections)) = tokio::try_join!(
         Channel::attach(ports.control, limit, ready),
         Channel::attach(ports.bulk, limit, async { Ok(()) }),

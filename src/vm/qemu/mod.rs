@@ -57,7 +57,10 @@ impl Qemu {
     /// Starts a monitor in `home` and speaks with it. The guest runs already if it boots.
     pub async fn launch(home: &Home, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
         if find_program(launch.program).is_none() {
-            return Err(VmError::NoMonitor { program: launch.program.to_owned(), hint: install_hint("qemu-system-x86_64") });
+            return Err(VmError::NoMonitor {
+                program: launch.program.to_owned(),
+                hint: install_hint("qemu-system-x86_64"),
+            });
         }
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
         let [monitor, control, bulk] = &sockets;
@@ -76,7 +79,8 @@ impl Qemu {
             },
         });
         // Connected before the monitor runs: it finds its peers waiting.
-        let connect = async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
+        let connect =
+            async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
         let ports = Ports { control: connect(&control.path).await?, bulk: connect(&bulk.path).await? };
         let to_monitor = connect(&monitor.path).await?;
         let output = home.path().join(OUTPUT_FILE);

@@ -125,11 +125,11 @@ impl Monitor {
 
     async fn finish_migration(&mut self, what: &'static str) -> Result<(), VmError> {
         let mut migrated = self.migrated.clone();
-        let outcome = tokio::time::timeout(COMMAND_LIMIT, migrated.wait_for(Option::is_some)).await;
-        let completed = match outcome {
+        let ended = async { migrated.wait_for(Option::is_some).await.map(|completed| *completed == Some(true)) };
+        let completed = match tokio::time::timeout(COMMAND_LIMIT, ended).await {
             Err(_) => return Err(VmError::TimedOut { what, limit: COMMAND_LIMIT }),
             Ok(Err(_)) => return Err(VmError::Monitor { detail: format!("it ended while {what}") }),
-            Ok(Ok(outcome)) => *outcome == Some(true),
+            Ok(Ok(completed)) => completed,
         };
         if completed {
             return Ok(());
@@ -235,7 +235,10 @@ mod tests {
             (r#"{"QMP": {"version": {}}}"#, Message::Other),
             (r#"{"return": {}}"#, Message::Answer(Ok(json!({})))),
             (r#"{"error": {"class": "GenericError", "desc": "no"}}"#, Message::Answer(Err("no".into()))),
-            (r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#, Message::Ended(GuestEnd::Reset)),
+            (
+                r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
+                Message::Ended(GuestEnd::Reset),
+            ),
             (r#"{"event": "MIGRATION", "data": {"status": "completed"}}"#, Message::Migrated(true)),
             (r#"{"event": "STOP"}"#, Message::Other),
         ];
