@@ -30,6 +30,7 @@ pub(super) fn serve(machine: Machine) -> io::Error {
 }
 
 fn try_serve(machine: Machine) -> io::Result<Infallible> {
+    identity::prepare()?;
     let processes = Processes::start()?;
     let control = Channel::new(&machine.control)?;
     let bulk = Channel::new(&machine.bulk)?;
@@ -41,6 +42,11 @@ fn try_serve(machine: Machine) -> io::Result<Infallible> {
     })?;
     let agent = Arc::new(Agent { processes, running: Running::default(), bulk, scratch: machine.scratch });
     control.read_port(machine.control, move |stream, request| {
+        if let Ok(Request::Identify(who)) = decode(&request) {
+            // Here and now: whatever the host asks next must find a machine that is somebody.
+            drop(answer(&stream, identity::assume(&who)));
+            return;
+        }
         let agent = Arc::clone(&agent);
         // Without a thread the stream is dropped, and the host sees a reset.
         drop(thread::Builder::new().name("request".into()).spawn(move || agent.handle(stream, &request)));
@@ -51,7 +57,7 @@ impl Agent {
     fn handle(&self, stream: Stream, request: &[u8]) -> io::Result<()> {
         match decode::<Request>(request).map_err(io::Error::other)? {
             Request::Exec(exec) => exec::run(&exec, stream, &self.processes, &self.running),
-            Request::Identify(who) => answer(&stream, identity::assume(&who)),
+            Request::Identify(_) => Err(io::Error::other("it is answered where it arrives")),
             Request::Signal { stream: target, signal } => {
                 answer(&stream, self.running.signal(target, signal).map_err(io::Error::other))
             }

@@ -26,7 +26,7 @@ enum Cause {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = [&[self.program.clone()], &self.arguments[..]].concat().join(" ");
+        let line = format!("{} {}", self.program, self.arguments.join(" "));
         match &self.cause {
             Cause::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write!(out, "`{}` is not installed\n  hint: {}", self.program, install_hint(&self.program))

@@ -33,10 +33,7 @@ pub async fn accelerator(
     if let Some(proof) = remembered(&memory, &boot_id) {
         return Ok(proof);
     }
-    let why_not_kvm = match try_kvm(image, studio, shape, progress).await {
-        Ok(()) => None,
-        Err(why) => Some(why),
-    };
+    let why_not_kvm = try_kvm(image, studio, shape, progress).await.err();
     let accelerator = if why_not_kvm.is_none() { Accelerator::Kvm } else { Accelerator::Tcg };
     let proof = Proof { accelerator, why_not_kvm, boot_id };
     write_json(&memory, &proof)?;

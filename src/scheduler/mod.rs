@@ -214,15 +214,18 @@ impl Specs {
         let Some((spec, github)) = self.specs.get(&job.id) else {
             return Gate::Error("the job's plan in the store does not read any more".to_owned());
         };
-        match gate::gate(spec, &self.needs(&job.run), &github.to_value()) {
+        match gate::gate(spec, &self.needs(&job.run, &spec.ancestors), &github.to_value()) {
             Ok(gate::Gate::Run) => Gate::Run,
             Ok(gate::Gate::Skip) => Gate::Skip,
             Err(complaint) => Gate::Error(complaint.to_string()),
         }
     }
 
-    fn needs(&self, run: &RunId) -> NeedsResults {
-        NeedsResults { jobs: self.results.get(run).cloned().unwrap_or_default(), cancelled: false }
+    /// How the jobs before a job ended. Others of its run are none of its business.
+    fn needs(&self, run: &RunId, ancestors: &[String]) -> NeedsResults {
+        let mut jobs = self.results.get(run).cloned().unwrap_or_default();
+        jobs.retain(|key, _| ancestors.contains(key));
+        NeedsResults { jobs, cancelled: false }
     }
 }
 
@@ -285,7 +288,9 @@ async fn start(
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
-    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run) };
+    let ancestors =
+        serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
+    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors) };
     let cancel = CancellationToken::new();
     drivers.insert(job.id.clone(), cancel.clone());
     let (core, id) = (Arc::clone(core), job.id.clone());
