@@ -107,7 +107,7 @@ fn checks(scene: &Scene, sha: &str) -> Vec<CheckRun> {
 }
 
 /// Neither a directory nor a process of any VM.
-fn no_vm_is_left(scene: &Scene, verdict: &mut Verdict) -> anyhow::Result<()> {
+pub(crate) fn no_vm_is_left(scene: &Scene, verdict: &mut Verdict) -> anyhow::Result<()> {
     let vms = scene.vms();
     let directories = std::fs::read_dir(&vms)?.count();
     verdict.expect(directories == 0, || format!("{directories} VMs still have a directory in `{}`", vms.display()));
@@ -115,13 +115,5 @@ fn no_vm_is_left(scene: &Scene, verdict: &mut Verdict) -> anyhow::Result<()> {
     let processes = process::marked(&state_dir)?;
     verdict
         .expect(processes.is_empty(), || format!("processes {processes:?} still have arguments below `{state_dir}`"));
-    Ok(())
-}
-
-/// What must hold when the service has stopped.
-pub(crate) fn after_the_end(scene: &Scene, verdict: &mut Verdict) -> anyhow::Result<()> {
-    no_vm_is_left(scene, verdict)?;
-    let socket = scene.config.server.control_socket();
-    verdict.expect(!socket.exists(), || format!("the service left its socket `{}`", socket.display()));
     Ok(())
 }

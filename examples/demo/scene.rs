@@ -6,8 +6,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use dayfly::config::{Config, Profile};
+use dayfly::host::lease::{LEASE_FILE, Lease};
 
 use crate::forge::{APP_PRIVATE_KEY, Forge, Options, Webhook};
 
@@ -23,7 +24,7 @@ const DAYFLY_ADDRESS: &str = "127.0.0.1:4780";
 const FORGE_ADDRESS: &str = "127.0.0.1:4781";
 
 /// What an earlier demo leaves to the next: images, which take long to make, and VMs, which only the service may remove.
-const KEPT_STATE: [&str; 4] = ["accelerator.json", "caches", "images", "vms"];
+const KEPT_STATE: [&str; 5] = ["accelerator.json", "caches", "images", "vms", LEASE_FILE];
 
 const WORKFLOW: &str = include_str!("repository/.dayfly/workflows/ci.yml");
 const GREET: &str = include_str!("repository/greet.sh");
@@ -52,6 +53,8 @@ impl Scene {
         let listen = free_address()?;
         let forge_address = forge.url().replace("http://", "");
         let text = CONFIGURATION.replace(DAYFLY_ADDRESS, &listen).replace(FORGE_ADDRESS, &forge_address);
+        // The copy is in the directory that the original names.
+        let text = text.replace(&format!("../{DIRECTORY}/"), "");
         let config_file = directory.join("dayfly.toml");
         fs::write(&config_file, text)?;
         let config = load(&config_file)?;
@@ -106,6 +109,9 @@ fn private_file(path: &Path, content: &str) -> anyhow::Result<()> {
 /// Removes what an earlier demo's service remembered: its forge is gone.
 fn empty_state(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory)?;
+    let Some(_lease) = Lease::try_take(directory)? else {
+        bail!("another demo runs in `{}`\n  hint: wait for its end", directory.display());
+    };
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if KEPT_STATE.iter().any(|kept| entry.file_name() == *kept) {

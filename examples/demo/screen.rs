@@ -14,6 +14,8 @@ const CYAN: &str = "36";
 
 /// Log lines of one pull request that are shown; the log page has all.
 const SHOWN_LOG_LINES: usize = 12;
+/// Characters of such a line.
+const SHOWN_WIDTH: usize = 96;
 
 #[derive(Debug)]
 pub(crate) struct Screen {
@@ -25,6 +27,7 @@ pub(crate) struct Screen {
 #[derive(Debug, Default)]
 struct Shown {
     log_lines: usize,
+    vm_requested: i64,
     step: Option<(u32, i64)>,
 }
 
@@ -59,7 +62,14 @@ impl Screen {
         let text = match (event.kind.as_str(), event.step()) {
             ("delivery_accepted", _) => "webhook verified and stored".to_owned(),
             ("vm_restored", _) => "VM restored from its snapshot".to_owned(),
-            ("agent_answered", _) => "agent in the VM answered".to_owned(),
+            ("vm_requested", _) => {
+                shown.vm_requested = after_us;
+                return;
+            }
+            ("agent_answered", _) => {
+                let took = seconds(after_us - shown.vm_requested);
+                format!("agent in the VM answered, {} after the VM was asked for", took.trim_start())
+            }
             ("step_started", Some((number, name))) => {
                 shown.step = Some((number, after_us));
                 self.paint(CYAN, &format!("step {number}: {name}"))
@@ -85,7 +95,11 @@ impl Screen {
         let mut shown = self.shown.lock().expect("showing does not panic");
         shown.log_lines += 1;
         if shown.log_lines <= SHOWN_LOG_LINES {
-            println!("{:>11}{}", "", self.paint(DIM, &format!("│ {line}")));
+            let mut text: String = line.chars().take(SHOWN_WIDTH).collect();
+            if text.len() < line.len() {
+                text.push('…');
+            }
+            println!("{:>11}{}", "", self.paint(DIM, &format!("│ {text}")));
         }
     }
 
@@ -121,5 +135,6 @@ impl Screen {
 }
 
 fn seconds(us: i64) -> String {
-    format!("{:>7.3} s", us as f64 / 1e6)
+    // The webhook's arrival is known in milliseconds only, so it may seem to come before its departure.
+    format!("{:>7.3} s", us.max(0) as f64 / 1e6)
 }

@@ -5,10 +5,10 @@ use crate::forge::{CheckRun, Status};
 use crate::scene::CONTEXT;
 use crate::watch::Seen;
 
-/// What happens in every job's life, in this order; between the last two of the first half, the steps.
+/// What happens in every job's life, in this order, with the steps between the two halves.
 const BEFORE_STEPS: [&str; 6] =
     ["delivery_accepted", "job_queued", "vm_requested", "vm_restored", "agent_answered", "vm_identified"];
-const AFTER_STEPS: [&str; 4] = ["outcome_stored", "vm_paused", "status_posted", "vm_destroyed"];
+const AFTER_STEPS: [&str; 4] = ["vm_paused", "outcome_stored", "status_posted", "vm_destroyed"];
 
 /// What one pull request should lead to.
 #[derive(Debug)]

@@ -36,7 +36,8 @@ pub(crate) struct Seen {
 
 /// Watches until the VM is gone and the log is complete. Times are shown since `began_us`.
 pub(crate) async fn job(control: &Control, sha: &str, began_us: i64, screen: &Screen) -> anyhow::Result<Seen> {
-    let mut watch = Watch { screen, began_us, held: BTreeMap::new(), shown: 0, log: String::new() };
+    let mut watch =
+        Watch { screen, began_us, held: BTreeMap::new(), shown: 0, log: String::new(), line: String::new() };
     let watched = timeout(JOB_LIMIT, watch.follow(control, sha)).await;
     let job = watched.unwrap_or_else(|_| Err(anyhow!("the job was not over within {} s", JOB_LIMIT.as_secs())))?;
     let log = watch.log;
@@ -51,6 +52,8 @@ struct Watch<'a> {
     /// Events of the job that are shown or held.
     shown: usize,
     log: String,
+    /// A line of the log whose end has not come.
+    line: String,
 }
 
 enum Told {
@@ -108,9 +111,13 @@ impl Watch<'_> {
 
     fn hold_log(&mut self, piece: Piece) {
         self.log.push_str(&piece.text);
-        // Milliseconds are coarser than the events' times; a line never comes before the step that it is of.
-        let order = self.held.len();
-        self.held.insert((piece.at_ms * 1000 + 999, order), Told::Log(piece.text));
+        for part in piece.text.split_inclusive('\n') {
+            self.line.push_str(part);
+            if part.ends_with('\n') {
+                let order = self.held.len();
+                self.held.insert((piece.at_ms * 1000, order), Told::Log(std::mem::take(&mut self.line)));
+            }
+        }
     }
 
     fn show_until(&mut self, us: i64) {
@@ -118,7 +125,7 @@ impl Watch<'_> {
         for ((at_us, _), told) in std::mem::replace(&mut self.held, later) {
             match told {
                 Told::Event(event) => self.screen.event(at_us - self.began_us, &event),
-                Told::Log(text) => text.lines().for_each(|line| self.screen.log(line)),
+                Told::Log(line) => self.screen.log(line.trim_end()),
             }
         }
     }
