@@ -19,6 +19,12 @@ use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
 use crate::store::Store;
 
+/// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
+/// tasks from their thread.
+pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 /// Shared by all parts.
 #[derive(Debug)]
 pub struct Core {

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::catalog::{Bake, BakeInfo, Image, Staging, write_json};
 use super::initramfs::{self, File};
-use super::{ImageError, Progress};
+use super::{ImageError, Progress, cache};
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};
 use crate::ids::VmId;
@@ -34,6 +34,10 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long the monitor may take to say its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
+/// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
+/// VM that runs has their files open and does not need the names.
+const KEPT_BAKES: usize = 32;
+
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Shape of the VM in which set-up scripts run.
@@ -127,6 +131,7 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     write_json(&directory.join("snapshot.json"), &info)?;
     let place = image.bakes().join(&key);
     staging.publish(&place)?;
+    cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
 }
 

@@ -19,9 +19,15 @@ const MAX_ENTRIES: usize = 5_000_000;
 /// Where the superblock of an erofs image is, and its first four bytes.
 const SUPERBLOCK: (u64, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 
-/// A volume with the content of `source`, made below `volumes` if it is not there yet.
-pub async fn volume(volumes: &Path, source: &Path) -> Result<PathBuf, ImageError> {
+/// Volumes of one source that are kept: the newest, and those before it, from which a VM may just be starting. A VM that
+/// runs has its volume open and does not need the name any more.
+const KEPT: usize = 3;
+
+/// A volume with the content of `source`, made below `caches` if it is not there yet.
+pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError> {
     let name = source.display();
+    let volumes = caches.join(hex::encode(&Sha256::digest(source.as_os_str().as_encoded_bytes())[..8]));
+    let volumes = volumes.as_path();
     let kind = fs::metadata(source).map_err(|error| {
         ImageError::Unusable(format!(
             "the cache `{name}` cannot be used: {error}\n  hint: make it, or remove `cache` from the profile"
@@ -51,7 +57,26 @@ pub async fn volume(volumes: &Path, source: &Path) -> Result<PathBuf, ImageError
     }
     file.set_len(CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache volume"))?;
     staging.publish(&place)?;
+    remove_old(volumes, KEPT)?;
     Ok(image)
+}
+
+/// Removes all but the newest `kept` subdirectories.
+pub(super) fn remove_old(directory: &Path, kept: usize) -> Result<(), ImageError> {
+    let remove = || -> io::Result<()> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
+                found.push((metadata.modified()?, entry.path()));
+            }
+        }
+        found.sort();
+        let excess = found.len().saturating_sub(kept);
+        found.into_iter().take(excess).try_for_each(|(_, path)| fs::remove_dir_all(path))
+    };
+    remove().map_err(ImageError::io(format!("removing what is old in `{}`", directory.display())))
 }
 
 fn check_erofs(source: &Path) -> Result<(), ImageError> {

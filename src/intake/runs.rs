@@ -3,7 +3,7 @@
 use super::IntakeError;
 use super::context::github_context;
 use crate::config::RepositorySettings;
-use crate::core::Core;
+use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
 use crate::forge::{Conclusion, ForgeError, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
@@ -46,7 +46,8 @@ pub(super) async fn planned(
             Err(ForgeError::Permanent { detail, .. }) => Err(detail),
             Err(error) => return Err(error.into()),
         };
-        let parsed = text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| parse(&path, &text));
+        let parsed =
+            text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
         match parsed {
             Err(complaints) => runs.push(unreadable(request, &path, &complaints)),
             Ok(workflow) if matches(&workflow, &request.trigger) == Match::Starts => {
@@ -80,7 +81,7 @@ fn run_of(
     let github = &core.config.github;
     let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
     let input = PlanInput { github: context.to_value(), ..PlanInput::default() };
-    let planned = match plan(workflow, &input) {
+    let planned = match heavy(|| plan(workflow, &input)) {
         Ok(planned) => planned,
         Err(complaints) => return unreadable(request, path, &complaints),
     };

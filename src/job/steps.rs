@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::checkout;
 use super::journal::Journal;
 use super::verdict::StepLine;
-use crate::core::Core;
+use crate::core::{Core, heavy};
 use crate::forge::RepoAccess;
 use crate::ids::JobId;
 use crate::image::catalog::ImageInfo;
@@ -108,7 +108,7 @@ impl<'a> Steps<'a> {
             if self.cancel.is_cancelled() {
                 run.cancel();
             }
-            match run.next_step() {
+            match heavy(|| run.next_step()) {
                 Next::Done => return Ok(()),
                 Next::HashFiles(patterns) => {
                     run.answer_hash(patterns, Err("`hashFiles` is not supported yet".to_owned()));
