@@ -71,11 +71,16 @@ async fn demo(arguments: &Arguments, screen: &Screen) -> anyhow::Result<Verdict>
     let played = until_interrupted(play::all(&scene, screen, &mut verdict)).await;
     // Whatever happened, nothing stays behind.
     let stopped = service.stop().await;
-    played.map_err(|error| service.explain(error))?;
+    played.map_err(|error| if error.is::<Stopped>() { error } else { service.explain(error) })?;
     stopped?;
     play::no_vm_is_left(&scene, &mut verdict)?;
     Ok(verdict)
 }
+
+/// Somebody wants the demo to end.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Stopped(&'static str);
 
 /// Lets `work` go on until somebody wants it to end.
 async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -84,8 +89,8 @@ async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> 
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
         done = work => done,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
-        _ = hang_up.recv() => bail!("the terminal is gone"),
+        _ = interrupt.recv() => Err(Stopped("interrupted").into()),
+        _ = terminate.recv() => Err(Stopped("terminated").into()),
+        _ = hang_up.recv() => Err(Stopped("the terminal is gone").into()),
     }
 }

@@ -47,7 +47,10 @@ fn every_rule_names_tests_that_exist() {
         let names: Vec<&str> = guards.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "rule {number} names no test");
         for name in names {
-            assert!(sources.contains(&format!("fn {name}(")), "rule {number} names the test `{name}`, which is not there");
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "rule {number} names the test `{name}`, which is not there"
+            );
         }
     }
     assert_eq!(rules.matches("*Tests:*").count(), 10);
