@@ -366,7 +366,9 @@ async fn set_state(core: &Core, job: &Job, state: ReportState, title: String) ->
     let change = move |report: &mut crate::forge::Report| {
         report.state = state;
         report.title = title;
-        report.started_at = (state == ReportState::Running).then_some(now);
+        if state == ReportState::Running {
+            report.started_at = Some(now);
+        }
     };
     core.store.set_report(&job.report, now, change).await?;
     core.wake.reports.notify_one();

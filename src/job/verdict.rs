@@ -44,7 +44,9 @@ pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
             contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
             contexts::Outcome::Failure => {
                 let detail = failure_text(failed, end, out_of_memory);
-                (Conclusion::Failure, out_of_memory.then_some(Reason::OutOfMemory), detail)
+                // The machine was too small, which says nothing about the code.
+                let conclusion = if out_of_memory { Conclusion::Error } else { Conclusion::Failure };
+                (conclusion, out_of_memory.then_some(Reason::OutOfMemory), detail)
             }
         },
         Ending::TimedOut(limit) => {

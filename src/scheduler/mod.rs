@@ -352,7 +352,6 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
                 let change = move |report: &mut crate::forge::Report| {
                     report.state = ReportState::Queued;
                     report.title = title;
-                    report.started_at = None;
                 };
                 core.store.set_report(&stored.report, clock::now_ms(), change).await?;
             }

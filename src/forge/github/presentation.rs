@@ -29,6 +29,8 @@ pub(super) fn is_completed(state: ReportState) -> bool {
 /// The body that creates or changes a check run.
 pub(super) fn check_run_body(report: &Report, is_new: bool) -> Value {
     let (status, conclusion) = match report.state {
+        // A check run does not go back: one whose job lost its VM waits for the next attempt in progress.
+        ReportState::Queued if report.started_at.is_some() => ("in_progress", None),
         ReportState::Queued => ("queued", None),
         ReportState::Running => ("in_progress", None),
         ReportState::Held => ("completed", Some("action_required")),
@@ -74,8 +76,8 @@ pub(super) fn commit_status_body(report: &Report) -> Value {
     let state = match report.state {
         ReportState::Queued | ReportState::Running | ReportState::Held => "pending",
         ReportState::Finished(Conclusion::Success | Conclusion::Skipped) => "success",
-        ReportState::Finished(Conclusion::Failure | Conclusion::TimedOut) => "failure",
-        ReportState::Finished(Conclusion::Error | Conclusion::Cancelled) => "error",
+        ReportState::Finished(Conclusion::Failure) => "failure",
+        ReportState::Finished(Conclusion::Error | Conclusion::Cancelled | Conclusion::TimedOut) => "error",
     };
     let mut body = json!({
         "state": state,

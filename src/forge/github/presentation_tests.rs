@@ -55,7 +55,8 @@ fn a_changed_check_run_has_no_commit_and_no_end_before_its_end() {
 #[test]
 fn states_in_both_vocabularies() {
     let words = |state| {
-        let (check, status) = (check_run_body(&report(state), true), commit_status_body(&report(state)));
+        let not_started = Report { started_at: None, ..report(state) };
+        let (check, status) = (check_run_body(&not_started, true), commit_status_body(&not_started));
         let conclusion = check["conclusion"].as_str().unwrap_or("-").to_owned();
         format!("{} {conclusion} {}", check["status"].as_str().unwrap(), status["state"].as_str().unwrap())
     };
@@ -66,7 +67,7 @@ fn states_in_both_vocabularies() {
         (ReportState::Finished(Conclusion::Success), "completed success success"),
         (ReportState::Finished(Conclusion::Failure), "completed failure failure"),
         (ReportState::Finished(Conclusion::Error), "completed failure error"),
-        (ReportState::Finished(Conclusion::TimedOut), "completed timed_out failure"),
+        (ReportState::Finished(Conclusion::TimedOut), "completed timed_out error"),
         (ReportState::Finished(Conclusion::Cancelled), "completed cancelled error"),
         (ReportState::Finished(Conclusion::Skipped), "completed skipped success"),
     ];
@@ -74,6 +75,11 @@ fn states_in_both_vocabularies() {
         assert_eq!(words(state), line);
         assert_eq!(is_completed(state), line.starts_with("completed"));
     }
+}
+
+#[test]
+fn a_job_that_is_queued_again_does_not_take_its_check_run_back() {
+    assert_eq!(check_run_body(&report(ReportState::Queued), false)["status"], "in_progress");
 }
 
 #[test]
