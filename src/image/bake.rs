@@ -189,13 +189,15 @@ async fn rehearse(guest: &Guest) -> Result<(), VmError> {
     };
     guest.identify(rehearsed).await?;
     for program in PROGRAMS {
-        let mut running = guest.exec(Exec {
-            argv: program.iter().map(|&word| word.to_owned()).collect(),
-            env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-            directory: "/".into(),
-            owner: Owner::ROOT,
-            stdin: false,
-        })?;
+        let mut running = guest
+            .exec(Exec {
+                argv: program.iter().map(|&word| word.to_owned()).collect(),
+                env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+                directory: "/".into(),
+                owner: Owner::ROOT,
+                stdin: false,
+            })
+            .await?;
         // An image without one of them is no worse for it.
         while !matches!(running.next().await?, Output::Exited(_)) {}
     }

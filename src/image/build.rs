@@ -164,13 +164,15 @@ async fn run_setup(image: &Image, script: &str, studio: &Studio) -> Result<(), I
     let ran = async {
         let guest = &vm.attached.guest;
         guest.write_file("/run/setup.sh", script.as_bytes(), 0o755, Owner::ROOT).await?;
-        let mut running = guest.exec(Exec {
-            argv: vec!["/run/setup.sh".into()],
-            env: image.info.environment.clone(),
-            directory: "/".into(),
-            owner: Owner::ROOT,
-            stdin: false,
-        })?;
+        let mut running = guest
+            .exec(Exec {
+                argv: vec!["/run/setup.sh".into()],
+                env: image.info.environment.clone(),
+                directory: "/".into(),
+                owner: Owner::ROOT,
+                stdin: false,
+            })
+            .await?;
         let mut output = Vec::new();
         loop {
             match running.next().await? {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Action, Gate, Limits, Size, Snapshot, Stage, plan};
@@ -30,7 +30,12 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// The drivers that run, by job.
-type Drivers = HashMap<JobId, CancellationToken>;
+type Drivers = HashMap<JobId, Driver>;
+
+struct Driver {
+    task: Id,
+    cancel: CancellationToken,
+}
 
 /// Moves jobs until the service stops; then ends those that run and puts them back into the queue.
 pub async fn run(core: Arc<Core>) {
@@ -42,11 +47,11 @@ pub async fn run(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.wake.scheduler.notified() => {}
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => forget(&mut drivers, ended),
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => forget(&mut drivers, ended),
             () = tokio::time::sleep(IDLE_LOOK) => {}
             () = core.stop.cancelled() => {}
         }
-        while let Some(ended) = tasks.try_join_next() {
+        while let Some(ended) = tasks.try_join_next_with_id() {
             forget(&mut drivers, ended);
         }
     }
@@ -59,23 +64,46 @@ pub async fn run(core: Arc<Core>) {
     core.engine.reap().await;
 }
 
-fn forget(drivers: &mut Drivers, ended: Result<JobId, tokio::task::JoinError>) {
-    match ended {
-        Ok(job) => {
-            drivers.remove(&job);
-        }
+fn forget(drivers: &mut Drivers, ended: Result<(Id, ()), JoinError>) {
+    let task = match ended {
+        Ok((task, ())) => task,
         Err(error) => {
             tracing::error!(%error, "a job's driver died");
-            drivers.retain(|_, cancel| !cancel.is_cancelled());
+            error.id()
         }
-    }
+    };
+    drivers.retain(|_, driver| driver.task != task);
 }
 
-async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers) -> Result<(), StoreError> {
+/// Jobs that hold a VM without having a driver: their drivers could not store what they did, or died. Their VMs go, and they
+/// are queued again.
+async fn adopt_orphans(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<bool, StoreError> {
+    let is_orphan = |job: &&ScheduledJob| {
+        matches!(job.state, JobState::Leased | JobState::Running) && !drivers.contains_key(&job.id)
+    };
+    let orphans: Vec<&ScheduledJob> = jobs.iter().filter(is_orphan).collect();
+    let has_driver = |vm: &store::Vm| drivers.contains_key(&vm.job);
+    let left_over: Vec<store::Vm> = core.store.vms_not_gone().await?.into_iter().filter(|vm| !has_driver(vm)).collect();
+    if !left_over.is_empty() {
+        core.engine.reap().await;
+    }
+    for vm in &left_over {
+        settle_vm(core, &vm.id).await?;
+    }
+    for job in &orphans {
+        tracing::warn!(job = %job.id, "a job without a driver is queued again");
+        requeue(core, job, "its driver failed").await?;
+    }
+    Ok(!orphans.is_empty())
+}
+
+async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) -> Result<(), StoreError> {
     // One round may make the next one possible: a skipped job decides about those that need it.
     loop {
         let jobs = core.store.unfinished_jobs().await?;
-        cancel_where_asked(core, &jobs, drivers).await?;
+        if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
+            continue;
+        }
         let specs = Specs::load(core, &jobs).await?;
         let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, &jobs).await? };
         let planned = plan(&snapshot, |job, _| specs.gate(job));
@@ -92,29 +120,31 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Driver
     }
 }
 
-async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<(), StoreError> {
+/// Gives whether the store changed.
+async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<bool, StoreError> {
+    let mut has_changed = false;
     for job in jobs.iter().filter(|job| job.cancel_requested) {
         match job.state {
             JobState::Waiting | JobState::Queued => {
                 let detail = "Cancelled before it started".to_owned();
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
+                has_changed = true;
             }
             JobState::Leased | JobState::Running => {
-                if let Some(cancel) = drivers.get(&job.id) {
-                    cancel.cancel();
+                if let Some(driver) = drivers.get(&job.id) {
+                    driver.cancel.cancel();
                 }
             }
             JobState::Finished => {}
         }
     }
-    Ok(())
+    Ok(has_changed)
 }
 
 /// The jobs as the plan sees them, and an entry for every VM whose job is elsewhere by now but which is not gone.
 async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>, StoreError> {
     let mut plannable: Vec<plan::Job> = jobs
         .iter()
-        .filter(|job| !(job.cancel_requested && job.conclusion.is_none() && job.state == JobState::Waiting))
         .map(|job| plan::Job {
             id: job.id.clone(),
             run: job.run.clone(),
@@ -252,7 +282,7 @@ fn result_of(job: &store::Job) -> NeedResult {
 
 /// Carries out one action. Gives whether the store changed.
 async fn apply(
-    core: &Arc<Core>, action: Action, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<JobId>,
+    core: &Arc<Core>, action: Action, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<()>,
     drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let known = |id: &JobId| jobs.iter().find(|job| job.id == *id);
@@ -280,7 +310,7 @@ async fn apply(
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<()>, drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let vm = VmId::random();
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
@@ -292,12 +322,8 @@ async fn start(
         serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
     let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors) };
     let cancel = CancellationToken::new();
-    drivers.insert(job.id.clone(), cancel.clone());
-    let (core, id) = (Arc::clone(core), job.id.clone());
-    tasks.spawn(async move {
-        drive(core, lease, cancel).await;
-        id
-    });
+    let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
+    drivers.insert(job.id.clone(), Driver { task, cancel });
     Ok(true)
 }
 
@@ -340,26 +366,28 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
         settle_vm(core, &vm.id).await?;
     }
     for job in core.store.unfinished_jobs().await? {
-        if !matches!(job.state, JobState::Leased | JobState::Running) {
-            continue;
-        }
-        let attempts = core.config.limits.attempts;
-        match core.store.requeue_job(&job.id, job.attempt, attempts).await? {
-            store::Requeued::Queued { attempt } => {
-                core.timeline.record(&job.id, attempt, "job_queued", "the service restarted");
-                let Some(stored) = core.store.job(&job.id).await? else { continue };
-                let title = format!("Queued again (attempt {attempt}): the service restarted while it ran");
-                let change = move |report: &mut crate::forge::Report| {
-                    report.state = ReportState::Queued;
-                    report.title = title;
-                };
-                core.store.set_report(&stored.report, clock::now_ms(), change).await?;
-            }
-            store::Requeued::Exhausted => {
-                let detail = format!("The service restarted while it ran, for the {attempts}th and last time");
-                finish(core, &job, Conclusion::Error, Some(Reason::ServiceRestarted), detail).await?;
-            }
+        if matches!(job.state, JobState::Leased | JobState::Running) {
+            requeue(core, &job, "the service restarted while it ran").await?;
         }
     }
+    Ok(())
+}
+
+/// Queues a job that lost its VM, visibly; ends it if it has had all its attempts.
+async fn requeue(core: &Core, job: &ScheduledJob, why: &str) -> Result<(), StoreError> {
+    let attempts = core.config.limits.attempts;
+    let store::Requeued::Queued { attempt } = core.store.requeue_job(&job.id, job.attempt, attempts).await? else {
+        let detail = format!("Attempt {attempts} of {attempts} was lost: {why}");
+        return finish(core, job, Conclusion::Error, Some(Reason::ServiceRestarted), detail).await;
+    };
+    core.timeline.record(&job.id, attempt, "job_queued", why);
+    let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
+    let title = format!("Queued again (attempt {attempt}): {why}");
+    let change = move |report: &mut crate::forge::Report| {
+        report.state = ReportState::Queued;
+        report.title = title;
+    };
+    core.store.set_report(&stored.report, clock::now_ms(), change).await?;
+    core.wake.reports.notify_one();
     Ok(())
 }
