@@ -138,7 +138,13 @@ impl Engine {
     }
 
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
+        Studio {
+            homes: self.homes.clone(),
+            program: self.settings.qemu.clone(),
+            accelerator,
+            boot_limit: BOOT_LIMIT,
+            lifetime: self.settings.lifetime,
+        }
     }
 
     async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {

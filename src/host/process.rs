@@ -1,4 +1,4 @@
-//! Processes that outlive the call that started them: virtual machine monitors.
+//! Processes: how they start, which of them belong to a VM, and how they end.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -38,12 +39,72 @@ pub struct Spawn<'a> {
 
 /// Starts a process in a session of its own with an empty environment.
 pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
-    tokio::process::Command::from(command(&spawn)?).spawn()
+    start(tokio::process::Command::from(command(&spawn)?), spawn.lifetime)
 }
 
 /// The same for callers without an async runtime.
 pub fn spawn_blocking(spawn: &Spawn<'_>) -> io::Result<std::process::Child> {
-    command(spawn)?.spawn()
+    let mut command = command(spawn)?;
+    match spawn.lifetime {
+        Lifetime::Independent => command.spawn(),
+        Lifetime::EndsWithUs => {
+            end_with_us(&mut command);
+            on_spawner(move || command.spawn())?
+        }
+    }
+}
+
+/// Starts what was prepared, with that lifetime. Must be called in an async runtime, which then waits for its end.
+pub(super) fn start(mut command: tokio::process::Command, lifetime: Lifetime) -> io::Result<Child> {
+    match lifetime {
+        Lifetime::Independent => command.spawn(),
+        Lifetime::EndsWithUs => {
+            end_with_us(command.as_std_mut());
+            let runtime = tokio::runtime::Handle::current();
+            on_spawner(move || {
+                let _context = runtime.enter();
+                command.spawn()
+            })?
+        }
+    }
+}
+
+/// Asks the kernel to kill the process when the thread that starts it ends.
+fn end_with_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // A parent that ended before the line above gives no signal any more.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes only system calls that are async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Runs `task` on a thread that lives as long as this process. The kernel signals the death of a parent when the *thread*
+/// that forked ends, and an async runtime ends its threads when it likes.
+fn on_spawner<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    type Task = Box<dyn FnOnce() + Send>;
+    static SPAWNER: Mutex<Option<mpsc::Sender<Task>>> = Mutex::new(None);
+    let (reply, answer) = mpsc::sync_channel(1);
+    let task: Task = Box::new(move || {
+        // A caller that is gone has dropped the other end, and the process with it.
+        drop(reply.send(task()));
+    });
+    {
+        let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = match &*spawner {
+            Some(tasks) => tasks.clone(),
+            None => {
+                let (tasks, queue) = mpsc::channel::<Task>();
+                let serve = move || queue.into_iter().for_each(|task| task());
+                std::thread::Builder::new().name("spawner".into()).spawn(serve)?;
+                spawner.insert(tasks).clone()
+            }
+        };
+        tasks.send(task).map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
+    }
+    answer.recv().map_err(|_| io::Error::other("the thread that starts processes has ended"))
 }
 
 fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
@@ -57,12 +118,8 @@ fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
         .stdout(spawn.output.try_clone()?)
         .stderr(spawn.output.try_clone()?);
     let inherited: Vec<i32> = spawn.inherited.iter().map(AsRawFd::as_raw_fd).collect();
-    let lifetime = spawn.lifetime;
     let prepare = move || {
         nix::unistd::setsid()?;
-        if lifetime == Lifetime::EndsWithUs {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        }
         for descriptor in &inherited {
             // SAFETY: the number belongs to an `OwnedFd` that outlives the fork; only its flags are changed, in the child.
             let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(*descriptor) };
@@ -137,4 +194,37 @@ pub fn memory_kib(pid: u32) -> io::Result<(u64, u64)> {
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
     };
     Ok((field("Pss:"), field("Private_Dirty:") + field("Private_Clean:")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_with_us_survives_the_thread_that_asked_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = fs::File::create(directory.path().join("output")).unwrap();
+        let (input, mut to_child) = io::pipe().unwrap();
+        let script = format!("read line <&{}; exit 7", input.as_raw_fd());
+        let asking = std::thread::spawn(move || {
+            let arguments = ["-c".to_owned(), script];
+            let inherited = [OwnedFd::from(input)];
+            let lifetime = Lifetime::EndsWithUs;
+            let directory = Path::new("/");
+            spawn_blocking(&Spawn {
+                program: "bash",
+                arguments: &arguments,
+                directory,
+                inherited: &inherited,
+                output,
+                lifetime,
+            })
+        });
+        let mut child = asking.join().unwrap().unwrap();
+        to_child.write_all(b"\n").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+    }
 }
