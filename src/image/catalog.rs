@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::recipe::{User, check_name};
+use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::vm::spec::{Accelerator, Shape};
 
@@ -188,22 +189,22 @@ impl Bake {
 /// A directory under construction beside its final place. Dropped before [`Staging::publish`], nothing is left.
 #[derive(Debug)]
 pub struct Staging {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
 }
 
 impl Staging {
     /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed: the
     /// caller holds the image's lock, so nobody is at it.
     pub fn begin(parent: &Path) -> Result<Self, ImageError> {
-        let begin = || -> io::Result<tempfile::TempDir> {
+        let begin = || -> io::Result<PathBuf> {
             fs::create_dir_all(parent)?;
             for entry in fs::read_dir(parent)? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with(".building-") {
-                    fs::remove_dir_all(entry.path())?;
+                    disk::remove_tree(&entry.path())?;
                 }
             }
-            tempfile::Builder::new().prefix(".building-").tempdir_in(parent)
+            Ok(tempfile::Builder::new().prefix(".building-").tempdir_in(parent)?.keep())
         };
         begin()
             .map(|directory| Self { directory })
@@ -212,7 +213,7 @@ impl Staging {
 
     /// The directory to build in.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// Moves what was built to its place, which replaces what was there.
@@ -226,6 +227,17 @@ impl Staging {
             fs::rename(self.path(), place)
         };
         publish().map_err(ImageError::io(format!("publishing `{}`", place.display())))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        match disk::remove_tree(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %self.directory.display(), %error, "an unfinished build could not be removed");
+            }
+            _ => {}
+        }
     }
 }
 
