@@ -4,9 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -45,8 +43,11 @@ pub struct Engine {
     settings: EngineSettings,
     homes: Homes,
     catalog: Catalog,
-    templates: Mutex<HashMap<(String, Shape), Arc<Prepared>>>,
+    templates: Mutex<HashMap<(String, Shape), Slot>>,
 }
+
+/// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
 
 /// Everything that a VM of one image and shape starts from.
 #[derive(Debug)]
@@ -106,9 +107,9 @@ impl Engine {
     pub async fn prepare(
         &self, name: &str, shape: Shape, progress: &dyn Progress,
     ) -> Result<Arc<Prepared>, ImageError> {
-        let mut templates = self.templates.lock().await;
-        let wanted = (name.to_owned(), shape);
-        if let Some(prepared) = templates.get(&wanted)
+        let slot = self.slot(name, shape);
+        let mut slot = slot.lock().await;
+        if let Some(prepared) = &*slot
             && prepared.template.state.is_file()
         {
             return Ok(Arc::clone(prepared));
@@ -119,8 +120,13 @@ impl Engine {
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
         let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
-        templates.insert(wanted, Arc::clone(&prepared));
+        *slot = Some(Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    fn slot(&self, name: &str, shape: Shape) -> Slot {
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
     }
 
     async fn accelerator(
