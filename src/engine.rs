@@ -44,6 +44,7 @@ pub struct Engine {
     homes: Homes,
     catalog: Catalog,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
+    volumes: cache::Recent,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
@@ -63,7 +64,7 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        Ok(Self { settings, homes, catalog, templates: Mutex::default() })
+        Ok(Self { settings, homes, catalog, templates: Mutex::default(), volumes: cache::Recent::default() })
     }
 
     /// The images.
@@ -163,6 +164,9 @@ impl Engine {
 
     /// The volume for a cache directory or image file.
     pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
+        if let Some(volume) = self.volumes.get(source) {
+            return Ok(volume);
+        }
         let volumes = self.settings.state_dir.join("caches");
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
@@ -173,7 +177,13 @@ impl Engine {
                 .and_then(|lease| lease)
                 .map_err(ImageError::io("locking the cache volumes"))?
         };
-        cache::volume(&volumes, source).await
+        // Somebody may have made it while this one waited.
+        if let Some(volume) = self.volumes.get(source) {
+            return Ok(volume);
+        }
+        let volume = cache::volume(&volumes, source).await?;
+        self.volumes.put(source, &volume);
+        Ok(volume)
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.
