@@ -75,6 +75,20 @@ fn remove_below(directory: &Path, device: u64) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
+/// Puts every file and directory of a tree on the disk.
+pub fn sync_tree(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
 /// Bytes that a file really takes.
 pub fn allocated_bytes(path: &Path) -> io::Result<u64> {
     Ok(fs::metadata(path)?.blocks() * 512)

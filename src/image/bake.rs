@@ -132,7 +132,7 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     };
     write_json(&directory.join("snapshot.json"), &info)?;
     let place = image.bakes().join(&key);
-    staging.publish(&place)?;
+    staging.publish(&place).await?;
     cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
 }

@@ -70,8 +70,9 @@ pub async fn build(
         run_setup(&image, script, studio).await?;
     }
     write_json(&image.file("image.json"), &image.info)?;
-    staging.publish(&catalog.directory(&recipe.name).join(&digest))?;
+    staging.publish(&catalog.directory(&recipe.name).join(&digest)).await?;
     catalog.set_current(&recipe.name, &digest)?;
+    catalog.remove_superseded(&recipe.name)?;
     catalog.image(&recipe.name, &digest)
 }
 

@@ -80,7 +80,7 @@ pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError>
         blocking(move || copy_image(&source, &fresh)).await?;
     }
     pad(&fresh, source)?;
-    staging.publish(&place)?;
+    staging.publish(&place).await?;
     remove_old(volumes, KEPT)?;
     Ok(image)
 }
