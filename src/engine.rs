@@ -144,6 +144,11 @@ impl Engine {
         }
     }
 
+    /// The file in which the accelerator that works here is remembered, if it is.
+    pub fn remembered_accelerator(&self) -> Option<PathBuf> {
+        Some(prove::memory_file(&self.settings.state_dir)).filter(|file| file.is_file())
+    }
+
     fn studio(&self, accelerator: Accelerator) -> Studio {
         Studio {
             homes: self.homes.clone(),

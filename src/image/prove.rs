@@ -1,7 +1,7 @@
 //! Which accelerator works here. The presence of `/dev/kvm` proves nothing: there are hosts whose KVM opens, makes virtual
 //! machines and still cannot run a stock kernel. The proof is a bake that ends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ struct Refusal {
 pub async fn accelerator(
     image: &Image, studio: &Studio, shape: Shape, state_dir: &Path, progress: &dyn Progress,
 ) -> Result<Proof, ImageError> {
-    let memory = state_dir.join("accelerator.json");
+    let memory = memory_file(state_dir);
     let (boot_id, monitor) = (boot_id(), monitor_version(&studio.program).await?);
     if let Some(proof) = remembered(&memory, &boot_id, &monitor) {
         say_how_to_forget(&proof, &memory);
@@ -57,6 +57,11 @@ pub async fn accelerator(
     write_json(&memory, &proof)?;
     say_how_to_forget(&proof, &memory);
     Ok(proof)
+}
+
+/// Where the answer is remembered. Without the file KVM is tried again.
+pub fn memory_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("accelerator.json")
 }
 
 /// For the operator only: the reason itself is also in the logs of jobs, where paths of the host do not belong.
