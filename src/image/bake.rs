@@ -52,6 +52,8 @@ pub struct Studio {
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
+    /// Whether a VM may outlive this process, for the reaper of the next one to end.
+    pub lifetime: Lifetime,
 }
 
 /// A VM that was booted, not restored.
@@ -130,7 +132,7 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     };
     write_json(&directory.join("snapshot.json"), &info)?;
     let place = image.bakes().join(&key);
-    staging.publish(&place)?;
+    staging.publish(&place).await?;
     cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
 }
@@ -248,7 +250,7 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
         boot,
         disks,
         memory,
-        lifetime: Lifetime::EndsWithUs,
+        lifetime: studio.lifetime,
     };
     let (qemu, ports) = Qemu::launch(home, launch).await?;
     attach(qemu, ports, studio.boot_limit, false).await
