@@ -16,7 +16,7 @@ use tokio::task::{self, JoinError, JoinSet};
 use self::retry::Retry;
 use crate::clock;
 use crate::core::Core;
-use crate::forge::ForgeError;
+use crate::forge::{CommitSha, ForgeError, RepoName};
 use crate::policy::{Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
 use crate::webhook::{EventName, parse_github};
@@ -40,6 +40,11 @@ pub(crate) enum IntakeError {
     Forge(#[from] ForgeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "commit {sha} of {repo} cannot be read at the forge\n  hint: the credential needs to read `contents`, and an App \
+         must be installed in the repository; deliver the event again afterwards"
+    )]
+    CommitUnreadable { repo: RepoName, sha: CommitSha },
     #[error("the stored payload does not read any more: {0}")]
     Payload(String),
 }

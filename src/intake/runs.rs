@@ -5,7 +5,7 @@ use super::context::github_context;
 use crate::config::RepositorySettings;
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
-use crate::forge::{Conclusion, ForgeError, Report, ReportState};
+use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::policy::Request;
 use crate::store::{NewJob, NewRun, Outcome, Reason};
@@ -60,17 +60,31 @@ pub(super) async fn planned(
 }
 
 async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Result<Vec<String>, IntakeError> {
-    let entries = match core.forge.list_directory(&request.access, directory, &request.sha).await {
-        Ok(entries) => entries,
-        Err(ForgeError::NotFound { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+    let entries = entries_of(&*core.forge, request, directory).await?;
     let is_workflow = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut names: Vec<String> =
         entries.into_iter().filter(|e| e.is_file && is_workflow(&e.name)).map(|e| e.name).collect();
     names.sort();
     names.truncate(MAX_FILES);
     Ok(names.into_iter().map(|name| format!("{directory}/{name}")).collect())
+}
+
+/// What is in the directory. "Not found" is believed only of a commit that can be read: it is also what a forge says about
+/// commits that it has not replicated yet and about everything that it may not show.
+async fn entries_of(forge: &dyn Forge, request: &Request, directory: &str) -> Result<Vec<DirectoryEntry>, IntakeError> {
+    let Request { access, sha, .. } = request;
+    match forge.list_directory(access, directory, sha).await {
+        Err(ForgeError::NotFound { .. }) => {}
+        answer => return Ok(answer?),
+    }
+    if !forge.has_commit(access, sha).await? {
+        return Err(IntakeError::CommitUnreadable { repo: access.repo.clone(), sha: sha.clone() });
+    }
+    // The commit may have become readable only now.
+    match forge.list_directory(access, directory, sha).await {
+        Err(ForgeError::NotFound { .. }) => Ok(Vec::new()),
+        answer => Ok(answer?),
+    }
 }
 
 fn run_of(

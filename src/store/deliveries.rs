@@ -8,7 +8,8 @@ use super::transitions::{DeliveryState, Lifecycle};
 use super::{Store, StoreError, bounded_detail};
 
 impl Store {
-    /// Makes a verified delivery durable. A delivery that failed before is open again afterwards.
+    /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
+    /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
         self.write("accept a delivery", move |db| {
             Box::pin(async move {
@@ -30,13 +31,11 @@ impl Store {
                 }
                 match delivery_state(db, &key).await? {
                     DeliveryState::Received => Ok(Accepted::Again),
-                    DeliveryState::Failed => {
+                    DeliveryState::Failed | DeliveryState::Ignored => {
                         reopen(db, &key, received_at).await?;
                         Ok(Accepted::Again)
                     }
-                    DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Invalid => {
-                        Ok(Accepted::Duplicate)
-                    }
+                    DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
                 }
             })
         })

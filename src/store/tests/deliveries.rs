@@ -65,6 +65,15 @@ async fn a_delivery_that_is_delivered_again_starts_with_all_its_tries() {
 }
 
 #[tokio::test]
+async fn an_ignored_delivery_is_open_again_when_it_is_redelivered() {
+    let store = TestStore::new().await;
+    store.accept_delivery(new_delivery("a")).await.unwrap();
+    store.finish_delivery(&key("a"), DeliveryState::Ignored, "not configured", 20).await.unwrap();
+    assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::Again);
+    assert_eq!(store.due_deliveries(10, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn every_pair_of_delivery_states_follows_the_table() {
     use crate::store::Lifecycle;
     let store = TestStore::new().await;
