@@ -77,6 +77,8 @@ CREATE TABLE reports (
     run_id            TEXT    NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     job_id            TEXT    UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
     desired           TEXT    NOT NULL,
+    -- Whether `desired` is an end: it is sent before what will change again.
+    is_final          BOOLEAN NOT NULL,
     version           BIGINT  NOT NULL,
     sent_version      BIGINT  NOT NULL,
     abandoned_version BIGINT  NOT NULL,
