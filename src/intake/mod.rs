@@ -4,6 +4,7 @@
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
 mod context;
+mod naming;
 mod retry;
 mod runs;
 

@@ -1,7 +1,7 @@
 //! Reads the workflows that stand in the pinned commit and plans their jobs.
 
-use super::IntakeError;
 use super::context::github_context;
+use super::{IntakeError, naming};
 use crate::config::RepositorySettings;
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
@@ -39,7 +39,7 @@ pub(super) async fn planned(
     core: &Core, request: &Request, settings: &RepositorySettings<'_>, payload: &[u8], received_at: i64,
 ) -> Result<Vec<NewRun>, IntakeError> {
     let payload = serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let mut runs = Vec::new();
+    let (mut runs, mut workflows) = (Vec::new(), Vec::new());
     for path in workflow_files(core, request, settings.workflows_dir).await? {
         let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
@@ -50,12 +50,17 @@ pub(super) async fn planned(
             text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
         match parsed {
             Err(complaints) => runs.push(unreadable(request, &path, &complaints)),
-            Ok(workflow) if matches(&workflow, &request.trigger) == Match::Starts => {
-                runs.push(run_of(core, request, settings, &workflow, &path, &payload, received_at));
-            }
-            Ok(_) => {}
+            Ok(workflow) => workflows.push((path, workflow)),
         }
     }
+    let suffixes = naming::suffixes(&workflows);
+    for (path, workflow) in &workflows {
+        if matches(workflow, &request.trigger) == Match::Starts {
+            let suffix = suffixes.get(path).map_or("", String::as_str);
+            runs.push(run_of(core, request, settings, Source { path, workflow, suffix }, &payload, received_at));
+        }
+    }
+    naming::make_unique(&mut runs);
     Ok(runs)
 }
 
@@ -87,10 +92,20 @@ async fn entries_of(forge: &dyn Forge, request: &Request, directory: &str) -> Re
     }
 }
 
+/// A workflow that starts.
+#[derive(Debug, Clone, Copy)]
+struct Source<'w> {
+    path: &'w str,
+    workflow: &'w Workflow,
+    /// What tells its contexts from those of a workflow with the same name.
+    suffix: &'w str,
+}
+
 fn run_of(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &Workflow, path: &str,
-    payload: &serde_json::Value, received_at: i64,
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, payload: &serde_json::Value,
+    received_at: i64,
 ) -> NewRun {
+    let Source { path, workflow, suffix } = source;
     let name = workflow.display_name();
     let github = &core.config.github;
     let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
@@ -105,17 +120,17 @@ fn run_of(
             format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
         return unreadable(request, path, &[complaint(path, message)]);
     }
-    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, name, job, received_at)).collect();
+    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, source, job, received_at)).collect();
     let context = serde_json::to_value(&context).unwrap_or_default();
     new_run(request, path, name, context, None, jobs)
 }
 
 fn new_job(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &str, job: PlannedJob,
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, job: PlannedJob,
     received_at: i64,
 ) -> NewJob {
     let log_token = LogToken::random();
-    let mut report = new_report(request, context_name(request, workflow, &job.name), "Waiting to start".to_owned());
+    let mut report = new_report(request, context_name(request, source, &job.name), "Waiting to start".to_owned());
     report.details_url = Some(core.log_url(&log_token));
     let (profile, outcome) = match core.config.select_profile_for(settings, &job.labels) {
         Ok(profile) => {
@@ -194,10 +209,12 @@ fn new_report(request: &Request, context: String, title: String) -> Report {
 
 /// What the forge calls the job. Branch protection refers to it, so a pull request's name has nothing in it that changes;
 /// other events at the same commit must not overwrite it.
-fn context_name(request: &Request, workflow: &str, job: &str) -> String {
+fn context_name(request: &Request, source: Source<'_>, job: &str) -> String {
+    let Source { workflow, suffix, .. } = source;
+    let name = workflow.display_name();
     match request.trigger.event.as_str() {
-        "pull_request" => format!("dayfly/{workflow}/{job}"),
-        event => format!("dayfly/{workflow}/{job} ({event})"),
+        "pull_request" => format!("dayfly/{name}/{job}{suffix}"),
+        event => format!("dayfly/{name}/{job}{suffix} ({event})"),
     }
 }
 
