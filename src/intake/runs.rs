@@ -5,6 +5,7 @@ use super::{IntakeError, naming};
 use crate::config::RepositorySettings;
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
+use crate::document::reader::quoted;
 use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::policy::Request;
@@ -54,11 +55,16 @@ pub(super) async fn planned(
         }
     }
     let suffixes = naming::suffixes(&workflows);
+    let full = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue);
     for (path, workflow) in &workflows {
-        if matches(workflow, &request.trigger) == Match::Starts {
-            let suffix = suffixes.get(path).map_or("", String::as_str);
-            runs.push(run_of(core, request, settings, Source { path, workflow, suffix }, &payload, received_at));
+        if matches(workflow, &request.trigger) != Match::Starts {
+            continue;
         }
+        let suffix = suffixes.get(path).map_or("", String::as_str);
+        runs.push(match &full {
+            Some(why) => refused(request, path, why),
+            None => run_of(core, request, settings, Source { path, workflow, suffix }, &payload, received_at),
+        });
     }
     naming::make_unique(&mut runs);
     Ok(runs)
@@ -105,7 +111,7 @@ fn run_of(
     core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, payload: &serde_json::Value,
     received_at: i64,
 ) -> NewRun {
-    let Source { path, workflow, suffix } = source;
+    let Source { path, workflow, .. } = source;
     let name = workflow.display_name();
     let github = &core.config.github;
     let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
@@ -132,13 +138,16 @@ fn new_job(
     let log_token = LogToken::random();
     let mut report = new_report(request, context_name(request, source, &job.name), "Waiting to start".to_owned());
     report.details_url = Some(core.log_url(&log_token));
-    let (profile, outcome) = match core.config.select_profile_for(settings, &job.labels) {
+    let chosen = match &job.group {
+        Some(group) => Err(no_groups(group)),
+        None => core.config.select_profile_for(settings, &job.labels).map_err(|no_profile| no_profile.to_string()),
+    };
+    let (profile, outcome) = match chosen {
         Ok(profile) => {
             report.title = format!("Queued for the profile `{}`", profile.name);
             (Some(profile.name.clone()), None)
         }
-        Err(no_profile) => {
-            let detail = no_profile.to_string();
+        Err(detail) => {
             report.title = first_line(&detail);
             report.summary = detail.clone();
             report.state = ReportState::Finished(Conclusion::Error);
@@ -159,12 +168,39 @@ fn new_job(
     }
 }
 
+/// What a job that asks for a runner group is told. To ignore the group would give it a machine that it did not ask for.
+fn no_groups(group: &str) -> String {
+    format!(
+        "there are no runner groups here, so none is named {}\n  hint: ask by labels, like `runs-on: linux`",
+        quoted(group)
+    )
+}
+
+/// Why nothing more is taken, if so many jobs are unfinished.
+fn full_queue(unfinished: u64, limit: u32) -> Option<String> {
+    (unfinished >= u64::from(limit)).then(|| {
+        format!(
+            "the queue is full: {unfinished} jobs have not finished, and this service takes {limit}\n  hint: push again \
+             later; the operator sets `limits.queue`"
+        )
+    })
+}
+
+/// The run of a workflow that is not even planned.
+fn refused(request: &Request, path: &str, why: &str) -> NewRun {
+    let file = file_name(path);
+    let mut report = new_report(request, format!("dayfly/{file}"), first_line(why));
+    report.state = ReportState::Finished(Conclusion::Error);
+    report.summary = format!("`{path}` was not run: {why}");
+    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
+}
+
 /// A run that consists of complaints about its workflow.
 fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRun {
-    let stem = path.rsplit('/').next().unwrap_or(path);
+    let file = file_name(path);
     let title =
         complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
-    let mut report = new_report(request, format!("dayfly/{stem}"), title);
+    let mut report = new_report(request, format!("dayfly/{file}"), title);
     report.state = ReportState::Finished(Conclusion::Error);
     let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();
     let left_out = complaints.len().saturating_sub(MAX_LISTED);
@@ -172,7 +208,7 @@ fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRu
     if left_out > 0 {
         report.summary.push_str(&format!("\n… and {left_out} more.\n"));
     }
-    new_run(request, path, stem, serde_json::Value::Null, Some(report), Vec::new())
+    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
 }
 
 fn new_run(
@@ -222,6 +258,32 @@ fn complaint(file: &str, message: String) -> Diagnostic {
     Diagnostic { file: file.to_owned(), position: None, path: String::new(), message, hint: None }
 }
 
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_how_full() {
+        assert_eq!(full_queue(9, 10), None);
+        insta::assert_snapshot!(full_queue(10, 10).unwrap_or_default(), @"
+        the queue is full: 10 jobs have not finished, and this service takes 10
+          hint: push again later; the operator sets `limits.queue`
+        ");
+    }
+
+    #[test]
+    fn a_runner_group_is_answered_with_what_to_use() {
+        insta::assert_snapshot!(no_groups("large"), @"
+        there are no runner groups here, so none is named `large`
+          hint: ask by labels, like `runs-on: linux`
+        ");
+    }
 }

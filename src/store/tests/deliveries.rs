@@ -122,6 +122,7 @@ async fn runs_of_a_delivery_are_created_once() {
     let again = vec![new_run("ci.yml", &["test"])];
     assert_eq!(store.create_runs(&key("a"), again, DeliveryState::Processed, 31).await.unwrap(), []);
     assert_eq!(store.unfinished_jobs().await.unwrap().len(), 3);
+    assert_eq!(store.count_unfinished_jobs().await.unwrap(), 3);
 }
 
 #[tokio::test]
