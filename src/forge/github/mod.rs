@@ -142,6 +142,10 @@ fn bearer(token: &SecretString) -> SecretString {
 }
 
 impl Forge for GitHub {
+    fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        contents::has_commit(self, access, sha).boxed()
+    }
+
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {
