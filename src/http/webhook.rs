@@ -3,13 +3,15 @@
 //! A delivery that does not verify leaves no trace but a count. One that does is durable before it is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::StreamExt;
 
 use crate::clock;
 use crate::core::Core;
@@ -19,6 +21,9 @@ use crate::webhook::{GitHubHeaders, parse_github, verify_github};
 /// The name of the forge in the store.
 const FORGE: &str = "github";
 
+/// How long a client may go on sending a body that is refused.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
 /// The route.
 pub fn routes(core: Arc<Core>) -> Router {
     Router::new().route("/webhooks/github", post(receive)).with_state(core)
@@ -26,17 +31,12 @@ pub fn routes(core: Arc<Core>) -> Router {
 
 async fn receive(State(core): State<Arc<Core>>, headers: HeaderMap, body: Body) -> Response {
     let limit = usize::try_from(core.config.server.body_limit).unwrap_or(usize::MAX);
-    // An announced length is enough to refuse a body without reading it.
-    let announced = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes");
-    }
-    let body = match axum::body::to_bytes(body, limit).await {
+    let body = match read(body, limit).await {
         Ok(body) => body,
-        Err(error) if is_too_large(&error) => {
+        Err(Unread::TooLarge) => {
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes");
         }
-        Err(_) => return refusal(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+        Err(Unread::Cut) => return refusal(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
     };
     let header = |name: &str| headers.get(name).map(axum::http::HeaderValue::as_bytes);
     if let Err(error) = verify_github(&core.webhook_secret, header("x-hub-signature-256"), &body) {
@@ -84,15 +84,41 @@ async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        source = error.source();
+/// Why there is no body.
+enum Unread {
+    TooLarge,
+    Cut,
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+    let announced = body.size_hint().lower();
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    // An announced length is enough to refuse a body without keeping any of it.
+    let mut is_too_large = announced > limit as u64;
+    while !is_too_large && let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|_| Unread::Cut)?);
+        is_too_large = bytes.len() > limit;
     }
-    false
+    if is_too_large {
+        drain(chunks, limit.saturating_mul(2)).await;
+        return Err(Unread::TooLarge);
+    }
+    Ok(bytes.into())
+}
+
+/// Lets a client finish within bounds: one that is still sending when the connection closes may never see the answer.
+async fn drain(mut chunks: BodyDataStream, most: usize) {
+    let drained = async {
+        let mut left = most;
+        while let Some(Ok(chunk)) = chunks.next().await
+            && chunk.len() < left
+        {
+            left -= chunk.len();
+        }
+    };
+    // The refusal stands in either case.
+    drop(tokio::time::timeout(DRAIN_LIMIT, drained).await);
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response {
