@@ -10,6 +10,7 @@ mod image;
 mod progress;
 mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -150,6 +151,14 @@ async fn run(command: Command) -> u8 {
         eprintln!("error: {error:#}");
         EXIT_UNAVAILABLE
     })
+}
+
+/// Prints to standard output. A reader that left early (`| head`) has what it wanted, which is no failure.
+fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Commands print their own errors; the log is for those who ask with `DAYFLY_LOG`.
