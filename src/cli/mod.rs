@@ -148,8 +148,20 @@ async fn run(command: Command) -> u8 {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", explained(&error));
         EXIT_UNAVAILABLE
+    })
+}
+
+/// An error with its causes. Most errors here tell their cause themselves; that is not said twice.
+fn explained(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match () {
+            () if text.is_empty() => cause,
+            () if text.contains(&cause) => text,
+            () => format!("{text}: {cause}"),
+        }
     })
 }
 
