@@ -96,6 +96,7 @@ impl App {
     /// Serves until `stop` is cancelled, then ends in an orderly way. An error is a part that died.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let core = self.core;
+        let control_socket = core.config.server.control_socket();
         let mut parts = JoinSet::new();
         parts.spawn(named("public listener", serve_public(self.public, Arc::clone(&core))));
         parts.spawn(named("control socket", serve_control(self.control, Arc::clone(&core))));
@@ -115,6 +116,10 @@ impl App {
             tracing::warn!("some parts did not end within {} s", STOP_LIMIT.as_secs());
         }
         core.store.close().await;
+        // While the directory is still ours: whoever asks from now on learns that nobody serves.
+        if let Err(error) = std::fs::remove_file(&control_socket) {
+            tracing::warn!(%error, "the control socket could not be removed");
+        }
         match died {
             Some(what) => bail!("{what}"),
             None => Ok(()),

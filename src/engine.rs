@@ -15,6 +15,7 @@ use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
+use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
 
 /// Which monitor runs the guests.
@@ -99,6 +100,7 @@ impl Engine {
     }
 
     async fn build_locked(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
+        require(&self.settings.qemu)?;
         // Emulation is always there; which accelerator is better is found out with the image that is built here.
         let studio = self.studio(Accelerator::Tcg);
         build::build(&self.catalog, recipe, &studio, progress).await
@@ -115,6 +117,7 @@ impl Engine {
         {
             return Ok(Arc::clone(prepared));
         }
+        require(&self.settings.qemu)?;
         let image = self.image(name, progress).await?;
         let _lock = self.lock(name).await?;
         let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;

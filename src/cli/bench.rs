@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
-use super::{EngineArgs, parse_mib};
+use super::{EngineArgs, parse_mib, say};
 use crate::bench::create::{self, CreateBench};
 use crate::image::{Progress, bake};
 use crate::vm::spec::Shape;
@@ -48,7 +48,7 @@ pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
     let report = create::run(&engine, &prepared, bench, monitor, |run| progress.detail(&format!("{run}"))).await?;
     progress.done();
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(serde_json::to_string(&report)?)?;
     } else {
         print!("{}", report.table());
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
-use super::{EngineArgs, parse_mib};
+use super::{EngineArgs, parse_mib, say};
 use crate::engine::Engine;
 use crate::host::disk;
 use crate::image::catalog::Image;
@@ -61,18 +61,18 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
             let progress = Terminal::new();
             let image = engine.engine()?.build(&name, &progress).await?;
             progress.done();
-            println!(
+            say(format!(
                 "{name} {} is built: {} packages, kernel {}",
                 image.info.digest,
                 image.info.packages.len(),
                 image.info.kernel
-            );
+            ))?;
         }
         ImageCommand::Bake(arguments) => bake(&arguments).await?,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
         ImageCommand::Rm(Named { engine, name }) => {
             engine.engine()?.catalog().remove(&name)?;
-            println!("{name} is removed");
+            say(format!("{name} is removed"))?;
         }
     }
     Ok(0)
@@ -91,7 +91,7 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
             eprintln!("  hint: this is remembered until the host restarts; remove `{memory}` to have KVM tried again");
         }
     }
-    println!("{} is baked for {}", arguments.name, prepared.template.accelerator);
+    say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
     Ok(())
 }
 
@@ -99,27 +99,26 @@ fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
     let images = engine.catalog().list()?;
     if json {
         let described = images.iter().map(describe).collect::<anyhow::Result<Vec<_>>>()?;
-        println!("{}", serde_json::to_string_pretty(&described)?);
-        return Ok(());
+        return Ok(say(serde_json::to_string_pretty(&described)?)?);
     }
     if images.is_empty() {
-        println!("no images yet; `dayfly image build base` makes one");
-        return Ok(());
+        return Ok(say("no images yet; `dayfly image build base` makes one")?);
     }
-    println!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL");
+    let mut lines = vec![format!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL")];
     for image in images {
         let info = &image.info;
         let size = format!("{} MiB", image_bytes(&image)? >> 20);
-        println!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description);
+        lines
+            .push(format!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description));
         for bake in image.list_bakes()? {
             let shape = bake.info.shape;
-            println!(
+            lines.push(format!(
                 "  snapshot {} {} vCPU, {} MiB, {} MiB disk, {}",
                 bake.info.key, shape.vcpus, shape.memory_mib, shape.disk_mib, bake.info.accelerator
-            );
+            ));
         }
     }
-    Ok(())
+    Ok(say(lines.join("\n"))?)
 }
 
 fn describe(image: &Image) -> anyhow::Result<serde_json::Value> {

@@ -10,6 +10,7 @@ mod image;
 mod progress;
 mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -147,9 +148,29 @@ async fn run(command: Command) -> u8 {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", explained(&error));
         EXIT_UNAVAILABLE
     })
+}
+
+/// An error with its causes. Most errors here tell their cause themselves; that is not said twice.
+fn explained(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match () {
+            () if text.is_empty() => cause,
+            () if text.contains(&cause) => text,
+            () => format!("{text}: {cause}"),
+        }
+    })
+}
+
+/// Prints to standard output. A reader that left early (`| head`) has what it wanted, which is no failure.
+fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Commands print their own errors; the log is for those who ask with `DAYFLY_LOG`.

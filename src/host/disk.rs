@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
+
+/// Bytes copied at a time where the kernel does not copy by itself.
+const COPY_BUFFER: usize = 1 << 20;
 
 /// Makes `to` a copy of `from`: by reference where the file system can, else only the parts that hold data. The copy of a
 /// nearly empty disk is nearly free on every file system.
@@ -37,12 +40,42 @@ fn copy_range(source: &File, target: &File, start: i64, end: i64) -> io::Result<
     let (mut read_at, mut write_at) = (start, start);
     while read_at < end {
         let wanted = usize::try_from(end - read_at).unwrap_or(usize::MAX).min(1 << 30);
-        let copied = nix::fcntl::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), wanted)?;
-        if copied == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied"));
+        match nix::fcntl::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), wanted) {
+            Ok(0) => return Err(shrunk()),
+            Ok(_) => {}
+            // From one kind of file system to another the kernel does not copy by itself.
+            Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS) => return copy_bytes(source, target, read_at, end),
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
+}
+
+fn copy_bytes(source: &File, target: &File, start: i64, end: i64) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BUFFER];
+    let (mut at, end) = (start as u64, end as u64);
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let length = source.read_at(&mut buffer[..wanted], at)?;
+        if length == 0 {
+            return Err(shrunk());
+        }
+        target.write_all_at(&buffer[..length], at)?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
+fn shrunk() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
+}
+
+/// What an operator can do about an error, if it is a full disk: a line to add to its text.
+pub fn hint_if_full(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "\n  hint: the host's disk is full there: free some space, or use a larger one",
+        _ => "",
+    }
 }
 
 /// A sparse file of `length` bytes.
@@ -106,6 +139,20 @@ mod tests {
     use std::io::{Seek, SeekFrom, Write};
 
     use super::*;
+
+    /// Between file systems of different kinds; `/dev/shm` is in memory, `/tmp` mostly on a disk. Where both are the same,
+    /// this tests the same as the test before.
+    #[test]
+    fn a_copy_crosses_file_systems() {
+        let [here, there] = ["/tmp", "/dev/shm"].map(|parent| tempfile::tempdir_in(parent).unwrap());
+        let (from, to) = (here.path().join("from"), there.path().join("to"));
+        create_sparse(&from, 8 << 20).unwrap();
+        let file = File::options().write(true).open(&from).unwrap();
+        file.write_all_at(&[7; 3_000_000], 4097).unwrap();
+        copy_sparse(&from, &to).unwrap();
+        assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap(), "the copy differs");
+        assert!(allocated_bytes(&to).unwrap() < 4 << 20);
+    }
 
     #[test]
     fn a_sparse_copy_has_the_same_content_and_takes_no_more_room() {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::StreamExt;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -32,6 +33,9 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may go on sending a body that is refused.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The route.
 pub fn routes(core: Arc<Core>) -> Router {
@@ -77,8 +81,8 @@ impl Gate {
         let signature = header(headers, "x-hub-signature-256");
         check_github_signature(signature).map_err(unverified)?;
         // An announced length is enough to refuse a body without reading it.
-        let announced = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > self.limit as u64) {
+        if body.size_hint().lower() > self.limit as u64 {
+            drain(body.into_data_stream(), self.limit.saturating_mul(2)).await;
             return Err(too_large());
         }
         let place = match tokio::time::timeout(self.place_timeout, self.places.acquire()).await {
@@ -88,10 +92,10 @@ impl Gate {
                 return Err((StatusCode::SERVICE_UNAVAILABLE, "too many deliveries at once; deliver it again"));
             }
         };
-        let body = match tokio::time::timeout(self.body_timeout, axum::body::to_bytes(body, self.limit)).await {
+        let body = match tokio::time::timeout(self.body_timeout, read(body, self.limit)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_large(&error) => return Err(too_large()),
-            Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body did not arrive whole")),
+            Ok(Err(Unread::TooLarge)) => return Err(too_large()),
+            Ok(Err(Unread::Cut)) => return Err((StatusCode::BAD_REQUEST, "the body did not arrive whole")),
             Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         };
         verify_github(&self.secret, signature, &body).map_err(unverified)?;
@@ -147,15 +151,38 @@ async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
     }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
+/// Why there is no body.
+enum Unread {
+    TooLarge,
+    Cut,
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|_| Unread::Cut)?);
+        if bytes.len() > limit {
+            drop(bytes);
+            drain(chunks, limit).await;
+            return Err(Unread::TooLarge);
         }
-        source = error.source();
     }
-    false
+    Ok(bytes.into())
+}
+
+/// Lets a client finish within bounds: one that is still sending when the connection closes may never see the answer.
+async fn drain(mut chunks: BodyDataStream, most: usize) {
+    let drained = async {
+        let mut left = most;
+        while let Some(Ok(chunk)) = chunks.next().await
+            && chunk.len() < left
+        {
+            left -= chunk.len();
+        }
+    };
+    // The refusal stands in either case.
+    drop(tokio::time::timeout(DRAIN_LIMIT, drained).await);
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response {

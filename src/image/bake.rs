@@ -1,7 +1,7 @@
 //! From an image to a snapshot: boot it once, wait for the agent, freeze.
 //!
 //! Everything that a snapshot cannot change afterwards is in its key: image, agent, shape, monitor and its version, processor
-//! model, and under emulation the frequency of the time stamp counter.
+//! model, and the kernel's command line, which under emulation has the frequency of the time stamp counter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,10 +82,9 @@ impl BootedVm {
 pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String, ImageError> {
     let monitor = monitor_version(&studio.program).await?;
     let mut hash = Sha256::new();
-    let counter = if studio.accelerator == Accelerator::Tcg { tsc::khz() } else { 0 };
     let parts = (
         (&image.info.digest, image.info.built_at, protocol::VERSION, env!("CARGO_PKG_VERSION")),
-        (shape, studio.accelerator, cpu_model(studio.accelerator), &monitor, counter),
+        (shape, studio.accelerator, cpu_model(studio.accelerator), &monitor, command_line(studio.accelerator)),
     );
     hash.update(serde_json::to_vec(&parts).expect("the parts of a key are plain data"));
     hash.update(AGENT);
@@ -258,8 +257,9 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
 
 /// What the guest's kernel is told.
 fn command_line(accelerator: Accelerator) -> String {
-    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so.
-    let common = "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on";
+    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so. By a triple fault: this
+    // machine has none of the devices with which a kernel would try otherwise, for minutes.
+    let common = "console=ttyS0 quiet panic=-1 reboot=t rdinit=/init random.trust_cpu=on";
     match accelerator {
         Accelerator::Kvm => common.to_owned(),
         // An emulated machine has no timer to calibrate the counter with.

@@ -19,6 +19,7 @@ pub mod prove;
 pub mod recipe;
 
 use crate::host::command::CommandError;
+use crate::host::disk::hint_if_full;
 use crate::vm::VmError;
 
 /// Why an image could not be made or found. The text is for the operator and ends in a hint where there is one.
@@ -45,7 +46,7 @@ pub enum ImageError {
     #[error("the image's set-up script failed ({status}):\n{output}")]
     Setup { status: String, output: String },
     /// A file operation failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{}", hint_if_full(source))]
     Io { what: String, source: std::io::Error },
     /// Something about the built system is not as expected.
     #[error("{0}")]

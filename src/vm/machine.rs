@@ -102,7 +102,8 @@ impl Machine {
         let began = Instant::now();
         let mut timings = Timings::default();
         let scratch = home.path().join("scratch");
-        crate::host::disk::copy_sparse(&template.scratch, &scratch).map_err(VmError::host("the VM's scratch disk"))?;
+        crate::host::disk::copy_sparse(&template.scratch, &scratch)
+            .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
         let disks = Disks {
             root: template.root.clone(),
             layer: template.layer.clone(),
@@ -166,6 +167,9 @@ impl Machine {
                     Some(GuestEnd::PoweredOff) => "the guest powered itself off".to_owned(),
                     Some(GuestEnd::Reset) => "the guest's kernel panicked, or the guest rebooted".to_owned(),
                     Some(GuestEnd::Panicked) => "the guest's kernel panicked".to_owned(),
+                    Some(GuestEnd::HostDiskFull) => "the host's disk is full, and what the guest writes cannot be kept\n  \
+                         hint: free some space where `state_dir` is"
+                        .to_owned(),
                     Some(GuestEnd::MonitorGone) | None => "the virtual machine monitor ended".to_owned(),
                 },
                 reason = guest.lost() => reason,

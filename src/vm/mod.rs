@@ -19,11 +19,13 @@ pub mod machine;
 pub mod qemu;
 pub mod spec;
 
+use crate::host::disk::hint_if_full;
+
 /// Why a VM could not be had, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// Something of the host: a file, a directory, a socket.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{}", hint_if_full(source))]
     Host { what: String, source: std::io::Error },
     /// The monitor program is missing.
     #[error("`{program}` is not installed\n  hint: {hint}")]

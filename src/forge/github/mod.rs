@@ -1,7 +1,7 @@
 //! GitHub, and GitHub Enterprise Server, as a [`Forge`].
 //!
 //! Every call has a time limit and a size limit, goes to one address, follows no redirect and is not repeated: the callers
-//! own the schedule ([`crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
+//! own the schedule ([`fn@crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
 //! check runs are not possible and commit statuses are all that is shown.
 
 mod auth;

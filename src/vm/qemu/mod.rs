@@ -53,15 +53,18 @@ pub struct Ports {
     pub bulk: UnixStream,
 }
 
+/// Fails unless `program` is there, whatever its name: before minutes of work that would need it.
+pub fn require(program: &str) -> Result<(), VmError> {
+    match find_program(program) {
+        Some(_) => Ok(()),
+        None => Err(VmError::NoMonitor { program: program.to_owned(), hint: install_hint("qemu-system-x86_64") }),
+    }
+}
+
 impl Qemu {
     /// Starts a monitor in `home` and speaks with it. The guest runs already if it boots.
     pub async fn launch(home: &Home, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
-        if find_program(launch.program).is_none() {
-            return Err(VmError::NoMonitor {
-                program: launch.program.to_owned(),
-                hint: install_hint("qemu-system-x86_64"),
-            });
-        }
+        require(launch.program)?;
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
         let [monitor, control, bulk] = &sockets;
         let arguments = argv::arguments(&argv::Machine {

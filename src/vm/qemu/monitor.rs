@@ -30,6 +30,8 @@ pub enum GuestEnd {
     /// A reboot; with `panic=-1` on its command line, also what a panic of its kernel looks like.
     Reset,
     Panicked,
+    /// The host could not store what the guest wrote; the monitor holds the guest still, for ever if nobody looks.
+    HostDiskFull,
     /// The control socket closed: the monitor is gone.
     MonitorGone,
 }
@@ -219,6 +221,8 @@ fn interpret(line: &[u8]) -> Result<Message, String> {
         Some("SHUTDOWN") if data("reason") == Some("guest-panic") => Message::Ended(GuestEnd::Panicked),
         Some("SHUTDOWN") => Message::Ended(GuestEnd::PoweredOff),
         Some("GUEST_PANICKED") => Message::Ended(GuestEnd::Panicked),
+        // The monitor stops the guest for a full disk only; other errors are the guest's to see.
+        Some("BLOCK_IO_ERROR") if data("action") == Some("stop") => Message::Ended(GuestEnd::HostDiskFull),
         Some("MIGRATION") if data("status") == Some("completed") => Message::Migrated(true),
         Some("MIGRATION") if data("status") == Some("failed") => Message::Migrated(false),
         _ => Message::Other,
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn lines_mean_what_the_protocol_says() {
-        let cases: [(&str, Message); 6] = [
+        let cases: [(&str, Message); 8] = [
             (r#"{"QMP": {"version": {}}}"#, Message::Other),
             (r#"{"return": {}}"#, Message::Answer(Ok(json!({})))),
             (r#"{"error": {"class": "GenericError", "desc": "no"}}"#, Message::Answer(Err("no".into()))),
@@ -241,6 +245,11 @@ mod tests {
             ),
             (r#"{"event": "MIGRATION", "data": {"status": "completed"}}"#, Message::Migrated(true)),
             (r#"{"event": "STOP"}"#, Message::Other),
+            (
+                r#"{"event": "BLOCK_IO_ERROR", "data": {"nospace": true, "action": "stop", "operation": "write"}}"#,
+                Message::Ended(GuestEnd::HostDiskFull),
+            ),
+            (r#"{"event": "BLOCK_IO_ERROR", "data": {"nospace": false, "action": "report"}}"#, Message::Other),
         ];
         for (line, message) in cases {
             assert_eq!(interpret(line.as_bytes()), Ok(message), "{line}");

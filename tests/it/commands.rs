@@ -1,0 +1,109 @@
+//! The commands that need no VM: what they print and how they end.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::local_forge::{Forge, Options};
+use crate::support::command::{dayfly, run};
+use crate::support::{Scene, Settings, host, http};
+
+#[test]
+fn config_check_shows_every_mistake_at_once() {
+    let directory = host::short_directory();
+    let file = directory.path().join("dayfly.toml");
+    fs::write(&file, "[server]\nlisten = \"8080\"\nlissten = 1\n[profile.linux]\nlabel = [\"x\"]\nmemory = \"512\"\n")
+        .unwrap();
+    let checked = run(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(64));
+    let places = [":2:10: server.listen", ":3:1:", "profile.linux.label", "profile.linux.memory", "webhook_secret"];
+    for place in places {
+        assert!(checked.stderr.contains(place), "no `{place}` in:\n{}", checked.stderr);
+    }
+    assert!(checked.stderr.matches("hint:").count() >= 3, "{}", checked.stderr);
+    assert_eq!(checked.stdout, "");
+
+    let served = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(served.code, Some(64), "a service does not start with it either");
+    let missing = run(&["config", "check", "/nonexistent/dayfly.toml"]);
+    assert_eq!(missing.code, Some(64));
+    assert!(missing.stderr.contains("/nonexistent/dayfly.toml"), "{}", missing.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_check_is_content_with_what_the_service_runs_with() {
+    let (forge, directory) = (Forge::start(Options::default()).await.unwrap(), host::short_directory());
+    let file = Settings::without_vms().write(directory.path(), &forge);
+    let checked = run(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
+    assert!(checked.stdout.contains("valid"), "{}", checked.stdout);
+
+    // Secrets may be elsewhere than where a configuration is checked; the service needs them.
+    fs::remove_file(directory.path().join("webhook-secret")).unwrap();
+    assert_eq!(run(&["config", "check", file.to_str().unwrap()]).code, Some(0));
+    let served = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(served.code, Some(64));
+    assert!(served.stderr.contains("webhook-secret"), "{}", served.stderr);
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let commands: [&[&str]; 10] = [
+        &[],
+        &["serve"],
+        &["config"],
+        &["config", "check"],
+        &["exec"],
+        &["image"],
+        &["image", "build"],
+        &["image", "bake"],
+        &["image", "list"],
+        &["bench", "create"],
+    ];
+    for command in commands {
+        let help = run(&[command, &["--help"]].concat());
+        assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command:?}");
+        assert!(
+            help.stdout.contains("Usage: dayfly") && help.stdout.lines().count() > 5,
+            "{command:?}:\n{}",
+            help.stdout
+        );
+    }
+    let version = run(&["--version"]);
+    assert_eq!((version.code, version.stdout), (Some(0), format!("dayfly {}\n", env!("CARGO_PKG_VERSION"))));
+    for wrong in [
+        &["exce"][..],
+        &["exec"],
+        &["exec", "--memory", "none", "--", "true"],
+        &["exec", "--timeout", "5", "--", "true"],
+        &[],
+    ] {
+        assert_eq!(run(wrong).code, Some(64), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let directory = host::short_directory();
+    let state_dir = directory.path().to_str().unwrap();
+    let mut command = dayfly();
+    command.args(["image", "list", "--json", "--state-dir", state_dir]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_one_directory_is_refused() {
+    let Some(scene) = Scene::start(Settings::without_vms()).await else { return };
+    let config = scene.state_dir().parent().unwrap().join("dayfly.toml");
+    let second = run(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(second.code, Some(69), "{}", second.stderr);
+    assert!(second.stderr.contains("another dayfly serves") && second.stderr.contains("hint:"), "{}", second.stderr);
+    assert_eq!(http::get(&scene.service.url("/healthz")).await.unwrap().0, 200, "the first one goes on");
+    assert!(scene.jobs(&"a".repeat(40)).await.is_empty(), "its control socket too");
+    scene.finish().await;
+}

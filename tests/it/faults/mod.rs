@@ -1,0 +1,5 @@
+//! What goes wrong around a job: the forge, the service, the host. A job runs once per attempt and gets one outcome.
+#![allow(clippy::unwrap_used)]
+
+mod forge_calls;
+mod restarts;

@@ -1,0 +1,63 @@
+//! Modules that decide must not act: what they may not import is looked for in their text.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files and directories of pure modules, below `src`.
+const PURE: [&str; 11] = [
+    "protocol",
+    "ids.rs",
+    "workflow",
+    "policy.rs",
+    "scheduler/plan.rs",
+    "scheduler/plan",
+    "document",
+    "vm/qemu/argv.rs",
+    "job/verdict.rs",
+    "webhook",
+    "store/transitions.rs",
+];
+
+/// Test code among them that reads files.
+const EXCEPT: [&str; 1] = ["workflow/expression/conformance.rs"];
+
+/// Tasks, files, processes, sockets, threads, the environment.
+const FORBIDDEN: [&str; 6] = ["tokio", "std::fs", "std::process", "std::net", "std::thread", "std::env::"];
+
+fn source_files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let files = entries.flat_map(|entry| source_files(&entry.unwrap().path()));
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// Names behind a brace: `use std::{fs, io}` becomes `std::fs` and `std::io`.
+fn unfolded(text: &str) -> String {
+    let mut unfolded = text.to_owned();
+    for part in text.split("use std::{").skip(1) {
+        let names = part.split('}').next().unwrap();
+        unfolded.extend(names.split(',').map(|name| format!("\nstd::{}", name.trim())));
+    }
+    unfolded
+}
+
+#[test]
+fn what_decides_does_not_act() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for file in PURE.iter().flat_map(|pure| source_files(&root.join(pure))) {
+        if EXCEPT.iter().any(|except| file.ends_with(except)) {
+            continue;
+        }
+        seen += 1;
+        let text = unfolded(&fs::read_to_string(&file).unwrap());
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            let found = FORBIDDEN.iter().find(|forbidden| line.contains(**forbidden));
+            assert_eq!(found, None, "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+    assert!(seen > 30, "only {seen} files were looked at");
+}

@@ -1,0 +1,7 @@
+//! The way of a job, from the webhook to the verified absence of its VM.
+#![allow(clippy::unwrap_used)]
+
+mod machine;
+mod outcomes;
+mod pull_request;
+mod workflow;

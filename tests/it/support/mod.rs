@@ -1,0 +1,44 @@
+//! What the tests of the whole program share: the program as a child process, a forge for it, and a look for what it left.
+#![allow(clippy::unwrap_used)]
+
+pub(crate) mod command;
+pub(crate) mod host;
+pub(crate) mod http;
+pub(crate) mod leaks;
+mod scene;
+mod service;
+mod settings;
+mod store;
+
+use std::time::Duration;
+
+pub(crate) use self::scene::{Ended, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
+pub(crate) use self::service::Service;
+pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
+pub(crate) use self::store::stored_deliveries;
+
+/// The longest that anything is waited for. Only a failure takes it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The longest that images may take: the first test of a fresh checkout builds one, from an archive that may be far away.
+const IMAGE_DEADLINE: Duration = Duration::from_secs(540);
+
+/// Between two looks at something.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Looks until there is something; fails after [`DEADLINE`] with what was waited for.
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, look).await
+}
+
+async fn within<T>(deadline: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = tokio::time::timeout(deadline, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("waited {} s for {what}", deadline.as_secs()))
+}

@@ -1,0 +1,114 @@
+//! `dayfly serve` as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{eventually, http};
+
+/// A service that answers.
+#[derive(Debug)]
+pub(crate) struct Service {
+    child: Child,
+    log: Log,
+    state_dir: PathBuf,
+    address: String,
+}
+
+/// The lines of the service's log so far.
+type Log = Arc<Mutex<Vec<String>>>;
+
+impl Service {
+    /// Starts the service and waits until it can be reached.
+    pub(crate) async fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dayfly"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = collect(child.stderr.take().unwrap());
+        let state_dir = config.parent().unwrap().join("state");
+        let mut service = Self { child, log, state_dir, address: String::new() };
+        service.address = eventually("the service to tell its address", async || {
+            if let Some(status) = service.child.try_wait().unwrap() {
+                panic!("the service ended at once: {status}");
+            }
+            let serving = service.log().into_iter().find(|line| line["fields"]["message"] == "serving")?;
+            Some(serving["fields"]["address"].as_str().unwrap().to_owned())
+        })
+        .await;
+        let health = eventually("the service to answer", async || http::get(&service.url("/healthz")).await).await;
+        assert_eq!(health, (200, "ok\n".to_owned()));
+        service
+    }
+
+    /// Waits until the images of so many profiles are ready.
+    pub(crate) async fn prepared(&self, profiles: usize) {
+        super::within(super::IMAGE_DEADLINE, "the images", async || {
+            let log = self.log();
+            let failed = log.iter().find(|line| line["level"] == "ERROR");
+            assert!(failed.is_none(), "{failed:?}");
+            (log.iter().filter(|line| line["fields"]["message"] == "ready").count() == profiles).then_some(())
+        })
+        .await;
+    }
+
+    /// An address on the public listener.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.state_dir.join("control.sock")
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// The log so far, without what is no JSON.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Ends it without giving it a chance to notice.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        eventually("the service to end", async || self.child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- the service's log\n{}\n---", self.log.lock().unwrap().join("\n"));
+        }
+    }
+}
+
+fn collect(stderr: ChildStderr) -> Log {
+    let log = Log::default();
+    let collected = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            collected.lock().unwrap().push(line);
+        }
+    });
+    log
+}

@@ -1,0 +1,125 @@
+//! Configurations for tests.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::host::shared_images;
+use crate::local_forge::{APP_PRIVATE_KEY, Forge};
+
+/// What signs deliveries.
+pub(crate) const WEBHOOK_SECRET: &str = "it is known to the tests";
+
+/// Where people would reach the service; nothing is there.
+pub(crate) const PUBLIC_URL: &str = "http://ci.example.test/dayfly";
+
+/// What differs from test to test.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    is_app: bool,
+    profiles: String,
+    limits: String,
+    server: String,
+    images: Option<PathBuf>,
+    runs_vms: bool,
+}
+
+impl Settings {
+    /// One profile `linux`, and the App's credential.
+    pub(crate) fn new() -> Self {
+        let linux = profile("linux", "");
+        Self {
+            is_app: true,
+            profiles: linux,
+            limits: "grace = \"1s\"\n".into(),
+            server: String::new(),
+            images: None,
+            runs_vms: true,
+        }
+    }
+
+    /// For tests in which no VM may start: the profile's image does not exist.
+    pub(crate) fn without_vms() -> Self {
+        let mut settings = Self::new();
+        settings.profiles = "[profile.linux]\nlabels = [\"linux\", \"x64\"]\nimage = \"absent\"\n".to_owned();
+        settings.runs_vms = false;
+        settings
+    }
+
+    /// A person's token instead of the App.
+    pub(crate) fn with_plain_token(mut self) -> Self {
+        self.is_app = false;
+        self
+    }
+
+    /// One more profile, with lines of its own.
+    pub(crate) fn with_profile(mut self, name: &str, lines: &str) -> Self {
+        self.profiles.push_str(&profile(name, lines));
+        self
+    }
+
+    /// More lines of `[limits]`.
+    pub(crate) fn with_limits(mut self, lines: &str) -> Self {
+        self.limits.push_str(lines);
+        self
+    }
+
+    /// More lines of `[server]`.
+    pub(crate) fn with_server(mut self, lines: &str) -> Self {
+        self.server.push_str(lines);
+        self
+    }
+
+    pub(crate) fn runs_vms(&self) -> bool {
+        self.runs_vms
+    }
+
+    pub(crate) fn profile_count(&self) -> usize {
+        self.profiles.matches("[profile.").count()
+    }
+
+    /// Writes the configuration and its secrets; gives its path. The state directory is `state` beside it.
+    pub(crate) fn write(&self, directory: &Path, forge: &Forge) -> PathBuf {
+        secret_file(directory, "webhook-secret", WEBHOOK_SECRET);
+        secret_file(directory, "token", &forge.plain_token());
+        secret_file(directory, "app.pem", APP_PRIVATE_KEY);
+        let credential = if self.is_app {
+            format!("app = {{ id = {}, private_key = {{ file = \"app.pem\" }} }}", forge.app_id())
+        } else {
+            "token = { file = \"token\" }".to_owned()
+        };
+        let images = self.images.clone().unwrap_or_else(shared_images);
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
+             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
+             {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+            self.server,
+            forge.api_url(),
+            forge.url(),
+            self.profiles,
+            self.limits,
+            images.display(),
+        );
+        let path = directory.join("dayfly.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// A profile of the smallest shape, which all tests share unless `lines` say otherwise: a shape is baked once.
+fn profile(name: &str, lines: &str) -> String {
+    let mut text = format!("[profile.{name}]\nlabels = [\"{name}\", \"x64\"]\n{lines}\n");
+    for (key, line) in [("memory", "memory = \"256 MiB\""), ("disk", "disk = \"1 GiB\"")] {
+        if !lines.lines().any(|own| own.starts_with(key)) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn secret_file(directory: &Path, name: &str, content: &str) {
+    let path = directory.join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
