@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use super::channel::Stream;
 use super::processes::Processes;
+use super::sys;
 use crate::protocol::frame::MAX_PAYLOAD;
 use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, RECORD_HEADER_LEN, decode};
 
@@ -121,6 +122,7 @@ fn command(exec: &Exec) -> Command {
         .process_group(0)
         .gid(exec.owner.gid)
         .uid(exec.owner.uid);
+    sys::start_with_all_signals(&mut command);
     command
 }
 

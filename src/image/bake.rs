@@ -32,6 +32,9 @@ pub const AGENT: &[u8] = include_bytes!(env!("DAYFLY_AGENT_BINARY"));
 /// How long an emulated guest may take from power-on to the agent's answer. It takes 2 to 4 s on an idle host.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long a bake may take from power-on to the saved state. It takes 4 s under emulation on an idle host.
+const FREEZE_LIMIT: Duration = Duration::from_secs(180);
+
 /// How long the monitor may take to say its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
 /// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
@@ -171,9 +174,9 @@ async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, direc
         attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
         Ok(())
     };
-    let outcome = frozen.await;
+    let outcome = tokio::time::timeout(FREEZE_LIMIT, frozen).await;
     home.remove().await?;
-    outcome
+    outcome.unwrap_or(Err(ImageError::Vm(VmError::TimedOut { what: "the bake", limit: FREEZE_LIMIT })))
 }
 
 /// Does once what every job does first, so that the programs' pages, the directory entries and the files that are replaced
