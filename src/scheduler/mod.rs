@@ -30,7 +30,13 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// The drivers that run, by job.
-type Drivers = HashMap<JobId, CancellationToken>;
+type Drivers = HashMap<JobId, Driver>;
+
+/// How to reach a driver.
+struct Driver {
+    task: tokio::task::Id,
+    cancel: CancellationToken,
+}
 
 /// Moves jobs until the service stops; then ends those that run and puts them back into the queue.
 pub async fn run(core: Arc<Core>) {
@@ -66,7 +72,7 @@ fn forget(drivers: &mut Drivers, ended: Result<JobId, tokio::task::JoinError>) {
         }
         Err(error) => {
             tracing::error!(%error, "a job's driver died");
-            drivers.retain(|_, cancel| !cancel.is_cancelled());
+            drivers.retain(|_, driver| driver.task != error.id());
         }
     }
 }
@@ -74,6 +80,7 @@ fn forget(drivers: &mut Drivers, ended: Result<JobId, tokio::task::JoinError>) {
 async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers) -> Result<(), StoreError> {
     // One round may make the next one possible: a skipped job decides about those that need it.
     loop {
+        retry_abandoned(core, drivers).await?;
         let jobs = core.store.unfinished_jobs().await?;
         cancel_where_asked(core, &jobs, drivers).await?;
         let specs = Specs::load(core, &jobs).await?;
@@ -100,8 +107,8 @@ async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Driver
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
             }
             JobState::Leased | JobState::Running => {
-                if let Some(cancel) = drivers.get(&job.id) {
-                    cancel.cancel();
+                if let Some(driver) = drivers.get(&job.id) {
+                    driver.cancel.cancel();
                 }
             }
             JobState::Finished => {}
@@ -292,12 +299,13 @@ async fn start(
         serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
     let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors) };
     let cancel = CancellationToken::new();
-    drivers.insert(job.id.clone(), cancel.clone());
-    let (core, id) = (Arc::clone(core), job.id.clone());
-    tasks.spawn(async move {
-        drive(core, lease, cancel).await;
+    let driving = drive(Arc::clone(core), lease, cancel.clone());
+    let id = job.id.clone();
+    let task = tasks.spawn(async move {
+        driving.await;
         id
     });
+    drivers.insert(job.id.clone(), Driver { task: task.id(), cancel });
     Ok(true)
 }
 
@@ -339,27 +347,48 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
     for vm in core.store.vms_not_gone().await? {
         settle_vm(core, &vm.id).await?;
     }
-    for job in core.store.unfinished_jobs().await? {
-        if !matches!(job.state, JobState::Leased | JobState::Running) {
-            continue;
-        }
-        let attempts = core.config.limits.attempts;
-        match core.store.requeue_job(&job.id, job.attempt, attempts).await? {
-            store::Requeued::Queued { attempt } => {
-                core.timeline.record(&job.id, attempt, "job_queued", "the service restarted");
-                let Some(stored) = core.store.job(&job.id).await? else { continue };
-                let title = format!("Queued again (attempt {attempt}): the service restarted while it ran");
-                let change = move |report: &mut crate::forge::Report| {
-                    report.state = ReportState::Queued;
-                    report.title = title;
-                };
-                core.store.set_report(&stored.report, clock::now_ms(), change).await?;
-            }
-            store::Requeued::Exhausted => {
-                let detail = format!("The service restarted while it ran, for the {attempts}th and last time");
-                finish(core, &job, Conclusion::Error, Some(Reason::ServiceRestarted), detail).await?;
-            }
-        }
+    for job in core.store.unfinished_jobs().await?.iter().filter(|job| is_under_way(job)) {
+        try_again(core, job, "the service restarted while it ran", Reason::ServiceRestarted).await?;
     }
     Ok(())
+}
+
+/// Attends to jobs that nobody drives: their driver could not store how far it got (a full disk, say), or died.
+async fn retry_abandoned(core: &Core, drivers: &Drivers) -> Result<(), StoreError> {
+    let jobs = core.store.unfinished_jobs().await?;
+    for job in jobs.iter().filter(|job| is_under_way(job) && !drivers.contains_key(&job.id)) {
+        core.engine.reap().await;
+        if let Some(vm) = &job.vm {
+            settle_vm(core, vm).await?;
+        }
+        try_again(core, job, "its progress could not be stored", Reason::Internal).await?;
+        core.wake.reports.notify_one();
+    }
+    Ok(())
+}
+
+fn is_under_way(job: &ScheduledJob) -> bool {
+    matches!(job.state, JobState::Leased | JobState::Running)
+}
+
+/// Queues a job again, visibly, or ends it if it has had all its attempts.
+async fn try_again(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> Result<(), StoreError> {
+    let attempts = core.config.limits.attempts;
+    match core.store.requeue_job(&job.id, job.attempt, attempts).await? {
+        store::Requeued::Queued { attempt } => {
+            core.timeline.record(&job.id, attempt, "job_queued", why);
+            let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
+            let title = format!("Queued again (attempt {attempt}): {why}");
+            let change = move |report: &mut crate::forge::Report| {
+                report.state = ReportState::Queued;
+                report.title = title;
+            };
+            core.store.set_report(&stored.report, clock::now_ms(), change).await?;
+            Ok(())
+        }
+        store::Requeued::Exhausted => {
+            let detail = format!("No attempt left after {}: {why}", job.attempt);
+            finish(core, job, Conclusion::Error, Some(reason), detail).await
+        }
+    }
 }
