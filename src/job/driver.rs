@@ -50,6 +50,19 @@ struct NoVm {
     is_worth_a_retry: bool,
 }
 
+/// How an attempt ended, with all that is told of it.
+struct End {
+    ending: Ending,
+    lines: Vec<StepLine>,
+    log_failure: Option<String>,
+}
+
+impl From<Ending> for End {
+    fn from(ending: Ending) -> Self {
+        Self { ending, lines: Vec::new(), log_failure: None }
+    }
+}
+
 /// Drives the attempt to its end: an outcome, or a place in the queue for the next attempt. The VM is absent afterwards.
 pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
     let vm = lease.vm.clone();
@@ -81,14 +94,14 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
     core.timeline.record(&job.id, job.attempt, "vm_requested", lease.vm.as_str());
     let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) else {
         let detail = "its profile was removed from the configuration".to_owned();
-        return conclude(core, lease, Ending::NotStarted { reason: Reason::NoProfile, detail }, Vec::new(), None).await;
+        return conclude(core, lease, &Ending::NotStarted { reason: Reason::NoProfile, detail }.into()).await;
     };
     let created = tokio::select! {
         created = create_vm(core, lease, profile) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
-            return conclude(core, lease, Ending::Cancelled, Vec::new(), None).await;
+            return conclude(core, lease, &Ending::Cancelled.into()).await;
         }
     };
     match created {
@@ -154,8 +167,7 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
             return set_state(core, job, ReportState::Queued, title).await;
         }
     }
-    let ending = Ending::NotStarted { reason: no_vm.reason, detail: no_vm.detail };
-    conclude(core, lease, ending, Vec::new(), None).await
+    conclude(core, lease, &Ending::NotStarted { reason: no_vm.reason, detail: no_vm.detail }.into()).await
 }
 
 async fn run_in(
@@ -165,13 +177,17 @@ async fn run_in(
     let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
     // Whatever happened: the VM served one job, and goes.
     destroy(core, lease, machine).await;
-    stored
+    match stored? {
+        Some(end) => conclude(core, lease, &end).await,
+        None => Ok(()),
+    }
 }
 
+/// Gives the end if it could not be stored: perhaps it can once the VM is gone, which may have taken the last of the disk.
 async fn run_and_store(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     cancel: &CancellationToken,
-) -> Result<(), StoreError> {
+) -> Result<Option<End>, StoreError> {
     let job = &lease.job;
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
@@ -180,8 +196,8 @@ async fn run_and_store(
         Ok(writer) => writer,
         Err(error) => {
             let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Internal };
-            let ending = Ending::NotStarted { reason, detail: error.to_string() };
-            return conclude(core, lease, ending, Vec::new(), None).await;
+            let end = Ending::NotStarted { reason, detail: error.to_string() }.into();
+            return conclude(core, lease, &end).await.map(|()| None);
         }
     };
     let mut journal = Journal::new(Arc::clone(core), job.report.clone(), writer);
@@ -203,11 +219,15 @@ async fn run_and_store(
     }
     core.timeline.record(&job.id, job.attempt, "vm_paused", "");
     let log_failure = journal.finish().await.map(|error| error.to_string());
-    conclude(core, lease, ending, lines, log_failure).await?;
+    let end = End { ending, lines, log_failure };
+    if let Err(error) = conclude(core, lease, &end).await {
+        tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
+        return Ok(Some(end));
+    }
     if !core.sent.wait_for(core, &job.report, POST_LIMIT).await {
         tracing::warn!(job = %job.id, "the forge has not taken the outcome yet; it will be sent again");
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn run_steps(
@@ -335,16 +355,15 @@ fn job_run(lease: &Lease, places: &Places, github: &GithubContext) -> Result<Job
 
 /// Stores the outcome and what the forge shall show, in one transaction. A crash before it runs the job again; after it,
 /// the outcome is sent, again if need be.
-async fn conclude(
-    core: &Arc<Core>, lease: &Lease, ending: Ending, lines: Vec<StepLine>, log_failure: Option<String>,
-) -> Result<(), StoreError> {
+async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), StoreError> {
     let job = &lease.job;
-    let outcome = verdict::outcome(&ending, &lines);
-    let end = if let Ending::Steps(end) = &ending { Some(end) } else { None };
+    let End { ending, lines, log_failure } = end;
+    let outcome = verdict::outcome(ending, lines);
+    let end = if let Ending::Steps(end) = ending { Some(end) } else { None };
     let now = clock::now_ms();
     let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
     let title = verdict::title(&outcome, took);
-    let summary = verdict::summary(&outcome, &lines, end, log_failure.as_deref());
+    let summary = verdict::summary(&outcome, lines, end, log_failure.as_deref());
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {

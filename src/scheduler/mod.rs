@@ -32,6 +32,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(30);
 /// The drivers that run, by job.
 type Drivers = HashMap<JobId, Driver>;
 
+/// How to reach a driver.
 struct Driver {
     task: Id,
     cancel: CancellationToken,
@@ -92,7 +93,7 @@ async fn adopt_orphans(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) ->
     }
     for job in &orphans {
         tracing::warn!(job = %job.id, "a job without a driver is queued again");
-        requeue(core, job, "its driver failed").await?;
+        requeue(core, job, "its progress could not be stored", Reason::Internal).await?;
     }
     Ok(!orphans.is_empty())
 }
@@ -367,18 +368,18 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
     }
     for job in core.store.unfinished_jobs().await? {
         if matches!(job.state, JobState::Leased | JobState::Running) {
-            requeue(core, &job, "the service restarted while it ran").await?;
+            requeue(core, &job, "the service restarted while it ran", Reason::ServiceRestarted).await?;
         }
     }
     Ok(())
 }
 
 /// Queues a job that lost its VM, visibly; ends it if it has had all its attempts.
-async fn requeue(core: &Core, job: &ScheduledJob, why: &str) -> Result<(), StoreError> {
+async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> Result<(), StoreError> {
     let attempts = core.config.limits.attempts;
     let store::Requeued::Queued { attempt } = core.store.requeue_job(&job.id, job.attempt, attempts).await? else {
-        let detail = format!("Attempt {attempts} of {attempts} was lost: {why}");
-        return finish(core, job, Conclusion::Error, Some(Reason::ServiceRestarted), detail).await;
+        let detail = format!("No attempt left after {}: {why}", job.attempt);
+        return finish(core, job, Conclusion::Error, Some(reason), detail).await;
     };
     core.timeline.record(&job.id, attempt, "job_queued", why);
     let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };

@@ -155,3 +155,13 @@ async fn one_broken_file_does_not_hold_up_the_others() {
     assert_eq!(scene.forge.check_runs().len(), 2, "{:#?}", scene.forge.check_runs());
     scene.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_without_its_image_tells_the_author_what_to_ask_for() {
+    let Some(scene) = Scene::start(Settings::without_vms()).await else { return };
+    let (check, text) = refused(&scene, &job_of("linux", "true")).await;
+    assert!(text.contains("there is no image `absent`") && text.contains("hint:"), "{text}");
+    let job = scene.job(&check.head_sha, "test", |job| job.is_finished()).await;
+    assert_eq!((job.verdict(), job.attempt), (("error", "image"), 1));
+    scene.finish().await;
+}

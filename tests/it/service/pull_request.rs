@@ -122,6 +122,9 @@ fn assert_events_in_order(ended: &Ended) {
     assert!(at("vm_paused") <= at("outcome_stored") && at("outcome_stored") <= at("status_posted"));
     assert!(at("status_posted") <= at("vm_destroyed"));
     assert!(events.iter().all(|event| event.attempt == 1));
+    let details = |kind: &str| events.iter().filter(|e| e.kind == kind).map(|e| e.detail.as_str()).collect::<Vec<_>>();
+    assert_eq!(details("vm_destroyed"), ["absence verified"]);
+    assert_eq!(details("step_finished"), ["1 success", "2 success", "3 success"]);
 }
 
 /// Follows a log to its end; gives it as text.

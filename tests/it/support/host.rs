@@ -52,3 +52,19 @@ pub(crate) fn copy_images(to: &Path) {
 pub(crate) fn short_directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("dayfly-").tempdir_in("/tmp").unwrap()
 }
+
+/// Whether file systems can be mounted in a mount namespace of one's own; if not, the caller returns.
+pub(crate) fn can_mount() -> bool {
+    let mounted =
+        on_small_disk(Path::new("/tmp"), "1m", Path::new("true")).output().is_ok_and(|out| out.status.success());
+    mounted || skipped("file systems cannot be mounted here")
+}
+
+/// A command that runs `program` where `directory` is a file system of this size, in memory, that nobody else sees. The
+/// process is the program itself.
+pub(crate) fn on_small_disk(directory: &Path, size: &str, program: &Path) -> Command {
+    let script = "mount -t tmpfs -o size=\"$1\" tmpfs \"$2\"; shift 2; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh", size]).arg(directory).arg(program);
+    command
+}

@@ -104,7 +104,7 @@ impl Scene {
         forge.create_repository(REPOSITORY).await.unwrap();
         forge.commit(REPOSITORY, "main", &[("README.md", "# Hello\n")], "Begin").await.unwrap();
         let directory = host::short_directory();
-        let service = Service::start(&settings.write(directory.path(), &forge)).await;
+        let service = Service::start(&settings.write(directory.path(), &forge), settings.disk()).await;
         let scene = Self { forge, service, settings, directory };
         scene.point_webhook();
         if scene.settings.runs_vms() {
@@ -120,7 +120,8 @@ impl Scene {
 
     /// Starts the service again, after it was killed or stopped.
     pub(crate) async fn restart(&mut self) {
-        self.service = Service::start(&self.settings.write(self.directory.path(), &self.forge)).await;
+        self.service =
+            Service::start(&self.settings.write(self.directory.path(), &self.forge), self.settings.disk()).await;
         self.point_webhook();
     }
 
@@ -214,7 +215,7 @@ impl Scene {
         let status = self.service.stop().await;
         assert!(status.success(), "the service ended with {status}");
         leaks::assert_none(self.state_dir());
-        assert!(!self.service.control_socket().exists(), "the control socket is left");
+        assert!(!self.state_dir().join("control.sock").exists(), "the control socket is left");
     }
 }
 

@@ -1,5 +1,6 @@
 //! `dayfly serve` as a child process.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -9,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{eventually, http};
+use super::{eventually, host, http};
 
 /// A service that answers.
 #[derive(Debug)]
@@ -24,9 +25,17 @@ pub(crate) struct Service {
 type Log = Arc<Mutex<Vec<String>>>;
 
 impl Service {
-    /// Starts the service and waits until it can be reached.
-    pub(crate) async fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dayfly"))
+    /// Starts the service and waits until it can be reached; with a size, its state is on a file system of its own.
+    pub(crate) async fn start(config: &Path, disk: Option<&str>) -> Self {
+        let (program, state_dir) = (Path::new(env!("CARGO_BIN_EXE_dayfly")), config.parent().unwrap().join("state"));
+        let mut command = match disk {
+            Some(size) => {
+                fs::create_dir_all(&state_dir).unwrap();
+                host::on_small_disk(&state_dir, size, program)
+            }
+            None => Command::new(program),
+        };
+        let mut child = command
             .args(["serve", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -34,7 +43,6 @@ impl Service {
             .spawn()
             .unwrap();
         let log = collect(child.stderr.take().unwrap());
-        let state_dir = config.parent().unwrap().join("state");
         let mut service = Self { child, log, state_dir, address: String::new() };
         service.address = eventually("the service to tell its address", async || {
             if let Some(status) = service.child.try_wait().unwrap() {
@@ -65,8 +73,10 @@ impl Service {
         format!("http://{}{path}", self.address)
     }
 
+    /// The control socket, seen as the service sees it.
     pub(crate) fn control_socket(&self) -> PathBuf {
-        self.state_dir.join("control.sock")
+        let path = format!("/proc/{}/root{}/control.sock", self.child.id(), self.state_dir.display());
+        PathBuf::from(path)
     }
 
     pub(crate) fn state_dir(&self) -> &Path {

@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     profiles: String,
     limits: String,
     server: String,
-    images: Option<PathBuf>,
     runs_vms: bool,
+    disk: Option<&'static str>,
 }
 
 impl Settings {
@@ -33,8 +33,8 @@ impl Settings {
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
             server: String::new(),
-            images: None,
             runs_vms: true,
+            disk: None,
         }
     }
 
@@ -70,6 +70,16 @@ impl Settings {
         self
     }
 
+    /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
+    pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
+        self.disk = Some(size);
+        self
+    }
+
+    pub(crate) fn disk(&self) -> Option<&'static str> {
+        self.disk
+    }
+
     pub(crate) fn runs_vms(&self) -> bool {
         self.runs_vms
     }
@@ -88,7 +98,7 @@ impl Settings {
         } else {
             "token = { file = \"token\" }".to_owned()
         };
-        let images = self.images.clone().unwrap_or_else(shared_images);
+        let images = shared_images();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
              [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
