@@ -1,7 +1,7 @@
 //! Dependency-cache volumes: a directory or an image file of the operator's, as a read-only disk of the guests.
 //!
 //! A directory is packed once per content (names, sizes, times); guests that run keep the volume that they started with.
-//! Jobs that start within [`RECENT`] of a look at the source take what was found then.
+//! Jobs that start within `RECENT` of a look at the source take what was found then.
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,7 +38,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// The volume of `source`, if it was found less than [`RECENT`] ago and is still there.
+    /// The volume of `source`, if it was found less than `RECENT` ago and is still there.
     pub fn get(&self, source: &Path) -> Option<PathBuf> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let (when, volume) = found.get(source)?;
