@@ -14,18 +14,18 @@ fn place() -> JobPlace {
             event: json!({"number": 7}).into(),
             sha: "0123".into(),
             job: "a".into(),
-            workspace: "/work/repo".into(),
+            workspace: "/guest/repo".into(),
             ..GithubContext::default()
         },
         runner: RunnerContext {
             name: "vm".into(),
             os: "Linux".into(),
             arch: "X64".into(),
-            temp: "/work/temp".into(),
+            temp: "/guest/temp".into(),
             tool_cache: "/opt/tools".into(),
         },
         needs: NeedsResults::default(),
-        command_directory: "/work/commands".into(),
+        command_directory: "/guest/commands".into(),
     }
 }
 
@@ -100,12 +100,12 @@ fn shells_and_directories_follow_step_job_and_workflow() {
         end(&mut run, 0);
     }
     insta::assert_snapshot!(seen.join("\n"), @r#"
-    ("one", "sh -e {0}", "/work/repo/j")
+    ("one", "sh -e {0}", "/guest/repo/j")
     ("two", "bash --noprofile --norc -eo pipefail {0}", "/abs")
-    ("three", "python3 {0}", "/work/repo/x/0123")
+    ("three", "python3 {0}", "/guest/repo/x/0123")
     "#);
     let mut plain = job("", "    steps: [{run: x, working-directory: '${{ github.none }}'}]\n");
-    insta::assert_snapshot!(format!("{:?}", script(&expect_run(&mut plain))), @r#"("x", "bash -e {0}", "/work/repo")"#);
+    insta::assert_snapshot!(format!("{:?}", script(&expect_run(&mut plain))), @r#"("x", "bash -e {0}", "/guest/repo")"#);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&first).0, "echo workflow step over job");
     assert_eq!([&first.env["A"], &first.env["B"], &first.env["C"]], ["workflow", "job", "step over job"]);
     assert_eq!([&first.env["CI"], &first.env["GITHUB_SHA"], &first.env["RUNNER_OS"]], ["custom", "0123", "Linux"]);
-    assert_eq!(first.env["GITHUB_OUTPUT"], "/work/commands/output_0");
+    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_0");
     assert_eq!(first.path("/usr/bin"), "/usr/bin");
     let report = run.finish_step(StepResult {
         env: b"A=from step\nC=from step\n".to_vec(),
@@ -321,7 +321,7 @@ fn a_checkout_stays_in_the_workspace() {
     insta::assert_debug_snapshot!(plan.action, @r#"
     Checkout(
         CheckoutPlan {
-            directory: "/work/repo/sub/0123",
+            directory: "/guest/repo/sub/0123",
             fetch_depth: 0,
             fetch_tags: false,
             clean: true,
