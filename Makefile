@@ -28,7 +28,7 @@ bench: packages ## How fast this host makes VMs, beside a restore by hand
 ##@ To work on it
 
 .PHONY: test
-test: packages nextest ## All tests, those with real VMs included
+test: nextest ## All tests, those with real VMs included
 	$(CARGO) test --locked --doc --quiet
 	DAYFLY_REQUIRE_VMS=$(if $(AS_ROOT),0,1) $(CARGO) nextest run --locked
 
@@ -55,6 +55,7 @@ help: ## This list
 # What the others need.
 
 .PHONY: packages cargo nextest deny
+# A compiler for C is among them, which the tools need too.
 packages: cargo
 	@scripts/install-packages
 
@@ -63,8 +64,8 @@ cargo:
 		echo 'error: `cargo` is not installed' >&2; \
 		echo '  hint: Rust comes from https://rustup.rs; Dayfly needs $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' >&2; exit 69; }
 
-nextest: cargo
+nextest: packages
 	@command -v cargo-nextest >/dev/null || $(INSTALL_TOOL) cargo-nextest
 
-deny: cargo
+deny: packages
 	@command -v cargo-deny >/dev/null || $(INSTALL_TOOL) cargo-deny

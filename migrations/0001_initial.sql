@@ -8,11 +8,15 @@ CREATE TABLE deliveries (
     received_at BIGINT  NOT NULL,
     state       TEXT    NOT NULL,
     detail      TEXT    NOT NULL DEFAULT '',
+    -- Tries that failed, and those among them in which the forge answered, but with a refusal.
+    tries       BIGINT  NOT NULL DEFAULT 0,
+    denials     BIGINT  NOT NULL DEFAULT 0,
+    next_try_at BIGINT  NOT NULL,
     finished_at BIGINT,
     payload     BLOB    NOT NULL,
     PRIMARY KEY (forge, id)
 );
-CREATE INDEX deliveries_unprocessed ON deliveries (received_at) WHERE state = 'received';
+CREATE INDEX deliveries_unprocessed ON deliveries (next_try_at) WHERE state = 'received';
 CREATE INDEX deliveries_finished ON deliveries (finished_at);
 
 -- The last number given to a run of one workflow file. Outlives the runs, so that a number is not given twice.
@@ -73,6 +77,8 @@ CREATE TABLE reports (
     run_id            TEXT    NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     job_id            TEXT    UNIQUE REFERENCES jobs (id) ON DELETE CASCADE,
     desired           TEXT    NOT NULL,
+    -- Whether `desired` is an end: it is sent before what will change again.
+    is_final          BOOLEAN NOT NULL,
     version           BIGINT  NOT NULL,
     sent_version      BIGINT  NOT NULL,
     abandoned_version BIGINT  NOT NULL,

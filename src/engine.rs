@@ -4,9 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -46,8 +44,12 @@ pub struct Engine {
     settings: EngineSettings,
     homes: Homes,
     catalog: Catalog,
-    templates: Mutex<HashMap<(String, Shape), Arc<Prepared>>>,
+    templates: Mutex<HashMap<(String, Shape), Slot>>,
+    volumes: cache::Recent,
 }
+
+/// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
 
 /// Everything that a VM of one image and shape starts from.
 #[derive(Debug)]
@@ -63,7 +65,7 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        Ok(Self { settings, homes, catalog, templates: Mutex::default() })
+        Ok(Self { settings, homes, catalog, templates: Mutex::default(), volumes: cache::Recent::default() })
     }
 
     /// The images.
@@ -108,9 +110,9 @@ impl Engine {
     pub async fn prepare(
         &self, name: &str, shape: Shape, progress: &dyn Progress,
     ) -> Result<Arc<Prepared>, ImageError> {
-        let mut templates = self.templates.lock().await;
-        let wanted = (name.to_owned(), shape);
-        if let Some(prepared) = templates.get(&wanted)
+        let slot = self.slot(name, shape);
+        let mut slot = slot.lock().await;
+        if let Some(prepared) = &*slot
             && prepared.template.state.is_file()
         {
             return Ok(Arc::clone(prepared));
@@ -122,8 +124,13 @@ impl Engine {
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
         let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
-        templates.insert(wanted, Arc::clone(&prepared));
+        *slot = Some(Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    fn slot(&self, name: &str, shape: Shape) -> Slot {
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
     }
 
     async fn accelerator(
@@ -140,8 +147,19 @@ impl Engine {
         }
     }
 
+    /// The file in which the accelerator that works here is remembered, if it is.
+    pub fn remembered_accelerator(&self) -> Option<PathBuf> {
+        Some(prove::memory_file(&self.settings.state_dir)).filter(|file| file.is_file())
+    }
+
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
+        Studio {
+            homes: self.homes.clone(),
+            program: self.settings.qemu.clone(),
+            accelerator,
+            boot_limit: BOOT_LIMIT,
+            lifetime: self.settings.lifetime,
+        }
     }
 
     async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {
@@ -154,6 +172,9 @@ impl Engine {
 
     /// The volume for a cache directory or image file.
     pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
+        if let Some(volume) = self.volumes.get(source) {
+            return Ok(volume);
+        }
         let volumes = self.settings.state_dir.join("caches");
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
@@ -164,7 +185,13 @@ impl Engine {
                 .and_then(|lease| lease)
                 .map_err(ImageError::io("locking the cache volumes"))?
         };
-        cache::volume(&volumes, source).await
+        // Somebody may have made it while this one waited.
+        if let Some(volume) = self.volumes.get(source) {
+            return Ok(volume);
+        }
+        let volume = cache::volume(&volumes, source).await?;
+        self.volumes.put(source, &volume);
+        Ok(volume)
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.

@@ -3,7 +3,7 @@
 //! Reports are levels: the newest version is sent, older ones are skipped, and sending one twice changes nothing. A call
 //! that fails is tried again with back-off for as long as its report is kept; the job it speaks of has long ended.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ const PARALLEL: usize = 8;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(15);
+
+/// The first and the longest wait after the forge refused the credential: until somebody changes a permission.
+const REFUSED_WAIT: Duration = Duration::from_secs(5 * 60);
+const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes of a log's end that a report carries. The forge's module cuts again, to the forge's own limit.
 const LOG_TAIL: usize = 64 * 1024;
@@ -50,13 +54,50 @@ impl Sent {
     }
 }
 
+/// What the calls under way tell each other.
+#[derive(Debug, Default)]
+struct Traffic {
+    in_flight: Mutex<HashSet<ReportId>>,
+    /// Until when (milliseconds since the epoch) an installation, which has one budget of calls, is not called.
+    pauses: Mutex<HashMap<Option<u64>, i64>>,
+}
+
+impl Traffic {
+    /// Whether the report was not under way yet.
+    fn begin(&self, id: &ReportId) -> bool {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+    }
+
+    fn end(&self, id: &ReportId) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    fn pause(&self, installation: Option<u64>, until: i64) {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pauses.entry(installation).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// The pauses that are not over.
+    fn pauses(&self, now: i64) -> Vec<(Option<u64>, i64)> {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.retain(|_, until| *until > now);
+        pauses.iter().map(|(installation, until)| (*installation, *until)).collect()
+    }
+}
+
 /// Sends reports until the service stops; then sends what is due once more.
 pub async fn run(core: Arc<Core>) {
-    let in_flight = Arc::new(Mutex::new(HashSet::new()));
+    match core.store.revive_abandoned_reports(clock::now_ms()).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "reports that the forge did not take are sent once more"),
+        Err(error) => tracing::error!(%error, "the abandoned reports cannot be revived"),
+    }
+    let traffic = Arc::new(Traffic::default());
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
-        start_due(&core, &in_flight, &mut calls).await;
+        start_due(&core, &traffic, &mut calls).await;
         let stopping = core.stop.is_cancelled();
         if stopping && calls.is_empty() {
             return;
@@ -77,35 +118,46 @@ async fn next_look(core: &Core) -> Duration {
     wait.clamp(Duration::from_millis(50), IDLE_LOOK)
 }
 
-async fn start_due(core: &Arc<Core>, in_flight: &Arc<Mutex<HashSet<ReportId>>>, calls: &mut JoinSet<()>) {
-    let due = core.store.due_reports(clock::now_ms(), 2 * PARALLEL as u32).await.unwrap_or_else(|error| {
+async fn start_due(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet<()>) {
+    let due = due_reports(core, traffic).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the due reports cannot be read");
         Vec::new()
     });
     for report in due {
         let id = report.desired.id.clone();
-        if calls.len() >= PARALLEL || !in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+        if calls.len() >= PARALLEL || !traffic.begin(&id) {
             continue;
         }
-        let (core, in_flight) = (Arc::clone(core), Arc::clone(in_flight));
+        let (core, traffic) = (Arc::clone(core), Arc::clone(traffic));
         calls.spawn(async move {
-            if let Err(error) = send(&core, report).await {
+            if let Err(error) = send(&core, &traffic, report).await {
                 tracing::error!(report = %id, %error, "a report's progress could not be stored");
             }
-            in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            traffic.end(&id);
             core.sent.0.send_modify(|count| *count += 1);
         });
     }
 }
 
-async fn send(core: &Core, stored: StoredReport) -> Result<(), StoreError> {
+/// What is due, apart from installations that are paused. Theirs is postponed in the store: it must not stand before the
+/// reports of others.
+async fn due_reports(core: &Core, traffic: &Traffic) -> Result<Vec<StoredReport>, StoreError> {
+    let now = clock::now_ms();
+    for (installation, until) in traffic.pauses(now) {
+        core.store.postpone_reports(installation, until).await?;
+    }
+    core.store.due_reports(now, 2 * PARALLEL as u32).await
+}
+
+async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<(), StoreError> {
     let id = stored.desired.id.clone();
     let mut report = stored.desired.clone();
-    report.log = log_tail(core, &stored).await;
+    // In this order: a log that grows from here on asks for another version.
     core.store.report_sending(&id).await?;
+    report.log = log_tail(core, &stored).await;
     match core.forge.publish(&report, &stored.external, stored.earlier()).await {
         Ok(external) => {
-            core.store.report_sent(&id, stored.version, &external).await?;
+            core.store.report_sent(&id, stored.version, &external, clock::now_ms()).await?;
             if let (Some(job), ReportState::Finished(_)) = (&stored.job, report.state)
                 && let Some(job) = core.store.job(job).await?
             {
@@ -113,19 +165,33 @@ async fn send(core: &Core, stored: StoredReport) -> Result<(), StoreError> {
             }
             Ok(())
         }
-        Err(error) if error.is_retryable() => {
-            let wait = match &error {
-                ForgeError::RateLimited { wait, .. } => *wait,
-                _ => backoff(stored.tries, clock::jitter()),
-            };
-            tracing::warn!(report = %id, %error, wait_s = wait.as_secs(), "a report will be sent again");
-            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-            core.store.report_failed(&id, clock::now_ms().saturating_add(wait_ms)).await
+        Err(error) => match wait_after(&error, stored.tries, clock::jitter()) {
+            Some(wait) => {
+                tracing::warn!(report = %id, %error, wait_s = wait.as_secs(), "a report will be sent again");
+                let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+                if matches!(error, ForgeError::RateLimited { .. }) {
+                    traffic.pause(report.access.installation, next_try_at);
+                }
+                core.store.report_failed(&id, next_try_at).await
+            }
+            None => {
+                tracing::error!(report = %id, context = report.context, %error, "the forge will not take a report");
+                core.store.report_abandoned(&id, stored.version, &error.to_string()).await
+            }
+        },
+    }
+}
+
+/// When to send a report again that failed `tried` times before; `None`: the forge will never take it. A refusal is not the
+/// end: a credential can be put right for as long as the report is kept.
+fn wait_after(error: &ForgeError, tried: u32, jitter: f64) -> Option<Duration> {
+    match error {
+        ForgeError::RateLimited { wait, .. } => Some(*wait),
+        ForgeError::Transient { .. } => Some(backoff(tried, jitter)),
+        ForgeError::Refused { .. } => {
+            Some(REFUSED_WAIT.saturating_mul(2u32.saturating_pow(tried)).min(LONGEST_REFUSED_WAIT))
         }
-        Err(error) => {
-            tracing::error!(report = %id, context = report.context, %error, "the forge will not take a report");
-            core.store.report_abandoned(&id, stored.version, &error.to_string()).await
-        }
+        ForgeError::NotFound { .. } | ForgeError::Permanent { .. } => None,
     }
 }
 
@@ -138,4 +204,30 @@ async fn log_tail(core: &Core, stored: &StoredReport) -> String {
         reader.tail(LOG_TAIL).await.ok()
     };
     tail.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_tried_again_for_ever_and_what_is_gone_is_not() {
+        let refused = ForgeError::Refused { what: "a".to_owned(), detail: "403".to_owned() };
+        let minutes = [0, 1, 2, 3, 4, 1000].map(|tried| wait_after(&refused, tried, 0.5).unwrap().as_secs() / 60);
+        assert_eq!(minutes, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(wait_after(&ForgeError::NotFound { what: "a".to_owned() }, 0, 0.5), None);
+    }
+
+    #[test]
+    fn a_pause_is_of_one_installation_and_only_grows() {
+        let traffic = Traffic::default();
+        traffic.pause(Some(1), 500);
+        traffic.pause(Some(1), 200);
+        traffic.pause(None, 300);
+        let mut pauses = traffic.pauses(250);
+        pauses.sort();
+        assert_eq!(pauses, [(None, 300), (Some(1), 500)]);
+        assert_eq!(traffic.pauses(300), [(Some(1), 500)]);
+    }
 }

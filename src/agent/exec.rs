@@ -3,23 +3,34 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::channel::Stream;
 use super::processes::Processes;
+use super::sys;
 use crate::protocol::frame::MAX_PAYLOAD;
-use crate::protocol::message::{Exec, Exit, ExitStatus, Output, RECORD_HEADER_LEN};
+use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, RECORD_HEADER_LEN, decode};
 
-/// How long output is still read after the program's end when something it left in the background holds the pipe.
-const DRAIN_AFTER_EXIT: Duration = Duration::from_millis(500);
+/// After the program's end, output is waited for this long, in milliseconds, while none comes: something that it left in the background holds
+/// the pipe.
+const IDLE_AFTER_EXIT: u16 = 500;
+
+/// And this long when it never stops coming.
+const DRAIN_AFTER_EXIT: Duration = Duration::from_secs(5);
+
+/// How often a pump looks whether its program has ended, in milliseconds.
+const LOOK: u16 = 100;
 
 /// Output bytes of one record: with its header they fill a frame.
 const CHUNK: usize = MAX_PAYLOAD - RECORD_HEADER_LEN;
@@ -46,23 +57,55 @@ impl Running {
     }
 }
 
-/// Runs `exec` to its end on `stream`.
-pub(super) fn run(exec: &Exec, stream: Stream, processes: &Processes, running: &Running) -> io::Result<()> {
+/// Where a program's output goes: whole records, from several threads.
+struct Sink {
+    stream: Stream,
+    turn: Mutex<()>,
+    /// When the program ended.
+    exited: OnceLock<Instant>,
+}
+
+impl Sink {
+    /// Sends a record. It may wait for the host in the middle of it, and nobody else's may come in between.
+    fn send(&self, output: &Output) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream.write_all(&output.to_record())
+    }
+}
+
+/// Runs the program whose description is the first `length` bytes of `stream`, to its end.
+pub(super) fn run(stream: Stream, length: u32, processes: &Processes, running: &Running) -> io::Result<()> {
+    let (exec, rest) = receive(&stream, length)?;
     let oom_kills_before = oom_kills();
-    let stream = Arc::new(stream);
-    let status = match processes.spawn(&mut command(exec)) {
+    let sink = Arc::new(Sink { stream, turn: Mutex::default(), exited: OnceLock::new() });
+    let status = match processes.spawn(&mut command(&exec)) {
         Ok(child) => {
             let pid = Pid::from_raw(child.id() as i32);
-            running.set(stream.id(), Some(pid));
-            let status = attend(child, pid, exec, &stream, processes);
-            running.set(stream.id(), None);
+            running.set(sink.stream.id(), Some(pid));
+            let status = attend(child, pid, &exec, rest, &sink, processes);
+            running.set(sink.stream.id(), None);
             status
         }
-        Err(error) => ExitStatus::NotStarted(not_started(exec, &error)),
+        Err(error) => ExitStatus::NotStarted(not_started(&exec, &error)),
     };
     let exit = Exit { status, oom_kills: oom_kills().saturating_sub(oom_kills_before) };
-    stream.write_all(&Output::Exited(exit).to_record())?;
-    stream.end()
+    sink.send(&Output::Exited(exit))?;
+    sink.stream.end()
+}
+
+/// The description, and what came behind it already.
+fn receive(stream: &Stream, length: u32) -> io::Result<(Exec, Vec<u8>)> {
+    let length = length as usize;
+    if length > MAX_RECORD {
+        return Err(io::Error::other("the description of the program is too long"));
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let more = stream.read()?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        bytes.extend_from_slice(&more);
+    }
+    let rest = bytes.split_off(length);
+    Ok((decode(&bytes).map_err(io::Error::other)?, rest))
 }
 
 fn command(exec: &Exec) -> Command {
@@ -79,6 +122,7 @@ fn command(exec: &Exec) -> Command {
         .process_group(0)
         .gid(exec.owner.gid)
         .uid(exec.owner.uid);
+    sys::start_with_all_signals(&mut command);
     command
 }
 
@@ -92,65 +136,82 @@ fn not_started(exec: &Exec, error: &io::Error) -> String {
     }
 }
 
-fn attend(mut child: Child, pid: Pid, exec: &Exec, stream: &Arc<Stream>, processes: &Processes) -> ExitStatus {
+fn attend(
+    mut child: Child, pid: Pid, exec: &Exec, first_input: Vec<u8>, sink: &Arc<Sink>, processes: &Processes,
+) -> ExitStatus {
     let (done, pumps_done) = channel();
-    pump(child.stdout.take(), Arc::clone(stream), Output::Stdout, pid, done.clone());
-    pump(child.stderr.take(), Arc::clone(stream), Output::Stderr, pid, done);
+    pump(child.stdout.take(), Arc::clone(sink), Output::Stdout, pid, done.clone());
+    pump(child.stderr.take(), Arc::clone(sink), Output::Stderr, pid, done);
     if let Some(input) = child.stdin.take().filter(|_| exec.stdin) {
-        let stream = Arc::clone(stream);
+        let sink = Arc::clone(sink);
         // Ends with the input, the stream or the program.
-        thread::spawn(move || feed(input, &stream));
+        thread::spawn(move || feed(input, first_input, &sink.stream));
     }
     let status = processes.wait(pid);
-    wait_for_output(&pumps_done);
+    // Nobody else sets it.
+    drop(sink.exited.set(Instant::now()));
+    // Each pump says once that it has passed on all there is; then there is no sender left.
+    while pumps_done.recv().is_ok() {}
     status
 }
 
 /// Copies one output of the program into records. When the host gives the stream up, the program is killed.
-fn pump<R: Read + Send + 'static>(
-    source: Option<R>, stream: Arc<Stream>, record: fn(Vec<u8>) -> Output, pid: Pid, done: Sender<()>,
+fn pump<R: Read + AsFd + Send + 'static>(
+    source: Option<R>, sink: Arc<Sink>, record: fn(Vec<u8>) -> Output, pid: Pid, done: Sender<()>,
 ) {
     let Some(mut source) = source else { return };
     thread::spawn(move || {
         let mut buffer = vec![0; CHUNK];
-        let mut host_listens = true;
-        loop {
+        let ended = loop {
+            if is_drained(&source, &sink) {
+                break false;
+            }
             match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) if host_listens => {
-                    if stream.write_all(&record(buffer[..length].to_vec()).to_record()).is_err() {
-                        host_listens = false;
-                        // It may have ended already. What it left in the background may go on writing into the void.
+                Ok(0) => break true,
+                Ok(length) => {
+                    if sink.send(&record(buffer[..length].to_vec())).is_err() {
+                        // Nobody listens any more. Fails if the program has ended.
                         drop(killpg(pid, Signal::SIGKILL));
+                        break false;
                     }
                 }
-                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(_) => break true,
             }
-        }
-        // The receiver is gone once it has stopped waiting.
-        drop(done.send(()));
+        };
+        drop(done);
+        // What the program left in the background goes on writing, into the void: a closed pipe would kill it.
+        while !ended && !matches!(source.read(&mut buffer), Ok(0)) {}
     });
 }
 
-fn wait_for_output(pumps_done: &Receiver<()>) {
-    let deadline = Instant::now() + DRAIN_AFTER_EXIT;
+/// Waits until there is something to read. Gives whether there is nothing more to wait for, although the pipe is open.
+fn is_drained(source: &impl AsFd, sink: &Sink) -> bool {
     loop {
-        match pumps_done.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(()) => {}
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return,
+        let exited = sink.exited.get();
+        if exited.is_some_and(|at| at.elapsed() > DRAIN_AFTER_EXIT) {
+            return true;
+        }
+        let wait = if exited.is_some() { IDLE_AFTER_EXIT } else { LOOK };
+        let mut descriptors = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut descriptors, PollTimeout::from(wait)) {
+            Ok(0) if exited.is_some() => return true,
+            Ok(0) | Err(Errno::EINTR) => {}
+            // An error shows at the read.
+            Ok(_) | Err(_) => return false,
         }
     }
 }
 
-fn feed(mut input: impl Write, stream: &Stream) {
-    while let Ok(Some(bytes)) = stream.read() {
+fn feed(mut input: impl Write, first: Vec<u8>, stream: &Stream) {
+    let mut chunk = Some(first);
+    while let Some(bytes) = chunk {
         if input.write_all(&bytes).is_err() {
             // The program does not read; what else comes is consumed so that the host's writes do not hang.
             while let Ok(Some(_)) = stream.read() {}
             return;
         }
+        chunk = stream.read().unwrap_or(None);
     }
 }
 

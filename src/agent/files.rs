@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
 use std::path::Path;
 
+use nix::libc;
 use nix::mount::{MsFlags, mount};
 
 use super::boot::named;
@@ -15,7 +16,15 @@ use crate::protocol::message::{FileContent, MAX_RECORD, Owner};
 /// Stores the stream's bytes as `path`, which exists only whole: it is written beside and renamed.
 pub(super) fn write(path: &str, mode: u32, owner: Owner, stream: &Stream) -> io::Result<()> {
     let partial = format!("{path}.partial");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(mode & 0o777).open(&partial)?;
+    // A job may have put a link or a pipe there: neither is followed or waited for.
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode & 0o777)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&partial)?;
+    check_regular(&file, &partial)?;
     fchown(&file, Some(owner.uid), Some(owner.gid))?;
     while let Some(bytes) = stream.read()? {
         file.write_all(&bytes)?;
@@ -36,21 +45,24 @@ pub(super) fn make_directory(path: &str, owner: Owner) -> io::Result<()> {
 /// At most `limit` bytes of a file; nothing if it is not there.
 pub(super) fn read(path: &str, limit: u32) -> io::Result<FileContent> {
     let limit = u64::from(limit).min(MAX_RECORD as u64 / 2);
-    let file = match File::open(path) {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(FileContent { bytes: Vec::new(), truncated: false });
         }
         Err(error) => return Err(error),
     };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("`{path}` is not a regular file")));
-    }
+    check_regular(&file, path)?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     let truncated = bytes.len() as u64 > limit;
     bytes.truncate(limit as usize);
     Ok(FileContent { bytes, truncated })
+}
+
+fn check_regular(file: &File, path: &str) -> io::Result<()> {
+    if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other(format!("`{path}` is not a regular file"))) }
 }
 
 /// Writes everything to the disks; with `freeze`, ends all writing to the scratch disk for good.

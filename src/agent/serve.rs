@@ -56,7 +56,7 @@ fn try_serve(machine: Machine) -> io::Result<Infallible> {
 impl Agent {
     fn handle(&self, stream: Stream, request: &[u8]) -> io::Result<()> {
         match decode::<Request>(request).map_err(io::Error::other)? {
-            Request::Exec(exec) => exec::run(&exec, stream, &self.processes, &self.running),
+            Request::Exec { length } => exec::run(stream, length, &self.processes, &self.running),
             Request::Identify(_) => Err(io::Error::other("it is answered where it arrives")),
             Request::Signal { stream: target, signal } => {
                 answer(&stream, self.running.signal(target, signal).map_err(io::Error::other))

@@ -4,9 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::SigSet;
 
 mod ioctls {
     nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), super::EntropyPool);
@@ -50,6 +53,14 @@ pub(super) fn load_module(module: &File) -> io::Result<()> {
         Ok(_) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Makes the program start with no signal blocked. It would inherit the agent's mask, in which `SIGCHLD` is blocked, and a
+/// shell that waits for its children then waits for ever.
+pub(super) fn start_with_all_signals(command: &mut Command) {
+    let unblock = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
+    // SAFETY: between fork and exec the closure makes one system call that is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Brings the loopback interface up.

@@ -105,8 +105,10 @@ fn load(monitor: &mut UnixStream, state: &Path) -> io::Result<()> {
 
 fn ask(control: &mut UnixStream) -> io::Result<()> {
     control.write_all(&Frame::attach([1; 16], VERSION).to_bytes())?;
-    let request = encode(&Request::Exec(command()));
+    let description = encode(&command());
+    let request = encode(&Request::Exec { length: description.len() as u32 });
     control.write_all(&Frame { kind: Kind::Open, stream: 1, payload: request }.to_bytes())?;
+    control.write_all(&Frame { kind: Kind::Data, stream: 1, payload: description }.to_bytes())?;
     control.write_all(&Frame::empty(Kind::End, 1).to_bytes())?;
     let mut decoder = Decoder::default();
     let mut buffer = [0; 4096];

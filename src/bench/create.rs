@@ -74,7 +74,7 @@ async fn once(engine: &Engine, prepared: &Prepared) -> anyhow::Result<(Duration,
     let began = Instant::now();
     let mut machine = engine.restore(engine.home(VmId::random())?, prepared, None).await?;
     let answered = async {
-        let mut running = machine.guest().exec(command())?;
+        let mut running = machine.guest().exec(command()).await?;
         loop {
             if let Output::Exited(exit) = running.next().await? {
                 return anyhow::Ok(exit);

@@ -14,7 +14,7 @@ use crate::config::format_duration;
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
-use crate::vm::guest::Running;
+use crate::vm::guest::{Input, Running};
 use crate::vm::machine::{CacheMount, Machine};
 use crate::vm::spec::Shape;
 
@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
 }
 
 async fn attend(machine: &Machine, arguments: &ExecArgs, image: &ImageInfo) -> anyhow::Result<u8> {
-    let running = machine.guest().exec(command_for(arguments, image))?;
+    let running = machine.guest().exec(command_for(arguments, image)).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let lost = machine.lost();
@@ -140,23 +140,43 @@ fn command_for(arguments: &ExecArgs, image: &ImageInfo) -> Exec {
 
 /// Copies output, and input if wanted, until the command ends.
 async fn pass_through(mut running: Running, with_input: bool) -> anyhow::Result<Exit> {
-    let mut input = tokio::io::stdin();
-    let mut buffer = vec![0; INPUT_CHUNK];
-    let mut reading = with_input;
-    loop {
-        tokio::select! {
-            output = running.next() => match output? {
+    let input = running.input();
+    let output = async {
+        loop {
+            match running.next().await? {
                 Output::Stdout(bytes) => write_out(std::io::stdout(), &bytes)?,
                 Output::Stderr(bytes) => write_out(std::io::stderr(), &bytes)?,
-                Output::Exited(exit) => return Ok(exit),
-            },
-            length = input.read(&mut buffer), if reading => match length? {
-                0 => {
-                    running.end_input();
-                    reading = false;
+                Output::Exited(exit) => return anyhow::Ok(exit),
+            }
+        }
+    };
+    if !with_input {
+        return output.await;
+    }
+    // Side by side: a command may not read on until its output is taken.
+    tokio::select! {
+        exit = output => exit,
+        failed = pass_input(input) => Err(failed),
+    }
+}
+
+/// Copies standard input; ends only by a failure.
+async fn pass_input(input: Input) -> anyhow::Error {
+    let mut from = tokio::io::stdin();
+    let mut buffer = vec![0; INPUT_CHUNK];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) => {
+                input.end();
+                return std::future::pending().await;
+            }
+            // A command that has ended takes no more input, and its exit is on the way.
+            Ok(length) => {
+                if input.write(&buffer[..length]).await.is_err() {
+                    return std::future::pending().await;
                 }
-                length => running.write_input(&buffer[..length]).await?,
-            },
+            }
+            Err(error) => return anyhow::Error::new(error).context("standard input"),
         }
     }
 }

@@ -81,10 +81,15 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
 async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
     let progress = Terminal::new();
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
-    let prepared = arguments.engine.engine()?.prepare(&arguments.name, shape, &progress).await?;
+    let engine = arguments.engine.engine()?;
+    let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
     progress.done();
     if let Some(why) = &prepared.why_not_kvm {
         eprintln!("warning: guests run with software emulation, which is slow: {why}");
+        if let Some(memory) = engine.remembered_accelerator() {
+            let memory = memory.display();
+            eprintln!("  hint: this is remembered until the host restarts; remove `{memory}` to have KVM tried again");
+        }
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
     Ok(())

@@ -132,7 +132,7 @@ pub struct Limits {
     /// VMs at a time; 0: as many as the host bears.
     pub max_vms: u32,
     pub max_jobs_per_run: u32,
-    /// Jobs that wait; more are refused visibly.
+    /// Unfinished jobs. While there are as many, events start no more, visibly; one event's jobs may exceed it.
     pub queue: u32,
     /// How often a job is started when its VM, not its steps, failed.
     pub attempts: u32,

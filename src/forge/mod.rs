@@ -242,6 +242,10 @@ impl ForgeError {
 
 /// A forge as Dayfly uses it. Calls have their own time-outs and do not retry: the callers own the schedule.
 pub trait Forge: fmt::Debug + Send + Sync {
+    /// Whether the commit can be read now. A forge says of a commit that it has not replicated yet, and of a repository that
+    /// may not be read, that they do not exist.
+    fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>>;
+
     /// The entries of a directory at a commit; an absent directory is [`ForgeError::NotFound`].
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,

@@ -12,8 +12,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 const ROOT: &str = "/sys/fs/cgroup";
 /// All cgroups of this product are below this one.
 const PARENT: &str = "dayfly";
-/// What a monitor needs beside the guest's memory.
-const MONITOR_OVERHEAD: u64 = 256 << 20;
+/// What a monitor needs beside the guest's memory. Half of it is for the translated code of an emulated guest.
+const MONITOR_OVERHEAD: u64 = 512 << 20;
 /// Threads of a monitor: vCPUs, IO workers.
 const MAX_TASKS: u64 = 256;
 
@@ -56,6 +56,10 @@ impl Cgroup {
         fs::create_dir(&path)?;
         let group = Self { path };
         group.write("memory.max", &(memory + MONITOR_OVERHEAD).to_string())?;
+        // A guest that swaps would take the host's disk from all others. Kernels without swap have no such file.
+        if group.path.join("memory.swap.max").exists() {
+            group.write("memory.swap.max", "0")?;
+        }
         group.write("pids.max", &MAX_TASKS.to_string())?;
         // One CPU's worth above the guest's own, for the monitor's IO.
         group.write("cpu.max", &format!("{} 100000", (u64::from(vcpus) + 1) * 100_000))?;

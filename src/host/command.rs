@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::process::{self, Lifetime};
+
 /// Bytes of a failed program's error output that the error keeps (the last ones).
 const STDERR_TAIL: usize = 4096;
 
@@ -47,13 +49,24 @@ pub fn install_hint(program: &str) -> String {
         "mkfs.erofs" => "erofs-utils",
         "mkfs.ext4" | "mke2fs" => "e2fsprogs",
         "dpkg-deb" => "dpkg",
+        "unshare" => "util-linux",
         other => other,
     };
     format!("install it, on Debian and Ubuntu with `apt-get install {package}`")
 }
 
+/// Fails as [`run`] does if `program` is not installed: for one that another program is to start.
+pub fn require(program: &str) -> Result<(), CommandError> {
+    let missing = || CommandError {
+        program: program.to_owned(),
+        arguments: Vec::new(),
+        cause: Cause::NotStarted(std::io::ErrorKind::NotFound.into()),
+    };
+    process::find_program(program).map(drop).ok_or_else(missing)
+}
+
 /// Runs a program to its end and gives its standard output. `on_stderr_line` sees each line of its error output, for
-/// progress.
+/// progress. It does not outlive this process, nor the future.
 pub async fn run(
     program: &str, arguments: &[&str], limit: Duration, mut on_stderr_line: impl FnMut(&str),
 ) -> Result<Vec<u8>, CommandError> {
@@ -64,14 +77,9 @@ pub async fn run(
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
         cause,
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| fail(Cause::NotStarted(error)))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = process::start(command, Lifetime::EndsWithUs).map_err(|error| fail(Cause::NotStarted(error)))?;
     let mut stdout = child.stdout.take().expect("it is piped");
     let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut output = Vec::new();

@@ -1,16 +1,19 @@
-//! Processes that outlive the call that started them: virtual machine monitors.
+//! Processes: how they start, which of them belong to a VM, and how they end.
 #![allow(unsafe_code)]
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Child;
@@ -38,12 +41,72 @@ pub struct Spawn<'a> {
 
 /// Starts a process in a session of its own with an empty environment.
 pub fn spawn(spawn: Spawn<'_>) -> io::Result<Child> {
-    tokio::process::Command::from(command(&spawn)?).spawn()
+    start(tokio::process::Command::from(command(&spawn)?), spawn.lifetime)
 }
 
 /// The same for callers without an async runtime.
 pub fn spawn_blocking(spawn: &Spawn<'_>) -> io::Result<std::process::Child> {
-    command(spawn)?.spawn()
+    let mut command = command(spawn)?;
+    match spawn.lifetime {
+        Lifetime::Independent => command.spawn(),
+        Lifetime::EndsWithUs => {
+            end_with_us(&mut command);
+            on_spawner(move || command.spawn())?
+        }
+    }
+}
+
+/// Starts what was prepared, with that lifetime. Must be called in an async runtime, which then waits for its end.
+pub(super) fn start(mut command: tokio::process::Command, lifetime: Lifetime) -> io::Result<Child> {
+    match lifetime {
+        Lifetime::Independent => command.spawn(),
+        Lifetime::EndsWithUs => {
+            end_with_us(command.as_std_mut());
+            let runtime = tokio::runtime::Handle::current();
+            on_spawner(move || {
+                let _context = runtime.enter();
+                command.spawn()
+            })?
+        }
+    }
+}
+
+/// Asks the kernel to kill the process when the thread that starts it ends.
+fn end_with_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // A parent that ended before the line above gives no signal any more.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes only system calls that are async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Runs `task` on a thread that lives as long as this process. The kernel signals the death of a parent when the *thread*
+/// that forked ends, and an async runtime ends its threads when it likes.
+fn on_spawner<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    type Task = Box<dyn FnOnce() + Send>;
+    static SPAWNER: Mutex<Option<mpsc::Sender<Task>>> = Mutex::new(None);
+    let (reply, answer) = mpsc::sync_channel(1);
+    let task: Task = Box::new(move || {
+        // A caller that is gone has dropped the other end, and the process with it.
+        drop(reply.send(task()));
+    });
+    {
+        let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = match &*spawner {
+            Some(tasks) => tasks.clone(),
+            None => {
+                let (tasks, queue) = mpsc::channel::<Task>();
+                let serve = move || queue.into_iter().for_each(|task| task());
+                std::thread::Builder::new().name("spawner".into()).spawn(serve)?;
+                spawner.insert(tasks).clone()
+            }
+        };
+        tasks.send(task).map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
+    }
+    answer.recv().map_err(|_| io::Error::other("the thread that starts processes has ended"))
 }
 
 fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
@@ -57,12 +120,8 @@ fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
         .stdout(spawn.output.try_clone()?)
         .stderr(spawn.output.try_clone()?);
     let inherited: Vec<i32> = spawn.inherited.iter().map(AsRawFd::as_raw_fd).collect();
-    let lifetime = spawn.lifetime;
     let prepare = move || {
         nix::unistd::setsid()?;
-        if lifetime == Lifetime::EndsWithUs {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        }
         for descriptor in &inherited {
             // SAFETY: the number belongs to an `OwnedFd` that outlives the fork; only its flags are changed, in the child.
             let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(*descriptor) };
@@ -75,18 +134,14 @@ fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Kills every process whose command line has `marker` in it, and waits until none is left.
+/// Kills every process that [`marked`] finds, and waits until none is left.
 ///
 /// # Errors
 /// When some are still there after `deadline`; the error has their ids.
 pub async fn kill_marked(marker: &str, deadline: Duration) -> io::Result<usize> {
     let found = marked(marker)?;
     for pid in &found {
-        match kill(*pid, Signal::SIGKILL) {
-            // One that has ended meanwhile is what is wanted.
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        kill_if_marked(*pid, marker)?;
     }
     let limit = tokio::time::Instant::now() + deadline;
     loop {
@@ -101,23 +156,67 @@ pub async fn kill_marked(marker: &str, deadline: Duration) -> io::Result<usize> 
     }
 }
 
-/// Processes, other than this one, with an argument that contains `marker`. Zombies have no arguments and do not count.
+/// Looks again with the process held, so that a stranger who got its id meanwhile is spared.
+fn kill_if_marked(pid: Pid, marker: &str) -> io::Result<()> {
+    let killed = match pidfd_open(pid) {
+        Ok(process) if is_marked(pid, marker) => pidfd_kill(&process),
+        Ok(_) => Ok(()),
+        // A kernel before 5.3.
+        Err(Errno::ENOSYS) => kill(pid, Signal::SIGKILL),
+        Err(errno) => Err(errno),
+    };
+    match killed {
+        // One that has ended meanwhile is what is wanted.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let descriptor = Errno::result(result)? as i32;
+    // SAFETY: the kernel has just given this descriptor to us, and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn pidfd_kill(process: &OwnedFd) -> nix::Result<()> {
+    let no_details = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and a null pointer is how the call is told that there are no details.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_details, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Processes of this user, other than this one, that were started with the arguments `-name` and `marker`. Zombies have no
+/// arguments and do not count.
 pub fn marked(marker: &str) -> io::Result<Vec<Pid>> {
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if pid == own {
-            continue;
-        }
-        // A process may end while it is looked at.
-        let Ok(arguments) = fs::read(entry.path().join("cmdline")) else { continue };
-        if arguments.windows(marker.len()).any(|window| window == marker.as_bytes()) {
-            found.push(Pid::from_raw(pid as i32));
+        let pid = Pid::from_raw(pid as i32);
+        if pid.as_raw() as u32 != own && is_marked(pid, marker) {
+            found.push(pid);
         }
     }
     Ok(found)
+}
+
+/// Anybody may put any text on a command line; only who runs as this user can be one of ours.
+fn is_marked(pid: Pid, marker: &str) -> bool {
+    let place = Path::new("/proc").join(pid.to_string());
+    // A process may end while it is looked at.
+    let Ok(owner) = fs::metadata(&place) else { return false };
+    let Ok(arguments) = fs::read(place.join("cmdline")) else { return false };
+    owner.uid() == nix::unistd::geteuid().as_raw() && is_named(&arguments, marker)
+}
+
+/// Whether a command line, as the kernel gives it, has `-name` followed by exactly `marker`.
+fn is_named(command_line: &[u8], marker: &str) -> bool {
+    let mut arguments = command_line.split(|byte| *byte == 0).skip_while(|argument| *argument != b"-name");
+    arguments.nth(1) == Some(marker.as_bytes())
 }
 
 /// The file that `program` names, looked up like a shell does.
@@ -137,4 +236,69 @@ pub fn memory_kib(pid: u32) -> io::Result<(u64, u64)> {
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
     };
     Ok((field("Pss:"), field("Private_Dirty:") + field("Private_Clean:")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_with_us_survives_the_thread_that_asked_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = fs::File::create(directory.path().join("output")).unwrap();
+        let (input, mut to_child) = io::pipe().unwrap();
+        let script = format!("read line <&{}; exit 7", input.as_raw_fd());
+        let asking = std::thread::spawn(move || {
+            let arguments = ["-c".to_owned(), script];
+            let inherited = [OwnedFd::from(input)];
+            let lifetime = Lifetime::EndsWithUs;
+            let directory = Path::new("/");
+            spawn_blocking(&Spawn {
+                program: "bash",
+                arguments: &arguments,
+                directory,
+                inherited: &inherited,
+                output,
+                lifetime,
+            })
+        });
+        let mut child = asking.join().unwrap().unwrap();
+        to_child.write_all(b"\n").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn only_the_name_of_a_machine_marks_a_process() {
+        let marker = "dayfly-vm-1";
+        assert!(is_named(b"qemu\0-name\0dayfly-vm-1\0-nodefaults\0", marker));
+        for other in [
+            "qemu\0-name\0dayfly-vm-12\0",
+            "qemu\0-name\0",
+            "qemu\0-append\0dayfly-vm-1\0",
+            "grep\0dayfly-vm-1\0",
+            "grep -name dayfly-vm-1\0",
+            "",
+        ] {
+            assert!(!is_named(other.as_bytes(), marker), "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_marked_is_killed_and_nothing_else() {
+        let marker = format!("dayfly-test-{}", std::process::id());
+        let waiting = |arguments: &[&str]| {
+            let mut command = tokio::process::Command::new("sh");
+            command.args(["-c", "read line"]).args(arguments).stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+        };
+        let mut ours = waiting(&["-name", &marker]);
+        let mut stranger = waiting(&[&marker]);
+        let ended = async { ours.wait().await.unwrap() };
+        let (killed, status) = tokio::join!(kill_marked(&marker, Duration::from_secs(20)), ended);
+        assert_eq!(killed.unwrap(), 1);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+        assert_eq!(stranger.try_wait().unwrap(), None);
+    }
 }

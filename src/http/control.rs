@@ -4,21 +4,25 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 use crate::forge::{CommitSha, RepoName};
 use crate::ids::JobId;
-use crate::store::{JobFilter, ListedJob, StoreError};
+use crate::store::{JobFilter, JobState, ListedJob, StoreError};
 
 /// Jobs that a list has at most.
 const MAX_LISTED: u32 = 500;
 
 /// The routes of the control socket.
 pub fn routes(core: Arc<Core>) -> Router {
-    Router::new().route("/v1/jobs", get(list)).route("/v1/jobs/{id}", get(show)).with_state(core)
+    Router::new()
+        .route("/v1/jobs", get(list))
+        .route("/v1/jobs/{id}", get(show))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
+        .with_state(core)
 }
 
 /// Which jobs are wanted.
@@ -70,6 +74,8 @@ struct EventView {
 /// The cause of a failure goes to the log; the client learns that there was one.
 struct Failure(StatusCode, &'static str);
 
+const UNKNOWN: Failure = Failure(StatusCode::NOT_FOUND, "there is no such job");
+
 impl axum::response::IntoResponse for Failure {
     fn into_response(self) -> axum::response::Response {
         (self.0, format!("{}\n", self.1)).into_response()
@@ -90,7 +96,6 @@ async fn list(State(core): State<Arc<Core>>, Query(wanted): Query<Wanted>) -> Re
 }
 
 async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Json<JobWithEvents>, Failure> {
-    const UNKNOWN: Failure = Failure(StatusCode::NOT_FOUND, "there is no such job");
     let id: JobId = id.parse().map_err(|_| UNKNOWN)?;
     let job = core.store.job(&id).await?.ok_or(UNKNOWN)?;
     let run = core.store.run(&job.run).await?.ok_or(UNKNOWN)?;
@@ -119,6 +124,20 @@ async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<J
         finished_at: job.finished_at,
     };
     Ok(Json(JobWithEvents { job: view(&core, listed), events }))
+}
+
+/// Asks for a job's end. It is stored; the scheduler carries it out.
+async fn cancel(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    let id: JobId = id.parse().map_err(|_| UNKNOWN)?;
+    match core.store.request_cancel(&id).await {
+        Ok(JobState::Finished) => Err(Failure(StatusCode::CONFLICT, "the job has ended already")),
+        Ok(_) => {
+            core.wake.scheduler.notify_one();
+            Ok(StatusCode::ACCEPTED)
+        }
+        Err(StoreError::NotFound { .. }) => Err(UNKNOWN),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn view(core: &Core, job: ListedJob) -> JobView {

@@ -1,5 +1,7 @@
 //! `POST /webhooks/github`: verify, store, answer. What the event means is found out later, from the store.
 //!
+//! Anybody can send here. Without a signature's header no body is read, and bodies are bounded in size, number and time.
+//!
 //! A delivery that does not verify leaves no trace but a count. One that does is durable before it is answered.
 
 use std::sync::Arc;
@@ -8,45 +10,110 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::StreamExt;
+use secrecy::SecretString;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock;
 use crate::core::Core;
 use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery};
-use crate::webhook::{GitHubHeaders, parse_github, verify_github};
+use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
 
 /// The name of the forge in the store.
 const FORGE: &str = "github";
+
+/// Bodies in memory at a time.
+const PARALLEL: usize = 16;
+
+/// How long a delivery waits for its place among them. The forge itself waits about 10 s for an answer.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may go on sending a body that is refused.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The route.
 pub fn routes(core: Arc<Core>) -> Router {
-    Router::new().route("/webhooks/github", post(receive)).with_state(core)
+    let gate = Gate {
+        secret: core.webhook_secret.clone(),
+        limit: usize::try_from(core.config.server.body_limit).unwrap_or(usize::MAX),
+        places: Semaphore::new(PARALLEL),
+        place_timeout: PLACE_TIMEOUT,
+        body_timeout: BODY_TIMEOUT,
+    };
+    Router::new().route("/webhooks/github", post(receive)).with_state((core, Arc::new(gate)))
 }
 
-async fn receive(State(core): State<Arc<Core>>, headers: HeaderMap, body: Body) -> Response {
-    let limit = usize::try_from(core.config.server.body_limit).unwrap_or(usize::MAX);
-    let body = match read(body, limit).await {
-        Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes");
-        }
-        Err(Unread::Cut) => return refusal(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+async fn receive(State((core, gate)): State<(Arc<Core>, Arc<Gate>)>, headers: HeaderMap, body: Body) -> Response {
+    // The place is kept until the body is stored: it bounds the memory.
+    let (body, _place) = match gate.verified_body(&headers, body).await {
+        Ok(admitted) => admitted,
+        Err((status, why)) => return refusal(status, why),
     };
-    let header = |name: &str| headers.get(name).map(axum::http::HeaderValue::as_bytes);
-    if let Err(error) = verify_github(&core.webhook_secret, header("x-hub-signature-256"), &body) {
-        tracing::warn!(reason = error.label(), "a delivery was refused: its signature does not verify");
-        return refusal(StatusCode::UNAUTHORIZED, "the signature does not verify");
-    }
-    match GitHubHeaders::parse(header("x-github-event"), header("x-github-delivery")) {
+    match GitHubHeaders::parse(header(&headers, "x-github-event"), header(&headers, "x-github-delivery")) {
         Ok(known) => store(&core, &known, body).await,
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
+}
+
+/// What a client gets instead, and why.
+type Refusal = (StatusCode, &'static str);
+
+/// What a delivery passes before anything looks into it. Everything here can be asked for by anybody, so that it is bounded.
+#[derive(Debug)]
+struct Gate {
+    secret: SecretString,
+    /// Largest body, in bytes.
+    limit: usize,
+    places: Semaphore,
+    place_timeout: Duration,
+    body_timeout: Duration,
+}
+
+impl Gate {
+    /// Reads the body, if its headers are worth it, and verifies it.
+    async fn verified_body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refusal> {
+        let signature = header(headers, "x-hub-signature-256");
+        check_github_signature(signature).map_err(unverified)?;
+        // An announced length is enough to refuse a body without reading it.
+        if body.size_hint().lower() > self.limit as u64 {
+            drain(body.into_data_stream(), self.limit.saturating_mul(2)).await;
+            return Err(too_large());
+        }
+        let place = match tokio::time::timeout(self.place_timeout, self.places.acquire()).await {
+            Ok(Ok(place)) => place,
+            _ => {
+                tracing::warn!("a delivery was turned away: too many arrive at once");
+                return Err((StatusCode::SERVICE_UNAVAILABLE, "too many deliveries at once; deliver it again"));
+            }
+        };
+        let body = match tokio::time::timeout(self.body_timeout, read(body, self.limit)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(Unread::TooLarge)) => return Err(too_large()),
+            Ok(Err(Unread::Cut)) => return Err((StatusCode::BAD_REQUEST, "the body did not arrive whole")),
+            Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        };
+        verify_github(&self.secret, signature, &body).map_err(unverified)?;
+        Ok((body, place))
+    }
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    headers.get(name).map(HeaderValue::as_bytes)
+}
+
+fn unverified(error: SignatureError) -> Refusal {
+    tracing::warn!(reason = error.label(), "a delivery was refused: its signature does not verify");
+    (StatusCode::UNAUTHORIZED, "the signature does not verify")
+}
+
+fn too_large() -> Refusal {
+    (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes")
 }
 
 async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
@@ -91,18 +158,15 @@ enum Unread {
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
-    let announced = body.size_hint().lower();
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
-    // An announced length is enough to refuse a body without keeping any of it.
-    let mut is_too_large = announced > limit as u64;
-    while !is_too_large && let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = chunks.next().await {
         bytes.extend_from_slice(&chunk.map_err(|_| Unread::Cut)?);
-        is_too_large = bytes.len() > limit;
-    }
-    if is_too_large {
-        drain(chunks, limit.saturating_mul(2)).await;
-        return Err(Unread::TooLarge);
+        if bytes.len() > limit {
+            drop(bytes);
+            drain(chunks, limit).await;
+            return Err(Unread::TooLarge);
+        }
     }
     Ok(bytes.into())
 }
@@ -123,4 +187,58 @@ async fn drain(mut chunks: BodyDataStream, most: usize) {
 
 fn refusal(status: StatusCode, why: &str) -> Response {
     (status, format!("{why}\n")).into_response()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    /// The example of GitHub's documentation.
+    const SIGNATURE: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+
+    fn gate(places: usize) -> Gate {
+        let secret = SecretString::from("It's a Secret to Everybody");
+        let places = Semaphore::new(places);
+        let (place_timeout, body_timeout) = (Duration::from_millis(20), Duration::from_millis(500));
+        Gate { secret, limit: 64, places, place_timeout, body_timeout }
+    }
+
+    fn headers(signature: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([("x-hub-signature-256".parse().unwrap(), HeaderValue::from_static(signature))])
+    }
+
+    /// A body that must not be waited for.
+    fn endless() -> Body {
+        Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())
+    }
+
+    async fn status(gate: &Gate, headers: &HeaderMap, body: Body) -> StatusCode {
+        gate.verified_body(headers, body).await.map_or_else(|(status, _)| status, |_| StatusCode::OK)
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_signature_is_not_read_whatever_its_length() {
+        let gate = gate(0);
+        let mut none = HeaderMap::new();
+        none.insert("content-length", HeaderValue::from_static("65"));
+        assert_eq!(status(&gate, &none, endless()).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(&gate, &headers("sha256=abc"), endless()).await, StatusCode::UNAUTHORIZED);
+        let mut large = headers(SIGNATURE);
+        large.insert("content-length", HeaderValue::from_static("65"));
+        assert_eq!(status(&gate, &large, endless()).await, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded_in_time_number_and_size() {
+        let gate = gate(1);
+        let headers = headers(SIGNATURE);
+        let (slow, crowded) = tokio::join!(status(&gate, &headers, endless()), status(&gate, &headers, endless()));
+        assert_eq!((slow, crowded), (StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(status(&gate, &headers, Body::from(vec![0; 65])).await, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(status(&gate, &headers, Body::from("Hello, Moon!")).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(&gate, &headers, Body::from("Hello, World!")).await, StatusCode::OK);
+    }
 }

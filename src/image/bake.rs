@@ -32,6 +32,9 @@ pub const AGENT: &[u8] = include_bytes!(env!("DAYFLY_AGENT_BINARY"));
 /// How long an emulated guest may take from power-on to the agent's answer. It takes 2 to 4 s on an idle host.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long a bake may take from power-on to the saved state. It takes 4 s under emulation on an idle host.
+const FREEZE_LIMIT: Duration = Duration::from_secs(180);
+
 /// How long the monitor may take to say its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
 /// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
@@ -52,6 +55,8 @@ pub struct Studio {
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
+    /// Whether a VM may outlive this process, for the reaper of the next one to end.
+    pub lifetime: Lifetime,
 }
 
 /// A VM that was booted, not restored.
@@ -129,7 +134,7 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     };
     write_json(&directory.join("snapshot.json"), &info)?;
     let place = image.bakes().join(&key);
-    staging.publish(&place)?;
+    staging.publish(&place).await?;
     cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
 }
@@ -169,9 +174,9 @@ async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, direc
         attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
         Ok(())
     };
-    let outcome = frozen.await;
+    let outcome = tokio::time::timeout(FREEZE_LIMIT, frozen).await;
     home.remove().await?;
-    outcome
+    outcome.unwrap_or(Err(ImageError::Vm(VmError::TimedOut { what: "the bake", limit: FREEZE_LIMIT })))
 }
 
 /// Does once what every job does first, so that the programs' pages, the directory entries and the files that are replaced
@@ -188,13 +193,15 @@ async fn rehearse(guest: &Guest) -> Result<(), VmError> {
     };
     guest.identify(rehearsed).await?;
     for program in PROGRAMS {
-        let mut running = guest.exec(Exec {
-            argv: program.iter().map(|&word| word.to_owned()).collect(),
-            env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-            directory: "/".into(),
-            owner: Owner::ROOT,
-            stdin: false,
-        })?;
+        let mut running = guest
+            .exec(Exec {
+                argv: program.iter().map(|&word| word.to_owned()).collect(),
+                env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+                directory: "/".into(),
+                owner: Owner::ROOT,
+                stdin: false,
+            })
+            .await?;
         // An image without one of them is no worse for it.
         while !matches!(running.next().await?, Output::Exited(_)) {}
     }
@@ -245,7 +252,7 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
         boot,
         disks,
         memory,
-        lifetime: Lifetime::EndsWithUs,
+        lifetime: studio.lifetime,
     };
     let (qemu, ports) = Qemu::launch(home, launch).await?;
     attach(qemu, ports, studio.boot_limit, false).await

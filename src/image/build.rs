@@ -22,6 +22,10 @@ const SETUP_OUTPUT_LINES: usize = 30;
 
 /// The kernel of the guests: small, made for virtual machines, in every Debian archive.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+/// What `unshare` is told. The package step mounts the host's devices below the new root: in a mount namespace of its own no
+/// mount outlives it, and in a process namespace of its own none of its processes does, however it ends.
+const ISOLATION: [&str; 7] = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"];
+
 /// Documentation is of no use in a job's machine.
 const EXCLUDED: [&str; 4] = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"];
 
@@ -66,8 +70,9 @@ pub async fn build(
         run_setup(&image, script, studio).await?;
     }
     write_json(&image.file("image.json"), &image.info)?;
-    staging.publish(&catalog.directory(&recipe.name).join(&digest))?;
+    staging.publish(&catalog.directory(&recipe.name).join(&digest)).await?;
     catalog.set_current(&recipe.name, &digest)?;
+    catalog.remove_superseded(&recipe.name)?;
     catalog.image(&recipe.name, &digest)
 }
 
@@ -84,17 +89,20 @@ async fn install_packages(
         directory.display()
     );
     let target = root.display().to_string();
-    let mut arguments = vec![
+    let mut arguments = ISOLATION.to_vec();
+    arguments.extend([
+        "mmdebstrap",
         "--variant=minbase",
         "--format=directory",
         "--mode=root",
         &include,
         "--aptopt=Acquire::Languages \"none\"",
-    ];
+    ]);
     arguments.extend(excludes.iter().map(String::as_str));
     arguments.extend([fetch_kernel.as_str(), &distribution.suite, &target]);
     arguments.extend(distribution.mirror.as_deref());
-    command::run("mmdebstrap", &arguments, PACKAGES_LIMIT, |line| progress.detail(line)).await?;
+    command::require("mmdebstrap")?;
+    command::run("unshare", &arguments, PACKAGES_LIMIT, |line| progress.detail(line)).await?;
     Ok(())
 }
 
@@ -164,13 +172,15 @@ async fn run_setup(image: &Image, script: &str, studio: &Studio) -> Result<(), I
     let ran = async {
         let guest = &vm.attached.guest;
         guest.write_file("/run/setup.sh", script.as_bytes(), 0o755, Owner::ROOT).await?;
-        let mut running = guest.exec(Exec {
-            argv: vec!["/run/setup.sh".into()],
-            env: image.info.environment.clone(),
-            directory: "/".into(),
-            owner: Owner::ROOT,
-            stdin: false,
-        })?;
+        let mut running = guest
+            .exec(Exec {
+                argv: vec!["/run/setup.sh".into()],
+                env: image.info.environment.clone(),
+                directory: "/".into(),
+                owner: Owner::ROOT,
+                stdin: false,
+            })
+            .await?;
         let mut output = Vec::new();
         loop {
             match running.next().await? {

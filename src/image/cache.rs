@@ -1,11 +1,15 @@
 //! Dependency-cache volumes: a directory or an image file of the operator's, as a read-only disk of the guests.
 //!
 //! A directory is packed once per content (names, sizes, times); guests that run keep the volume that they started with.
+//! Jobs that start within `RECENT` of a look at the source take what was found then.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -23,6 +27,31 @@ const SUPERBLOCK: (u64, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// runs has its volume open and does not need the name any more.
 const KEPT: usize = 3;
 
+/// How long what was found in a source is taken for true. Many jobs start at once, and a walk of a large directory takes
+/// longer than the start of a VM.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// The volumes of sources that were looked at a moment ago.
+#[derive(Debug, Default)]
+pub struct Recent {
+    found: Mutex<HashMap<PathBuf, (Instant, PathBuf)>>,
+}
+
+impl Recent {
+    /// The volume of `source`, if it was found less than `RECENT` ago and is still there.
+    pub fn get(&self, source: &Path) -> Option<PathBuf> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let (when, volume) = found.get(source)?;
+        (when.elapsed() < RECENT && volume.is_file()).then(|| volume.clone())
+    }
+
+    /// Remembers the volume of `source`.
+    pub fn put(&self, source: &Path, volume: &Path) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(source.to_owned(), (Instant::now(), volume.to_owned()));
+    }
+}
+
 /// A volume with the content of `source`, made below `caches` if it is not there yet.
 pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError> {
     let name = source.display();
@@ -33,7 +62,10 @@ pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError>
             "the cache `{name}` cannot be used: {error}\n  hint: make it, or remove `cache` from the profile"
         ))
     })?;
-    let digest = if kind.is_dir() { directory_digest(source)? } else { file_digest(source, &kind)? };
+    let is_directory = kind.is_dir();
+    let owned = source.to_owned();
+    let digest =
+        blocking(move || if is_directory { directory_digest(&owned) } else { file_digest(&owned, &kind) }).await?;
     let place = volumes.join(digest);
     let image = place.join("volume");
     if image.is_file() {
@@ -41,24 +73,43 @@ pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError>
     }
     let staging = Staging::begin(volumes)?;
     let fresh = staging.path().join("volume");
-    if kind.is_dir() {
+    if is_directory {
         build::make_erofs(source, &fresh).await?;
     } else {
-        check_erofs(source)?;
-        crate::host::disk::copy_sparse(source, &fresh).map_err(ImageError::io("copying the cache volume"))?;
+        let (source, fresh) = (source.to_owned(), fresh.clone());
+        blocking(move || copy_image(&source, &fresh)).await?;
     }
-    let file = fs::File::options().write(true).open(&fresh).map_err(ImageError::io("the cache volume"))?;
+    pad(&fresh, source)?;
+    staging.publish(&place).await?;
+    remove_old(volumes, KEPT)?;
+    Ok(image)
+}
+
+/// Work on files that may take seconds, where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ImageError::Unusable(format!("the cache volume could not be made: {error}")))?
+}
+
+fn copy_image(source: &Path, fresh: &Path) -> Result<(), ImageError> {
+    check_erofs(source)?;
+    crate::host::disk::copy_sparse(source, fresh).map_err(ImageError::io("copying the cache volume"))
+}
+
+/// Gives a volume the one size that the guests' disks have.
+fn pad(volume: &Path, source: &Path) -> Result<(), ImageError> {
+    let file = fs::File::options().write(true).open(volume).map_err(ImageError::io("the cache volume"))?;
     let length = file.metadata().map_err(ImageError::io("the cache volume"))?.len();
     if length > CACHE_VOLUME_BYTES {
         return Err(ImageError::Unusable(format!(
-            "the cache `{name}` is larger than {} GiB",
+            "the cache `{}` is larger than {} GiB",
+            source.display(),
             CACHE_VOLUME_BYTES >> 30
         )));
     }
-    file.set_len(CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache volume"))?;
-    staging.publish(&place)?;
-    remove_old(volumes, KEPT)?;
-    Ok(image)
+    file.set_len(CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache volume"))
 }
 
 /// Removes all but the newest `kept` subdirectories.
@@ -136,4 +187,23 @@ fn directory_digest(source: &Path) -> Result<String, ImageError> {
         }
     }
     Ok(hex::encode(&hash.finalize()[..12]))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recent_volume_is_taken_only_while_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = directory.path().join("volume");
+        fs::write(&volume, "").unwrap();
+        let recent = Recent::default();
+        recent.put(Path::new("/source"), &volume);
+        assert_eq!(recent.get(Path::new("/source")), Some(volume.clone()));
+        assert_eq!(recent.get(Path::new("/another")), None);
+        fs::remove_file(&volume).unwrap();
+        assert_eq!(recent.get(Path::new("/source")), None);
+    }
 }

@@ -10,13 +10,26 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::recipe::{User, check_name};
+use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::vm::spec::{Accelerator, Shape};
+
+/// What no image is without.
+const NEEDED: [&str; 3] = ["kernel", "root.erofs", "modules"];
+
+/// How long an image that is not current any more is kept, for VMs that are just starting from it. A VM that runs has its
+/// files open and does not need the names.
+const SUPERSEDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Beginnings of the names of directories that are not whole yet, and of those that another is taking the place of.
+const BUILDING: &str = ".building-";
+const REPLACED: &str = ".replaced-";
 
 /// All images of a host.
 #[derive(Debug, Clone)]
@@ -79,14 +92,28 @@ impl Catalog {
         self.root.join(name)
     }
 
-    /// The image that new VMs use, if it has been built.
+    /// The image that new VMs use, if it has been built. One that is damaged or not there is as good as none: it is built
+    /// again.
     pub fn current(&self, name: &str) -> Result<Option<Image>, ImageError> {
         check_name(name)?;
         let link = self.directory(name).join("current");
-        match fs::read_link(&link) {
-            Ok(target) => self.image(name, &target.to_string_lossy()).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ImageError::io(link.display().to_string())(error)),
+        let digest = match fs::read_link(&link) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ImageError::io(link.display().to_string())(error)),
+        };
+        match self.image(name, &digest.to_string_lossy()) {
+            Ok(image) if NEEDED.iter().all(|file| image.file(file).exists()) => Ok(Some(image)),
+            Ok(image) => {
+                tracing::warn!(directory = %image.directory.display(), "an image lacks some of its files");
+                Ok(None)
+            }
+            Err(ImageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(ImageError::Unusable(why)) => {
+                tracing::warn!("{why}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -110,16 +137,56 @@ impl Catalog {
         Ok(images)
     }
 
-    /// Removes every image of that name. A VM that runs keeps its open files until it ends; the caller refuses when one
-    /// would be started from it.
+    /// Removes every image of that name, once nobody builds or bakes it; blocks the thread until then. A VM that runs keeps
+    /// its open files until it ends; the caller refuses when one would be started from it.
     pub fn remove(&self, name: &str) -> Result<(), ImageError> {
         check_name(name)?;
         let directory = self.directory(name);
-        if !directory.is_dir() {
+        let unknown = || {
             let hint = "`dayfly image list` shows what there is".to_owned();
-            return Err(ImageError::Unknown { name: name.to_owned(), hint });
+            ImageError::Unknown { name: name.to_owned(), hint }
+        };
+        if !directory.is_dir() {
+            return Err(unknown());
         }
-        fs::remove_dir_all(&directory).map_err(ImageError::io(directory.display().to_string()))
+        let _lock = self.lock(name)?;
+        let remove = || -> io::Result<usize> {
+            let mut removed = 0;
+            // First, so that nobody starts from what is half gone.
+            match fs::remove_file(directory.join("current")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                // The lock file stays: somebody may wait for it.
+                if entry.file_type()?.is_dir() {
+                    disk::remove_tree(&entry.path())?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        };
+        match remove().map_err(ImageError::io(directory.display().to_string()))? {
+            0 => Err(unknown()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the images of that name that have not been current for a day. The caller holds the image's lock.
+    pub fn remove_superseded(&self, name: &str) -> Result<(), ImageError> {
+        let directory = self.directory(name);
+        let Ok(current) = fs::read_link(directory.join("current")) else { return Ok(()) };
+        let superseded_at = |digest: &str| -> io::Result<SystemTime> { directory.join(digest).metadata()?.modified() };
+        for digest in names_in(&directory)? {
+            let age = superseded_at(&digest).ok().and_then(|when| when.elapsed().ok());
+            let is_old = age.is_some_and(|age| age > SUPERSEDED_KEPT);
+            if is_old && digest != "current" && Path::new(&digest) != current {
+                let path = directory.join(&digest);
+                disk::remove_tree(&path).map_err(ImageError::io(path.display().to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until nobody else builds or bakes this image. Blocks the thread.
@@ -130,11 +197,14 @@ impl Catalog {
         Lease::wait(&directory).map_err(context())
     }
 
-    /// Makes `digest` the image that new VMs use.
+    /// Makes `digest` the image that new VMs use. The time of the one before it tells until when it was that.
     pub fn set_current(&self, name: &str, digest: &str) -> Result<(), ImageError> {
         let directory = self.directory(name);
         let fresh = directory.join(".current");
         let replace = || -> io::Result<()> {
+            if let Ok(superseded) = fs::File::open(directory.join("current")) {
+                superseded.set_modified(SystemTime::now())?;
+            }
             match fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -188,22 +258,24 @@ impl Bake {
 /// A directory under construction beside its final place. Dropped before [`Staging::publish`], nothing is left.
 #[derive(Debug)]
 pub struct Staging {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
 }
 
 impl Staging {
     /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed: the
     /// caller holds the image's lock, so nobody is at it.
     pub fn begin(parent: &Path) -> Result<Self, ImageError> {
-        let begin = || -> io::Result<tempfile::TempDir> {
+        let begin = || -> io::Result<PathBuf> {
             fs::create_dir_all(parent)?;
             for entry in fs::read_dir(parent)? {
                 let entry = entry?;
-                if entry.file_name().to_string_lossy().starts_with(".building-") {
-                    fs::remove_dir_all(entry.path())?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
+                    disk::remove_tree(&entry.path())?;
                 }
             }
-            tempfile::Builder::new().prefix(".building-").tempdir_in(parent)
+            Ok(tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?.keep())
         };
         begin()
             .map(|directory| Self { directory })
@@ -212,20 +284,44 @@ impl Staging {
 
     /// The directory to build in.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
-    /// Moves what was built to its place, which replaces what was there.
-    pub fn publish(self, place: &Path) -> Result<(), ImageError> {
-        let publish = || -> io::Result<()> {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
-            if place.exists() {
-                fs::remove_dir_all(place)?;
+    /// Moves what was built to its place, which replaces what was there. It is all on the disk before it is seen. After a
+    /// crash the place has the old, the new, or nothing.
+    pub async fn publish(self, place: &Path) -> Result<(), ImageError> {
+        let place = place.to_owned();
+        // Gigabytes may have to reach the disk.
+        let done = tokio::task::spawn_blocking(move || {
+            self.publish_blocking(&place).map_err(ImageError::io(format!("publishing `{}`", place.display())))
+        });
+        done.await.map_err(|error| ImageError::Unusable(format!("publishing was interrupted: {error}")))?
+    }
+
+    fn publish_blocking(&self, place: &Path) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
+        disk::sync_tree(self.path())?;
+        let parent = place.parent().unwrap_or(Path::new("/"));
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let aside = parent.join(format!("{REPLACED}{name}"));
+        if place.exists() {
+            fs::rename(place, &aside)?;
+        }
+        fs::rename(self.path(), place)?;
+        fs::File::open(parent)?.sync_all()?;
+        if aside.exists() { disk::remove_tree(&aside) } else { Ok(()) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        match disk::remove_tree(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %self.directory.display(), %error, "an unfinished build could not be removed");
             }
-            fs::rename(self.path(), place)
-        };
-        publish().map_err(ImageError::io(format!("publishing `{}`", place.display())))
+            _ => {}
+        }
     }
 }
 
@@ -267,4 +363,100 @@ fn names_in(directory: &Path) -> Result<Vec<String>, ImageError> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn publish(catalog: &Catalog, digest: &str) -> PathBuf {
+        let staging = Staging::begin(&catalog.directory("base")).unwrap();
+        let info = ImageInfo {
+            name: "base".into(),
+            digest: digest.into(),
+            description: String::new(),
+            suite: "stable".into(),
+            kernel: "1".into(),
+            user: serde_json::from_str(r#"{"name": "ci", "uid": 1000, "gid": 1000}"#).unwrap(),
+            environment: Vec::new(),
+            packages: Vec::new(),
+            built_at: 0,
+        };
+        for file in NEEDED {
+            fs::write(staging.path().join(file), "").unwrap();
+        }
+        write_json(&staging.path().join("image.json"), &info).unwrap();
+        let place = catalog.directory("base").join(digest);
+        staging.publish(&place).await.unwrap();
+        catalog.set_current("base", digest).unwrap();
+        place
+    }
+
+    fn visible(catalog: &Catalog) -> Vec<String> {
+        names_in(&catalog.directory("base")).unwrap().into_iter().filter(|name| name != "current").collect()
+    }
+
+    #[tokio::test]
+    async fn a_dangling_or_damaged_image_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        let place = publish(&catalog, "one").await;
+        assert_eq!(catalog.current("base").unwrap().unwrap().info.digest, "one");
+        fs::remove_file(place.join("root.erofs")).unwrap();
+        assert!(catalog.current("base").unwrap().is_none(), "a file is missing");
+        fs::write(place.join("image.json"), "{").unwrap();
+        assert!(catalog.current("base").unwrap().is_none(), "its description is damaged");
+        fs::remove_dir_all(&place).unwrap();
+        assert!(catalog.current("base").unwrap().is_none(), "it is not there");
+        publish(&catalog, "one").await;
+        assert!(catalog.current("base").unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_takes_the_place_of_an_image_leaves_nothing_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        let place = publish(&catalog, "one").await;
+        fs::write(place.join("old"), "").unwrap();
+        publish(&catalog, "one").await;
+        assert!(!place.join("old").exists());
+        let hidden = fs::read_dir(catalog.directory("base")).unwrap().flatten();
+        assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_superseded_and_old_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        let age = |digest: &str| {
+            let place = fs::File::open(catalog.directory("base").join(digest)).unwrap();
+            place.set_modified(SystemTime::now() - 2 * SUPERSEDED_KEPT).unwrap();
+        };
+        for digest in ["old", "young", "current-and-old"] {
+            publish(&catalog, digest).await;
+        }
+        age("old");
+        age("current-and-old");
+        catalog.remove_superseded("base").unwrap();
+        assert_eq!(visible(&catalog), ["current-and-old", "young"]);
+    }
+
+    #[tokio::test]
+    async fn an_image_is_removed_when_its_builder_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        publish(&catalog, "one").await;
+        let lock = catalog.lock("base").unwrap();
+        let removing = std::thread::spawn({
+            let catalog = catalog.clone();
+            move || catalog.remove("base")
+        });
+        assert_eq!(visible(&catalog), ["one"], "it waits for the builder");
+        drop(lock);
+        removing.join().unwrap().unwrap();
+        assert!(visible(&catalog).is_empty());
+        assert!(catalog.current("base").unwrap().is_none());
+        assert!(matches!(catalog.remove("base"), Err(ImageError::Unknown { .. })));
+    }
 }

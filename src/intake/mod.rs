@@ -4,29 +4,35 @@
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
 mod context;
+mod naming;
+mod retry;
 mod runs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::task::{self, JoinError, JoinSet};
 
+use self::retry::Retry;
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{ForgeError, backoff};
+use crate::forge::{CommitSha, ForgeError, RepoName};
 use crate::policy::{Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
 use crate::webhook::{EventName, parse_github};
 
-/// Deliveries looked at in one round.
-const BATCH: u32 = 64;
-
-/// How often a delivery is tried before it counts as failed. With the back-off this is more than a day.
-const MAX_TRIES: u32 = 300;
+/// Deliveries processed at a time: one that the forge keeps waiting must not keep the others.
+const PARALLEL: usize = 8;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
+
+/// The shortest time between two looks without a wake-up: what is due now is under way, or there was no place for it.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a place stays taken after the store could not note what became of its delivery, which is therefore still due.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a delivery could not be processed.
 #[derive(Debug, thiserror::Error)]
@@ -35,69 +41,97 @@ pub(crate) enum IntakeError {
     Forge(#[from] ForgeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "commit {sha} of {repo} cannot be read at the forge\n  hint: the credential needs to read `contents`, and an App \
+         must be installed in the repository; deliver the event again afterwards"
+    )]
+    CommitUnreadable { repo: RepoName, sha: CommitSha },
     #[error("the stored payload does not read any more: {0}")]
     Payload(String),
 }
 
-impl IntakeError {
-    fn retry_after(&self, tried: u32) -> Option<Duration> {
-        match self {
-            Self::Forge(ForgeError::RateLimited { wait, .. }) => Some(*wait),
-            Self::Forge(error) if error.is_retryable() => Some(backoff(tried, clock::jitter())),
-            Self::Store(StoreError::Database { .. }) => Some(backoff(tried, clock::jitter())),
-            _ => None,
+/// The deliveries that are being processed, each once: it stays due until its end is stored.
+#[derive(Debug, Default)]
+struct UnderWay {
+    tasks: JoinSet<()>,
+    keys: HashMap<task::Id, DeliveryKey>,
+}
+
+impl UnderWay {
+    fn takes(&self, key: &DeliveryKey) -> bool {
+        self.keys.len() < PARALLEL && !self.keys.values().any(|taken| taken == key)
+    }
+
+    fn start(&mut self, key: DeliveryKey, work: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks.spawn(work).id();
+        self.keys.insert(id, key);
+    }
+
+    /// Waits for the next end. Gives the delivery whose processing broke off, if it did; for ever if nothing is under way.
+    async fn ended(&mut self) -> Option<(DeliveryKey, JoinError)> {
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => {
+                self.keys.remove(&id);
+                None
+            }
+            Some(Err(error)) => self.keys.remove(&error.id()).map(|key| (key, error)),
+            None => std::future::pending().await,
         }
     }
 }
 
-/// Processes deliveries until the service stops.
+/// Processes deliveries until the service stops. What is under way then is dropped, and due again at the next start.
 pub async fn run(core: Arc<Core>) {
-    let mut waiting: HashMap<DeliveryKey, (u32, Instant)> = HashMap::new();
+    let mut under_way = UnderWay::default();
     loop {
-        let pending = core.store.unprocessed_deliveries(BATCH).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the deliveries cannot be read");
-            Vec::new()
-        });
-        waiting.retain(|key, _| pending.iter().any(|delivery| delivery.key == *key));
-        for delivery in pending {
-            let (tried, due) = waiting.get(&delivery.key).copied().unwrap_or((0, Instant::now()));
-            if due > Instant::now() {
-                continue;
-            }
-            match attend(&core, &delivery, tried).await {
-                Some(wait) => {
-                    waiting.insert(delivery.key, (tried + 1, Instant::now() + wait));
-                }
-                None => {
-                    waiting.remove(&delivery.key);
-                }
-            }
-        }
-        let next = waiting.values().map(|(_, due)| *due).min().unwrap_or_else(|| Instant::now() + IDLE_LOOK);
+        start_due(&core, &mut under_way).await;
+        let next_look = next_look(&core).await;
         tokio::select! {
+            broken = under_way.ended() => {
+                if let Some((key, error)) = broken {
+                    tracing::error!(delivery = %key, %error, "processing a delivery broke off");
+                    finish(&core, &key, DeliveryState::Failed, "processing it broke off: a fault of Dayfly").await;
+                }
+            }
             () = core.wake.deliveries.notified() => {}
-            () = tokio::time::sleep_until(next.min(Instant::now() + IDLE_LOOK)) => {}
+            () = tokio::time::sleep(next_look) => {}
             () = core.stop.cancelled() => return,
         }
     }
 }
 
-/// Processes one delivery. Gives the time after which to try again, if that may help.
-async fn attend(core: &Core, delivery: &Delivery, tried: u32) -> Option<Duration> {
-    let error = match process(core, delivery).await {
-        Ok(()) => return None,
-        Err(error) => error,
+async fn start_due(core: &Arc<Core>, under_way: &mut UnderWay) {
+    // Those under way are due too, so that there are others among twice as many.
+    let due = core.store.due_deliveries(clock::now_ms(), 2 * PARALLEL as u32).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the deliveries cannot be read");
+        Vec::new()
+    });
+    for delivery in due {
+        if under_way.takes(&delivery.key) {
+            let core = Arc::clone(core);
+            under_way.start(delivery.key.clone(), async move { attend(&core, &delivery).await });
+        }
+    }
+}
+
+async fn next_look(core: &Core) -> Duration {
+    let due = core.store.next_delivery_due().await.ok().flatten();
+    let wait = due.map_or(IDLE_LOOK, |due| Duration::from_millis(u64::try_from(due - clock::now_ms()).unwrap_or(0)));
+    wait.clamp(SHORTEST_LOOK, IDLE_LOOK)
+}
+
+/// Processes one delivery, or stores when to try again.
+async fn attend(core: &Core, delivery: &Delivery) {
+    let Err(error) = process(core, delivery).await else { return };
+    let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
+        tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
+        return finish(core, &delivery.key, DeliveryState::Failed, &error.to_string()).await;
     };
-    match error.retry_after(tried).filter(|_| tried < MAX_TRIES) {
-        Some(wait) => {
-            tracing::warn!(delivery = %delivery.key, %error, wait_s = wait.as_secs(), "processing a delivery will be tried again");
-            Some(wait)
-        }
-        None => {
-            tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
-            finish(core, &delivery.key, DeliveryState::Failed, &error.to_string()).await;
-            None
-        }
+    tracing::warn!(delivery = %delivery.key, %error, wait_s = wait.as_secs(), "processing a delivery will be tried again");
+    let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    if let Err(error) = core.store.postpone_delivery(&delivery.key, denied, &error.to_string(), next_try_at).await {
+        tracing::error!(delivery = %delivery.key, %error, "a delivery's next try could not be stored");
+        tokio::time::sleep(STORE_PAUSE).await;
     }
 }
 
@@ -144,5 +178,41 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
 async fn finish(core: &Core, key: &DeliveryKey, state: DeliveryState, why: &str) {
     if let Err(error) = core.store.finish_delivery(key, state, why, clock::now_ms()).await {
         tracing::error!(delivery = %key, %error, "a delivery's end could not be stored");
+        tokio::time::sleep(STORE_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str) -> DeliveryKey {
+        DeliveryKey { forge: "github".to_owned(), id: id.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn no_delivery_is_under_way_twice_and_one_that_hangs_takes_one_place() {
+        let mut under_way = UnderWay::default();
+        under_way.start(key("hangs"), std::future::pending());
+        for n in 0..3 * PARALLEL {
+            assert!(!under_way.takes(&key("hangs")));
+            let next = key(&n.to_string());
+            assert!(under_way.takes(&next));
+            under_way.start(next, async {});
+            assert!(under_way.ended().await.is_none());
+        }
+        for n in 1..PARALLEL {
+            under_way.start(key(&n.to_string()), std::future::pending());
+        }
+        assert!(!under_way.takes(&key("one too many")));
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_breaks_off_is_named() {
+        let mut under_way = UnderWay::default();
+        under_way.start(key("a"), async { panic!("on purpose") });
+        assert_eq!(under_way.ended().await.unwrap().0, key("a"));
+        assert!(under_way.takes(&key("a")));
     }
 }

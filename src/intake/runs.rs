@@ -1,11 +1,12 @@
 //! Reads the workflows that stand in the pinned commit and plans their jobs.
 
-use super::IntakeError;
 use super::context::github_context;
+use super::{IntakeError, naming};
 use crate::config::RepositorySettings;
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
-use crate::forge::{Conclusion, ForgeError, Report, ReportState};
+use crate::document::reader::quoted;
+use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::policy::Request;
 use crate::store::{NewJob, NewRun, Outcome, Reason};
@@ -39,7 +40,7 @@ pub(super) async fn planned(
     core: &Core, request: &Request, settings: &RepositorySettings<'_>, payload: &[u8], received_at: i64,
 ) -> Result<Vec<NewRun>, IntakeError> {
     let payload = serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let mut runs = Vec::new();
+    let (mut runs, mut workflows) = (Vec::new(), Vec::new());
     for path in workflow_files(core, request, settings.workflows_dir).await? {
         let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
@@ -50,21 +51,27 @@ pub(super) async fn planned(
             text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
         match parsed {
             Err(complaints) => runs.push(unreadable(request, &path, &complaints)),
-            Ok(workflow) if matches(&workflow, &request.trigger) == Match::Starts => {
-                runs.push(run_of(core, request, settings, &workflow, &path, &payload, received_at));
-            }
-            Ok(_) => {}
+            Ok(workflow) => workflows.push((path, workflow)),
         }
     }
+    let suffixes = naming::suffixes(&workflows);
+    let full = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue);
+    for (path, workflow) in &workflows {
+        if matches(workflow, &request.trigger) != Match::Starts {
+            continue;
+        }
+        let suffix = suffixes.get(path).map_or("", String::as_str);
+        runs.push(match &full {
+            Some(why) => refused(request, path, why),
+            None => run_of(core, request, settings, Source { path, workflow, suffix }, &payload, received_at),
+        });
+    }
+    naming::make_unique(&mut runs);
     Ok(runs)
 }
 
 async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Result<Vec<String>, IntakeError> {
-    let entries = match core.forge.list_directory(&request.access, directory, &request.sha).await {
-        Ok(entries) => entries,
-        Err(ForgeError::NotFound { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+    let entries = entries_of(&*core.forge, request, directory).await?;
     let is_workflow = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut names: Vec<String> =
         entries.into_iter().filter(|e| e.is_file && is_workflow(&e.name)).map(|e| e.name).collect();
@@ -73,10 +80,38 @@ async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Resu
     Ok(names.into_iter().map(|name| format!("{directory}/{name}")).collect())
 }
 
+/// What is in the directory. "Not found" is believed only of a commit that can be read: it is also what a forge says about
+/// commits that it has not replicated yet and about everything that it may not show.
+async fn entries_of(forge: &dyn Forge, request: &Request, directory: &str) -> Result<Vec<DirectoryEntry>, IntakeError> {
+    let Request { access, sha, .. } = request;
+    match forge.list_directory(access, directory, sha).await {
+        Err(ForgeError::NotFound { .. }) => {}
+        answer => return Ok(answer?),
+    }
+    if !forge.has_commit(access, sha).await? {
+        return Err(IntakeError::CommitUnreadable { repo: access.repo.clone(), sha: sha.clone() });
+    }
+    // The commit may have become readable only now.
+    match forge.list_directory(access, directory, sha).await {
+        Err(ForgeError::NotFound { .. }) => Ok(Vec::new()),
+        answer => Ok(answer?),
+    }
+}
+
+/// A workflow that starts.
+#[derive(Debug, Clone, Copy)]
+struct Source<'w> {
+    path: &'w str,
+    workflow: &'w Workflow,
+    /// What tells its contexts from those of a workflow with the same name.
+    suffix: &'w str,
+}
+
 fn run_of(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &Workflow, path: &str,
-    payload: &serde_json::Value, received_at: i64,
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, payload: &serde_json::Value,
+    received_at: i64,
 ) -> NewRun {
+    let Source { path, workflow, .. } = source;
     let name = workflow.display_name();
     let github = &core.config.github;
     let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
@@ -91,25 +126,28 @@ fn run_of(
             format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
         return unreadable(request, path, &[complaint(path, message)]);
     }
-    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, name, job, received_at)).collect();
+    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, source, job, received_at)).collect();
     let context = serde_json::to_value(&context).unwrap_or_default();
     new_run(request, path, name, context, None, jobs)
 }
 
 fn new_job(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, workflow: &str, job: PlannedJob,
+    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, job: PlannedJob,
     received_at: i64,
 ) -> NewJob {
     let log_token = LogToken::random();
-    let mut report = new_report(request, context_name(request, workflow, &job.name), "Waiting to start".to_owned());
+    let mut report = new_report(request, context_name(request, source, &job.name), "Waiting to start".to_owned());
     report.details_url = Some(core.log_url(&log_token));
-    let (profile, outcome) = match core.config.select_profile_for(settings, &job.labels) {
+    let chosen = match &job.group {
+        Some(group) => Err(no_groups(group)),
+        None => core.config.select_profile_for(settings, &job.labels).map_err(|no_profile| no_profile.to_string()),
+    };
+    let (profile, outcome) = match chosen {
         Ok(profile) => {
             report.title = format!("Queued for the profile `{}`", profile.name);
             (Some(profile.name.clone()), None)
         }
-        Err(no_profile) => {
-            let detail = no_profile.to_string();
+        Err(detail) => {
             report.title = first_line(&detail);
             report.summary = detail.clone();
             report.state = ReportState::Finished(Conclusion::Error);
@@ -130,12 +168,39 @@ fn new_job(
     }
 }
 
+/// What a job that asks for a runner group is told. To ignore the group would give it a machine that it did not ask for.
+fn no_groups(group: &str) -> String {
+    format!(
+        "there are no runner groups here, so none is named {}\n  hint: ask by labels, like `runs-on: linux`",
+        quoted(group)
+    )
+}
+
+/// Why nothing more is taken, if so many jobs are unfinished.
+fn full_queue(unfinished: u64, limit: u32) -> Option<String> {
+    (unfinished >= u64::from(limit)).then(|| {
+        format!(
+            "the queue is full: {unfinished} jobs have not finished, and this service takes {limit}\n  hint: push again \
+             later; the operator sets `limits.queue`"
+        )
+    })
+}
+
+/// The run of a workflow that is not even planned.
+fn refused(request: &Request, path: &str, why: &str) -> NewRun {
+    let file = file_name(path);
+    let mut report = new_report(request, format!("dayfly/{file}"), first_line(why));
+    report.state = ReportState::Finished(Conclusion::Error);
+    report.summary = format!("`{path}` was not run: {why}");
+    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
+}
+
 /// A run that consists of complaints about its workflow.
 fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRun {
-    let stem = path.rsplit('/').next().unwrap_or(path);
+    let file = file_name(path);
     let title =
         complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
-    let mut report = new_report(request, format!("dayfly/{stem}"), title);
+    let mut report = new_report(request, format!("dayfly/{file}"), title);
     report.state = ReportState::Finished(Conclusion::Error);
     let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();
     let left_out = complaints.len().saturating_sub(MAX_LISTED);
@@ -143,7 +208,7 @@ fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRu
     if left_out > 0 {
         report.summary.push_str(&format!("\n… and {left_out} more.\n"));
     }
-    new_run(request, path, stem, serde_json::Value::Null, Some(report), Vec::new())
+    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
 }
 
 fn new_run(
@@ -180,10 +245,12 @@ fn new_report(request: &Request, context: String, title: String) -> Report {
 
 /// What the forge calls the job. Branch protection refers to it, so a pull request's name has nothing in it that changes;
 /// other events at the same commit must not overwrite it.
-fn context_name(request: &Request, workflow: &str, job: &str) -> String {
+fn context_name(request: &Request, source: Source<'_>, job: &str) -> String {
+    let Source { workflow, suffix, .. } = source;
+    let name = workflow.display_name();
     match request.trigger.event.as_str() {
-        "pull_request" => format!("dayfly/{workflow}/{job}"),
-        event => format!("dayfly/{workflow}/{job} ({event})"),
+        "pull_request" => format!("dayfly/{name}/{job}{suffix}"),
+        event => format!("dayfly/{name}/{job}{suffix} ({event})"),
     }
 }
 
@@ -191,6 +258,32 @@ fn complaint(file: &str, message: String) -> Diagnostic {
     Diagnostic { file: file.to_owned(), position: None, path: String::new(), message, hint: None }
 }
 
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_how_full() {
+        assert_eq!(full_queue(9, 10), None);
+        insta::assert_snapshot!(full_queue(10, 10).unwrap_or_default(), @"
+        the queue is full: 10 jobs have not finished, and this service takes 10
+          hint: push again later; the operator sets `limits.queue`
+        ");
+    }
+
+    #[test]
+    fn a_runner_group_is_answered_with_what_to_use() {
+        insta::assert_snapshot!(no_groups("large"), @"
+        there are no runner groups here, so none is named `large`
+          hint: ask by labels, like `runs-on: linux`
+        ");
+    }
 }

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::forge::{RepoAccess, RepoName};
 use crate::net::git_proxy::{GitLimits, GitProxy};
 use crate::protocol::message::{AgentRequest, Service, decode};
-use crate::vm::guest::Connections;
+use crate::vm::channel::Connections;
 use crate::workflow::model::Submodules;
 use crate::workflow::run::CheckoutPlan;
 

@@ -153,6 +153,17 @@ impl<'a> Steps<'a> {
     }
 
     async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
+        match self.prepare_step(plan).await {
+            Ok(exec) => self.run_prepared(plan, exec).await,
+            // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
+            Err(VmError::Refused { detail, .. }) => {
+                Ok(StepResult::new(StepEnd::Failed(format!("the step could not be prepared: {detail}"))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prepare_step(&self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
         for file in [env, output, path, summary, state] {
@@ -174,8 +185,12 @@ impl<'a> Steps<'a> {
                 (argv, self.places.workspace.clone())
             }
         };
-        let exec = Exec { argv, env: self.environment(plan), directory, owner, stdin: false };
+        Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
+    }
+
+    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec) -> Result<StepResult, VmError> {
         let end = self.attend(exec, plan).await?;
+        let CommandFiles { env, output, path, summary, .. } = &plan.command_files;
         let mut contents = Vec::new();
         for file in [env, output, path, summary] {
             // One byte more than is allowed, so that what is too large is seen as such.
@@ -208,7 +223,11 @@ impl<'a> Steps<'a> {
     /// Runs a program to its end, its time limit or the job's cancellation.
     async fn attend(&mut self, exec: Exec, plan: &StepPlan) -> Result<StepEnd, VmError> {
         let number = step_number(plan.index);
-        let mut running = self.guest.exec(exec)?;
+        let mut running = match self.guest.exec(exec).await {
+            Ok(running) => running,
+            Err(VmError::Refused { detail, .. }) => return Ok(StepEnd::Failed(detail)),
+            Err(error) => return Err(error),
+        };
         let deadline = plan.timeout.map(|limit| Instant::now() + limit);
         // A step that runs although the job was cancelled is not ended by that cancellation again.
         let already_cancelled = self.cancel.is_cancelled();

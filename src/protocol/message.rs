@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// First after every restore: become somebody else than the other clones. Answer: `Result<(), String>`.
     Identify(Identity),
-    /// Run a program. The host's bytes are its input; the answer is records of [`Output`].
-    Exec(Exec),
+    /// Run a program. The host's first `length` bytes are an encoded [`Exec`], those after them the program's input; the
+    /// answer is records of [`Output`].
+    Exec { length: u32 },
     /// Send a signal to the process group of the program that runs on that stream. Answer: `Result<(), String>`.
     Signal { stream: u32, signal: i32 },
     /// Store the stream's bytes as a file. Answer: `Result<(), String>`.

@@ -48,6 +48,8 @@ pub enum Violation {
     TooManyStreams,
     /// Sent more than it was allowed to.
     Window(u32),
+    /// Sent a data frame without data, which costs no window and so could be sent without end.
+    Empty(u32),
     /// Sent data after the end.
     AfterEnd(u32),
     /// A credit frame that is not four bytes, or lifts the window above its size.
@@ -62,6 +64,7 @@ impl std::fmt::Display for Violation {
             Self::StreamNumber(stream) => write!(out, "the peer opened stream {stream}, which it may not"),
             Self::TooManyStreams => write!(out, "the peer opened more than {MAX_STREAMS} streams at a time"),
             Self::Window(stream) => write!(out, "the peer sent more on stream {stream} than its window allows"),
+            Self::Empty(stream) => write!(out, "the peer sent nothing on stream {stream}"),
             Self::AfterEnd(stream) => write!(out, "the peer sent data on stream {stream} after ending it"),
             Self::Credit(stream) => write!(out, "the peer sent a wrong credit for stream {stream}"),
             Self::Attach => write!(out, "the peer attached in the middle of a conversation"),
@@ -192,6 +195,9 @@ impl Session {
                 if state.received_end {
                     return Err(Violation::AfterEnd(stream));
                 }
+                if frame.payload.is_empty() {
+                    return Err(Violation::Empty(stream));
+                }
                 state.window = u32::try_from(frame.payload.len())
                     .ok()
                     .and_then(|length| state.window.checked_sub(length))
@@ -288,7 +294,8 @@ mod tests {
     #[test]
     fn every_broken_rule_has_a_name() {
         let frame = |kind, stream, payload: &[u8]| Frame { kind, stream, payload: payload.to_vec() };
-        let cases: [(&[Frame], Violation); 7] = [
+        let cases: [(&[Frame], Violation); 8] = [
+            (&[frame(Kind::Open, 2, b""), frame(Kind::Data, 2, b"")], Violation::Empty(2)),
             (&[frame(Kind::Open, 1, b"")], Violation::StreamNumber(1)),
             (&[frame(Kind::Open, 0, b"")], Violation::StreamNumber(0)),
             (&[frame(Kind::Open, 4, b""), frame(Kind::Open, 2, b"")], Violation::StreamNumber(2)),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Action, Gate, Limits, Size, Snapshot, Stage, plan};
@@ -34,7 +34,7 @@ type Drivers = HashMap<JobId, Driver>;
 
 /// How to reach a driver.
 struct Driver {
-    task: tokio::task::Id,
+    task: Id,
     cancel: CancellationToken,
 }
 
@@ -48,11 +48,11 @@ pub async fn run(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.wake.scheduler.notified() => {}
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => forget(&mut drivers, ended),
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => forget(&mut drivers, ended),
             () = tokio::time::sleep(IDLE_LOOK) => {}
             () = core.stop.cancelled() => {}
         }
-        while let Some(ended) = tasks.try_join_next() {
+        while let Some(ended) = tasks.try_join_next_with_id() {
             forget(&mut drivers, ended);
         }
     }
@@ -65,24 +65,46 @@ pub async fn run(core: Arc<Core>) {
     core.engine.reap().await;
 }
 
-fn forget(drivers: &mut Drivers, ended: Result<JobId, tokio::task::JoinError>) {
-    match ended {
-        Ok(job) => {
-            drivers.remove(&job);
-        }
+fn forget(drivers: &mut Drivers, ended: Result<(Id, ()), JoinError>) {
+    let task = match ended {
+        Ok((task, ())) => task,
         Err(error) => {
             tracing::error!(%error, "a job's driver died");
-            drivers.retain(|_, driver| driver.task != error.id());
+            error.id()
         }
-    }
+    };
+    drivers.retain(|_, driver| driver.task != task);
 }
 
-async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers) -> Result<(), StoreError> {
+/// Jobs that hold a VM without having a driver: their drivers could not store what they did, or died. Their VMs go, and they
+/// are queued again.
+async fn adopt_orphans(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<bool, StoreError> {
+    let is_orphan = |job: &&ScheduledJob| {
+        matches!(job.state, JobState::Leased | JobState::Running) && !drivers.contains_key(&job.id)
+    };
+    let orphans: Vec<&ScheduledJob> = jobs.iter().filter(is_orphan).collect();
+    let has_driver = |vm: &store::Vm| drivers.contains_key(&vm.job);
+    let left_over: Vec<store::Vm> = core.store.vms_not_gone().await?.into_iter().filter(|vm| !has_driver(vm)).collect();
+    if !left_over.is_empty() {
+        core.engine.reap().await;
+    }
+    for vm in &left_over {
+        settle_vm(core, &vm.id).await?;
+    }
+    for job in &orphans {
+        tracing::warn!(job = %job.id, "a job without a driver is queued again");
+        requeue(core, job, "its progress could not be stored", Reason::Internal).await?;
+    }
+    Ok(!orphans.is_empty())
+}
+
+async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) -> Result<(), StoreError> {
     // One round may make the next one possible: a skipped job decides about those that need it.
     loop {
-        retry_abandoned(core, drivers).await?;
         let jobs = core.store.unfinished_jobs().await?;
-        cancel_where_asked(core, &jobs, drivers).await?;
+        if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
+            continue;
+        }
         let specs = Specs::load(core, &jobs).await?;
         let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, &jobs).await? };
         let planned = plan(&snapshot, |job, _| specs.gate(job));
@@ -99,12 +121,15 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<JobId>, drivers: &mut Driver
     }
 }
 
-async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<(), StoreError> {
+/// Gives whether the store changed.
+async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<bool, StoreError> {
+    let mut has_changed = false;
     for job in jobs.iter().filter(|job| job.cancel_requested) {
         match job.state {
             JobState::Waiting | JobState::Queued => {
                 let detail = "Cancelled before it started".to_owned();
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
+                has_changed = true;
             }
             JobState::Leased | JobState::Running => {
                 if let Some(driver) = drivers.get(&job.id) {
@@ -114,14 +139,13 @@ async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Driver
             JobState::Finished => {}
         }
     }
-    Ok(())
+    Ok(has_changed)
 }
 
 /// The jobs as the plan sees them, and an entry for every VM whose job is elsewhere by now but which is not gone.
 async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>, StoreError> {
     let mut plannable: Vec<plan::Job> = jobs
         .iter()
-        .filter(|job| !(job.cancel_requested && job.conclusion.is_none() && job.state == JobState::Waiting))
         .map(|job| plan::Job {
             id: job.id.clone(),
             run: job.run.clone(),
@@ -259,7 +283,7 @@ fn result_of(job: &store::Job) -> NeedResult {
 
 /// Carries out one action. Gives whether the store changed.
 async fn apply(
-    core: &Arc<Core>, action: Action, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<JobId>,
+    core: &Arc<Core>, action: Action, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<()>,
     drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let known = |id: &JobId| jobs.iter().find(|job| job.id == *id);
@@ -287,7 +311,7 @@ async fn apply(
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<JobId>, drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<()>, drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let vm = VmId::random();
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
@@ -299,13 +323,8 @@ async fn start(
         serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
     let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors) };
     let cancel = CancellationToken::new();
-    let driving = drive(Arc::clone(core), lease, cancel.clone());
-    let id = job.id.clone();
-    let task = tasks.spawn(async move {
-        driving.await;
-        id
-    });
-    drivers.insert(job.id.clone(), Driver { task: task.id(), cancel });
+    let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
+    drivers.insert(job.id.clone(), Driver { task, cancel });
     Ok(true)
 }
 
@@ -347,48 +366,29 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
     for vm in core.store.vms_not_gone().await? {
         settle_vm(core, &vm.id).await?;
     }
-    for job in core.store.unfinished_jobs().await?.iter().filter(|job| is_under_way(job)) {
-        try_again(core, job, "the service restarted while it ran", Reason::ServiceRestarted).await?;
-    }
-    Ok(())
-}
-
-/// Attends to jobs that nobody drives: their driver could not store how far it got (a full disk, say), or died.
-async fn retry_abandoned(core: &Core, drivers: &Drivers) -> Result<(), StoreError> {
-    let jobs = core.store.unfinished_jobs().await?;
-    for job in jobs.iter().filter(|job| is_under_way(job) && !drivers.contains_key(&job.id)) {
-        core.engine.reap().await;
-        if let Some(vm) = &job.vm {
-            settle_vm(core, vm).await?;
+    for job in core.store.unfinished_jobs().await? {
+        if matches!(job.state, JobState::Leased | JobState::Running) {
+            requeue(core, &job, "the service restarted while it ran", Reason::ServiceRestarted).await?;
         }
-        try_again(core, job, "its progress could not be stored", Reason::Internal).await?;
-        core.wake.reports.notify_one();
     }
     Ok(())
 }
 
-fn is_under_way(job: &ScheduledJob) -> bool {
-    matches!(job.state, JobState::Leased | JobState::Running)
-}
-
-/// Queues a job again, visibly, or ends it if it has had all its attempts.
-async fn try_again(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> Result<(), StoreError> {
+/// Queues a job that lost its VM, visibly; ends it if it has had all its attempts.
+async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> Result<(), StoreError> {
     let attempts = core.config.limits.attempts;
-    match core.store.requeue_job(&job.id, job.attempt, attempts).await? {
-        store::Requeued::Queued { attempt } => {
-            core.timeline.record(&job.id, attempt, "job_queued", why);
-            let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
-            let title = format!("Queued again (attempt {attempt}): {why}");
-            let change = move |report: &mut crate::forge::Report| {
-                report.state = ReportState::Queued;
-                report.title = title;
-            };
-            core.store.set_report(&stored.report, clock::now_ms(), change).await?;
-            Ok(())
-        }
-        store::Requeued::Exhausted => {
-            let detail = format!("No attempt left after {}: {why}", job.attempt);
-            finish(core, job, Conclusion::Error, Some(reason), detail).await
-        }
-    }
+    let store::Requeued::Queued { attempt } = core.store.requeue_job(&job.id, job.attempt, attempts).await? else {
+        let detail = format!("No attempt left after {}: {why}", job.attempt);
+        return finish(core, job, Conclusion::Error, Some(reason), detail).await;
+    };
+    core.timeline.record(&job.id, attempt, "job_queued", why);
+    let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
+    let title = format!("Queued again (attempt {attempt}): {why}");
+    let change = move |report: &mut crate::forge::Report| {
+        report.state = ReportState::Queued;
+        report.title = title;
+    };
+    core.store.set_report(&stored.report, clock::now_ms(), change).await?;
+    core.wake.reports.notify_one();
+    Ok(())
 }

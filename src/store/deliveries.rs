@@ -8,14 +8,15 @@ use super::transitions::{DeliveryState, Lifecycle};
 use super::{Store, StoreError, bounded_detail};
 
 impl Store {
-    /// Makes a verified delivery durable. A delivery that failed before is open again afterwards.
+    /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
+    /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
         self.write("accept a delivery", move |db| {
             Box::pin(async move {
                 let NewDelivery { key, event, received_at, payload } = delivery;
                 let inserted = sqlx::query(
-                    "INSERT INTO deliveries (forge, id, event, received_at, state, payload) \
-                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (forge, id) DO NOTHING",
+                    "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
                 )
                 .bind(&key.forge)
                 .bind(&key.id)
@@ -30,13 +31,11 @@ impl Store {
                 }
                 match delivery_state(db, &key).await? {
                     DeliveryState::Received => Ok(Accepted::Again),
-                    DeliveryState::Failed => {
-                        reopen(db, &key).await?;
+                    DeliveryState::Failed | DeliveryState::Ignored => {
+                        reopen(db, &key, received_at).await?;
                         Ok(Accepted::Again)
                     }
-                    DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Invalid => {
-                        Ok(Accepted::Duplicate)
-                    }
+                    DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
                 }
             })
         })
@@ -54,17 +53,62 @@ impl Store {
         .await
     }
 
-    /// Deliveries that wait to be processed, oldest first, at most `limit`.
-    pub async fn unprocessed_deliveries(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.deliveries_in(DeliveryState::Received, limit).await
+    /// Deliveries that are not processed yet and whose time has come, longest due first, at most `limit`.
+    pub async fn due_deliveries(&self, now: i64, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        self.read("list due deliveries", async |db| {
+            let rows = sqlx::query(
+                "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries \
+                 WHERE state = 'received' AND next_try_at <= $1 ORDER BY next_try_at, received_at, id LIMIT $2",
+            )
+            .bind(now)
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+        })
+        .await
+    }
+
+    /// When the next delivery becomes due; the past if one is due now.
+    pub async fn next_delivery_due(&self) -> Result<Option<i64>, StoreError> {
+        self.read("look for the next delivery", async |db| {
+            let next = "SELECT MIN(next_try_at) FROM deliveries WHERE state = 'received'";
+            Ok(sqlx::query_scalar(next).fetch_one(db).await?)
+        })
+        .await
+    }
+
+    /// A try failed because of `why`; the next may start at `next_try_at`. `denied`: the forge answered, with a refusal.
+    /// Does nothing for a delivery that is dealt with.
+    pub async fn postpone_delivery(
+        &self, key: &DeliveryKey, denied: bool, why: &str, next_try_at: i64,
+    ) -> Result<(), StoreError> {
+        let (key, why) = (key.clone(), bounded_detail(why).to_owned());
+        self.write("postpone a delivery", move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE deliveries SET tries = tries + 1, denials = denials + $3, detail = $4, next_try_at = $5 \
+                     WHERE forge = $1 AND id = $2 AND state = 'received'",
+                )
+                .bind(&key.forge)
+                .bind(&key.id)
+                .bind(i64::from(denied))
+                .bind(why)
+                .bind(next_try_at)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Deliveries in one state, oldest first, at most `limit`.
     pub async fn deliveries_in(&self, state: DeliveryState, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         self.read("list deliveries", async |db| {
             let rows = sqlx::query(
-                "SELECT forge, id, event, received_at, state, detail FROM deliveries WHERE state = $1 \
-                 ORDER BY received_at, id LIMIT $2",
+                "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries \
+                 WHERE state = $1 ORDER BY received_at, id LIMIT $2",
             )
             .bind(state.as_str())
             .bind(i64::from(limit))
@@ -122,6 +166,9 @@ fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
         received_at: columns.plain("received_at")?,
         state: columns.state("state")?,
         detail: columns.plain("detail")?,
+        tries: columns.count("tries")?,
+        denials: columns.count("denials")?,
+        next_try_at: columns.plain("next_try_at")?,
     })
 }
 
@@ -150,12 +197,16 @@ pub(super) async fn set_delivery_state(
     Ok(())
 }
 
-async fn reopen(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<(), StoreError> {
-    sqlx::query("UPDATE deliveries SET state = $3, detail = '', finished_at = NULL WHERE forge = $1 AND id = $2")
-        .bind(&key.forge)
-        .bind(&key.id)
-        .bind(DeliveryState::Received.as_str())
-        .execute(db)
-        .await?;
+async fn reopen(db: &mut SqliteConnection, key: &DeliveryKey, now: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = $3, detail = '', finished_at = NULL, tries = 0, denials = 0, next_try_at = $4 \
+         WHERE forge = $1 AND id = $2",
+    )
+    .bind(&key.forge)
+    .bind(&key.id)
+    .bind(DeliveryState::Received.as_str())
+    .bind(now)
+    .execute(db)
+    .await?;
     Ok(())
 }

@@ -64,6 +64,16 @@ impl Store {
         .await
     }
 
+    /// How many jobs have not finished.
+    pub async fn count_unfinished_jobs(&self) -> Result<u64, StoreError> {
+        self.read("count the unfinished jobs", async |db| {
+            let row =
+                sqlx::query("SELECT COUNT(*) AS number FROM jobs WHERE state <> 'finished'").fetch_one(db).await?;
+            Columns::of("job", &row).count("number")
+        })
+        .await
+    }
+
     /// The latest jobs that pass the filter, latest first, at most `limit`.
     pub async fn recent_jobs(&self, limit: u32, filter: &JobFilter) -> Result<Vec<ListedJob>, StoreError> {
         self.read("list jobs", async |db| {

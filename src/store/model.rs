@@ -48,8 +48,14 @@ pub struct Delivery {
     pub event: String,
     pub received_at: i64,
     pub state: DeliveryState,
-    /// Why it failed, was ignored or is invalid.
+    /// Why it failed, was ignored or is invalid; of one that waits for another try, why the last one failed.
     pub detail: String,
+    /// Tries that failed.
+    pub tries: u32,
+    /// Those of `tries` in which the forge did answer, but refused or did not find what was asked for.
+    pub denials: u32,
+    /// Nothing is tried before.
+    pub next_try_at: i64,
 }
 
 /// How many deliveries are in each state.

@@ -12,6 +12,10 @@ use super::{Store, StoreError, bounded_detail};
 use crate::forge::{ExternalIds, Report, ReportState};
 use crate::ids::{JobId, ReportId, RunId};
 
+/// The least time between two versions of a report, in milliseconds, unless the later one is an end. What changes within it
+/// is sent together.
+const LIVE_INTERVAL: i64 = 5000;
+
 /// Reports with the forge of their run. A version that was abandoned is not due; the next one is.
 macro_rules! select_reports {
     ($rest:literal) => {
@@ -35,32 +39,68 @@ impl Store {
         .await
     }
 
-    /// Has the report sent again although nothing in it changed: its log has grown. Does nothing for a finished one.
+    /// Has the report sent again although nothing in it changed: its log has grown. Does nothing for a finished one, nor for
+    /// one that is yet to be sent, with the log as it is then.
     pub async fn refresh_report(&self, id: &ReportId, now: i64) -> Result<(), StoreError> {
         let id = id.clone();
         self.write("refresh a report", move |db| {
             Box::pin(async move {
-                let stored = load(db, &id).await?;
-                if matches!(stored.desired.state, ReportState::Finished(_)) {
-                    return Ok(());
-                }
-                sqlx::query("UPDATE reports SET version = version + 1, next_try_at = $2 WHERE id = $1")
-                    .bind(id.as_str())
-                    .bind(if stored.tries > 0 { stored.next_try_at } else { now })
-                    .execute(db)
-                    .await?;
+                sqlx::query(
+                    "UPDATE reports SET version = version + 1, \
+                     next_try_at = CASE WHEN next_try_at > $2 THEN next_try_at ELSE $2 END \
+                     WHERE id = $1 AND NOT is_final \
+                     AND (uncertain OR version <= sent_version OR version <= abandoned_version)",
+                )
+                .bind(id.as_str())
+                .bind(now)
+                .execute(db)
+                .await?;
                 Ok(())
             })
         })
         .await
     }
 
-    /// Reports that the forge does not show yet and whose time has come, longest due first, at most `limit`.
+    /// Has nothing of an installation sent before `until`, because its budget of calls is used up.
+    pub async fn postpone_reports(&self, installation: Option<u64>, until: i64) -> Result<(), StoreError> {
+        self.write("postpone reports", move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE reports SET next_try_at = $2 \
+                     WHERE version > sent_version AND version > abandoned_version AND next_try_at < $2 \
+                     AND run_id IN (SELECT id FROM runs WHERE COALESCE(installation, -1) = COALESCE($1, -1))",
+                )
+                .bind(installation.map(u64::cast_signed))
+                .bind(until)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Gives every report that was abandoned one more chance: what the forge refused may have been put right. Returns how
+    /// many there are.
+    pub async fn revive_abandoned_reports(&self, now: i64) -> Result<u64, StoreError> {
+        self.write("revive abandoned reports", move |db| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "UPDATE reports SET abandoned_version = 0, abandoned_why = NULL, tries = 0, next_try_at = $1 \
+                     WHERE version > sent_version AND version <= abandoned_version",
+                );
+                Ok(done.bind(now).execute(db).await?.rows_affected())
+            })
+        })
+        .await
+    }
+
+    /// Reports that the forge does not show yet and whose time has come, at most `limit`: ends first, then longest due first.
     pub async fn due_reports(&self, now: i64, limit: u32) -> Result<Vec<StoredReport>, StoreError> {
         self.read("list due reports", async |db| {
             let rows = sqlx::query(select_reports!(
                 "WHERE version > sent_version AND version > abandoned_version AND next_try_at <= $1 \
-                 ORDER BY next_try_at, reports.id LIMIT $2"
+                 ORDER BY is_final DESC, next_try_at, reports.id LIMIT $2"
             ))
             .bind(now)
             .bind(i64::from(limit))
@@ -119,18 +159,22 @@ impl Store {
         .await
     }
 
-    /// The forge shows `version`; `external` is what it called the things that it made.
-    pub async fn report_sent(&self, id: &ReportId, version: u64, external: &ExternalIds) -> Result<(), StoreError> {
+    /// The forge shows `version` since `now`; `external` is what it called the things that it made.
+    pub async fn report_sent(
+        &self, id: &ReportId, version: u64, external: &ExternalIds, now: i64,
+    ) -> Result<(), StoreError> {
         let (id, external) = (id.clone(), to_json(external));
         self.write("note that a report was sent", move |db| {
             Box::pin(async move {
                 let done = sqlx::query(
                     "UPDATE reports SET uncertain = FALSE, tries = 0, external = $3, \
+                     next_try_at = CASE WHEN is_final THEN next_try_at ELSE $4 END, \
                      sent_version = CASE WHEN sent_version < $2 THEN $2 ELSE sent_version END WHERE id = $1",
                 )
                 .bind(id.as_str())
                 .bind(to_bigint(version))
-                .bind(external);
+                .bind(external)
+                .bind(now.saturating_add(LIVE_INTERVAL));
                 expect_one(&id, done.execute(db).await?.rows_affected())
             })
         })
@@ -186,8 +230,8 @@ pub(super) async fn insert_report(
     db: &mut SqliteConnection, run: &RunId, job: Option<&JobId>, report: &Report, now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO reports (id, run_id, job_id, desired, version, sent_version, abandoned_version, external, uncertain, \
-         tries, next_try_at) VALUES ($1, $2, $3, $4, 1, 0, 0, $5, FALSE, 0, $6)",
+        "INSERT INTO reports (id, run_id, job_id, desired, is_final, version, sent_version, abandoned_version, external, uncertain, \
+         tries, next_try_at) VALUES ($1, $2, $3, $4, $7, 1, 0, 0, $5, FALSE, 0, $6)",
     )
     .bind(report.id.as_str())
     .bind(run.as_str())
@@ -195,13 +239,18 @@ pub(super) async fn insert_report(
     .bind(to_json(&stored_form(report)))
     .bind(to_json(&ExternalIds::default()))
     .bind(now)
+    .bind(is_final(report))
     .execute(db)
     .await?;
     Ok(())
 }
 
+fn is_final(report: &Report) -> bool {
+    matches!(report.state, ReportState::Finished(_))
+}
+
 /// Applies `change` and stores the result as the next version. A report that failed before keeps its time of the next try:
-/// the forge asked for that pause.
+/// the forge asked for that pause. One that was just sent keeps it too, unless the change is its end.
 pub(super) async fn change_report(
     db: &mut SqliteConnection, stored: &StoredReport, now: i64, change: impl FnOnce(&mut Report),
 ) -> Result<u64, StoreError> {
@@ -216,15 +265,18 @@ pub(super) async fn change_report(
     if changed == *known {
         return Ok(stored.version);
     }
-    if matches!(known.state, ReportState::Finished(_)) {
+    if is_final(known) {
         return Err(StoreError::ReportFinished { id: known.id.clone() });
     }
     let version = stored.version + 1;
-    sqlx::query("UPDATE reports SET desired = $2, version = $3, next_try_at = $4 WHERE id = $1")
+    let is_final = is_final(&changed);
+    let keeps_time = stored.tries > 0 || (!is_final && stored.next_try_at > now);
+    sqlx::query("UPDATE reports SET desired = $2, version = $3, next_try_at = $4, is_final = $5 WHERE id = $1")
         .bind(known.id.as_str())
         .bind(to_json(&changed))
         .bind(to_bigint(version))
-        .bind(if stored.tries > 0 { stored.next_try_at } else { now })
+        .bind(if keeps_time { stored.next_try_at } else { now })
+        .bind(is_final)
         .execute(db)
         .await?;
     Ok(version)

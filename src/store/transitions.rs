@@ -64,7 +64,7 @@ stored_enum!(
         Received = "received",
         /// Its runs, if it asked for any, are in the store.
         Processed = "processed",
-        /// Nothing here reacts to it.
+        /// Nothing here reacts to it; looked at again when it is delivered again.
         Ignored = "ignored",
         /// Processing failed; kept for the operator, and processed again when it is delivered again.
         Failed = "failed",
@@ -77,10 +77,10 @@ impl DeliveryState {
     fn may_be_followed_by(self, next: Self) -> bool {
         use DeliveryState::{Failed, Ignored, Invalid, Processed, Received};
         match (self, next) {
-            (Received, Processed | Ignored | Failed | Invalid) | (Failed, Received) => true,
+            (Received, Processed | Ignored | Failed | Invalid) | (Failed | Ignored, Received) => true,
             (Received, Received)
-            | (Failed, Processed | Ignored | Failed | Invalid)
-            | (Processed | Ignored | Invalid, Received | Processed | Ignored | Failed | Invalid) => false,
+            | (Failed | Ignored, Processed | Ignored | Failed | Invalid)
+            | (Processed | Invalid, Received | Processed | Ignored | Failed | Invalid) => false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that breaks a rule, or goes away, closes the channel, and every stream with it; [`Channel::closed`] says why.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,22 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::VmError;
 use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, MAX_PAYLOAD, NONCE_LEN};
-use crate::protocol::session::{Event, Session, Side, WINDOW};
+use crate::protocol::session::{Event, MAX_STREAMS, Session, Side, WINDOW};
 
 const READ_SIZE: usize = 64 * 1024;
+
+/// What may wait to be sent, in bytes: all windows full, and some. A guest that lets more gather does not read on purpose.
+const MAX_QUEUED: usize = MAX_STREAMS * WINDOW as usize + (1 << 20);
+
+/// What a queued frame takes beside its payload.
+const FRAME_OVERHEAD: usize = 64;
+
+/// Whether the agent may open streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    Accepted,
+    Refused,
+}
 
 /// Streams that the agent opened and nobody has taken yet.
 const MAX_INCOMING: usize = 64;
@@ -28,14 +42,18 @@ pub struct Channel {
     shared: Arc<Shared>,
 }
 
-/// A stream that the agent opened, and its request.
-pub type Incoming = mpsc::Receiver<(Stream, Vec<u8>)>;
+/// Streams that the agent opened, and their requests.
+pub type Connections = mpsc::Receiver<(Stream, Vec<u8>)>;
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Unbounded in type only: windows bound what streams may put here.
+    /// Unbounded in type; `queued` bounds it.
     outgoing: mpsc::UnboundedSender<Frame>,
+    /// What is in `outgoing`, in bytes.
+    queued: AtomicUsize,
+    /// Whether the agent may open streams.
+    accepts: bool,
     closed: watch::Sender<Option<String>>,
 }
 
@@ -65,8 +83,8 @@ impl Channel {
     /// Starts a conversation on a connected socket and waits until the agent has joined it. `once_sent` runs when the
     /// attach is on its way: the moment to let a restored guest run.
     pub async fn attach<F: Future<Output = Result<(), VmError>>>(
-        socket: UnixStream, limit: Duration, once_sent: F,
-    ) -> Result<(Self, Incoming), VmError> {
+        socket: UnixStream, incoming: Incoming, limit: Duration, once_sent: F,
+    ) -> Result<(Self, Connections), VmError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|error| VmError::host("a nonce")(error.into()))?;
         let (mut reader, mut writer) = socket.into_split();
@@ -78,14 +96,20 @@ impl Channel {
         let decoder = tokio::time::timeout(limit, await_attach(&mut reader, nonce))
             .await
             .map_err(|_| VmError::TimedOut { what: "the agent's answer", limit })??;
-        Ok(Self::start(reader, writer, decoder))
+        Ok(Self::start(reader, writer, decoder, incoming == Incoming::Accepted))
     }
 
-    fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, decoder: Decoder) -> (Self, Incoming) {
+    fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, decoder: Decoder, accepts: bool) -> (Self, Connections) {
         let (outgoing, frames) = mpsc::unbounded_channel();
         let (opened, incoming) = mpsc::channel(MAX_INCOMING);
         let state = State { session: Session::new(Side::Host), streams: HashMap::new() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), outgoing, closed: watch::Sender::new(None) });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            outgoing,
+            queued: AtomicUsize::new(0),
+            accepts,
+            closed: watch::Sender::new(None),
+        });
         tokio::spawn(write_frames(writer, frames, Arc::downgrade(&shared)));
         tokio::spawn(read_frames(reader, decoder, Arc::clone(&shared), opened));
         (Self { shared }, incoming)
@@ -97,6 +121,7 @@ impl Channel {
         if let Some(reason) = self.shared.closed.borrow().clone() {
             return Err(VmError::Lost(reason));
         }
+        debug_assert!(request.len() <= MAX_PAYLOAD, "requests are small; what is long is a stream's content");
         let opened = state.session.open(request);
         let (id, frame) = opened.ok_or_else(|| VmError::Protocol("too many open streams".into()))?;
         let stream = self.shared.register(&mut state, id);
@@ -151,11 +176,16 @@ async fn write_frames(
     let mut buffer = Vec::new();
     while let Some(frame) = frames.recv().await {
         buffer.clear();
+        let mut taken = frame.payload.len() + FRAME_OVERHEAD;
         frame.encode(&mut buffer);
         while buffer.len() < READ_SIZE
             && let Ok(more) = frames.try_recv()
         {
+            taken += more.payload.len() + FRAME_OVERHEAD;
             more.encode(&mut buffer);
+        }
+        if let Some(shared) = shared.upgrade() {
+            shared.queued.fetch_sub(taken, Ordering::Relaxed);
         }
         if let Err(error) = writer.write_all(&buffer).await {
             if let Some(shared) = shared.upgrade() {
@@ -194,6 +224,9 @@ fn take_frames(
     while let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
         let mut state = shared.state();
         match state.session.receive(frame).map_err(|violation| violation.to_string())? {
+            Event::Opened { .. } if !shared.accepts => {
+                return Err("the guest opened a stream where it may not".to_owned());
+            }
             Event::Opened { stream, request } => {
                 let stream = shared.register(&mut state, stream);
                 drop(state);
@@ -241,11 +274,17 @@ impl Shared {
 
     /// Called with the state locked, so that frames leave in the order in which the session made them.
     fn send(&self, frame: Frame) {
+        let size = frame.payload.len() + FRAME_OVERHEAD;
+        if self.queued.fetch_add(size, Ordering::Relaxed) > MAX_QUEUED {
+            self.note_closed("the guest does not read what it is sent");
+            return;
+        }
         // The writer ends only after a close, which every reader sees.
         drop(self.outgoing.send(frame));
     }
 
-    fn close(&self, reason: &str) {
+    /// Without touching the streams: the reader task, which sees it, closes them.
+    fn note_closed(&self, reason: &str) {
         self.closed.send_if_modified(|known| {
             let first = known.is_none();
             if first {
@@ -253,6 +292,10 @@ impl Shared {
             }
             first
         });
+    }
+
+    fn close(&self, reason: &str) {
+        self.note_closed(reason);
         let streams = std::mem::take(&mut self.state().streams);
         for inbox in streams.into_values() {
             inbox.writable.notify_one();

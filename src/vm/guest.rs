@@ -1,15 +1,15 @@
 //! The agent's requests as calls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use super::VmError;
 use super::channel::{Channel, Stream};
 use crate::protocol::message::{
-    BadMessage, Exec, FileContent, Identity, Output, Owner, RECORD_HEADER_LEN, Request, Service, answer_from_record,
-    encode, record_len,
+    BadMessage, Exec, FileContent, Identity, MAX_RECORD, Output, Owner, RECORD_HEADER_LEN, Request, Service,
+    answer_from_record, encode, record_len,
 };
 
 /// How long a small request may take before the guest counts as lost. Emulated guests under load are slow.
@@ -44,10 +44,16 @@ impl Guest {
         self.ask("take its identity", &Request::Identify(identity), &[]).await
     }
 
-    /// Starts a program.
-    pub fn exec(&self, exec: Exec) -> Result<Running, VmError> {
+    /// Starts a program. Its description, environment included, may take at most [`MAX_RECORD`] bytes.
+    pub async fn exec(&self, exec: Exec) -> Result<Running, VmError> {
         let has_input = exec.stdin;
-        let stream = self.channel.open(encode(&Request::Exec(exec)))?;
+        let description = encode(&exec);
+        if description.len() > MAX_RECORD {
+            let detail = format!("its arguments and environment take more than {MAX_RECORD} bytes");
+            return Err(VmError::Refused { what: "start a program", detail });
+        }
+        let stream = self.channel.open(encode(&Request::Exec { length: description.len() as u32 }))?;
+        stream.write_all(&description).await?;
         if !has_input {
             stream.end();
         }
@@ -109,14 +115,9 @@ impl Running {
         }
     }
 
-    /// Gives the program input. [`Running::end_input`] ends it.
-    pub async fn write_input(&self, bytes: &[u8]) -> Result<(), VmError> {
-        self.records.stream.write_all(bytes).await
-    }
-
-    /// No more input comes.
-    pub fn end_input(&self) {
-        self.records.stream.end();
+    /// The program's input, to be written beside reading its output: a program may stop reading until it can write.
+    pub fn input(&self) -> Input {
+        Input(Arc::clone(&self.records.stream))
     }
 
     /// Sends a signal to the program's process group. One that has ended already is no error.
@@ -130,33 +131,65 @@ impl Running {
     }
 }
 
+/// The input of a program that runs.
+#[derive(Debug)]
+pub struct Input(Arc<Stream>);
+
+impl Input {
+    /// Gives the program bytes, waiting while it does not read.
+    pub async fn write(&self, bytes: &[u8]) -> Result<(), VmError> {
+        self.0.write_all(bytes).await
+    }
+
+    /// No more comes.
+    pub fn end(&self) {
+        self.0.end();
+    }
+}
+
+/// Records that are taken in a row before others get their turn: a guest that sends tiny ones must not keep a processor of
+/// the host to itself.
+const RECORDS_IN_A_ROW: u32 = 64;
+
 /// Cuts a stream's bytes into records.
 #[derive(Debug)]
 struct Records {
-    stream: Stream,
+    stream: Arc<Stream>,
     buffer: Vec<u8>,
+    /// Bytes at the start of `buffer` that are done with.
+    done: usize,
+    in_a_row: u32,
 }
 
 impl Records {
     fn new(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream: Arc::new(stream), buffer: Vec::new(), done: 0, in_a_row: 0 }
     }
 
     /// Cancel-safe: what has arrived stays in the buffer.
     async fn next(&mut self) -> Result<Option<(u8, Vec<u8>)>, VmError> {
         loop {
-            if let Some((header, rest)) = self.buffer.split_first_chunk::<RECORD_HEADER_LEN>() {
+            if self.in_a_row >= RECORDS_IN_A_ROW {
+                self.in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
+            let pending = &self.buffer[self.done..];
+            if let Some((header, rest)) = pending.split_first_chunk::<RECORD_HEADER_LEN>() {
                 let length = record_len(*header)?;
-                if rest.len() >= length {
-                    let tag = header[0];
-                    let after = self.buffer.split_off(RECORD_HEADER_LEN + length);
-                    let content = std::mem::replace(&mut self.buffer, after).split_off(RECORD_HEADER_LEN);
-                    return Ok(Some((tag, content)));
+                if let Some(content) = rest.get(..length) {
+                    let record = (header[0], content.to_vec());
+                    self.done += RECORD_HEADER_LEN + length;
+                    self.in_a_row += 1;
+                    return Ok(Some(record));
                 }
             }
             match self.stream.read().await? {
-                Some(bytes) => self.buffer.extend_from_slice(&bytes),
-                None if self.buffer.is_empty() => return Ok(None),
+                Some(bytes) => {
+                    self.buffer.drain(..self.done);
+                    self.done = 0;
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                None if self.buffer.len() == self.done => return Ok(None),
                 None => return Err(VmError::Protocol("a record was cut off".into())),
             }
         }
@@ -168,6 +201,3 @@ impl From<BadMessage> for VmError {
         Self::Protocol(error.to_string())
     }
 }
-
-/// Takes what the agent opens on the bulk channel, for those who serve it.
-pub type Connections = mpsc::Receiver<(Stream, Vec<u8>)>;

@@ -1,5 +1,11 @@
 //! The directory of one VM on the host. Everything that a VM leaves on a disk is in it, and its name is the VM's id, so
 //! that destroying what is there needs no memory of what was built.
+//!
+//! ```text
+//!  .new-ID ──► ID ──► .gone-ID ──► nothing
+//! ```
+//! A directory gets its name only with its owner's lock in it, and loses the name before its files: another process that
+//! looks for what dead owners left never finds one without its lock that somebody lives in.
 
 use std::fs;
 use std::io;
@@ -20,6 +26,13 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Longest path of a Unix socket, from the kernel's `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Before the id of a directory that is not locked yet, and of one that is being deleted.
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
+
+/// How often another process may take a new directory for abandoned before that is an error.
+const MAX_ATTEMPTS: usize = 8;
 
 /// The directories of all VMs of a host.
 #[derive(Debug, Clone)]
@@ -72,20 +85,46 @@ impl Homes {
     /// Makes a directory for a new VM.
     pub fn create(&self, id: VmId) -> Result<Home, VmError> {
         let path = self.root.join(id.as_str());
-        let describe = || VmError::host(format!("making the VM's directory `{}`", path.display()));
-        fs::create_dir(&path).map_err(describe())?;
-        let lease = Lease::try_take(&path).map_err(describe())?;
-        Ok(Home { id, path: path.clone(), cgroups: self.cgroups.clone(), lease })
+        let made = (0..MAX_ATTEMPTS).find_map(|_| self.try_create(&path).transpose());
+        let lease = made.unwrap_or_else(|| Err(io::Error::other("other processes keep removing it")));
+        let lease = lease.map_err(VmError::host(format!("making the VM's directory `{}`", path.display())))?;
+        Ok(Home { id, path, cgroups: self.cgroups.clone(), lease: Some(lease) })
     }
 
-    /// Directories whose owners are gone: what a crash left behind.
+    /// `None` if another process took the nameless directory for abandoned before it was locked; it removes it then.
+    fn try_create(&self, path: &Path) -> io::Result<Option<Lease>> {
+        // A name of its own, because the one of an attempt before this may still be there.
+        let fresh = self.root.join(format!("{NEW}{}", VmId::random()));
+        fs::create_dir(&fresh)?;
+        let locked = (|| {
+            let Some(lease) = Lease::try_take(&fresh)? else { return Ok(None) };
+            if path.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(&fresh, path).map(|()| Some(lease))
+        })();
+        if locked.is_err() {
+            // Where this fails too, the next look for abandoned directories finds it.
+            drop(fs::remove_dir_all(&fresh));
+        }
+        match locked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Directories whose owners are gone: what a crash left behind, at whatever point of a VM's life.
     pub fn abandoned(&self) -> io::Result<Vec<Home>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
-            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse::<VmId>().ok()) else { continue };
-            if let Some(lease) = Lease::try_take(&path)? {
-                found.push(Home { id, path, cgroups: self.cgroups.clone(), lease: Some(lease) });
+            let Some(id) = path.file_name().and_then(|name| id_in(name.to_str()?)) else { continue };
+            match Lease::try_take(&path) {
+                Ok(Some(lease)) => found.push(Home { id, path, cgroups: self.cgroups.clone(), lease: Some(lease) }),
+                Ok(None) => {}
+                // Its owner has just removed or named it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::error!(directory = %path.display(), %error, "a VM's owner cannot be told"),
             }
         }
         Ok(found)
@@ -97,13 +136,20 @@ impl Homes {
             Support::V2(parent) => Cgroup::existing(parent, id.as_str()).is_some(),
             Support::Missing(_) => false,
         };
-        Ok(!self.root.join(id.as_str()).exists() && !has_cgroup && process::marked(&marker(id))?.is_empty())
+        let has_directory = self.root.join(id.as_str()).exists() || self.root.join(format!("{GONE}{id}")).exists();
+        Ok(!has_directory && !has_cgroup && process::marked(&marker(id))?.is_empty())
     }
 
     /// How many VMs have a directory, whoever owns them.
     pub fn count(&self) -> io::Result<usize> {
         Ok(fs::read_dir(&self.root)?.count())
     }
+}
+
+/// The VM whose directory has this name, at whatever point of its life.
+fn id_in(name: &str) -> Option<VmId> {
+    let named = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE)).unwrap_or(name);
+    named.parse().ok()
 }
 
 fn marker(id: &VmId) -> String {
@@ -154,14 +200,71 @@ impl Home {
         {
             group.remove(ABSENCE_LIMIT).await.map_err(VmError::host("removing the VM's cgroup"))?;
         }
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(VmError::host("removing the VM's directory")(error))
+        self.remove_directory().map_err(VmError::host("removing the VM's directory"))?;
+        self.lease = None;
+        Ok(())
+    }
+
+    fn remove_directory(&mut self) -> io::Result<()> {
+        let gone = self.path.with_file_name(format!("{GONE}{}", self.id));
+        let remove = || -> io::Result<()> {
+            if self.path != gone {
+                fs::rename(&self.path, &gone)?;
+                self.path = gone;
             }
-            _ => {
-                self.lease = None;
-                Ok(())
-            }
+            fs::remove_dir_all(&self.path)
+        };
+        remove().or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn homes(directory: &Path) -> Homes {
+        let cgroups = Support::Missing("not needed".into());
+        Homes { root: directory.to_owned(), cgroups }
+    }
+
+    #[tokio::test]
+    async fn a_home_is_its_owners_until_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let homes = homes(directory.path());
+        let id = VmId::random();
+        let mut home = homes.create(id.clone()).unwrap();
+        assert!(homes.abandoned().unwrap().is_empty());
+        assert!(homes.create(id.clone()).is_err(), "one id, one directory");
+        assert!(!homes.is_absent(&id).unwrap());
+        home.remove().await.unwrap();
+        assert!(homes.is_absent(&id).unwrap());
+        home.remove().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_is_found_at_every_point_of_a_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let homes = homes(directory.path());
+        for prefix in [NEW, "", GONE] {
+            fs::create_dir(directory.path().join(format!("{prefix}{}", VmId::random()))).unwrap();
         }
+        fs::write(directory.path().join("something-else"), "").unwrap();
+        let found = homes.abandoned().unwrap();
+        assert_eq!(found.len(), 3);
+        for mut home in found {
+            home.remove().await.unwrap();
+        }
+        assert_eq!(homes.count().unwrap(), 1);
+    }
+
+    #[test]
+    fn one_bad_entry_does_not_hide_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let homes = homes(directory.path());
+        fs::write(directory.path().join(VmId::random().as_str()), "a file, so it cannot have a lease").unwrap();
+        std::os::unix::fs::symlink("/nowhere", directory.path().join(VmId::random().as_str())).unwrap();
+        fs::create_dir(directory.path().join(VmId::random().as_str())).unwrap();
+        assert_eq!(homes.abandoned().unwrap().len(), 1);
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::VmError;
-use super::channel::Channel;
-use super::guest::{Connections, Guest};
+use super::channel::{Channel, Connections, Incoming};
+use super::guest::Guest;
 use super::home::Home;
 use super::qemu::argv::Start;
 use super::qemu::monitor::GuestEnd;
@@ -200,8 +200,8 @@ impl Machine {
 pub(crate) async fn attach(mut qemu: Qemu, ports: Ports, limit: Duration, resume: bool) -> Result<Attached, VmError> {
     let ready = async { if resume { qemu.monitor.resume().await } else { Ok(()) } };
     let ((control, _), (bulk, connections)) = tokio::try_join!(
-        Channel::attach(ports.control, limit, ready),
-        Channel::attach(ports.bulk, limit, async { Ok(()) }),
+        Channel::attach(ports.control, Incoming::Refused, limit, ready),
+        Channel::attach(ports.bulk, Incoming::Accepted, limit, async { Ok(()) }),
     )?;
     Ok(Attached { qemu, guest: Guest::new(control), bulk, connections })
 }

@@ -17,4 +17,4 @@ pub use event::{
 };
 pub use github::{GitHubHeaders, HeaderError, MAX_BODY, parse_github};
 pub use json::PayloadError;
-pub use signature::{SignatureError, verify_github};
+pub use signature::{SignatureError, check_github_signature, verify_github};

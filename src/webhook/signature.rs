@@ -38,13 +38,21 @@ impl SignatureError {
     }
 }
 
-/// Checks the value of GitHub's `X-Hub-Signature-256` header against the raw bytes of the body.
-pub fn verify_github(secret: &SecretString, header: Option<&[u8]>, body: &[u8]) -> Result<(), SignatureError> {
-    let header = header.ok_or(SignatureError::Missing)?;
-    let digits = header.strip_prefix(PREFIX).ok_or(SignatureError::Malformed)?;
+/// Checks the form of GitHub's `X-Hub-Signature-256` header: without it no body is worth reading.
+pub fn check_github_signature(header: Option<&[u8]>) -> Result<(), SignatureError> {
+    claimed_digest(header).map(|_| ())
+}
+
+fn claimed_digest(header: Option<&[u8]>) -> Result<[u8; DIGEST_LENGTH], SignatureError> {
+    let digits = header.ok_or(SignatureError::Missing)?.strip_prefix(PREFIX).ok_or(SignatureError::Malformed)?;
     let mut claimed = [0u8; DIGEST_LENGTH];
     hex::decode_to_slice(digits, &mut claimed).map_err(|_| SignatureError::Malformed)?;
+    Ok(claimed)
+}
 
+/// Checks the value of GitHub's `X-Hub-Signature-256` header against the raw bytes of the body.
+pub fn verify_github(secret: &SecretString, header: Option<&[u8]>, body: &[u8]) -> Result<(), SignatureError> {
+    let claimed = claimed_digest(header)?;
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length");
     mac.update(body);
@@ -95,6 +103,8 @@ mod tests {
         for (header, expected) in cases {
             let header = header.as_deref().map(str::as_bytes);
             assert_eq!(verify_github(&documented_secret(), header, b"Hello, World!"), Err(*expected), "{header:?}");
+            let form = if *expected == SignatureError::Wrong { Ok(()) } else { Err(*expected) };
+            assert_eq!(check_github_signature(header), form, "{header:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Workflows: what a repository's YAML asks for, without doing any of it.
 //!
-//! Everything here is pure. Text becomes a checked [`model`] by [`parse`], an event is matched against its [`trigger`]s, the
+//! Everything here is pure. Text becomes a checked [`model`] by [`mod@parse`], an event is matched against its [`trigger`]s, the
 //! jobs are [`plan`]ned, a [`gate`] decides about each of them when its needs have ended, and [`run`] decides a job's steps
 //! one by one: all from values that the caller brings. The text and the values come from strangers, so every reader is
 //! bounded, and no input can make one panic or hang.

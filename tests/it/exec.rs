@@ -75,8 +75,19 @@ fn input_reaches_the_command_whole() {
 }
 
 #[test]
+fn a_shell_can_wait_for_what_it_started() {
+    let Some(state) = State::new() else { return };
+    // dash waits for SIGCHLD, and would for ever if it inherited a mask with that in it.
+    let done =
+        state.run(&["--timeout", "60s", "--", "sh", "-c", "(sleep 0.2; echo out) & (sleep 0.3; echo err >&2) & wait"]);
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "out\n", "err\n"));
+}
+
+#[test]
 fn a_command_that_takes_too_long_ends_with_124() {
     let Some(state) = State::new() else { return };
+    // The first command may have to build the image.
+    assert_eq!(state.run(&["--", "true"]).code, Some(0));
     let began = Instant::now();
     let done = state.run(&["--timeout", "1s", "--", "sh", "-c", "trap '' TERM; echo began; sleep 600"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(124), "began\n"));

@@ -286,6 +286,18 @@ async fn directories_and_files_are_read_at_a_commit() {
 }
 
 #[tokio::test]
+async fn a_commit_that_cannot_be_read_is_told_from_a_missing_directory() {
+    let scene = Scene::new().await;
+    let (access, absent) = (scene.access(), CommitSha::parse(&"b".repeat(40)).unwrap());
+    for github in [scene.as_app(), scene.as_person()] {
+        assert!(github.has_commit(&access, &scene.sha).await.unwrap());
+        assert!(!github.has_commit(&access, &absent).await.unwrap());
+    }
+    let elsewhere = RepoAccess { repo: RepoName::parse("demo/nothing").unwrap(), ..access };
+    assert!(!scene.as_person().has_commit(&elsewhere, &scene.sha).await.unwrap());
+}
+
+#[tokio::test]
 async fn big_files_and_odd_names_arrive_whole() {
     let scene = Scene::new().await;
     let big = "0123456789abcde\n".repeat(100_000);

@@ -50,6 +50,18 @@ pub async fn show(
     answer(&bare, &sha, path.trim_end_matches('/'), is_raw).await.map_err(|error| ApiError::internal(&error))
 }
 
+/// `GET /repos/OWNER/NAME/commits/SHA`, of which only the id is shown, whatever was asked for.
+pub async fn show_commit(
+    State(shared): State<Arc<Shared>>, Path((owner, name, sha)): Path<(String, String, String)>, headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let repository = format!("{owner}/{name}");
+    Caller::of_request(&shared, &headers)?.require(&repository, "contents", "read")?;
+    let bare = shared.bare(&repository).map_err(|_| ApiError::not_found())?;
+    let known = bare.resolve(&sha).await.map_err(|error| ApiError::internal(&error))?;
+    let missing = || ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("No commit found for SHA: {sha}"));
+    Ok(([("content-type", "application/vnd.github.sha")], known.ok_or_else(missing)?).into_response())
+}
+
 async fn answer(bare: &Bare, sha: &str, path: &str, is_raw: bool) -> std::io::Result<Response> {
     if let Some(entries) = bare.list(sha, path).await? {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };

@@ -26,6 +26,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/repos/{owner}/{name}/contents", get(contents::show_root))
         .route("/repos/{owner}/{name}/contents/{*path}", get(contents::show))
         .route("/repos/{owner}/{name}/statuses/{sha}", post(statuses::create))
+        .route("/repos/{owner}/{name}/commits/{sha}", get(contents::show_commit))
         .route("/repos/{owner}/{name}/commits/{sha}/statuses", get(statuses::list))
         .route("/repos/{owner}/{name}/commits/{sha}/status", get(statuses::combined))
         .route("/repos/{owner}/{name}/commits/{sha}/check-runs", get(checks::list))

@@ -17,6 +17,8 @@ use crate::forge::ForgeError;
 
 /// The usual form of GitHub's answers.
 pub(super) const JSON: &str = "application/vnd.github+json";
+/// Of a commit, its id alone: in JSON it comes with its whole difference.
+pub(super) const COMMIT_ID: &str = "application/vnd.github.sha";
 /// A file's bytes as they are.
 pub(super) const RAW: &str = "application/vnd.github.raw+json";
 

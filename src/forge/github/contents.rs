@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::GitHub;
-use super::client::{Call, JSON, RAW};
+use super::client::{COMMIT_ID, Call, JSON, RAW};
 use crate::forge::{CommitSha, DirectoryEntry, ForgeError, RepoAccess};
 
 /// Largest accepted listing, in bytes. GitHub lists at most 1,000 entries, with about 1.5 KB of addresses each.
@@ -16,6 +16,9 @@ const MAX_LISTING: usize = 4 * 1024 * 1024;
 const MAX_INLINE_FILE: usize = 1024 * 1024;
 /// Room for what stands beside the content in a file's JSON, in bytes.
 const FILE_ENVELOPE: usize = 64 * 1024;
+
+/// Largest accepted answer to the question for a commit's id, in bytes.
+const MAX_COMMIT_ID: usize = 1024;
 
 #[derive(Deserialize)]
 struct EntryAnswer {
@@ -33,6 +36,18 @@ struct FileAnswer {
     encoding: String,
     #[serde(default)]
     content: String,
+}
+
+pub(super) async fn has_commit(github: &GitHub, access: &RepoAccess, sha: &CommitSha) -> Result<bool, ForgeError> {
+    let what = format!("looking for commit {} of {}", sha.short(), access.repo);
+    let url = github.client.url(["repos", access.repo.owner(), access.repo.name(), "commits", sha.as_str()]);
+    let call = Call { what, method: Method::GET, url, accept: COMMIT_ID, body: None, limit: MAX_COMMIT_ID };
+    match github.ask(access, &call).await {
+        Ok(_) => Ok(true),
+        // 404 for what may not be read, 422 for a commit that is not there, 409 for an empty repository.
+        Err(ForgeError::NotFound { .. } | ForgeError::Permanent { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn list_directory(

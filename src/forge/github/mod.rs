@@ -1,7 +1,7 @@
 //! GitHub, and GitHub Enterprise Server, as a [`Forge`].
 //!
 //! Every call has a time limit and a size limit, goes to one address, follows no redirect and is not repeated: the callers
-//! own the schedule ([`crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
+//! own the schedule ([`fn@crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
 //! check runs are not possible and commit statuses are all that is shown.
 
 mod auth;
@@ -142,6 +142,10 @@ fn bearer(token: &SecretString) -> SecretString {
 }
 
 impl Forge for GitHub {
+    fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        contents::has_commit(self, access, sha).boxed()
+    }
+
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {

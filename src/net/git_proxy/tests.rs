@@ -97,6 +97,10 @@ impl GitOnly {
 }
 
 impl Forge for GitOnly {
+    fn has_commit<'a>(&'a self, _: &'a RepoAccess, _: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        Self::unasked()
+    }
+
     fn list_directory<'a>(
         &'a self, _: &'a RepoAccess, _: &'a str, _: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {

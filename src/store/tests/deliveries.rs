@@ -6,12 +6,12 @@ async fn a_delivery_is_new_once_open_until_processed_and_then_a_duplicate() {
     let store = TestStore::new().await;
     assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::New);
     assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::Again);
-    assert_eq!(store.unprocessed_deliveries(10).await.unwrap().len(), 1);
+    assert_eq!(store.due_deliveries(i64::MAX, 10).await.unwrap().len(), 1);
     assert_eq!(store.delivery_payload(&key("a")).await.unwrap(), b"{}");
 
     store.finish_delivery(&key("a"), DeliveryState::Processed, "", 20).await.unwrap();
     assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::Duplicate);
-    assert_eq!(store.unprocessed_deliveries(10).await.unwrap(), []);
+    assert_eq!(store.due_deliveries(i64::MAX, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -29,11 +29,48 @@ async fn a_failed_delivery_is_open_again_when_it_is_redelivered() {
     store.accept_delivery(new_delivery("a")).await.unwrap();
     store.finish_delivery(&key("a"), DeliveryState::Failed, "the forge was down", 20).await.unwrap();
     assert_eq!(store.deliveries_in(DeliveryState::Failed, 10).await.unwrap()[0].detail, "the forge was down");
-    assert_eq!(store.unprocessed_deliveries(10).await.unwrap(), []);
+    assert_eq!(store.due_deliveries(i64::MAX, 10).await.unwrap(), []);
 
     assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::Again);
-    let open = store.unprocessed_deliveries(10).await.unwrap();
+    let open = store.due_deliveries(i64::MAX, 10).await.unwrap();
     assert_eq!((open.len(), open[0].detail.as_str()), (1, ""));
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_hides_no_other() {
+    let store = TestStore::new().await;
+    store.accept_delivery(new_delivery("a")).await.unwrap();
+    store.accept_delivery(new_delivery("b")).await.unwrap();
+    store.postpone_delivery(&key("a"), true, "the forge was down", 5000).await.unwrap();
+    let due = store.due_deliveries(4999, 1).await.unwrap();
+    assert_eq!((due.len(), &due[0].key), (1, &key("b")));
+    assert_eq!(store.next_delivery_due().await.unwrap(), Some(10));
+
+    store.finish_delivery(&key("b"), DeliveryState::Ignored, "", 20).await.unwrap();
+    assert_eq!(store.next_delivery_due().await.unwrap(), Some(5000));
+    let store = store.reopen().await;
+    let waited = store.due_deliveries(5000, 1).await.unwrap().remove(0);
+    assert_eq!((waited.tries, waited.denials, waited.detail.as_str()), (1, 1, "the forge was down"));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_delivered_again_starts_with_all_its_tries() {
+    let store = TestStore::new().await;
+    store.accept_delivery(new_delivery("a")).await.unwrap();
+    store.postpone_delivery(&key("a"), true, "refused", 5000).await.unwrap();
+    store.finish_delivery(&key("a"), DeliveryState::Failed, "refused", 6000).await.unwrap();
+    store.accept_delivery(NewDelivery { received_at: 7000, ..new_delivery("a") }).await.unwrap();
+    let open = store.due_deliveries(7000, 1).await.unwrap().remove(0);
+    assert_eq!((open.tries, open.denials, open.next_try_at), (0, 0, 7000));
+}
+
+#[tokio::test]
+async fn an_ignored_delivery_is_open_again_when_it_is_redelivered() {
+    let store = TestStore::new().await;
+    store.accept_delivery(new_delivery("a")).await.unwrap();
+    store.finish_delivery(&key("a"), DeliveryState::Ignored, "not configured", 20).await.unwrap();
+    assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::Again);
+    assert_eq!(store.due_deliveries(10, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -85,6 +122,7 @@ async fn runs_of_a_delivery_are_created_once() {
     let again = vec![new_run("ci.yml", &["test"])];
     assert_eq!(store.create_runs(&key("a"), again, DeliveryState::Processed, 31).await.unwrap(), []);
     assert_eq!(store.unfinished_jobs().await.unwrap().len(), 3);
+    assert_eq!(store.count_unfinished_jobs().await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -108,7 +146,7 @@ async fn runs_are_created_all_or_nothing() {
     let error = store.create_runs(&key("a"), vec![good, twice], DeliveryState::Processed, 30).await.unwrap_err();
     assert!(matches!(error, StoreError::Database { doing: "create runs", .. }), "{error}");
     assert_eq!(store.unfinished_jobs().await.unwrap(), []);
-    assert_eq!(store.unprocessed_deliveries(10).await.unwrap().len(), 1);
+    assert_eq!(store.due_deliveries(i64::MAX, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

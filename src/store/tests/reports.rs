@@ -17,10 +17,11 @@ async fn a_report_is_due_until_its_latest_version_was_sent() {
     // It changes while version 1 is on its way.
     assert_eq!(store.set_report(&id, 105, |report| report.state = ReportState::Running).await.unwrap(), 2);
     let external: ExternalIds = serde_json::from_value(json!({ "check_run": 42 })).unwrap();
-    store.report_sent(&id, 1, &external).await.unwrap();
-    let due = store.due_reports(105, 10).await.unwrap().remove(0);
+    store.report_sent(&id, 1, &external, 105).await.unwrap();
+    assert_eq!(store.due_reports(5104, 10).await.unwrap(), [], "what follows at once is sent together");
+    let due = store.due_reports(5105, 10).await.unwrap().remove(0);
     assert_eq!((due.version, due.sent_version, due.external.check_run), (2, 1, Some(42)));
-    store.report_sent(&id, 2, &due.external).await.unwrap();
+    store.report_sent(&id, 2, &due.external, 5105).await.unwrap();
     assert_eq!(store.due_reports(i64::MAX, 10).await.unwrap(), []);
 }
 
@@ -32,7 +33,7 @@ async fn a_call_without_an_answer_stays_uncertain_over_a_restart() {
     store.report_sending(&id).await.unwrap();
     let store = store.reopen().await;
     assert_eq!(store.get_report(&id).await.unwrap().unwrap().earlier(), Earlier::Uncertain);
-    store.report_sent(&id, 1, &ExternalIds::default()).await.unwrap();
+    store.report_sent(&id, 1, &ExternalIds::default(), 100).await.unwrap();
     assert_eq!(store.get_report(&id).await.unwrap().unwrap().earlier(), Earlier::None);
 }
 
@@ -59,6 +60,62 @@ async fn an_abandoned_version_stays_visible_and_the_next_is_tried() {
     store.set_report(&id, 200, |report| report.title = "Running".into()).await.unwrap();
     assert_eq!(store.due_reports(200, 10).await.unwrap()[0].abandoned, None);
     assert_eq!(store.abandoned_reports(10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_end_waits_for_no_live_update_and_is_sent_before_any() {
+    let store = TestStore::new().await;
+    let run = store.add_run("a", &["live", "ending"]).await;
+    let [live, ending] = [0, 1].map(|n| run.jobs[n].report.id.clone());
+    for id in [&live, &ending] {
+        store.report_sent(id, 1, &ExternalIds::default(), 100).await.unwrap();
+    }
+    store.refresh_report(&live, 200).await.unwrap();
+    store.set_report(&ending, 300, |report| report.state = ReportState::Running).await.unwrap();
+    assert_eq!(store.due_reports(5099, 10).await.unwrap(), []);
+    let end = |report: &mut Report| report.state = ReportState::Finished(Conclusion::Success);
+    store.set_report(&ending, 400, end).await.unwrap();
+    assert_eq!(store.due_reports(400, 10).await.unwrap().len(), 1);
+    let due = store.due_reports(9000, 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| &due.desired.id).collect::<Vec<_>>(), [&ending, &live]);
+}
+
+#[tokio::test]
+async fn a_refresh_is_a_new_version_only_if_the_current_one_is_on_its_way() {
+    let store = TestStore::new().await;
+    let id = one_report(&store).await;
+    let version = async || store.get_report(&id).await.unwrap().unwrap().version;
+    store.refresh_report(&id, 100).await.unwrap();
+    assert_eq!(version().await, 1);
+    store.report_sending(&id).await.unwrap();
+    store.refresh_report(&id, 100).await.unwrap();
+    assert_eq!(version().await, 2);
+}
+
+#[tokio::test]
+async fn a_used_up_budget_stops_one_installation_and_no_other() {
+    let store = TestStore::new().await;
+    store.add_run("a", &["test", "lint"]).await;
+    store.accept_delivery(new_delivery("b")).await.unwrap();
+    let mut other = new_run("ci.yml", &["build"]);
+    other.access.installation = None;
+    store.create_runs(&key("b"), vec![other.clone()], DeliveryState::Processed, 100).await.unwrap();
+    store.postpone_reports(Some(7), 60_000).await.unwrap();
+    let due = store.due_reports(59_999, 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| &due.run).collect::<Vec<_>>(), [&other.id]);
+    store.postpone_reports(None, 60_000).await.unwrap();
+    assert_eq!(store.due_reports(59_999, 10).await.unwrap(), []);
+    assert_eq!(store.due_reports(60_000, 10).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn an_abandoned_report_gets_another_chance() {
+    let store = TestStore::new().await;
+    let id = one_report(&store).await;
+    store.report_abandoned(&id, 1, "the repository was not there").await.unwrap();
+    assert_eq!(store.revive_abandoned_reports(200).await.unwrap(), 1);
+    assert_eq!(store.due_reports(200, 10).await.unwrap().len(), 1);
+    assert_eq!(store.revive_abandoned_reports(200).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -51,6 +51,17 @@ pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
     }
 }
 
+/// MiB of translated code that an emulating monitor keeps. Left alone it may take a gigabyte, which is more than the VM's
+/// cgroup has room for.
+const TRANSLATION_MIB: u32 = 256;
+
+fn accelerator(accelerator: Accelerator) -> String {
+    match accelerator {
+        Accelerator::Kvm => "kvm".to_owned(),
+        Accelerator::Tcg => format!("tcg,tb-size={TRANSLATION_MIB}"),
+    }
+}
+
 /// Arguments, without the program.
 pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     let mut arguments = Arguments::default();
@@ -87,7 +98,7 @@ impl Arguments {
         // A guest that powers off, reboots or panics is held still, so that its last words can be read.
         self.push("-action", "reboot=shutdown,shutdown=pause,panic=pause");
         self.push("-machine", "microvm,x-option-roms=off,rtc=on,acpi=on,pcie=off,pit=on,pic=on,memory-backend=ram");
-        self.push("-accel", machine.accelerator.to_string());
+        self.push("-accel", accelerator(machine.accelerator));
         self.push("-cpu", cpu_model(machine.accelerator));
         self.push("-smp", machine.shape.vcpus.to_string());
     }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use dayfly::host::process::marked;
 use nix::sys::signal::{Signal, kill};
 
 /// Directories of VMs below a state directory.
@@ -14,7 +13,18 @@ pub(crate) fn vm_directories(state_dir: &Path) -> Vec<String> {
 
 /// Monitors that use a state directory: their scratch disks are below it.
 pub(crate) fn monitors(state_dir: &Path) -> Vec<nix::unistd::Pid> {
-    marked(&format!("{}/vms/", state_dir.display())).unwrap()
+    let place = format!("{}/vms/", state_dir.display());
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process may end while it is looked at.
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if pid != own && String::from_utf8_lossy(&arguments).contains(&place) {
+            found.push(nix::unistd::Pid::from_raw(pid as i32));
+        }
+    }
+    found
 }
 
 /// Fails if anything of a VM is left.
