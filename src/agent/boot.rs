@@ -29,6 +29,10 @@ pub(super) const CACHE_DISK: &str = "dayfly-cache";
 const DEVICE_DEADLINE: Duration = Duration::from_secs(30);
 const DEVICE_POLL: Duration = Duration::from_millis(5);
 
+/// Milliseconds. Short, because a fast disk replaces the page cache of a small machine in a fraction of a second, and that is
+/// no lack of memory.
+const WORKING_SET_MS: &str = "20";
+
 /// What the agent serves with.
 pub(super) struct Machine {
     pub(super) control: File,
@@ -40,6 +44,7 @@ pub(super) struct Machine {
 /// Mounts everything and moves into the new root.
 pub(super) fn boot() -> io::Result<Machine> {
     mount_kernel_file_systems()?;
+    prefer_death_to_thrashing()?;
     load_modules(Path::new("/modules"))?;
     let control = open_port(CONTROL_PORT)?;
     let bulk = open_port(BULK_PORT)?;
@@ -52,6 +57,20 @@ pub(super) fn boot() -> io::Result<Machine> {
 fn mount_kernel_file_systems() -> io::Result<()> {
     for (kind, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
         mount_at(kind, target, kind, MsFlags::empty(), "")?;
+    }
+    Ok(())
+}
+
+/// Makes the kernel kill a process when memory is so short that even what was used within [`WORKING_SET_MS`] has to go.
+/// Otherwise it may look for the last pages for minutes, with nothing else running, this agent included.
+fn prefer_death_to_thrashing() -> io::Result<()> {
+    let settings = Path::new("/sys/kernel/mm/lru_gen");
+    // Absent from kernels that know no generations.
+    if !settings.is_dir() {
+        return Ok(());
+    }
+    for (name, value) in [("enabled", "y"), ("min_ttl_ms", WORKING_SET_MS)] {
+        fs::write(settings.join(name), value).map_err(|error| named(name, error))?;
     }
     Ok(())
 }

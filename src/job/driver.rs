@@ -191,7 +191,7 @@ async fn run_and_store(
     let job = &lease.job;
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
-    set_state(core, job, ReportState::Running, format!("Running on `{}`", profile.name)).await?;
+    set_state(core, job, ReportState::Running, running_title(profile, job.attempt)).await?;
     let writer = match core.logs.create(&job.id, job.attempt, profile.log_limit).await {
         Ok(writer) => writer,
         Err(error) => {
@@ -351,6 +351,14 @@ fn job_run(lease: &Lease, places: &Places, github: &GithubContext) -> Result<Job
         command_directory: places.commands.clone(),
     };
     JobRun::new(spec, place).map_err(|complaint| complaint.to_string())
+}
+
+/// Says which attempt it is, for a reader who may have missed that it was queued again: newer reports replace older ones.
+fn running_title(profile: &Profile, attempt: u32) -> String {
+    match attempt {
+        1 => format!("Running on `{}`", profile.name),
+        _ => format!("Running on `{}` (attempt {attempt})", profile.name),
+    }
 }
 
 /// Stores the outcome and what the forge shall show, in one transaction. A crash before it runs the job again; after it,

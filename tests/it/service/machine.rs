@@ -16,7 +16,7 @@ echo "processors=$(nproc)"
 echo "user=$(id -un)/$(sudo id -un)"
 echo "left=$(ls /tmp /home/runner/work | grep -c trace)"
 touch /tmp/trace
-echo "disk=$(dd if=/dev/zero of=big bs=1M count=400 2>&1 | grep -o 'No space left on device')"
+echo "disk=$(dd if=/dev/zero of=big bs=1M count=300 2>&1 | grep -o 'No space left on device')"
 rm big && echo "usable=yes"
 "#;
 
