@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -81,7 +81,9 @@ impl Gate {
         let signature = header(headers, "x-hub-signature-256");
         check_github_signature(signature).map_err(unverified)?;
         // An announced length is enough to refuse a body without reading it.
-        if body.size_hint().lower() > self.limit as u64 {
+        // An announced length is enough to refuse a body without keeping any of it.
+        let announced = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > self.limit as u64) {
             drain(body.into_data_stream(), self.limit.saturating_mul(2)).await;
             return Err(too_large());
         }

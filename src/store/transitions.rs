@@ -164,7 +164,7 @@ mod tests {
         insta::assert_snapshot!(table::<DeliveryState>(), @r"
         received → processed, ignored, failed, invalid
         processed → 
-        ignored → 
+        ignored → received
         failed → received
         invalid → 
         ");
