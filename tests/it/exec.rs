@@ -84,6 +84,17 @@ fn a_shell_can_wait_for_what_it_started() {
 }
 
 #[test]
+fn two_outputs_that_fill_the_window_keep_apart() {
+    let Some(state) = State::new() else { return };
+    // More than a window on both at once: each waits for credit in the middle of a record.
+    let script = "(yes out | head -c 2000000) & (yes err | head -c 2000000 >&2) & wait";
+    let done = state.run(&["--timeout", "60s", "--", "sh", "-c", script]);
+    assert_eq!(done.code, Some(0));
+    assert_eq!((done.stdout.len(), done.stderr.len()), (2_000_000, 2_000_000));
+    assert!(done.stdout == "out\n".repeat(500_000) && done.stderr == "err\n".repeat(500_000), "they are mixed");
+}
+
+#[test]
 fn a_command_that_takes_too_long_ends_with_124() {
     let Some(state) = State::new() else { return };
     // The first command may have to build the image.
