@@ -18,6 +18,8 @@ fn main() {
     for source in AGENT_SOURCES {
         println!("cargo::rerun-if-changed={source}");
     }
+    // The store embeds them, which cargo does not see.
+    println!("cargo::rerun-if-changed=migrations");
     let agent = build_agent();
     println!("cargo::rustc-env=DAYFLY_AGENT_BINARY={}", agent.display());
 }

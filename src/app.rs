@@ -27,7 +27,7 @@ use crate::host::process::Lifetime;
 use crate::http;
 use crate::image::Logged;
 use crate::intake;
-use crate::job::driver::{settle_vm, shape_of};
+use crate::job::driver::shape_of;
 use crate::job::timeline::Timeline;
 use crate::log::LogStore;
 use crate::net::git_proxy::GitClient;
@@ -232,9 +232,6 @@ async fn maintain(core: Arc<Core>) {
         for vm in core.engine.reap().await {
             tracing::warn!(%vm, "an abandoned VM was destroyed");
         }
-        if let Err(error) = settle_stragglers(&core).await {
-            tracing::error!(%error, "the VMs in the store cannot be settled");
-        }
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {
@@ -246,14 +243,4 @@ async fn maintain(core: Arc<Core>) {
             tracing::error!(%error, "old logs cannot be removed");
         }
     }
-}
-
-/// VMs whose driver gave up on removing them: gone by now, perhaps.
-async fn settle_stragglers(core: &Core) -> anyhow::Result<()> {
-    for vm in core.store.vms_not_gone().await? {
-        if vm.state == crate::store::VmState::Stopping && settle_vm(core, &vm.id).await? {
-            core.wake.scheduler.notify_one();
-        }
-    }
-    Ok(())
 }

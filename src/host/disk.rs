@@ -127,12 +127,6 @@ pub fn allocated_bytes(path: &Path) -> io::Result<u64> {
     Ok(fs::metadata(path)?.blocks() * 512)
 }
 
-/// Bytes that an unprivileged writer may still put on the file system of `path`.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    let statistics = nix::sys::statvfs::statvfs(path)?;
-    Ok(statistics.blocks_available() * statistics.fragment_size())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

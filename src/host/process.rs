@@ -228,16 +228,6 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// Resident memory of this user's view of a process, in KiB: (proportional share, private).
-pub fn memory_kib(pid: u32) -> io::Result<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let field = |name: &str| -> u64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
-    };
-    Ok((field("Pss:"), field("Private_Dirty:") + field("Private_Clean:")))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -25,6 +25,9 @@ use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, Step
 /// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// Where jobs work, below the account's home, as on GitHub's own machines: workflows have the path written into them.
+const WORK_DIRECTORY: &str = "work";
+
 /// A `PATH` for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -41,10 +44,11 @@ pub(super) struct Places {
 impl Places {
     /// As on GitHub's own machines: the repository's name twice below the account's `work`.
     pub(super) fn new(home: &str, repository: &str) -> Self {
-        let temp = format!("{home}/work/_temp");
+        let work = format!("{home}/{WORK_DIRECTORY}");
+        let temp = format!("{work}/_temp");
         Self {
             home: home.to_owned(),
-            workspace: format!("{home}/work/{repository}/{repository}"),
+            workspace: format!("{work}/{repository}/{repository}"),
             event_path: format!("{temp}/_github_workflow/event.json"),
             commands: format!("{temp}/_runner_file_commands"),
             temp,

@@ -1,6 +1,6 @@
 //! One VM from its restore to its verified absence.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::VmError;
@@ -140,16 +140,6 @@ impl Machine {
     /// Whose VM this is.
     pub fn id(&self) -> &VmId {
         self.home.id()
-    }
-
-    /// The VM's directory on the host.
-    pub fn directory(&self) -> &Path {
-        self.home.path()
-    }
-
-    /// The monitor's process.
-    pub fn pid(&self) -> Option<u32> {
-        self.qemu.pid()
     }
 
     /// Connections from the guest to the host's services; can be taken once.

@@ -125,11 +125,6 @@ impl Qemu {
         file.sync_all().map_err(VmError::host(format!("snapshot `{}`", path.display())))
     }
 
-    /// The monitor's process id, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Kills the monitor and waits for its end.
     pub async fn kill(&mut self) -> std::io::Result<ExitStatus> {
         // Fails if it has ended, which is what is wanted; the wait below reports anything else.
