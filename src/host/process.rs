@@ -285,6 +285,8 @@ mod tests {
         };
         let mut ours = waiting(&["-name", &marker]);
         let mut stranger = waiting(&[&marker]);
+        // Waiting closes the input, and with it would end what is to be killed.
+        let _input = ours.stdin.take();
         let ended = async { ours.wait().await.unwrap() };
         let (killed, status) = tokio::join!(kill_marked(&marker, Duration::from_secs(20)), ended);
         assert_eq!(killed.unwrap(), 1);
