@@ -15,6 +15,7 @@ use crate::forge::Forge;
 use crate::ids::LogToken;
 use crate::job::timeline::Timeline;
 use crate::log::LogStore;
+use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
 use crate::store::Store;
@@ -36,7 +37,8 @@ pub struct Core {
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
     pub timeline: Timeline,
-    pub wake: Wake,
+    pub metrics: Metrics,
+    pub wake: Arc<Wake>,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Nothing new starts once this is cancelled.

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -12,6 +13,8 @@ use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{Catalog, Image, ImageInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::metrics::ImageMetrics;
+use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
@@ -46,6 +49,7 @@ pub struct Engine {
     catalog: Catalog,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
+    metrics: ImageMetrics,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
@@ -65,7 +69,14 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        Ok(Self { settings, homes, catalog, templates: Mutex::default(), volumes: cache::Recent::default() })
+        let (templates, volumes, metrics) = Default::default();
+        Ok(Self { settings, homes, catalog, templates, volumes, metrics })
+    }
+
+    /// The same engine, telling `metrics` of what it makes.
+    #[must_use]
+    pub fn measured(self, metrics: ImageMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The images.
@@ -103,7 +114,10 @@ impl Engine {
         require(&self.settings.qemu)?;
         // Emulation is always there; which accelerator is better is found out with the image that is built here.
         let studio = self.studio(Accelerator::Tcg);
-        build::build(&self.catalog, recipe, &studio, progress).await
+        let began = Instant::now();
+        let built = build::build(&self.catalog, recipe, &studio, progress).await;
+        self.metrics.built(Made::of(&built), began.elapsed());
+        built
     }
 
     /// A template of that image and shape, with everything that is missing built and baked first.
@@ -159,6 +173,7 @@ impl Engine {
             accelerator,
             boot_limit: BOOT_LIMIT,
             lifetime: self.settings.lifetime,
+            metrics: self.metrics.clone(),
         }
     }
 

@@ -40,6 +40,8 @@ pub mod job;
 #[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
+pub mod metrics;
+#[cfg(feature = "service")]
 pub mod net;
 #[cfg(feature = "service")]
 pub mod policy;

@@ -37,6 +37,9 @@ pub(super) async fn run(arguments: ServeArgs) -> anyhow::Result<u8> {
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
     let app = App::open(config, secrets).await?;
+    if let Some(address) = app.metrics_address()? {
+        tracing::info!(%address, "serving metrics");
+    }
     tracing::info!(address = %app.address()?, "serving");
     app.run(stop).await?;
     Ok(0)

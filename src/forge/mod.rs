@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod github;
+mod measured;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::backoff::backoff;
+pub use self::measured::Measured;
 use crate::ids::ReportId;
 
 /// `owner/name` of a repository, checked so that it can stand in an address and a path.

@@ -18,11 +18,14 @@ const MAX_LISTED: u32 = 500;
 
 /// The routes of the control socket.
 pub fn routes(core: Arc<Core>) -> Router {
+    let is_measured = core.config.metrics.enabled;
+    let metrics = if is_measured { super::metrics::routes(Arc::clone(&core)) } else { Router::new() };
     Router::new()
         .route("/v1/jobs", get(list))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .with_state(core)
+        .merge(metrics)
 }
 
 /// Which jobs are wanted.

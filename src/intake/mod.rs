@@ -18,6 +18,7 @@ use self::retry::Retry;
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, RepoName};
+use crate::metrics::labels::Processed;
 use crate::policy::{Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
 use crate::webhook::{EventName, parse_github};
@@ -125,8 +126,10 @@ async fn attend(core: &Core, delivery: &Delivery) {
     let Err(error) = process(core, delivery).await else { return };
     let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
         tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
+        core.metrics.deliveries.processed(Processed::Failed, age(delivery));
         return finish(core, &delivery.key, DeliveryState::Failed, &error.to_string()).await;
     };
+    core.metrics.deliveries.processed(Processed::Postponed, age(delivery));
     tracing::warn!(delivery = %delivery.key, %error, wait_s = wait.as_secs(), "processing a delivery will be tried again");
     let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     if let Err(error) = core.store.postpone_delivery(&delivery.key, denied, &error.to_string(), next_try_at).await {
@@ -141,7 +144,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     let event = parse_github(&name, &payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
     let runs = match judge(&event) {
         Verdict::Ignore(why) => {
-            finish(core, &delivery.key, DeliveryState::Ignored, &why).await;
+            ignore(core, delivery, &why).await;
             return Ok(());
         }
         Verdict::Hold(request, why) => match core.config.repository(&request.access.repo) {
@@ -155,10 +158,11 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     };
     if runs.is_empty() {
         let why = "no workflow of the commit asks for this event, or the repository is not configured";
-        finish(core, &delivery.key, DeliveryState::Ignored, why).await;
+        ignore(core, delivery, why).await;
         return Ok(());
     }
     let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
+    core.metrics.deliveries.processed(Processed::Runs, age(delivery));
     for run in &created {
         for job in core.store.jobs_of_run(run).await? {
             core.timeline.record_at(
@@ -173,6 +177,15 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     core.wake.scheduler.notify_one();
     core.wake.reports.notify_one();
     Ok(())
+}
+
+async fn ignore(core: &Core, delivery: &Delivery, why: &str) {
+    core.metrics.deliveries.processed(Processed::Ignored, age(delivery));
+    finish(core, &delivery.key, DeliveryState::Ignored, why).await;
+}
+
+fn age(delivery: &Delivery) -> Duration {
+    clock::since_ms(delivery.received_at, clock::now_ms())
 }
 
 async fn finish(core: &Core, key: &DeliveryKey, state: DeliveryState, why: &str) {

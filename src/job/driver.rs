@@ -41,6 +41,8 @@ pub struct Lease {
     pub run: Run,
     pub vm: VmId,
     pub needs: NeedsResults,
+    /// When the lease was made.
+    pub began: Instant,
 }
 
 /// Why a VM could not be had, and whether another try may.
@@ -122,6 +124,7 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     };
     let home = core.engine.home(lease.vm.clone()).map_err(|error| no_vm(&error))?;
     let machine = core.engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| no_vm(&error))?;
+    core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
     let job = &lease.job;
@@ -158,9 +161,11 @@ fn no_vm(error: &VmError) -> NoVm {
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
     let job = &lease.job;
+    core.metrics.vms.create_failed();
     if no_vm.is_worth_a_retry {
         let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
         if let Requeued::Queued { attempt } = requeued {
+            core.metrics.jobs.requeued();
             core.timeline.record(&job.id, attempt, "job_queued", &no_vm.detail);
             let title =
                 format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
@@ -188,7 +193,7 @@ async fn run_and_store(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
-    let job = &lease.job;
+    let (job, began) = (&lease.job, Instant::now());
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
     set_state(core, job, ReportState::Running, running_title(profile, job.attempt)).await?;
@@ -213,6 +218,7 @@ async fn run_and_store(
     {
         journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
     }
+    core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = machine.pause().await {
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
@@ -256,9 +262,13 @@ async fn run_steps(
     let lost = machine.lost();
     let mut steps =
         Steps::new(core, &job.id, job.attempt, &lease.run.access, &guest, &prepared.info, &places, journal, &stop);
+    let webhook = first_step_counts_from(core, lease).await;
     let work = async {
         guest.listen(GIT_PORT, Service::Git).await?;
         steps.prepare(&github).await?;
+        if let Some(received_at) = webhook {
+            core.metrics.jobs.first_step(clock::since_ms(received_at, clock::now_ms()));
+        }
         steps.run(&mut run).await
     };
     let outcome = bounded(work, lost, limit, core.config.limits.grace, &stop).await;
@@ -285,6 +295,14 @@ async fn run_steps(
         journal.say(0, &format!("error: the VM was lost: {why}")).await;
     }
     (ending, lines)
+}
+
+/// When the webhook came, for jobs whose first step nothing but Dayfly delays.
+async fn first_step_counts_from(core: &Core, lease: &Lease) -> Option<i64> {
+    if lease.job.attempt > 1 || !lease.job.needs.is_empty() {
+        return None;
+    }
+    core.store.delivery_received_at(&lease.run.delivery).await.ok().flatten()
 }
 
 enum Bounded {
@@ -406,14 +424,17 @@ async fn destroy(core: &Core, lease: &Lease, mut machine: Machine) {
     if let Err(error) = core.store.set_vm_state(&lease.vm, VmState::Stopping, clock::now_ms()).await {
         tracing::error!(vm = %lease.vm, %error, "a VM's teardown could not be stored");
     }
+    let began = Instant::now();
     for attempt in 1..=DESTROY_TRIES {
         match timeout(Duration::from_secs(60), machine.destroy()).await {
             Ok(Ok(())) => {
                 core.timeline.record(&lease.job.id, lease.job.attempt, "vm_destroyed", "absence verified");
+                core.metrics.vms.destroyed(lease.began.elapsed(), began.elapsed());
                 return;
             }
             Ok(Err(error)) => tracing::error!(vm = %lease.vm, %error, attempt, "a VM could not be removed"),
             Err(_) => tracing::error!(vm = %lease.vm, attempt, "removing a VM takes too long"),
         }
+        core.metrics.vms.teardown_failed();
     }
 }

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::core::Core;
 use crate::ids::ReportId;
 use crate::log::{LogError, LogWriter, Stream};
+use crate::metrics::labels::LogSource;
 
 /// How often the forge's copy of a growing log is renewed. Each time costs a call of the forge's budget.
 const LIVE_UPDATE: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ impl Journal {
     pub(super) async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
         let Some(writer) = &mut self.writer else { return };
         self.is_ahead_of_forge = true;
+        self.core.metrics.jobs.logged(LogSource::of(stream), bytes.len());
         if let Err(error) = writer.append(step, stream, clock::now_ms(), bytes).await {
             tracing::error!(report = %self.report, %error, "a job's log cannot be written");
             self.failure = Some(error);
@@ -67,11 +69,13 @@ impl Journal {
 
     /// Ends the log. Gives why it is incomplete, if it is.
     pub(super) async fn finish(mut self) -> Option<LogError> {
-        if let Some(writer) = self.writer.take()
-            && let Err(error) = writer.finish(clock::now_ms()).await
-        {
-            tracing::error!(report = %self.report, %error, "a job's log cannot be finished");
-            self.failure = Some(error);
+        let Some(writer) = self.writer.take() else { return self.failure };
+        match writer.finish(clock::now_ms()).await {
+            Ok(size) => self.core.metrics.jobs.log_cut(size.cut),
+            Err(error) => {
+                tracing::error!(report = %self.report, %error, "a job's log cannot be finished");
+                self.failure = Some(error);
+            }
         }
         self.failure
     }

@@ -149,6 +149,7 @@ impl<'a> Steps<'a> {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
             self.journal.say(number, &format!("warning: {text}")).await;
         }
+        self.core.metrics.jobs.step(report.conclusion.into(), took);
         if report.outcome != contexts::Outcome::Skipped {
             let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
             self.core.timeline.record(self.job, self.attempt, "step_finished", &detail);

@@ -9,6 +9,7 @@
 //!
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
+mod counts;
 mod deliveries;
 mod error;
 mod events;
@@ -38,6 +39,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 
+pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
@@ -47,6 +49,7 @@ pub use model::{
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
+use crate::metrics::StoreMetrics;
 use writer::Writer;
 
 /// Connections that read at the same time.
@@ -69,12 +72,18 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 pub struct Store {
     readers: SqlitePool,
     writer: Writer,
+    metrics: StoreMetrics,
 }
 
 impl Store {
     /// Opens the store in the file `path`, creates it if it is absent (readable for its owner alone: it holds the
     /// addresses of log pages), and brings its schema up to date. The directory must exist.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_measured(path, StoreMetrics::default()).await
+    }
+
+    /// The same, telling `metrics` of all writes.
+    pub async fn open_measured(path: &Path, metrics: StoreMetrics) -> Result<Self, OpenError> {
         OpenOptions::new()
             .create(true)
             .append(true)
@@ -100,7 +109,7 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(refused)?;
-        Ok(Self { readers, writer: Writer::start(connection) })
+        Ok(Self { readers, writer: Writer::start(connection, metrics.clone()), metrics })
     }
 
     /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].

@@ -1,0 +1,65 @@
+//! A forge that counts and times its calls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{CommitSha, DirectoryEntry, Earlier, ExternalIds, Forge, ForgeError, GitUpstream, RepoAccess, Report};
+use crate::metrics::ForgeMetrics;
+use crate::metrics::labels::{ForgeCall, ForgeResult};
+
+/// Passes every call on to another forge.
+#[derive(Debug)]
+pub struct Measured {
+    forge: Arc<dyn Forge>,
+    metrics: ForgeMetrics,
+}
+
+impl Measured {
+    /// Tells `metrics` of each call to `forge`.
+    pub fn new(forge: Arc<dyn Forge>, metrics: ForgeMetrics) -> Self {
+        Self { forge, metrics }
+    }
+
+    fn timed<'a, T: Send + 'a>(
+        &'a self, call: ForgeCall, asked: BoxFuture<'a, Result<T, ForgeError>>,
+    ) -> BoxFuture<'a, Result<T, ForgeError>> {
+        async move {
+            let began = Instant::now();
+            let answer = asked.await;
+            self.metrics.called(call, ForgeResult::from(&answer), began.elapsed());
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Forge for Measured {
+    fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.timed(ForgeCall::HasCommit, self.forge.has_commit(access, sha))
+    }
+
+    fn list_directory<'a>(
+        &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
+    ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {
+        self.timed(ForgeCall::ListDirectory, self.forge.list_directory(access, directory, sha))
+    }
+
+    fn read_file<'a>(
+        &'a self, access: &'a RepoAccess, path: &'a str, sha: &'a CommitSha, limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<u8>, ForgeError>> {
+        self.timed(ForgeCall::ReadFile, self.forge.read_file(access, path, sha, limit))
+    }
+
+    fn publish<'a>(
+        &'a self, report: &'a Report, known: &'a ExternalIds, earlier: Earlier,
+    ) -> BoxFuture<'a, Result<ExternalIds, ForgeError>> {
+        self.timed(ForgeCall::Publish, self.forge.publish(report, known, earlier))
+    }
+
+    fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>> {
+        self.timed(ForgeCall::GitCredential, self.forge.git_upstream(access))
+    }
+}
