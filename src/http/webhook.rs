@@ -37,6 +37,9 @@ const PARALLEL: usize = 16;
 /// How long a delivery waits for its place among them. The forge itself waits about 10 s for an answer.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes for which room is made because a client says that they will come.
+const TRUSTED_LENGTH: usize = 256 * 1024;
+
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -145,7 +148,7 @@ impl Gate {
             }
         };
         let incomplete = |status, text| Answer::new(Received::Incomplete, status, text);
-        let body = match tokio::time::timeout(self.body_timeout, read(body, self.limit)).await {
+        let body = match tokio::time::timeout(self.body_timeout, read(body, announced, self.limit)).await {
             Ok(Ok(body)) => body,
             Ok(Err(Unread::TooLarge)) => return Err(too_large()),
             Ok(Err(Unread::Cut)) => return Err(incomplete(StatusCode::BAD_REQUEST, "the body did not arrive whole")),
@@ -211,9 +214,9 @@ enum Unread {
     Cut,
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+async fn read(body: Body, announced: Option<u64>, limit: usize) -> Result<Bytes, Unread> {
     let mut chunks = body.into_data_stream();
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(announced.map_or(0, |length| (length as usize).min(TRUSTED_LENGTH)));
     while let Some(chunk) = chunks.next().await {
         bytes.extend_from_slice(&chunk.map_err(|_| Unread::Cut)?);
         if bytes.len() > limit {

@@ -147,17 +147,18 @@ async fn commit(connection: &mut SqliteConnection, batch: &mut [Box<dyn Operatio
 }
 
 async fn run_all(connection: &mut SqliteConnection, batch: &mut [Box<dyn Operation>]) -> Result<(), StoreError> {
-    // IMMEDIATE takes the write lock at once: a deferred transaction could fail half-way when it first writes.
-    control(connection, "BEGIN IMMEDIATE").await?;
+    // IMMEDIATE takes the write lock at once: a deferred transaction could fail half-way when it first writes. Two statements
+    // in one go are one trip to the database's thread, and the trips are what small writes cost.
+    let mut before = "BEGIN IMMEDIATE; SAVEPOINT operation";
     for operation in batch {
-        control(connection, "SAVEPOINT operation").await?;
+        control(connection, before).await?;
+        before = "RELEASE operation; SAVEPOINT operation";
         if let Err(refused) = operation.run(connection).await {
             // Where even this fails the transaction is lost, and what was refused first is the reason to tell.
             control(connection, "ROLLBACK TO operation").await.map_err(|_| refused)?;
         }
-        control(connection, "RELEASE operation").await?;
     }
-    control(connection, "COMMIT").await
+    control(connection, "RELEASE operation; COMMIT").await
 }
 
 /// Transaction control in plain statements: sqlx's own transactions count their depth, and that count is wrong for ever once

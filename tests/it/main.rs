@@ -9,6 +9,7 @@ mod faults;
 mod forge;
 mod images;
 mod local_forge_rules;
+mod metrics;
 mod purity;
 mod refusals;
 mod service;

@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
+mod metrics;
 mod scene;
 mod service;
 mod settings;
@@ -12,6 +13,7 @@ mod store;
 
 use std::time::Duration;
 
+pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, REPOSITORY, Scene, WORKFLOW, gate, job_of};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
