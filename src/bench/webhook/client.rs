@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 16 * 1024;
 
 /// One turn of one side.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct Turn {
     pub(super) took: Duration,
     /// Of each delivery, from the first byte of the request to the last of a good answer.
     pub(super) latencies: Vec<Duration>,
@@ -26,7 +26,7 @@ pub(super) struct Round {
 /// Sends `count` deliveries over `connections` connections that stay open; each sends its next when it has its answer.
 pub(super) async fn send(
     server: SocketAddr, path: &'static str, deliveries: &Arc<Deliveries>, count: usize, connections: usize,
-) -> anyhow::Result<Round> {
+) -> anyhow::Result<Turn> {
     let sent = Arc::new(AtomicUsize::new(0));
     let mut senders = JoinSet::new();
     let began = Instant::now();
@@ -48,7 +48,7 @@ pub(super) async fn send(
     while let Some(ended) = senders.join_next().await {
         latencies.extend(ended.context("a sender broke off")??);
     }
-    Ok(Round { took: began.elapsed(), latencies })
+    Ok(Turn { took: began.elapsed(), latencies })
 }
 
 struct Connection {

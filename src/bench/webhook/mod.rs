@@ -2,8 +2,9 @@
 //!
 //! Both sides are processes of their own, started here, and get the same requests from the same client, in turn. Ours is
 //! the service's own door with its own store on the disk that the service would use; what comes after the answer (reading
-//! workflows, starting jobs) is not there. The peer has the cheapest set-up that still verifies: it parses no body, logs
-//! nothing, runs nothing and keeps nothing.
+//! workflows, starting jobs) is not there. The peer logs nothing, runs nothing and keeps nothing. It is asked in two ways: as
+//! GitHub asks, when it parses the JSON that it is told is there, as ours does too; and told not to, when the signature is
+//! all that it looks at.
 
 mod client;
 mod payload;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::Child;
 
-use self::client::Round;
+use self::client::Turn;
 use self::payload::Deliveries;
 use super::report::{BenchReport, Distribution};
 use crate::core::Wake;
@@ -37,7 +38,7 @@ pub struct WebhookBench {
 }
 
 /// Turns that each side gets: enough for a median, so that one disturbance does not decide.
-const ROUNDS: usize = 5;
+const TURNS: usize = 5;
 
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -59,28 +60,33 @@ pub async fn run(bench: WebhookBench, directory: &Path, mut tell: impl FnMut(&st
         }
         None => None,
     };
+    let mut sides = vec![Side::new("accept", ours.address, "/webhooks/github")];
+    if let Some(peer) = &peer {
+        sides.push(Side::new("peer", peer.address, peer::PATH));
+        sides.push(Side::new("peer_unparsed", peer.address, peer::UNPARSED_PATH));
+    }
     let deliveries = Arc::new(Deliveries::new(SECRET, bench.size));
-    let (mut accept, mut theirs) = (Side::default(), Side::default());
-    for round in 0..=ROUNDS {
-        // The first turn fills caches and pools, and does not count.
-        let warm_up = round == 0;
-        let count = bench.deliveries / if warm_up { 10 * ROUNDS } else { ROUNDS };
-        tell(&format!("turn {round} of {ROUNDS}"));
-        accept
-            .add(client::send(ours.address, "/webhooks/github", &deliveries, count, bench.connections).await?, warm_up);
-        if let Some(peer) = &peer {
-            theirs.add(client::send(peer.address, peer::PATH, &deliveries, count, bench.connections).await?, warm_up);
+    for turn in 0..=TURNS {
+        tell(&format!("turn {turn} of {TURNS}"));
+        for side in &mut sides {
+            // The first turn fills caches and pools, and does not count.
+            let count = bench.deliveries / if turn == 0 { 10 * TURNS } else { TURNS };
+            let sent = client::send(side.address, side.path, &deliveries, count, bench.connections).await?;
+            side.add(sent, turn > 0);
         }
     }
     // Not asked to end, but killed: what it answered for must be there nevertheless.
     ours.process.kill().await.context("ending the endpoint")?;
-    verify(directory, accept.acknowledged).await?;
-    Ok(report(bench, &accept, peer.is_some().then_some(&theirs)))
+    verify(directory, sides[0].acknowledged).await?;
+    Ok(report(bench, &sides))
 }
 
 /// All turns of one side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Side {
+    name: &'static str,
+    address: SocketAddr,
+    path: &'static str,
     latencies: Vec<Duration>,
     rates: Vec<f64>,
     /// With those of the first turn.
@@ -88,11 +94,15 @@ struct Side {
 }
 
 impl Side {
-    fn add(&mut self, round: Round, warm_up: bool) {
-        self.acknowledged += round.latencies.len();
-        if !warm_up {
-            self.rates.push(round.latencies.len() as f64 / round.took.as_secs_f64());
-            self.latencies.extend(round.latencies);
+    fn new(name: &'static str, address: SocketAddr, path: &'static str) -> Self {
+        Self { name, address, path, latencies: Vec::new(), rates: Vec::new(), acknowledged: 0 }
+    }
+
+    fn add(&mut self, turn: Turn, counts: bool) {
+        self.acknowledged += turn.latencies.len();
+        if counts {
+            self.rates.push(turn.latencies.len() as f64 / turn.took.as_secs_f64());
+            self.latencies.extend(turn.latencies);
         }
     }
 
@@ -102,20 +112,20 @@ impl Side {
     }
 }
 
-fn report(bench: WebhookBench, accept: &Side, peer: Option<&Side>) -> BenchReport {
+fn report(bench: WebhookBench, sides: &[Side]) -> BenchReport {
     let setting = format!("{} connections, bodies of {} bytes", bench.connections, bench.size);
     let mut report = BenchReport::new("webhook", "durable before the answer".to_owned(), setting);
-    for (name, side) in [("accept", Some(accept)), ("peer", peer)] {
-        if let Some(distribution) = side.and_then(Side::distribution) {
-            report.results.insert(name, distribution);
+    for side in sides {
+        if let Some(distribution) = side.distribution() {
+            report.results.insert(side.name, distribution);
         }
     }
     report.add_rate_ratio("rate_over_peer", "accept", "peer");
-    if peer.is_none() {
+    report.add_rate_ratio("rate_over_peer_unparsed", "accept", "peer_unparsed");
+    if sides.len() == 1 {
+        let program = peer::PROGRAM;
         report.notes.push(format!(
-            "`{}` is not installed, so there is no `rate_over_peer`; on Debian and Ubuntu: `apt-get install {}`",
-            peer::PROGRAM,
-            peer::PROGRAM
+            "`{program}` is not installed, so there is no `rate_over_peer`; on Debian and Ubuntu: `apt-get install {program}`"
         ));
     }
     report

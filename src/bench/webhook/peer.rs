@@ -9,21 +9,24 @@ use serde_json::json;
 /// Its name, as a program and as a package.
 pub(super) const PROGRAM: &str = "webhook";
 
-/// Where its one hook is.
+/// Its hook for deliveries as GitHub sends them: the body is declared to be JSON, and is parsed.
 pub(super) const PATH: &str = "/hooks/verify";
 
+/// Its hook that takes the body for something that it does not parse.
+pub(super) const UNPARSED_PATH: &str = "/hooks/verify-unparsed";
+
 /// Writes its configuration. The rule holds only if the signature matches and a thing is true that never is: so the
-/// signature is computed over every body, and no command ever starts. The body's declared type is one that it does not
-/// parse.
+/// signature is computed over every body, and no command ever starts.
 pub(super) fn write_hooks(directory: &Path, secret: &str) -> io::Result<PathBuf> {
     let signature = json!({"type": "payload-hmac-sha256", "secret": secret,
                            "parameter": {"source": "header", "name": "X-Hub-Signature-256"}});
     let never = json!({"type": "value", "value": "never", "parameter": {"source": "header", "name": "X-Never"}});
-    let hooks = json!([{
-        "id": "verify",
-        "execute-command": "/bin/true",
-        "trigger-rule": {"and": [{"match": signature}, {"match": never}]},
-    }]);
+    let rule = json!({"and": [{"match": signature}, {"match": never}]});
+    let hooks = json!([
+        {"id": "verify", "execute-command": "/bin/true", "trigger-rule": rule},
+        {"id": "verify-unparsed", "execute-command": "/bin/true", "trigger-rule": rule,
+         "incoming-payload-content-type": "application/octet-stream"},
+    ]);
     let path = directory.join("hooks.json");
     std::fs::write(&path, hooks.to_string())?;
     Ok(path)
