@@ -7,12 +7,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::unistd::pipe2;
 
 use crate::protocol::VERSION;
-use crate::protocol::frame::{self, Decoder, Frame, Kind, Nonce};
+use crate::protocol::frame::{self, Decoder, Frame, Kind, MAX_PAYLOAD, Nonce};
 use crate::protocol::session::{Event, Session, Side};
 
 /// Bytes taken from the port at once.
@@ -30,9 +34,39 @@ struct Port {
     file: File,
     /// A frame on its way. The port takes it in one piece or makes two trips of it, so it is put together here.
     frame: Vec<u8>,
+    /// Pages on their way from a program's output to the port. Empty between two frames.
+    pages: (OwnedFd, OwnedFd),
 }
 
 impl Port {
+    fn new(file: File) -> io::Result<Self> {
+        Ok(Self { file, frame: Vec::new(), pages: pipe2(OFlag::O_CLOEXEC)? })
+    }
+
+    /// Takes at most `most` bytes from a pipe, without waiting, to be sent by [`Port::write_pages`].
+    fn take_pages(&self, source: &impl AsFd, most: usize) -> nix::Result<usize> {
+        splice(source, None, &self.pages.1, None, most, SpliceFFlags::SPLICE_F_NONBLOCK)
+    }
+
+    /// Sends a frame whose payload is `head` and the `length` bytes that were taken.
+    fn write_pages(&mut self, stream: u32, head: &[u8], mut length: usize) -> io::Result<()> {
+        self.frame.clear();
+        self.frame.extend_from_slice(&frame::header(Kind::Data, stream, head.len() + length));
+        self.frame.extend_from_slice(head);
+        let mut sent = self.file.write_all(&self.frame);
+        while sent.is_ok() && length > 0 {
+            match splice(&self.pages.0, None, &self.file, None, length, SpliceFFlags::SPLICE_F_MOVE) {
+                Ok(moved) => length -= moved,
+                Err(errno) => sent = Err(errno.into()),
+            }
+        }
+        if sent.is_err() {
+            // What is left in the pipe must not get into a later frame.
+            self.pages = pipe2(OFlag::O_CLOEXEC)?;
+        }
+        sent
+    }
+
     fn write(&mut self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
         self.frame.clear();
         self.frame.extend_from_slice(&frame::header(kind, stream, payload.len()));
@@ -52,6 +86,16 @@ struct State {
 struct Inbox {
     chunks: VecDeque<Vec<u8>>,
     ended: bool,
+}
+
+/// What moving a program's output came to.
+enum Moved {
+    /// What there was, if there was any.
+    Some,
+    /// Nothing: the host's window is full.
+    NoCredit,
+    /// There will be no more.
+    Ended,
 }
 
 /// One stream of the current conversation. Dropping it without [`Stream::end`] resets it.
@@ -74,7 +118,7 @@ impl Channel {
     pub(super) fn new(port: &File) -> io::Result<Arc<Self>> {
         let state = State { session: Session::new(Side::Agent), conversation: 0, inboxes: HashMap::new() };
         Ok(Arc::new(Self {
-            port: Mutex::new(Port { file: port.try_clone()?, frame: Vec::new() }),
+            port: Mutex::new(Port::new(port.try_clone()?)?),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }))
@@ -188,6 +232,33 @@ impl Channel {
         }
     }
 
+    /// Moves what waits in a pipe to the host, as much as a frame may have now: without copying it, because copies are what
+    /// an emulated guest is slowest at. `head` makes what stands in front of so many bytes, always `HEAD` bytes long.
+    fn send_pages<const HEAD: usize>(
+        &self, conversation: u64, stream: u32, source: &impl AsFd, head: impl Fn(usize) -> [u8; HEAD],
+    ) -> io::Result<Moved> {
+        let mut port = lock(&self.port);
+        let mut state = lock(&self.state);
+        if state.conversation != conversation {
+            return Err(gone());
+        }
+        let most = state.session.credit(stream).map_err(|_| gone())?.min(MAX_PAYLOAD).saturating_sub(HEAD);
+        if most == 0 {
+            return Ok(Moved::NoCredit);
+        }
+        let length = match port.take_pages(source, most) {
+            Ok(0) => return Ok(Moved::Ended),
+            Ok(length) => length,
+            Err(Errno::EAGAIN) => return Ok(Moved::Some),
+            Err(errno) => return Err(errno.into()),
+        };
+        // There is as much credit as was looked up above: nobody else takes any while the port is locked.
+        state.session.take_credit(stream, HEAD + length).map_err(|_| gone())?;
+        drop(state);
+        port.write_pages(stream, &head(length), length)?;
+        Ok(Moved::Some)
+    }
+
     /// Sends as many of `bytes` as a frame may have now; gives how many.
     fn send_data(&self, conversation: u64, stream: u32, bytes: &[u8]) -> io::Result<usize> {
         let mut port = lock(&self.port);
@@ -233,20 +304,33 @@ impl Stream {
     pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.channel.send_data(self.conversation, self.id, bytes)? {
-                0 => self.wait_until_writable()?,
+                0 => self.wait_for_credit(1)?,
                 length => bytes = &bytes[length..],
             }
         }
         Ok(())
     }
 
-    fn wait_until_writable(&self) -> io::Result<()> {
+    /// Moves what waits in a pipe to the host, waiting while the host's window is full. Gives whether the pipe has ended.
+    pub(super) fn move_from<const HEAD: usize>(
+        &self, source: &impl AsFd, head: impl Fn(usize) -> [u8; HEAD],
+    ) -> io::Result<bool> {
+        loop {
+            match self.channel.send_pages(self.conversation, self.id, source, &head)? {
+                Moved::Some => return Ok(false),
+                Moved::Ended => return Ok(true),
+                Moved::NoCredit => self.wait_for_credit(HEAD + 1)?,
+            }
+        }
+    }
+
+    fn wait_for_credit(&self, least: usize) -> io::Result<()> {
         let mut state = lock(&self.channel.state);
         loop {
             if state.conversation != self.conversation {
                 return Err(gone());
             }
-            if state.session.has_credit(self.id).map_err(|_| gone())? {
+            if state.session.credit(self.id).map_err(|_| gone())? >= least {
                 return Ok(());
             }
             state = self.channel.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +367,7 @@ fn wait_for_host(port: &File) -> io::Result<()> {
     let mut events = [EpollEvent::empty()];
     loop {
         match epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) if events[0].events() == EpollFlags::EPOLLHUP => {}
             Ok(_) => return Ok(()),
             Err(errno) => return Err(errno.into()),

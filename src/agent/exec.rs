@@ -20,8 +20,7 @@ use nix::unistd::Pid;
 use super::channel::Stream;
 use super::processes::Processes;
 use super::sys;
-use crate::protocol::frame::MAX_PAYLOAD;
-use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, Pipe, RECORD_HEADER_LEN, decode};
+use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, Pipe, decode};
 
 /// After the program's end, output is waited for this long, in milliseconds, while none comes: something that it left in the background holds
 /// the pipe.
@@ -32,9 +31,6 @@ const DRAIN_AFTER_EXIT: Duration = Duration::from_secs(5);
 
 /// How often a pump looks whether its program has ended, in milliseconds.
 const LOOK: u16 = 100;
-
-/// Output bytes of one record: with its header they fill a frame.
-const CHUNK: usize = MAX_PAYLOAD - RECORD_HEADER_LEN;
 
 /// Bytes that a program's output holds before the program has to wait.
 const PIPE_BYTES: i32 = 256 * 1024;
@@ -74,6 +70,12 @@ impl Sink {
     fn send(&self, record: &[u8]) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.stream.write_all(record)
+    }
+
+    /// Sends what waits in an output, as one record. Gives whether the output has ended.
+    fn move_from(&self, source: &impl AsFd, pipe: Pipe) -> io::Result<bool> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream.move_from(source, |length| pipe.record_header(length))
     }
 }
 
@@ -159,35 +161,32 @@ fn attend(
     status
 }
 
-/// Copies one output of the program into records. When the host gives the stream up, the program is killed.
+/// Passes one output of the program on in records. When the host gives the stream up, the program is killed.
 fn pump<R: Read + AsFd + Send + 'static>(source: Option<R>, sink: Arc<Sink>, pipe: Pipe, pid: Pid, done: Sender<()>) {
     let Some(mut source) = source else { return };
     // More room only spares turns between the program and this thread; without it everything works.
     drop(fcntl(&source, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)));
     thread::spawn(move || {
-        // A record as it is sent: no byte of output is copied to be put behind its header.
-        let mut buffer = vec![0; RECORD_HEADER_LEN + CHUNK];
+        // A program that prints a lot would else be interrupted by its first bytes, and so again and again, for a few each.
+        sys::wait_for_turn();
         let ended = loop {
             if is_drained(&source, &sink) {
                 break false;
             }
-            match source.read(&mut buffer[RECORD_HEADER_LEN..]) {
-                Ok(0) => break true,
-                Ok(length) => {
-                    buffer[..RECORD_HEADER_LEN].copy_from_slice(&pipe.record_header(length));
-                    if sink.send(&buffer[..RECORD_HEADER_LEN + length]).is_err() {
-                        // Nobody listens any more. Fails if the program has ended.
-                        drop(killpg(pid, Signal::SIGKILL));
-                        break false;
-                    }
+            match sink.move_from(&source, pipe) {
+                Ok(true) => break true,
+                Ok(false) => {}
+                Err(_) => {
+                    // Nobody listens any more. Fails if the program has ended.
+                    drop(killpg(pid, Signal::SIGKILL));
+                    break false;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break true,
             }
         };
         drop(done);
         // What the program left in the background goes on writing, into the void: a closed pipe would kill it.
-        while !ended && !matches!(source.read(&mut buffer), Ok(0)) {}
+        let mut void = [0; 4096];
+        while !ended && !matches!(source.read(&mut void), Ok(0)) {}
     });
 }
 

@@ -63,6 +63,15 @@ pub(super) fn start_with_all_signals(command: &mut Command) {
     unsafe { command.pre_exec(unblock) };
 }
 
+/// Lets this thread wait for its turn when it wakes up, instead of interrupting who runs. Where that is refused nothing but
+/// speed is lost.
+pub(super) fn wait_for_turn() {
+    // SAFETY: `sched_param` is plain data for which all zeros is a valid value, and the one that this policy wants.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: 0 is this thread; the kernel reads one `sched_param` from the pointer, which outlives the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+}
+
 /// Brings the loopback interface up.
 pub(super) fn raise_loopback() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

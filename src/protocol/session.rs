@@ -14,10 +14,15 @@ use std::collections::HashMap;
 use super::frame::{Frame, Kind, MAX_PAYLOAD};
 
 /// Bytes of one stream and direction that may be on the way unconsumed.
-pub const WINDOW: u32 = 256 * 1024;
+/// Bytes of one stream and direction that may be on the way unconsumed: enough for a guest to go on writing while word of what
+/// was read comes back to it, which takes milliseconds on a host that is busy.
+pub const WINDOW: u32 = 512 * 1024;
+
+/// Consumed bytes that are worth a word to the sender.
+const ANNOUNCED: u32 = WINDOW / 4;
 
 /// Streams that may be open at a time, both sides' together.
-pub const MAX_STREAMS: usize = 256;
+pub const MAX_STREAMS: usize = 128;
 
 /// Which end this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +156,9 @@ impl Session {
         Ok(length)
     }
 
-    /// Whether at least one byte may be sent on the stream now.
-    pub fn has_credit(&self, stream: u32) -> Result<bool, Gone> {
-        self.streams.get(&stream).map(|state| state.credit > 0).ok_or(Gone)
+    /// How many bytes may be sent on the stream now, in however many frames.
+    pub fn credit(&self, stream: u32) -> Result<usize, Gone> {
+        self.streams.get(&stream).map(|state| state.credit as usize).ok_or(Gone)
     }
 
     /// Ends this side's direction. `None` if the stream is gone or ended already.
@@ -174,7 +179,7 @@ impl Session {
     pub fn consumed(&mut self, stream: u32, count: usize) -> Option<Frame> {
         let state = self.streams.get_mut(&stream).filter(|state| !state.received_end)?;
         state.unannounced = state.unannounced.saturating_add(u32::try_from(count).ok()?);
-        if state.unannounced < WINDOW / 2 {
+        if state.unannounced < ANNOUNCED {
             return None;
         }
         let credit = std::mem::take(&mut state.unannounced);
