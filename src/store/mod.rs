@@ -65,8 +65,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE_BYTES: u32 = 16 * 1024;
 
 /// Pages of the write-ahead log after which it is copied into the database, which costs two synchronisations and lets one
-/// write wait: every 16 MiB.
-const CHECKPOINT_PAGES: &str = "1024";
+/// write wait: every 64 MiB.
+const CHECKPOINT_PAGES: &str = "4096";
 
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
