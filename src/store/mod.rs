@@ -9,12 +9,16 @@
 //!
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
+mod approvals;
+mod attempts;
+mod concurrency;
 mod deliveries;
 mod error;
 mod events;
 mod job_queries;
 mod jobs;
 mod model;
+mod origin;
 mod prune;
 mod reports;
 mod rows;
@@ -38,12 +42,14 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 
+pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
     Accepted, Delivery, DeliveryCounts, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
     NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
 };
+pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 

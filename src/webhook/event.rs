@@ -82,6 +82,22 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The repository in which it happened; those without one start nothing.
+    pub fn repo(&self) -> Option<&RepoName> {
+        let repository = match self {
+            Self::Ping | Self::Other { .. } => return None,
+            Self::PullRequest(event) => &event.repository,
+            Self::Push(event) => &event.repository,
+            Self::CheckRunRerequested(event) => &event.repository,
+            Self::CheckSuiteRerequested(event) => &event.repository,
+            Self::MergeGroup(event) => &event.repository,
+            Self::IssueComment(event) => &event.repository,
+        };
+        Some(&repository.access.repo)
+    }
+}
+
 /// The repository in which the event happened. For a pull request this is the base, never the fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
@@ -173,6 +189,8 @@ pub struct PullRequest {
     pub title: String,
     /// The commit to run.
     pub head_sha: CommitSha,
+    /// The head commit that a push replaced, with [`PullRequestAction::Synchronize`].
+    pub before: Option<CommitSha>,
     pub head_ref: String,
     /// Where the head branch lives; absent when that repository was deleted.
     pub head_repo: Option<RepoName>,

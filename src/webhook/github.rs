@@ -136,6 +136,7 @@ fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, Payloa
         number: pull.get("number").u64()?,
         title: pull.get("title").prose(MAX_TITLE)?,
         head_sha: head.get("sha").sha()?,
+        before: payload.get("before").present().map(|before| before.sha_or_null_id()).transpose()?.flatten(),
         head_ref: head.get("ref").name(MAX_REF)?,
         head_repo: head_repo.map(|repo| repo.get("full_name").repo_name()).transpose()?,
         base_sha: base.get("sha").sha()?,

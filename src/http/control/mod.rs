@@ -1,5 +1,7 @@
 //! The control API: HTTP over the Unix socket that only the service's user can open.
 
+mod actions;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -16,12 +18,17 @@ use crate::store::{JobFilter, JobState, ListedJob, StoreError};
 /// Jobs that a list has at most.
 const MAX_LISTED: u32 = 500;
 
+/// What a job's outcome says when its end was asked for here.
+const CANCELLED_BY_OPERATOR: &str = "Cancelled by the operator";
+
 /// The routes of the control socket.
 pub fn routes(core: Arc<Core>) -> Router {
     Router::new()
         .route("/v1/jobs", get(list))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/rerun", post(actions::rerun))
+        .route("/v1/approvals", post(actions::approve))
         .with_state(core)
 }
 
@@ -129,7 +136,7 @@ async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<J
 /// Asks for a job's end. It is stored; the scheduler carries it out.
 async fn cancel(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
     let id: JobId = id.parse().map_err(|_| UNKNOWN)?;
-    match core.store.request_cancel(&id).await {
+    match core.store.request_cancel(&id, CANCELLED_BY_OPERATOR).await {
         Ok(JobState::Finished) => Err(Failure(StatusCode::CONFLICT, "the job has ended already")),
         Ok(_) => {
             core.wake.scheduler.notify_one();
