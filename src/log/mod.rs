@@ -9,6 +9,7 @@
 //!
 //! Nothing is synchronised to the disk before [`LogWriter::finish`]: a log is worth less than the job's speed.
 
+mod last_lines;
 mod reader;
 mod record;
 mod render;

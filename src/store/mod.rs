@@ -10,10 +10,12 @@
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
 mod deliveries;
+mod delivery_queries;
 mod error;
 mod events;
 mod job_queries;
 mod jobs;
+mod lookups;
 mod model;
 mod prune;
 mod reports;
@@ -41,8 +43,8 @@ use sqlx::{ConnectOptions, Connection};
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
-    Accepted, Delivery, DeliveryCounts, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
-    NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
+    Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
+    NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
 };
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};

@@ -123,7 +123,7 @@ async fn next_number(
     .await?)
 }
 
-fn read_run(columns: Columns<'_>) -> Result<Run, StoreError> {
+pub(super) fn read_run(columns: Columns<'_>) -> Result<Run, StoreError> {
     Ok(Run {
         id: columns.text("id")?,
         delivery: DeliveryKey { forge: columns.plain("forge")?, id: columns.plain("delivery_id")? },
