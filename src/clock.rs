@@ -32,9 +32,11 @@ pub fn span(millis: i64) -> String {
     }
 }
 
-/// How long before `now` something happened, for people.
+/// How long before `now` something happened, for people: in its largest unit.
 pub fn ago(now: i64, then: i64) -> String {
-    if now - then < 1000 { "now".to_owned() } else { format!("{} ago", span(now - then)) }
+    let passed = span(now - then);
+    let largest = passed.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+    if now - then < 1000 { "now".to_owned() } else { format!("{largest} ago") }
 }
 
 /// A random share between 0 and 1, to spread what would otherwise happen at once.
@@ -55,6 +57,6 @@ mod tests {
     fn times_are_told_in_two_units() {
         let spans = [-5, 0, 999, 59_999, 60_000, 3_599_000, 3_600_000, 7_500_000, 86_400_000, 100_000_000].map(span);
         assert_eq!(spans.join(", "), "0 s, 0 s, 0 s, 59 s, 1 min, 59 min, 1 h, 2 h 5 min, 1 d, 1 d 3 h");
-        assert_eq!([ago(5000, 4500), ago(5000, 2000), ago(5000, 9000)], ["now", "3 s ago", "now"]);
+        assert_eq!([ago(5000, 4500), ago(5000, 2000), ago(5000, 9000), ago(7_500_000, 0)], ["now", "3 s ago", "now", "2 h ago"]);
     }
 }

@@ -53,6 +53,18 @@ impl LogView {
         out
     }
 
+    /// What to print before the entries of another attempt, whose log is a new one.
+    pub(super) fn attempt(&mut self, number: u32) -> String {
+        let note = format!("[dayfly: attempt {number} begins here]\n");
+        if !self.is_terminal {
+            return format!("\n{note}");
+        }
+        let mut out = self.end();
+        self.is_in_step = false;
+        self.lines(&format!("\n{note}"), Some(Style::DIM), &mut out);
+        out
+    }
+
     /// What to print after the last entry: whatever the guest left open ends here.
     pub(super) fn end(&mut self) -> String {
         let mut out = String::new();

@@ -58,7 +58,7 @@ impl Tail {
             let Some(first) = self.entries.front_mut() else { break };
             let ends = line_ends(first);
             match first {
-                Entry::Piece { stream, text, .. } if *stream != Stream::Heading && ends > excess => {
+                Entry::Piece { stream, text, .. } if *stream != Stream::Heading && ends >= excess => {
                     let (cut, _) = text.match_indices('\n').nth(excess - 1).unwrap_or_default();
                     text.drain(..=cut);
                     break;

@@ -1,6 +1,6 @@
 //! A commit: what it started, what is held, and what was ignored about it.
 
-use super::{ABANDONED_HINT, Answer, count, is_held, told_to_forge};
+use super::{ABANDONED_HINT, Answer, count, failed_tries, is_held, told_to_forge};
 use crate::clock::{ago, span};
 use crate::forge::{Conclusion, ReportState};
 use crate::store::{Delivery, DeliveryState, Job, JobState, Run, StoredReport};
@@ -84,7 +84,7 @@ fn headline(question: &CommitQuestion<'_>) -> Answer {
 fn run(now: i64, facts: &RunFacts) -> String {
     let RunFacts { run, jobs, report } = facts;
     let stands = match report {
-        Some(report) if jobs.is_empty() => format!("{}: {}", word(report.desired.state), report.desired.title),
+        Some(report) if jobs.is_empty() => stands(report),
         _ => of_jobs(jobs),
     };
     let Run { id, workflow_name, number, event, access, .. } = run;
@@ -106,12 +106,11 @@ fn of_jobs(jobs: &[Job]) -> String {
     }
 }
 
-fn word(state: ReportState) -> &'static str {
-    match state {
-        ReportState::Queued => "queued",
-        ReportState::Running => "running",
-        ReportState::Held => "held",
-        ReportState::Finished(conclusion) => super::ended::word(conclusion),
+/// A run without jobs, in the words of its report.
+fn stands(report: &StoredReport) -> String {
+    match report.desired.state {
+        ReportState::Finished(conclusion) => format!("{}: {}", super::ended::word(conclusion), report.desired.title),
+        ReportState::Queued | ReportState::Running | ReportState::Held => report.desired.title.clone(),
     }
 }
 
@@ -120,7 +119,7 @@ fn delivery(now: i64, delivery: &Delivery) -> String {
     let why = if detail.is_empty() { String::new() } else { format!(": {}", super::first_line(detail)) };
     let stands = match state {
         DeliveryState::Received if *tries > 0 => {
-            format!("{} failed, the next is in {}{why}", count(*tries as usize, "try"), span(next_try_at - now))
+            format!("{}, the next is in {}{why}", failed_tries(*tries), span(next_try_at - now))
         }
         DeliveryState::Received => "about to be processed".to_owned(),
         state @ (DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Failed | DeliveryState::Invalid) => {

@@ -17,8 +17,7 @@ pub(super) fn ended(question: &JobQuestion<'_>) -> Answer {
         None => (outcome.detail.as_str(), None),
     };
     let mut lines = detail.lines();
-    let headline = format!("It {}: {}", word(outcome.conclusion), lines.next().unwrap_or_default());
-    let mut answer = Answer::new(code(outcome), headline);
+    let mut answer = Answer::new(code(outcome), headline(outcome.conclusion, lines.next().unwrap_or_default()));
     for line in lines {
         answer = answer.fact("detail", line.trim());
     }
@@ -36,6 +35,15 @@ pub(super) fn ended(question: &JobQuestion<'_>) -> Answer {
     match own_hint.or_else(|| remedy(question, outcome)) {
         Some(hint) => answer.hint(hint),
         None => answer,
+    }
+}
+
+/// What happened, and why; said once where the detail says it itself.
+fn headline(conclusion: Conclusion, detail: &str) -> String {
+    match (conclusion, detail) {
+        (Conclusion::Cancelled | Conclusion::Skipped, detail) if !detail.is_empty() => detail.to_owned(),
+        (conclusion, "") => format!("It {}", word(conclusion)),
+        (conclusion, detail) => format!("It {}: {detail}", word(conclusion)),
     }
 }
 

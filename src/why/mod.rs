@@ -8,7 +8,7 @@ mod commit;
 mod ended;
 mod running;
 #[cfg(test)]
-mod tests {}
+mod tests;
 mod waiting;
 
 use std::time::Duration;
@@ -133,8 +133,7 @@ fn told_to_forge(now: i64, report: &StoredReport) -> String {
     }
     let tries = match report.tries {
         0 => "not told yet".to_owned(),
-        1 => "not told yet: one try failed".to_owned(),
-        tries => format!("not told yet: {tries} tries failed"),
+        tries => format!("not told yet: {}", failed_tries(tries)),
     };
     if report.next_try_at > now {
         format!("{tries}; the next is in {}", span(report.next_try_at - now))
@@ -148,9 +147,13 @@ fn stands(now: i64, job: &Job) -> String {
     match (job.state, &job.outcome) {
         (JobState::Finished, Some(outcome)) => ended::word(outcome.conclusion).to_owned(),
         (JobState::Finished, None) => "ended".to_owned(),
-        (JobState::Running, _) => format!("running since {}", span(now - job.started_at.unwrap_or(now))),
+        (JobState::Running, _) => format!("running for {}", span(now - job.started_at.unwrap_or(now))),
         (state @ (JobState::Waiting | JobState::Queued | JobState::Leased), _) => state.to_string(),
     }
+}
+
+fn failed_tries(tries: u32) -> String {
+    if tries == 1 { "one try failed".to_owned() } else { format!("{tries} tries failed") }
 }
 
 fn is_held(report: &StoredReport) -> bool {

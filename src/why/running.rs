@@ -31,7 +31,7 @@ pub(super) fn running(question: &JobQuestion<'_>) -> Answer {
         (Some(step), done, None) if done.is_none_or(|done| number(done) != number(step)) => {
             let (number, name) = step.detail.split_once(' ').unwrap_or((&step.detail, ""));
             let lasts = span(now - step.at_us / 1000);
-            Answer::new("running", format!("It runs step {number} `{name}` since {lasts}"))
+            Answer::new("running", format!("It has been at step {number} `{name}` for {lasts}"))
         }
         (Some(step), _, None) => {
             Answer::new("running", format!("It is between steps: step {} has ended", number(step)))

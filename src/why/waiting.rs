@@ -83,7 +83,7 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
     let profile = question.job.profile.as_deref().unwrap_or_default();
     match wait {
         WaitReason::Needs(keys) => needs(question, keys),
-        WaitReason::Vms { max } => Answer::new("waiting_for_vm", format!("It waits for a VM: all {max} are busy"))
+        WaitReason::Vms { max } => Answer::new("waiting_for_vm", format!("It waits for a VM: {max} of {max} are busy"))
             .hint("`dayfly vms` shows who has them; `limits.max_vms` is how many there may be"),
         WaitReason::Memory { needed_mib, free_mib } => {
             let headline = format!("It waits for memory: it takes {needed_mib} MiB, {free_mib} MiB are free");

@@ -64,3 +64,21 @@ pub(super) async fn job_and_run(store: &Store, id: &JobId) -> Result<(Job, Run),
     }
     Err(Failure::new(StatusCode::NOT_FOUND, format!("job `{id}` was just forgotten")))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ambiguous_is_answered_with_the_candidates() {
+        assert_eq!(one_of::<&str>(vec![], "x"), None);
+        assert_eq!(one_of(vec!["job-12"], "job-1"), Some(Ok("job-12")));
+        let some = one_of(vec!["job-12", "job-13"], "job-1").unwrap().unwrap_err();
+        let many = one_of((0..9).map(|n| format!("job-1{n}")).collect(), "job-1").unwrap().unwrap_err();
+        insta::assert_snapshot!(format!("{some:?}\n{many:?}"), @r#"
+        Failure { status: 409, error: "`job-1` is ambiguous: `job-12`, `job-13`", hint: Some("give more of it") }
+        Failure { status: 409, error: "`job-1` is ambiguous: `job-10`, `job-11`, `job-12`, `job-13`, `job-14`, others", hint: Some("give more of it") }
+        "#);
+    }
+}

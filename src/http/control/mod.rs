@@ -8,8 +8,6 @@ mod failure;
 mod find;
 mod jobs;
 mod log;
-#[cfg(test)]
-mod tests;
 mod vms;
 mod why;
 

@@ -5,6 +5,7 @@
 mod deliveries;
 mod jobs;
 mod lifetime;
+mod lookups;
 mod model;
 mod reports;
 
