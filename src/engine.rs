@@ -51,6 +51,16 @@ pub struct Engine {
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
 
+/// Whether VMs of one image and shape can be restored at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Somebody builds, bakes or looks for it at the moment.
+    BeingMade,
+    /// Nobody has asked for it since the start.
+    Unknown,
+}
+
 /// Everything that a VM of one image and shape starts from.
 #[derive(Debug)]
 pub struct Prepared {
@@ -126,6 +136,22 @@ impl Engine {
         let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
         *slot = Some(Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    /// Whether a VM of that image and shape can be restored at once.
+    pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
+        let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        match templates.get(&(name.to_owned(), shape)).map(|slot| slot.try_lock()) {
+            None => Readiness::Unknown,
+            Some(Err(_)) => Readiness::BeingMade,
+            Some(Ok(slot)) => {
+                if slot.is_some() {
+                    Readiness::Ready
+                } else {
+                    Readiness::Unknown
+                }
+            }
+        }
     }
 
     fn slot(&self, name: &str, shape: Shape) -> Slot {

@@ -54,4 +54,6 @@ pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;
 #[cfg(feature = "service")]
+pub mod why;
+#[cfg(feature = "service")]
 pub mod workflow;

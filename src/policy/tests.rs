@@ -32,6 +32,7 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         author_association: AuthorAssociation::None,
         sender: "stranger".to_owned(),
         label: None,
+        changed_at: None,
     })
 }
 

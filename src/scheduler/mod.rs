@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Action, Gate, Limits, Size, Snapshot, Stage, plan};
+use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
@@ -105,8 +105,7 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
             continue;
         }
-        let specs = Specs::load(core, &jobs).await?;
-        let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, &jobs).await? };
+        let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
         if planned.actions.is_empty() {
             return Ok(());
@@ -119,6 +118,20 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
             return Ok(());
         }
     }
+}
+
+/// Everything that a plan for these jobs depends on.
+async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
+    let specs = Specs::load(core, jobs).await?;
+    let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, jobs).await? };
+    Ok((specs, snapshot))
+}
+
+/// What would be planned now, and from what, for whoever asks why a job does not move. Changes nothing.
+pub async fn prospect(core: &Core) -> Result<(Snapshot, Plan), StoreError> {
+    let (specs, snapshot) = survey(core, &core.store.unfinished_jobs().await?).await?;
+    let planned = plan(&snapshot, |job, _| specs.gate(job));
+    Ok((snapshot, planned))
 }
 
 /// Gives whether the store changed.

@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery};
+use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery, Reopened};
 use super::rows::Columns;
 use super::transitions::{DeliveryState, Lifecycle};
 use super::{Store, StoreError, bounded_detail};
@@ -36,6 +36,24 @@ impl Store {
                         Ok(Accepted::Again)
                     }
                     DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Has a stored delivery processed again, now, as if the forge had delivered it again.
+    pub async fn reopen_delivery(&self, key: &DeliveryKey, now: i64) -> Result<Reopened, StoreError> {
+        let key = key.clone();
+        self.write("reopen a delivery", move |db| {
+            Box::pin(async move {
+                match delivery_state(db, &key).await? {
+                    // One that waits for its next try need not wait any longer.
+                    DeliveryState::Received | DeliveryState::Failed | DeliveryState::Ignored => {
+                        reopen(db, &key, now).await?;
+                        Ok(Reopened::Due)
+                    }
+                    state @ (DeliveryState::Processed | DeliveryState::Invalid) => Ok(Reopened::Not(state)),
                 }
             })
         })
@@ -159,7 +177,7 @@ fn not_found(key: &DeliveryKey) -> StoreError {
     StoreError::NotFound { what: "delivery", id: key.to_string() }
 }
 
-fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
+pub(super) fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         key: DeliveryKey { forge: columns.plain("forge")?, id: columns.plain("id")? },
         event: columns.plain("event")?,

@@ -4,9 +4,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::model::{Job, JobFilter, ListedJob, Outcome, ScheduledJob};
 use super::origin::{GroupPlace, run_label};
-use super::rows::Columns;
+use super::rows::{Columns, to_json};
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
+use crate::forge::Conclusion;
 use crate::ids::{JobId, LogToken, RunId};
 
 /// Jobs, each with its report's id, which lives in the table of reports.
@@ -84,12 +85,18 @@ impl Store {
                  jobs.profile, jobs.state, jobs.attempt, jobs.vm_id, jobs.outcome, jobs.log_token, jobs.created_at, \
                  jobs.started_at, jobs.finished_at FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE (CAST($1 AS TEXT) IS NULL OR runs.repo = $1) AND (CAST($2 AS TEXT) IS NULL OR runs.sha = $2) \
-                 AND (CAST($3 AS TEXT) IS NULL OR jobs.state = $3) \
-                 ORDER BY jobs.created_at DESC, jobs.run_id, jobs.position LIMIT $4",
+                 AND (CAST($3 AS TEXT) IS NULL OR jobs.state = $3) AND (NOT $4 OR jobs.state <> 'finished') \
+                 AND (CAST($5 AS TEXT) IS NULL OR jobs.outcome LIKE $5) AND (CAST($6 AS TEXT) IS NULL OR jobs.profile = $6) \
+                 AND (CAST($7 AS TEXT) IS NULL OR runs.workflow_name = $7) \
+                 ORDER BY jobs.created_at DESC, jobs.run_id, jobs.position LIMIT $8",
             )
             .bind(filter.repo.as_ref().map(|repo| repo.as_str()))
             .bind(filter.sha.as_ref().map(|sha| sha.as_str()))
             .bind(filter.state.map(Lifecycle::as_str))
+            .bind(filter.is_unfinished)
+            .bind(filter.conclusion.map(outcome_pattern))
+            .bind(filter.profile.as_ref())
+            .bind(filter.workflow.as_ref())
             .bind(i64::from(limit))
             .fetch_all(db)
             .await?;
@@ -97,6 +104,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// What stored outcomes with this conclusion look like, for `LIKE`: the conclusion is the first field of an [`Outcome`].
+fn outcome_pattern(conclusion: Conclusion) -> String {
+    format!("{{\"conclusion\":{},%", to_json(&conclusion))
 }
 
 fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {

@@ -13,10 +13,12 @@ mod approvals;
 mod attempts;
 mod concurrency;
 mod deliveries;
+mod delivery_queries;
 mod error;
 mod events;
 mod job_queries;
 mod jobs;
+mod lookups;
 mod model;
 mod origin;
 mod prune;
@@ -46,8 +48,9 @@ pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
-    Accepted, Delivery, DeliveryCounts, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
-    NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
+    Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
+    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
+    StoredReport, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;

@@ -218,6 +218,30 @@ pub struct JobFilter {
     pub repo: Option<RepoName>,
     pub sha: Option<CommitSha>,
     pub state: Option<JobState>,
+    /// Only jobs that have not finished.
+    pub is_unfinished: bool,
+    pub conclusion: Option<Conclusion>,
+    pub profile: Option<String>,
+    /// The workflow's name.
+    pub workflow: Option<String>,
+}
+
+/// Which deliveries a list shows; absent fields do not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    pub state: Option<DeliveryState>,
+    pub event: Option<String>,
+    /// What the forge's id of the delivery begins with.
+    pub id_prefix: Option<String>,
+}
+
+/// What became of the wish to have a delivery processed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reopened {
+    /// It is due now.
+    Due,
+    /// It stays as it is: its runs exist, or it is not what the forge documents.
+    Not(DeliveryState),
 }
 
 /// How an attempt of a job ended. Stored once, never changed.

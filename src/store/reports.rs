@@ -133,6 +133,18 @@ impl Store {
         .await
     }
 
+    /// The reports of a run itself and of its jobs.
+    pub async fn reports_of_run(&self, run: &RunId) -> Result<Vec<StoredReport>, StoreError> {
+        self.read("read a run's reports", async |db| {
+            let rows = sqlx::query(select_reports!("WHERE reports.run_id = $1 ORDER BY reports.id"))
+                .bind(run.as_str())
+                .fetch_all(db)
+                .await?;
+            rows.iter().map(read_report).collect()
+        })
+        .await
+    }
+
     /// Reports whose latest version will not be sent, for the operator, at most `limit`.
     pub async fn abandoned_reports(&self, limit: u32) -> Result<Vec<StoredReport>, StoreError> {
         self.read("list abandoned reports", async |db| {

@@ -12,20 +12,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Failure, UNKNOWN};
+use super::failure::Failure;
+use super::find;
 use crate::core::Core;
 use crate::forge::{CommitSha, RepoName};
-use crate::ids::{JobId, WishId};
+use crate::ids::WishId;
 use crate::intake::internal::{Wish, submit};
-use crate::store::{HeldPullRequest, JobState, StoreError};
-
-const NOTHING_HELD: Failure = Failure(
-    StatusCode::NOT_FOUND,
-    "nothing is held at this commit\n  hint: give the full id of a commit whose status says `Held`; it may have been approved",
-);
-const AMBIGUOUS: Failure =
-    Failure(StatusCode::CONFLICT, "several repositories have this commit held\n  hint: say which one: `repo`");
-const UNFINISHED: Failure = Failure(StatusCode::CONFLICT, "the job has not finished\n  hint: cancel it first, or wait");
+use crate::store::{HeldPullRequest, JobState};
 
 /// A commit to approve.
 #[derive(Debug, Deserialize)]
@@ -48,25 +41,29 @@ fn chosen(held: Vec<HeldPullRequest>, repo: Option<&RepoName>) -> Result<HeldPul
     let is_asked_for =
         |held: &HeldPullRequest| repo.is_none_or(|repo| repo.as_str().eq_ignore_ascii_case(held.access.repo.as_str()));
     let mut held = held.into_iter().filter(is_asked_for);
-    let newest = held.next().ok_or(NOTHING_HELD)?;
+    let newest = held.next().ok_or_else(|| {
+        Failure::new(StatusCode::NOT_FOUND, "nothing is held at this commit")
+            .hint("give the full id of a commit whose status says `Held`; it may have been approved")
+    })?;
     if held.any(|other| other.access.repo != newest.access.repo) {
-        return Err(AMBIGUOUS);
+        let error = "several repositories have this commit held";
+        return Err(Failure::new(StatusCode::CONFLICT, error).hint("say which one: `repo`"));
     }
     Ok(newest)
 }
 
 /// Runs a job again, with those that need it. Answers 202 with the delivery that does it, 409 while the job is not finished.
 pub(super) async fn rerun(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id: JobId = id.parse().map_err(|_| UNKNOWN)?;
-    let job = core.store.job(&id).await?.ok_or(UNKNOWN)?;
+    let id = find::job(&core.store, &id).await?;
+    let (job, _) = find::job_and_run(&core.store, &id).await?;
     if job.state != JobState::Finished {
-        return Err(UNFINISHED);
+        let error = format!("job `{id}` has not finished");
+        return Err(Failure::new(StatusCode::CONFLICT, error).hint("cancel it first, or wait"));
     }
     accepted(&core, &Wish::Rerun { run: job.run, job: Some(id), person: None }).await
 }
 
 async fn accepted(core: &Core, wish: &Wish) -> Result<Response, Failure> {
-    let key =
-        submit(core, WishId::random().to_string(), wish).await.map_err(|error: StoreError| Failure::from(error))?;
+    let key = submit(core, WishId::random().to_string(), wish).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"delivery": key.id}))).into_response())
 }

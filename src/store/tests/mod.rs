@@ -7,6 +7,7 @@ mod attempts;
 mod deliveries;
 mod jobs;
 mod lifetime;
+mod lookups;
 mod model;
 mod reports;
 
