@@ -42,6 +42,23 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+impl CommandError {
+    /// The code of a program that ran to its end.
+    pub fn exit_code(&self) -> Option<i32> {
+        if let Cause::Failed { status, .. } = &self.cause { status.code() } else { None }
+    }
+
+    /// The end of what a program said before it failed, for those to whom its long command line says nothing.
+    pub fn said(&self) -> Option<&str> {
+        if let Cause::Failed { stderr, .. } = &self.cause { Some(stderr.trim()).filter(|text| !text.is_empty()) } else { None }
+    }
+
+    /// Whether the program was ended because it took too long.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.cause, Cause::TimedOut(_))
+    }
+}
+
 /// What to install for a program that is missing.
 pub fn install_hint(program: &str) -> String {
     let package = match program {
