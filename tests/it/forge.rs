@@ -340,7 +340,7 @@ async fn wrong_identities_are_refused() {
     let error = stranger.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();
     insta::assert_snapshot!(error, @"
     getting a token for demo/hello: the forge refused it: HTTP 401 Unauthorized: 'Issuer' claim ('iss') must be the App's id
-      hint: the App needs `checks` and `statuses` to write, `contents` to read, and the repository among those of its installation; a token needs the same without `checks`
+      hint: the App needs `checks` and `statuses` to write, `contents` and `pull_requests` to read, and the repository among those of its installation; a token needs the same without `checks`
     ");
     let nobody = scene.client(Auth::Token(SecretString::from("ghp_wrong")));
     let error = nobody.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();
