@@ -5,6 +5,7 @@
 
 mod bench;
 mod config;
+mod doctor;
 mod exec;
 mod image;
 mod progress;
@@ -47,6 +48,8 @@ enum Command {
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Examine what this host can do, and why not more
+    Doctor(doctor::DoctorArgs),
     /// Measure what this host delivers
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -141,6 +144,10 @@ async fn run(command: Command) -> u8 {
         Command::Image(command) => {
             quiet_log();
             image::run(command).await
+        }
+        Command::Doctor(arguments) => {
+            quiet_log();
+            doctor::run(arguments).await
         }
         Command::Bench(command) => {
             quiet_log();

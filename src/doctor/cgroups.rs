@@ -58,6 +58,22 @@ mod tests {
             judge(&Hierarchy::V1 { is_hybrid: false }),
             judge(&Hierarchy::V1 { is_hybrid: true }),
             judge(&Hierarchy::Missing("/sys/fs/cgroup: ENOENT".into())),
-        ]), @"");
+        ]), @"
+        ok host.cgroups: cgroup v2: each VM gets its own, with limits
+        warning host.cgroups: cgroup v2, but this user may make no groups
+            VMs run, but memory and processor time of their monitors are not bounded by the kernel
+            -> run it as root; in a container, mount /sys/fs/cgroup writable
+        warning host.cgroups: cgroup v2 without `memory`, `cpu`
+            VMs run, but memory and processor time of their monitors are not bounded by the kernel
+            -> in a container: delegate these controllers to it
+        warning host.cgroups: cgroup v1
+            VMs run, but memory and processor time of their monitors are not bounded by the kernel
+            -> start the host with `systemd.unified_cgroup_hierarchy=1` on the kernel's command line
+        warning host.cgroups: cgroup v1, with an empty v2 beside it
+            VMs run, but memory and processor time of their monitors are not bounded by the kernel
+            -> start the host with `systemd.unified_cgroup_hierarchy=1` on the kernel's command line
+        warning host.cgroups: there are no cgroups
+            /sys/fs/cgroup: ENOENT; VMs run, but memory and processor time of their monitors are not bounded by the kernel
+        ");
     }
 }

@@ -68,6 +68,15 @@ mod tests {
         let silent = Facts { synchronised: Err("Operation not permitted".into()), ..facts.clone() };
         insta::assert_snapshot!(sketch(&[
             wall(&facts), counter(&facts), wall(&drifting), counter(&drifting), wall(&silent),
-        ]), @"");
+        ]), @"
+        ok clock.synchronised: the clock is synchronised
+        ok clock.counter: the time stamp counter is steady, at 2500 MHz
+        warning clock.synchronised: nobody keeps the clock right, as far as the kernel knows
+            forges refuse the signatures of an App when the clock is wrong by more than a minute
+            -> install `systemd-timesyncd` or `chrony`
+        warning clock.counter: the time stamp counter has 2500 MHz, and may change
+            snapshots for software emulation are tied to its frequency: they are baked again when it changes
+        skipped clock.synchronised: the kernel does not say whether the clock is right: Operation not permitted
+        ");
     }
 }

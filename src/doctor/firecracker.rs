@@ -23,7 +23,10 @@ struct Facts {
 
 pub(super) async fn examine() -> Vec<Finding> {
     let (monitor, jailer) = (observe("firecracker").await, observe("jailer").await);
-    vec![judge("firecracker.program", "Firecracker", monitor.as_ref()), judge("firecracker.jailer", "the jailer", jailer.as_ref())]
+    vec![
+        judge("firecracker.program", "Firecracker", monitor.as_ref()),
+        judge("firecracker.jailer", "the jailer", jailer.as_ref()),
+    ]
 }
 
 async fn observe(program: &str) -> Option<Facts> {
@@ -61,12 +64,18 @@ mod tests {
 
     #[test]
     fn what_is_not_used_is_told_and_never_counts() {
-        let facts = Facts { path: "/usr/bin/firecracker".into(), version: Some("Firecracker v1.13.0".into()), is_static: true };
+        let facts =
+            Facts { path: "/usr/bin/firecracker".into(), version: Some("Firecracker v1.13.0".into()), is_static: true };
         let gnu = Facts { is_static: false, version: None, ..facts.clone() };
         insta::assert_snapshot!(sketch(&[
             judge("firecracker.program", "Firecracker", Some(&facts)),
             judge("firecracker.program", "Firecracker", Some(&gnu)),
             judge("firecracker.jailer", "the jailer", None),
-        ]), @"");
+        ]), @"
+        skipped firecracker.program: Firecracker is there (Firecracker v1.13.0); this version does not use it
+        skipped firecracker.program: Firecracker is there (of unknown version); this version does not use it
+            it is built for glibc, and so without its filter of system calls; the official builds have one
+        skipped firecracker.jailer: the jailer is not installed; this version does not use it
+        ");
     }
 }

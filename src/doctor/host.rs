@@ -108,11 +108,8 @@ fn version_of(release: &str) -> Option<(u32, u32)> {
 }
 
 fn user(facts: &Facts) -> Finding {
-    let missing: Vec<&str> = CAPABILITIES
-        .iter()
-        .filter(|(_, bit)| facts.capabilities & (1 << bit) == 0)
-        .map(|(name, _)| *name)
-        .collect();
+    let missing: Vec<&str> =
+        CAPABILITIES.iter().filter(|(_, bit)| facts.capabilities & (1 << bit) == 0).map(|(name, _)| *name).collect();
     let finding = match (facts.user, missing.is_empty()) {
         (0, true) => Finding::ok("host.user", "running as root"),
         (0, false) => Finding::warning("host.user", format!("root lacks {}", listed(missing.iter().copied())))
@@ -163,7 +160,12 @@ mod tests {
     #[test]
     fn every_shortcoming_of_a_host_has_its_words() {
         let healthy = facts();
-        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy)]), @"");
+        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy)]), @"
+        ok host.machine: x86-64, 2 processors (A Processor)
+        ok host.kernel: Linux 6.1.0-18-amd64
+        ok host.user: running as root
+        ok host.descriptors: 1024 open files are allowed, enough for 4 VMs
+        ");
         let arm = Facts { architecture: "aarch64".into(), ..facts() };
         let old = Facts { kernel: "5.10.0".into(), ..facts() };
         let ancient = Facts { kernel: "4.18".into(), ..facts() };
@@ -172,12 +174,30 @@ mod tests {
         let crowded = Facts { vms: 200, ..facts() };
         insta::assert_snapshot!(sketch(&[
             machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded),
-        ]), @"");
+        ]), @"
+        problem host.machine: `aarch64` is not supported: guests are x86-64
+        warning host.kernel: Linux 5.10.0 is old
+            processes of a VM are ended one by one, not with their cgroup
+            -> use Linux 5.14 or newer
+        warning host.kernel: Linux 4.18 is old
+            a process of a VM could be mistaken for another one that got its id
+            -> use Linux 5.14 or newer
+        warning host.user: root lacks `CAP_SYS_ADMIN`, `CAP_MKNOD`
+            building an image may fail, and VMs may get no cgroup of their own
+            -> in a container: give it these capabilities; under systemd: see `CapabilityBoundingSet=`
+        warning host.user: running as user 1000, not as root
+            images cannot be built, and VMs get no cgroup of their own
+            -> run it with sudo; the service runs as root
+        warning host.descriptors: 1024 open files are allowed, 3456 may be needed
+            this is for 200 VMs at a time
+            -> `ulimit -n` for a shell, `LimitNOFILE=` for the service
+        ");
     }
 
     #[test]
     fn releases_are_read_as_far_as_needed() {
-        for (release, version) in [("6.1.0-18-amd64", Some((6, 1))), ("5.14", Some((5, 14))), ("", None), ("x.y", None)] {
+        for (release, version) in [("6.1.0-18-amd64", Some((6, 1))), ("5.14", Some((5, 14))), ("", None), ("x.y", None)]
+        {
             assert_eq!(version_of(release), version, "{release}");
         }
     }

@@ -10,7 +10,6 @@ use super::trial::{self, Outcome};
 use crate::engine::Backend;
 use crate::host::probe::{KVM_API_VERSION, kvm_version};
 use crate::host::process::find_program;
-use crate::image::bake::monitor_version;
 use crate::image::catalog::Catalog;
 use crate::image::prove::{self, Proof};
 use crate::vm::spec::Accelerator;
@@ -55,7 +54,9 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 
 async fn observe(subject: &Subject) -> Facts {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag: &str| processor.lines().any(|line| line.starts_with("flags") && line.split_whitespace().any(|word| word == flag));
+    let has = |flag: &str| {
+        processor.lines().any(|line| line.starts_with("flags") && line.split_whitespace().any(|word| word == flag))
+    };
     let device = match kvm_version() {
         Ok(version) => Device::Version(version),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Device::Missing,
@@ -91,10 +92,8 @@ fn kernel_at_hand(subject: &Subject) -> Option<PathBuf> {
 }
 
 async fn remembered(subject: &Subject) -> Option<Remembered> {
-    let file = prove::memory_file(&subject.state_dir);
-    let monitor = monitor_version(&subject.qemu).await.ok()?;
-    let Proof { accelerator, why_not_kvm, .. } = prove::remembered(&file, &prove::boot_id(), &monitor)?;
-    Some(Remembered { accelerator, why_not_kvm, file })
+    let Proof { accelerator, why_not_kvm, .. } = prove::recall(&subject.state_dir, &subject.qemu).await?;
+    Some(Remembered { accelerator, why_not_kvm, file: prove::memory_file(&subject.state_dir) })
 }
 
 /// How bad it is to be without KVM.
@@ -137,9 +136,13 @@ fn instructions(facts: &Facts) -> Finding {
     const ID: &str = "kvm.instructions";
     match &facts.instructions {
         None => Finding::skipped(ID, "some instructions under KVM were not tried: QEMU or the device is missing"),
-        Some(Outcome::Ran(took)) => Finding::ok(ID, format!("some instructions ran under KVM ({} ms)", took.as_millis()))
-            .data("milliseconds", took.as_millis() as u64),
-        Some(Outcome::Failed(said)) => without_kvm(facts, ID, "QEMU does not start with KVM").detail(format!("{said}\n{SLOW}")),
+        Some(Outcome::Ran(took)) => {
+            Finding::ok(ID, format!("some instructions ran under KVM ({} ms)", took.as_millis()))
+                .data("milliseconds", took.as_millis() as u64)
+        }
+        Some(Outcome::Failed(said)) => {
+            without_kvm(facts, ID, "QEMU does not start with KVM").detail(format!("{said}\n{SLOW}"))
+        }
         Some(Outcome::TimedOut(limit)) => {
             without_kvm(facts, ID, format!("some instructions under KVM did not end within {} s", limit.as_secs()))
         }
@@ -160,9 +163,15 @@ fn boots(facts: &Facts) -> Finding {
     };
     let finding = match (&facts.kernel, &facts.remembered) {
         (Some(Outcome::Ran(took)), Some(Remembered { accelerator: Accelerator::Tcg, why_not_kvm, file })) => {
-            Finding::warning(ID, format!("a stock kernel boots under KVM ({} ms), but a bake failed before", took.as_millis()))
-                .detail(why_not_kvm.clone().unwrap_or_default())
-                .hint(format!("it is not tried again until the host restarts; remove `{}` to have it tried", file.display()))
+            Finding::warning(
+                ID,
+                format!("a stock kernel boots under KVM ({} ms), but a bake failed before", took.as_millis()),
+            )
+            .detail(why_not_kvm.clone().unwrap_or_default())
+            .hint(format!(
+                "it is not tried again until the host restarts; remove `{}` to have it tried",
+                file.display()
+            ))
         }
         (Some(Outcome::Ran(took)), _) => {
             Finding::ok(ID, format!("a stock kernel boots under KVM ({} ms)", took.as_millis()))
@@ -172,13 +181,19 @@ fn boots(facts: &Facts) -> Finding {
         (Some(Outcome::TimedOut(limit)), _) => {
             failed(format!("a stock kernel does not get going under KVM within {} s", limit.as_secs()))
         }
-        (None, Some(Remembered { accelerator: Accelerator::Kvm, .. })) => Finding::ok(ID, "a bake with KVM worked since the host started"),
+        (None, Some(Remembered { accelerator: Accelerator::Kvm, .. })) => {
+            Finding::ok(ID, "a bake with KVM worked since the host started")
+        }
         (None, Some(Remembered { why_not_kvm, .. })) => {
-            failed("a bake with KVM failed since the host started".to_owned()).detail(why_not_kvm.clone().unwrap_or_default())
+            failed("a bake with KVM failed since the host started".to_owned())
+                .detail(why_not_kvm.clone().unwrap_or_default())
         }
         (None, None) => match facts.instructions {
-            Some(Outcome::Ran(_)) => Finding::skipped(ID, "no kernel is at hand to boot under KVM: the first bake will show it"),
-            _ => Finding::skipped(ID, "no kernel was booted under KVM: it does not start"),
+            None => Finding::skipped(ID, "no kernel was booted under KVM: QEMU or the device is missing"),
+            Some(Outcome::Ran(_)) => {
+                Finding::skipped(ID, "no kernel is at hand to boot under KVM: the first bake will show it")
+            }
+            Some(_) => Finding::skipped(ID, "no kernel was booted under KVM: it does not start"),
         },
     };
     let remembered = facts.remembered.as_ref().map(|remembered| remembered.accelerator.to_string());
@@ -222,17 +237,49 @@ mod tests {
         insta::assert_snapshot!(sketch(&[
             device(&facts()), device(&refused), device(&old), device(&without_device(Some("vmx"), false)),
             device(&without_device(Some("svm"), true)), device(&without_device(None, true)), device(&without_device(None, false)),
-        ]), @"");
+        ]), @"
+        ok kvm.device: `/dev/kvm` opens
+        warning kvm.device: `/dev/kvm` cannot be opened: Permission denied
+            VMs are emulated in software: everything works, several times slower
+            -> run it as root, or as a member of the group `kvm`
+        warning kvm.device: `/dev/kvm` has version 11 of its interface, not 12
+            VMs are emulated in software: everything works, several times slower
+        warning kvm.device: there is no `/dev/kvm`
+            VMs are emulated in software: everything works, several times slower
+            -> `modprobe kvm_intel`; in a container: pass the device on
+        warning kvm.device: there is no `/dev/kvm`
+            VMs are emulated in software: everything works, several times slower
+            -> `modprobe kvm_amd`; in a container: pass the device on
+        warning kvm.device: there is no `/dev/kvm`
+            VMs are emulated in software: everything works, several times slower
+            -> this host is a virtual machine itself: switch on nested virtualisation for it, or use a bare-metal host
+        warning kvm.device: there is no `/dev/kvm`
+            VMs are emulated in software: everything works, several times slower
+            -> switch on virtualisation in the host's firmware
+        ");
     }
 
     #[test]
     fn trials() {
-        let aborted = Facts { instructions: Some(Outcome::Failed("failed to set MSR 0x10a".into())), kernel: None, ..facts() };
+        let aborted =
+            Facts { instructions: Some(Outcome::Failed("failed to set MSR 0x10a".into())), kernel: None, ..facts() };
         let stuck = Facts { kernel: Some(HUNG), extension: None, is_guest: true, ..facts() };
         insta::assert_snapshot!(sketch(&[
             instructions(&facts()), boots(&facts()), instructions(&aborted), boots(&aborted), boots(&stuck),
             boots(&Facts { kernel: None, ..facts() }), instructions(&without_device(None, false)),
-        ]), @"");
+        ]), @"
+        ok kvm.instructions: some instructions ran under KVM (40 ms)
+        ok kvm.boots: a stock kernel boots under KVM (40 ms)
+        warning kvm.instructions: QEMU does not start with KVM
+            failed to set MSR 0x10a
+            VMs are emulated in software: everything works, several times slower
+        skipped kvm.boots: no kernel was booted under KVM: it does not start
+        warning kvm.boots: a stock kernel does not get going under KVM within 8 s
+            VMs are emulated in software: everything works, several times slower
+            -> this host is a virtual machine without hardware virtualisation of its own: switch on nested virtualisation for it, or use a bare-metal host
+        skipped kvm.boots: no kernel is at hand to boot under KVM: the first bake will show it
+        skipped kvm.instructions: some instructions under KVM were not tried: QEMU or the device is missing
+        ");
     }
 
     #[test]
@@ -240,7 +287,14 @@ mod tests {
         let refuted = Facts { remembered: remembered(Accelerator::Tcg, Some("the boot took too long")), ..facts() };
         let proven = Facts { kernel: None, remembered: remembered(Accelerator::Kvm, None), ..facts() };
         let failed = Facts { kernel: None, ..refuted.clone() };
-        insta::assert_snapshot!(sketch(&[boots(&refuted), boots(&proven), boots(&failed)]), @"");
+        insta::assert_snapshot!(sketch(&[boots(&refuted), boots(&proven), boots(&failed)]), @"
+        warning kvm.boots: a stock kernel boots under KVM (40 ms), but a bake failed before
+            the boot took too long
+            -> it is not tried again until the host restarts; remove `/s/accelerator.json` to have it tried
+        ok kvm.boots: a bake with KVM worked since the host started
+        warning kvm.boots: a bake with KVM failed since the host started
+            the boot took too long
+        ");
     }
 
     #[test]

@@ -55,13 +55,11 @@ fn allowed_mib() -> Option<u64> {
 
 fn room(facts: &Facts) -> Finding {
     let Facts { total_mib, available_mib, swap_mib, allowed_mib, profiles, .. } = facts;
-    let (most, available) = (allowed_mib.unwrap_or(*total_mib), allowed_mib.map_or(*available_mib, |allowed| allowed.min(*available_mib)));
+    let (most, available) =
+        (allowed_mib.unwrap_or(*total_mib), allowed_mib.map_or(*available_mib, |allowed| allowed.min(*available_mib)));
     let smallest = profiles.iter().map(|(_, mib)| *mib).min().unwrap_or(0);
-    let too_large: Vec<String> = profiles
-        .iter()
-        .filter(|(_, mib)| *mib > most)
-        .map(|(name, mib)| format!("`{name}` takes {mib} MiB"))
-        .collect();
+    let too_large: Vec<String> =
+        profiles.iter().filter(|(_, mib)| *mib > most).map(|(name, mib)| format!("`{name}` takes {mib} MiB")).collect();
     let finding = if smallest > most {
         Finding::problem("memory.room", format!("no profile fits into the {most} MiB of this host"))
             .detail(too_large.join(", "))
@@ -120,7 +118,24 @@ mod tests {
         let strict = Facts { overcommit: Some(2), ..facts() };
         insta::assert_snapshot!(sketch(&[
             room(&facts()), accounting(&facts()), room(&small), room(&tiny), room(&busy), room(&contained), accounting(&strict),
-        ]), @"");
+        ]), @"
+        ok memory.room: 6000 MiB of memory are free, of 8000 MiB
+        ok memory.accounting: VMs can share the memory of their snapshot
+        warning memory.room: not every profile fits into the 2000 MiB of this host
+            `big` takes 4096 MiB
+            -> lower `memory` in these profiles, or remove them
+        problem memory.room: no profile fits into the 400 MiB of this host
+            `linux` takes 512 MiB, `big` takes 4096 MiB
+            -> lower `memory` in the profiles
+        warning memory.room: 700 MiB of memory are free now, of 8000 MiB
+            the smallest VM may take 1024 MiB, with its monitor
+        warning memory.room: not every profile fits into the 1024 MiB of this host
+            `big` takes 4096 MiB
+            -> lower `memory` in these profiles, or remove them
+        warning memory.accounting: the kernel promises no more memory than there is
+            each VM counts with its full size, although VMs share most of their memory: fewer run at a time
+            -> `sysctl vm.overcommit_memory=0`
+        ");
     }
 
     #[test]

@@ -133,7 +133,10 @@ fn dotted((major, minor): (u32, u32)) -> String {
 
 fn parts(asked: &Asked) -> Finding {
     let finding = if asked.missing.is_empty() {
-        Finding::ok("qemu.parts", format!("the machine and all devices are there; accelerators: {}", asked.accelerators.join(", ")))
+        Finding::ok(
+            "qemu.parts",
+            format!("the machine and all devices are there; accelerators: {}", asked.accelerators.join(", ")),
+        )
     } else {
         let missing = listed(asked.missing.iter().map(String::as_str));
         Finding::problem("qemu.parts", format!("this QEMU lacks {missing}"))
@@ -145,10 +148,11 @@ fn parts(asked: &Asked) -> Finding {
 fn starts(asked: &Asked) -> Finding {
     const ID: &str = "qemu.starts";
     match &asked.trial {
-        Outcome::Ran(took) => {
-            Finding::ok(ID, format!("a confined machine with all devices ran some instructions ({} ms)", took.as_millis()))
-                .data("milliseconds", took.as_millis() as u64)
-        }
+        Outcome::Ran(took) => Finding::ok(
+            ID,
+            format!("a confined machine with all devices ran some instructions ({} ms)", took.as_millis()),
+        )
+        .data("milliseconds", took.as_millis() as u64),
         Outcome::Failed(said) => Finding::problem(ID, "a confined machine did not start").detail(said.as_str()),
         Outcome::TimedOut(limit) => {
             Finding::problem(ID, format!("a confined machine did not run within {} s", limit.as_secs()))
@@ -193,13 +197,39 @@ mod tests {
             judge(&slow).split_off(2),
             judge(&absent),
         ];
-        insta::assert_snapshot!(sketch(&all.concat()), @"");
+        insta::assert_snapshot!(sketch(&all.concat()), @"
+        ok qemu.program: QEMU 7.2
+        ok qemu.parts: the machine and all devices are there; accelerators: kvm, tcg
+        ok qemu.starts: a confined machine with all devices ran some instructions (70 ms)
+        problem qemu.program: QEMU 5.2 is too old
+            a guest that ends cannot be held still before QEMU 6.0
+            -> install QEMU 7.2 or newer
+        warning qemu.program: QEMU 6.2 is old
+            Dayfly is tested with QEMU 7.2 and newer
+        problem qemu.program: `qemu-system-x86_64` is no QEMU
+            it says `busybox`
+            -> install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
+        ok qemu.program: QEMU 9.1
+        problem qemu.parts: this QEMU lacks `microvm`, `virtserialport`
+            -> it was built without them; use your distribution's `qemu-system-x86` package
+        problem qemu.starts: a confined machine did not start
+            unsupported machine type
+        problem qemu.starts: a confined machine did not run within 8 s
+            -> is this host overloaded?
+        problem qemu.program: `/nowhere` is not installed
+            VMs run in QEMU: no job can run without it
+            -> install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
+        skipped qemu.parts: there is no QEMU to ask
+        skipped qemu.starts: there is no QEMU to ask
+        ");
     }
 
     #[test]
     fn parts_are_whole_words_of_a_list() {
-        let list = "name \"virtio-blk-device\", bus virtio-bus\nmicrovm              microvm (i386)\n  memory-backend-ram\n";
-        for (part, there) in [("virtio-blk-device", true), ("microvm", true), ("memory-backend", false), ("blk", false)] {
+        let list =
+            "name \"virtio-blk-device\", bus virtio-bus\nmicrovm              microvm (i386)\n  memory-backend-ram\n";
+        for (part, there) in [("virtio-blk-device", true), ("microvm", true), ("memory-backend", false), ("blk", false)]
+        {
             assert_eq!(names(list, part), there, "{part}");
         }
     }

@@ -38,12 +38,20 @@ pub struct Subject {
 pub enum Configuration {
     /// None was asked for, and none is at the usual place.
     None,
-    Wrong { file: PathBuf, errors: Vec<Diagnostic> },
-    Valid { file: PathBuf, config: Box<Config>, warnings: Vec<Diagnostic>, secrets: SecretsFound },
+    Wrong {
+        file: PathBuf,
+        errors: Vec<Diagnostic>,
+    },
+    Valid {
+        file: PathBuf,
+        config: Box<Config>,
+        warnings: Vec<Diagnostic>,
+        secrets: SecretsFound,
+    },
 }
 
 /// The secrets with warnings, or everything that is missing.
-pub type SecretsFound = Result<(Secrets, Vec<Diagnostic>), Vec<Diagnostic>>;
+pub(super) type SecretsFound = Result<(Secrets, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// A kind of machine that must be ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +82,32 @@ impl Subject {
             images_dir: place.images,
             configuration,
         }
+    }
+}
+
+impl Subject {
+    /// What `dayfly image` must be told to work on the same images: nothing, or options with a blank before them. `None` if
+    /// it cannot reach them, because the configuration has them in a place of their own.
+    pub(super) fn image_options(&self) -> Option<String> {
+        if self.images_dir != Place::below(self.state_dir.clone()).images {
+            return None;
+        }
+        let mut options = String::new();
+        if self.state_dir != Path::new(DEFAULT_STATE_DIR) {
+            options.push_str(&format!(" --state-dir {}", self.state_dir.display()));
+        }
+        for directory in &self.recipes {
+            options.push_str(&format!(" --recipes {}", directory.display()));
+        }
+        match self.backend {
+            Backend::Auto => {}
+            Backend::QemuKvm => options.push_str(" --backend qemu-kvm"),
+            Backend::QemuTcg => options.push_str(" --backend qemu-tcg"),
+        }
+        if self.qemu != DEFAULT_QEMU {
+            options.push_str(&format!(" --qemu {}", self.qemu));
+        }
+        Some(options)
     }
 }
 

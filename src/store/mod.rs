@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod job_queries;
 mod jobs;
+mod look;
 mod model;
 mod prune;
 mod reports;
