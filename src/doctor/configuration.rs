@@ -3,11 +3,8 @@
 use super::counted;
 use super::finding::Finding;
 use super::subject::{Configuration, SecretsFound, Subject};
-use crate::config::{Config, Credential, SecretPlace, SecretRef};
+use crate::config::{Config, Credential, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef};
 use crate::document::Diagnostic;
-
-/// Where systemd puts a service's credentials, for that service alone.
-const CREDENTIALS: &str = "/run/credentials/";
 
 pub(super) fn examine(subject: &Subject) -> Vec<Finding> {
     match &subject.configuration {
@@ -69,7 +66,7 @@ fn judge_secrets(config: &Config, secrets: &SecretsFound) -> Finding {
 /// Whether a complaint is about a file that only the running service has.
 fn is_for_the_service_only(config: &Config, error: &Diagnostic) -> bool {
     let is_credential = |secret: &SecretRef| match &secret.place {
-        SecretPlace::File(path) => path.starts_with(CREDENTIALS) && !path.exists(),
+        SecretPlace::File(path) => path.starts_with(SYSTEMD_CREDENTIALS) && !path.exists(),
         SecretPlace::Env(_) => false,
     };
     let credential = match &config.github.credential {
@@ -122,9 +119,12 @@ mod tests {
               hint: a short one can be guessed from one delivery
         problem config.secrets: 2 secrets cannot be read
             /etc/dayfly/dayfly.toml:4:18: github.webhook_secret: environment variable `HOOK` is not set
+              hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
             /etc/dayfly/dayfly.toml:5:9: github.token: environment variable `TOKEN` is not set
+              hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
         skipped config.secrets: secrets that systemd gives to the service alone cannot be seen from here
             /etc/dayfly/dayfly.toml:4:18: github.webhook_secret: file `/run/credentials/absent.service/webhook-secret` does not exist
+              hint: systemd puts it there for the service alone: see `LoadCredential=` in the unit, and whether its source exists
             -> to look as the service does: `systemd-run --pipe --wait -p LoadCredential=… dayfly doctor`, with the `LoadCredential=` lines of the unit
         ");
         assert_eq!(
@@ -145,9 +145,7 @@ mod tests {
         findings.extend(examine(&with(Configuration::None)));
         insta::assert_snapshot!(sketch(&findings), @r#"
         ok config.file: `f.toml` is valid: 1 profile
-        problem config.file: 4 errors in `f.toml`
-            f.toml:1:1: profile.x.labels: missing key `labels`
-              hint: like `labels = ["linux"]`
+        problem config.file: 3 errors in `f.toml`
             f.toml:1:1: github.webhook_secret: missing key `webhook_secret`
               hint: like `webhook_secret = { file = "webhook-secret" }`
             f.toml:1:1: github: neither `token` nor `app` says as whom to speak to GitHub

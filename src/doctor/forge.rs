@@ -182,6 +182,9 @@ fn identity(known: &Known) -> Finding {
         Err(error @ ForgeError::Refused { .. }) => Finding::problem(ID, "the forge does not accept the credential")
             .detail(error.to_string().split("\n  hint:").next().unwrap_or_default())
             .hint("for an App: do `id` and `private_key` belong together? for a token: has it expired?"),
+        Err(error @ ForgeError::NotFound { .. }) => Finding::problem(ID, "the forge does not know the credential")
+            .detail(error.to_string())
+            .hint("for an App: is `id` the App ID of its settings? for an Enterprise Server: does `api_url` end in `/api/v3`?"),
         Err(error) => {
             let status = if error.is_retryable() { Status::Warning } else { Status::Problem };
             Finding::new(status, ID, "as whom the forge knows Dayfly could not be asked")
@@ -284,7 +287,7 @@ fn budget(budgets: &[(String, Budget)]) -> Option<Finding> {
     const ID: &str = "forge.budget";
     let share = |budget: &Budget| budget.remaining * 100 / budget.limit.max(1);
     let (payer, least) = budgets.iter().min_by_key(|(_, budget)| share(budget))?;
-    let title = format!("{} of {} calls are left for the {payer}", least.remaining, least.limit);
+    let title = format!("{} of {} calls are left ({payer})", least.remaining, least.limit);
     let finding = if share(least) < 20 {
         Finding::warning(ID, title).detail("when none is left, statuses and logs at the forge wait until the next hour")
     } else {
