@@ -25,6 +25,8 @@ pub struct PullRequestNow {
     pub head_sha: CommitSha,
     /// Its code is a stranger's, by the same rule as for webhooks.
     pub is_fork: bool,
+    /// When anything about it changed last, by the forge's clock: milliseconds since the epoch, exact to a second.
+    pub changed_at: Option<i64>,
     /// The body of a `pull_request` event (action `synchronize`) that tells of it: `webhook::parse_github` reads it.
     pub event: Vec<u8>,
 }
@@ -55,6 +57,13 @@ pub struct ForgeStanding {
     pub repositories: Vec<RepoAccess>,
     /// The forge's clock, in milliseconds since the epoch and exact to a second, when its answer was written.
     pub server_time: Option<i64>,
+}
+
+impl RepoAccess {
+    /// Under which name [`super::Forge::budgets`] tells of the budget that calls about this repository are taken from.
+    pub fn budget_name(&self) -> String {
+        self.installation.map_or_else(|| "token".to_owned(), |id| format!("installation {id}"))
+    }
 }
 
 /// What is left of the forge's budget of calls, as its last answer said.

@@ -189,6 +189,9 @@ pub struct PullRequest {
     pub sender: String,
     /// The label that was added or removed, with those two actions.
     pub label: Option<String>,
+    /// When anything about the pull request changed last, as of this event and by the forge's clock: milliseconds since the
+    /// epoch, exact to a second. Absent if the forge does not tell.
+    pub changed_at: Option<i64>,
 }
 
 /// What a push moved.

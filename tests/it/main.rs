@@ -7,6 +7,7 @@ mod documents;
 mod exec;
 mod faults;
 mod forge;
+mod forge_questions;
 mod images;
 mod local_forge_rules;
 mod purity;

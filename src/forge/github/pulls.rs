@@ -10,7 +10,7 @@ use super::auth::{Purpose, Scope};
 use super::client::{Call, JSON};
 use super::{GitHub, parse, unexpected};
 use crate::forge::{ForgeError, PullRequestNow, RepoAccess};
-use crate::webhook::{Event, EventName, parse_github};
+use crate::webhook::{self, Event, EventName, parse_github};
 
 /// Pull requests of one page. Strangers choose their texts: a page of the longest ones must stay within [`MAX_PAGE`].
 const PER_PAGE: usize = 30;
@@ -75,7 +75,8 @@ fn read(access: &RepoAccess, mut pull: Value) -> Result<PullRequestNow, String> 
     let name = EventName::parse("pull_request").expect("the name is a constant");
     match parse_github(&name, &event) {
         Ok(Event::PullRequest(read)) => {
-            Ok(PullRequestNow { number: read.number, is_open, head_sha: read.head_sha, is_fork: read.is_fork, event })
+            let webhook::PullRequest { number, head_sha, is_fork, changed_at, .. } = read;
+            Ok(PullRequestNow { number, is_open, head_sha, is_fork, changed_at, event })
         }
         Ok(_) => Err("it is no pull request".to_owned()),
         Err(error) => Err(error.to_string()),
