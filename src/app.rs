@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::{self, Config, Credential, Secrets};
+use crate::config::{Config, Credential, Secrets};
 use crate::core::{Core, Wake};
-use crate::engine::{Backend, Engine, EngineSettings};
+use crate::engine::{Engine, EngineSettings};
 use crate::forge::Forge;
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::host::cgroup::Support;
@@ -133,16 +133,13 @@ fn engine_settings(config: &Config) -> EngineSettings {
         images_dir: config.vm.images_dir.clone(),
         recipes: config.vm.recipes_dir.clone(),
         qemu: config.vm.qemu.display().to_string(),
-        backend: match config.vm.backend {
-            config::Backend::Auto => Backend::Auto,
-            config::Backend::QemuKvm => Backend::QemuKvm,
-            config::Backend::QemuTcg => Backend::QemuTcg,
-        },
+        backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
     }
 }
 
-fn forge_of(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<dyn Forge>> {
+/// The forge as the configuration has it; asks it nothing yet.
+pub(crate) fn forge_of(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<dyn Forge>> {
     let auth = match &secrets.credential {
         Credential::Token(token) => Auth::Token(token.clone()),
         Credential::App { id, private_key } => Auth::App { id: *id, private_key: private_key.clone() },

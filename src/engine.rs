@@ -27,6 +27,16 @@ pub enum Backend {
     QemuTcg,
 }
 
+impl From<crate::config::Backend> for Backend {
+    fn from(configured: crate::config::Backend) -> Self {
+        match configured {
+            crate::config::Backend::Auto => Self::Auto,
+            crate::config::Backend::QemuKvm => Self::QemuKvm,
+            crate::config::Backend::QemuTcg => Self::QemuTcg,
+        }
+    }
+}
+
 /// Where the engine keeps things and what it runs.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {

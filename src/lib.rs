@@ -22,6 +22,8 @@ pub mod config;
 #[cfg(feature = "service")]
 pub mod core;
 #[cfg(feature = "service")]
+pub mod doctor;
+#[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
 pub mod engine;

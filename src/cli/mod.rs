@@ -7,6 +7,7 @@
 mod bench;
 mod client;
 mod config;
+mod doctor;
 mod exec;
 mod image;
 mod log_view;
@@ -58,6 +59,8 @@ enum Command {
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Examine what this host can do, and why not more
+    Doctor(doctor::DoctorArgs),
     /// Measure what this host delivers
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -161,6 +164,10 @@ async fn run(command: Command) -> u8 {
         }
         Command::Manual(command) => manual::run(command),
         Command::Operator(command) => operator::run(command).await,
+        Command::Doctor(arguments) => {
+            quiet_log();
+            doctor::run(arguments).await
+        }
         Command::Bench(command) => {
             quiet_log();
             bench::run(command).await

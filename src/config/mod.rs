@@ -24,7 +24,7 @@ use url::Url;
 
 pub use load::{CheckReport, check};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
-pub use secrets::{SecretPlace, SecretRef, Secrets};
+pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

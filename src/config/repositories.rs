@@ -6,7 +6,7 @@ use std::fmt;
 use super::values::repository_directory;
 use super::{Config, Profile, Repository};
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item};
+use crate::document::{Complaint, Item, Value};
 use crate::forge::RepoName;
 
 /// `owner/name`, or `owner/*` for all of an owner's. GitHub does not tell names apart by case, nor does this.
@@ -110,6 +110,11 @@ impl Config {
 
 /// Reads the list of `[[github.repository]]`; `profiles` are the names that exist.
 pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>> {
+    if let Value::Mapping(_) = list.node().value {
+        let complaint = Complaint::new("repositories are a list");
+        list.refuse(complaint.hint("write `[[github.repository]]`, once for each of them"));
+        return None;
+    }
     let mut first_lines = HashMap::new();
     let mut read = Vec::new();
     for entry in list.list()? {

@@ -19,7 +19,7 @@ use super::{
     secrets, select,
 };
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Field, Item, Position, Table};
+use crate::document::{Complaint, Field, Item, Position, Table, Value};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -32,20 +32,21 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
 
-/// A path that must exist on this host; asked only where the file is loaded, not where its text is parsed.
+/// Something that must exist on this host; asked only where the file is loaded, not where its text is parsed.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) key: String,
     pub(super) position: Position,
-    pub(super) path: PathBuf,
-    pub(super) kind: PathKind,
+    pub(super) what: Claimed,
 }
 
-/// What a claimed path must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PathKind {
-    Directory,
-    FileOrDirectory,
+/// What must exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Claimed {
+    Directory(PathBuf),
+    FileOrDirectory(PathBuf),
+    /// An image, or the recipe of one.
+    Image(String),
 }
 
 /// What all sections share: where relative paths start, and the claims on paths so far.
@@ -89,11 +90,20 @@ impl<'d> Sections<'d> {
         host_path(item, self.directory)
     }
 
-    fn existing_path(&self, item: &Item<'_>, kind: PathKind) -> Option<PathBuf> {
+    fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
         let path = self.path(item)?;
-        let claim = Claim { key: item.path().to_owned(), position: item.position(), path: path.clone(), kind };
-        self.claims.borrow_mut().push(claim);
+        self.claim(item, claimed(path.clone()));
         Some(path)
+    }
+
+    fn existing_image(&self, item: &Item<'_>) -> Option<String> {
+        let name = image_name(item)?;
+        self.claim(item, Claimed::Image(name.clone()));
+        Some(name)
+    }
+
+    fn claim(&self, item: &Item<'_>, what: Claimed) {
+        self.claims.borrow_mut().push(Claim { key: item.path().to_owned(), position: item.position(), what });
     }
 
     fn server(&self, root: &Table<'_>) -> Option<Server> {
@@ -142,15 +152,19 @@ impl<'d> Sections<'d> {
             (Some(token), None) => secrets::read_ref(&token, self.directory).map(Credential::Token),
             (None, Some(app)) => {
                 let table = app.table(&["id", "private_key"])?;
-                let id = table.required("id").and_then(|item| item.integer_in(1..=u64::MAX));
-                let private_key =
-                    table.required("private_key").and_then(|item| secrets::read_ref(&item, self.directory));
+                let id = table
+                    .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
+                    .and_then(|item| item.integer_in(1..=u64::MAX));
+                let private_key = table
+                    .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
+                    .and_then(|item| secrets::read_ref(&item, self.directory));
                 Some(Credential::App { id: id?, private_key: private_key? })
             }
             (Some(_), Some(app)) => {
                 app.refuse(Complaint::new("`token` and `app` exclude each other").hint("remove one of them"));
                 None
             }
+            (None, None) if github.is_misspelt("token") || github.is_misspelt("app") => None,
             (None, None) => {
                 let complaint = Complaint::new("neither `token` nor `app` says as whom to speak to GitHub");
                 github.item().refuse(complaint.hint(
@@ -164,7 +178,14 @@ impl<'d> Sections<'d> {
 
     fn profiles(&self, root: &Table<'_>) -> Option<Vec<Profile>> {
         let hint = "add `[profile.linux]` with `labels = [\"linux\"]`";
-        let fields = root.required_hint("profile", hint)?.fields()?;
+        let item = root.required_hint("profile", hint)?;
+        if let Value::Sequence(_) = item.node().value {
+            item.refuse(
+                Complaint::new("each profile is a table of its own").hint("write `[profile.linux]`, not `[[profile]]`"),
+            );
+            return None;
+        }
+        let fields = item.fields()?;
         if let Some(excess) = fields.get(MAX_PROFILES) {
             excess.refuse_key(format!("more than {MAX_PROFILES} profiles"));
             return None;
@@ -185,7 +206,7 @@ impl<'d> Sections<'d> {
         let cache = table.get("cache").map(|item| self.cache(&item));
         Some(Profile {
             name: field.key.to_owned(),
-            image: table.read_or("image", "base".into(), image_name),
+            image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
             vcpus: table.read_or("vcpus", 1, |item| item.integer_in(1..=64)),
             memory: table.read_or("memory", 512 * MIB, |item| whole_mib(item, 128 * MIB, TIB)),
             disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
@@ -201,7 +222,9 @@ impl<'d> Sections<'d> {
 
     fn cache(&self, item: &Item<'_>) -> Option<Cache> {
         let table = item.table(&["path", "mount"])?;
-        let path = table.required("path").and_then(|item| self.existing_path(&item, PathKind::FileOrDirectory));
+        let path = table
+            .required_hint("path", "like `path = \"/srv/cache\"`")
+            .and_then(|item| self.existing_path(&item, Claimed::FileOrDirectory));
         let mount = table.read_or("mount", "/cache".into(), guest_mount);
         Some(Cache { path: path?, mount })
     }
@@ -210,7 +233,7 @@ impl<'d> Sections<'d> {
         let table = root.section("vm", &["backend", "qemu", "images_dir", "recipes_dir"])?;
         let backends = [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
         let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
-        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, PathKind::Directory));
+        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, Claimed::Directory));
         Some(Vm {
             backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
             qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),

@@ -155,6 +155,47 @@ fn an_empty_file_says_what_is_needed() {
 }
 
 #[test]
+fn a_misspelt_key_is_not_also_a_missing_one() {
+    insta::assert_snapshot!(errors("[github]\nwebhok_secret = {}\ntokn = {}\n[profile.linux]\nlables = ['x']\n"), @"
+    dayfly.toml:2:1: github.webhok_secret: unknown key `webhok_secret`
+      hint: did you mean `webhook_secret`?
+    dayfly.toml:3:1: github.tokn: unknown key `tokn`
+      hint: did you mean `token`?
+    dayfly.toml:5:1: profile.linux.lables: unknown key `lables`
+      hint: did you mean `labels`?
+    ");
+    let app = "[github]\nwebhook_secret = { env = 'X' }\napp = { idd = 1 }\n[profile.linux]\nlabels = ['x']\n";
+    insta::assert_snapshot!(errors(app), @r#"
+    dayfly.toml:3:7: github.app.private_key: missing key `private_key`
+      hint: like `private_key = { file = "app.pem" }`
+    dayfly.toml:3:9: github.app.idd: unknown key `idd`
+      hint: did you mean `id`?
+    "#);
+}
+
+#[test]
+fn values_of_another_kind_lead_to_the_right_one() {
+    let text = "server = 5\nprofile = 'x'\n[github]\nwebhook_secret = { env = 'X' }\ntoken = { env = 'Y' }\n[github.repository]\n\
+                name = 'a/b'\n[limits]\nmax_vms = '4'\nattempts = 2.5\ngrace = true\nlog_retention = 1.5\n";
+    insta::assert_snapshot!(errors(text), @r#"
+    dayfly.toml:1:10: server: expected a table, found the number `5`
+    dayfly.toml:2:11: profile: expected a table, found the string `x`
+    dayfly.toml:6:1: github.repository: repositories are a list
+      hint: write `[[github.repository]]`, once for each of them
+    dayfly.toml:9:11: limits.max_vms: expected a whole number, found the string `4`
+      hint: write it without quotes
+    dayfly.toml:10:12: limits.attempts: expected a whole number, found the number `2.5`
+    dayfly.toml:11:9: limits.grace: expected something like `"30s"`, found `true`
+    dayfly.toml:12:17: limits.log_retention: `1.5` has no unit
+      hint: write it like `"30s"`
+    "#);
+    insta::assert_snapshot!(errors("[[profile]]\nname = 'linux'\n[github]\nwebhook_secret = { env = 'X' }\ntoken = { env = 'Y' }\n"), @"
+    dayfly.toml:1:1: profile: each profile is a table of its own
+      hint: write `[profile.linux]`, not `[[profile]]`
+    ");
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let text = SMALL.replace("token =", "app = { id = 0, private_key = { env = \"not a name\" } }\ntoken =")
         + r#"

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// All cgroups of this product are below this one.
 const PARENT: &str = "dayfly";
+/// The controllers that bound a monitor.
+pub const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// What a monitor needs beside the guest's memory. Half of it is for the translated code of an emulated guest.
 const MONITOR_OVERHEAD: u64 = 512 << 20;
 /// Threads of a monitor: vCPUs, IO workers.
@@ -24,18 +27,45 @@ pub enum Support {
     Missing(String),
 }
 
+/// Which kind of cgroups a host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Version 2: the controllers that it offers, and whether this user may make groups.
+    V2 { controllers: Vec<String>, is_writable: bool },
+    /// Version 1; hybrid hosts have an empty version 2 beside it.
+    V1 { is_hybrid: bool },
+    /// None, and why.
+    Missing(String),
+}
+
+/// Looks which cgroups there are; changes nothing.
+pub fn hierarchy() -> Hierarchy {
+    let is_v2 = |path: &str| statfs(path).map(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    match is_v2(ROOT) {
+        Ok(true) => Hierarchy::V2 {
+            controllers: fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))
+                .map(|text| text.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            is_writable: access(ROOT, AccessFlags::W_OK).is_ok(),
+        },
+        Ok(false) => Hierarchy::V1 { is_hybrid: is_v2("/sys/fs/cgroup/unified") == Ok(true) },
+        Err(errno) => Hierarchy::Missing(format!("{ROOT}: {errno}")),
+    }
+}
+
 /// Looks what this host offers and prepares the parent group.
 pub fn detect() -> Support {
-    match statfs(ROOT) {
-        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => {}
-        Ok(_) => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
-        Err(errno) => return Support::Missing(format!("{ROOT}: {errno}")),
+    match hierarchy() {
+        Hierarchy::V2 { .. } => {}
+        Hierarchy::V1 { .. } => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
+        Hierarchy::Missing(why) => return Support::Missing(why),
     }
     let parent = Path::new(ROOT).join(PARENT);
     let prepare = || -> io::Result<()> {
+        let controllers = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
         fs::create_dir_all(&parent)?;
-        fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+memory +cpu +pids")?;
-        fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids")
+        fs::write(Path::new(ROOT).join("cgroup.subtree_control"), &controllers)?;
+        fs::write(parent.join("cgroup.subtree_control"), &controllers)
     };
     match prepare() {
         Ok(()) => Support::V2(parent),

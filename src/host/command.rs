@@ -42,17 +42,42 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+impl CommandError {
+    /// The code of a program that ran to its end.
+    pub fn exit_code(&self) -> Option<i32> {
+        if let Cause::Failed { status, .. } = &self.cause { status.code() } else { None }
+    }
+
+    /// The end of what a program said before it failed, for those to whom its long command line says nothing.
+    pub fn said(&self) -> Option<&str> {
+        if let Cause::Failed { stderr, .. } = &self.cause {
+            Some(stderr.trim()).filter(|text| !text.is_empty())
+        } else {
+            None
+        }
+    }
+
+    /// Whether the program was ended because it took too long.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.cause, Cause::TimedOut(_))
+    }
+}
+
 /// What to install for a program that is missing.
 pub fn install_hint(program: &str) -> String {
-    let package = match program {
+    format!("install it, on Debian and Ubuntu with `apt-get install {}`", package_of(program))
+}
+
+/// The package of Debian and Ubuntu that has a program.
+pub fn package_of(program: &str) -> &str {
+    match program {
         "qemu-system-x86_64" => "qemu-system-x86",
         "mkfs.erofs" => "erofs-utils",
         "mkfs.ext4" | "mke2fs" => "e2fsprogs",
         "dpkg-deb" => "dpkg",
         "unshare" => "util-linux",
         other => other,
-    };
-    format!("install it, on Debian and Ubuntu with `apt-get install {package}`")
+    }
 }
 
 /// Fails as [`run`] does if `program` is not installed: for one that another program is to start.

@@ -81,13 +81,13 @@ impl BootedVm {
     }
 }
 
-/// The key of the snapshot that `studio` makes of `image` in that shape.
-pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String, ImageError> {
-    let monitor = monitor_version(&studio.program).await?;
+/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
+pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(program).await?;
     let mut hash = Sha256::new();
     let parts = (
         (&image.info.digest, image.info.built_at, protocol::VERSION, env!("CARGO_PKG_VERSION")),
-        (shape, studio.accelerator, cpu_model(studio.accelerator), &monitor, command_line(studio.accelerator)),
+        (shape, accelerator, cpu_model(accelerator), &monitor, command_line(accelerator)),
     );
     hash.update(serde_json::to_vec(&parts).expect("the parts of a key are plain data"));
     hash.update(AGENT);
@@ -96,7 +96,7 @@ pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String,
 
 /// Makes a snapshot of `image`, unless there is one. The caller holds the image's lock.
 pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn Progress) -> Result<Bake, ImageError> {
-    let key = key(image, studio, shape).await?;
+    let key = key(image, &studio.program, studio.accelerator, shape).await?;
     if let Some(bake) = image.bake(&key)? {
         return Ok(bake);
     }

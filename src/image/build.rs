@@ -24,7 +24,7 @@ const SETUP_OUTPUT_LINES: usize = 30;
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// What `unshare` is told. The package step mounts the host's devices below the new root: in a mount namespace of its own no
 /// mount outlives it, and in a process namespace of its own none of its processes does, however it ends.
-const ISOLATION: [&str; 7] = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"];
+pub const ISOLATION: [&str; 7] = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"];
 
 /// Documentation is of no use in a job's machine.
 const EXCLUDED: [&str; 4] = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"];

@@ -11,6 +11,7 @@
 
 mod admission;
 mod decisions;
+mod reach;
 mod transfer;
 
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
 
 use admission::{Admitted, Service};
 pub use decisions::{Decision, Decisions, Verdict};
+pub use reach::Reached;
 use transfer::TransferError;
 
 /// Time for the connection to the forge, TLS included.

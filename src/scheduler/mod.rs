@@ -208,6 +208,14 @@ fn size_of(core: &Core, profile: Option<&str>) -> Size {
     })
 }
 
+/// VMs at a time on this host, where the configuration says `configured` (0: as many as the host bears).
+pub fn max_vms(configured: u32, host: crate::host::Facts) -> usize {
+    match configured {
+        0 => host.cpus * 2,
+        max => max as usize,
+    }
+}
+
 /// What this host can carry. A profile that is larger than the host's share still fits alone: the operator asked for it.
 fn limits(core: &Core) -> Limits {
     let host = crate::host::facts();
@@ -216,10 +224,7 @@ fn limits(core: &Core) -> Limits {
     };
     let largest_vcpus = u32::try_from(largest(|size| u64::from(size.vcpus))).unwrap_or(u32::MAX);
     Limits {
-        max_vms: match core.config.limits.max_vms {
-            0 => host.cpus * 2,
-            max => max as usize,
-        },
+        max_vms: max_vms(core.config.limits.max_vms, host),
         memory_mib: (host.memory_mib / 5 * 4).max(largest(|size| size.memory_mib)),
         vcpus: u32::try_from(host.cpus * 2).unwrap_or(u32::MAX).max(largest_vcpus),
     }

@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod job_queries;
 mod jobs;
+mod look;
 mod lookups;
 mod model;
 mod origin;

@@ -27,6 +27,9 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
 /// Longest path of a Unix socket, from the kernel's `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Where in the state directory the homes are.
+const DIRECTORY: &str = "vms";
+
 /// Before the id of a directory that is not locked yet, and of one that is being deleted.
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
@@ -58,19 +61,25 @@ pub struct Socket {
     pub listener: OwnedFd,
 }
 
+/// Fails if the paths of VMs' sockets below `state_dir` would be longer than the system takes.
+pub fn require_short_paths(state_dir: &Path) -> Result<(), VmError> {
+    let longest = state_dir.join(DIRECTORY).join(VmId::random().as_str()).join("monitor.sock");
+    if longest.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok(());
+    }
+    let message = format!(
+        "the path of a VM's sockets would be too long for the system (`{}`, more than {MAX_SOCKET_PATH} bytes)\n  \
+         hint: use a shorter state_dir",
+        longest.display()
+    );
+    Err(VmError::host("state_dir")(io::Error::other(message)))
+}
+
 impl Homes {
     /// Homes below `state_dir`.
     pub fn open(state_dir: &Path) -> Result<Self, VmError> {
-        let root = state_dir.join("vms");
-        let longest = root.join(VmId::random().as_str()).join("monitor.sock");
-        if longest.as_os_str().len() > MAX_SOCKET_PATH {
-            let message = format!(
-                "the path of a VM's sockets would be too long for the system (`{}`, more than {MAX_SOCKET_PATH} bytes)\n  \
-                 hint: use a shorter state_dir",
-                longest.display()
-            );
-            return Err(VmError::host("state_dir")(io::Error::other(message)));
-        }
+        let root = state_dir.join(DIRECTORY);
+        require_short_paths(state_dir)?;
         fs::create_dir_all(&root).map_err(VmError::host(root.display().to_string()))?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
             .map_err(VmError::host("protecting VM directories"))?;
