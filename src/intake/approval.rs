@@ -197,14 +197,8 @@ mod tests {
     fn only_the_open_head_of_a_fork_can_be_approved() {
         let sha = |letter: &str| CommitSha::parse(&letter.repeat(40)).unwrap();
         let told = |is_open, head: &str, is_fork| {
-            let now = PullRequestNow {
-                number: 1,
-                is_open,
-                head_sha: sha(head),
-                is_fork,
-                changed_at: None,
-                event: Vec::new(),
-            };
+            let (head_sha, changed_at, event) = (sha(head), None, Vec::new());
+            let now = PullRequestNow { number: 1, is_open, head_sha, is_fork, changed_at, event };
             not_approvable(&now, &sha("a"), &Approver::Person("octocat".to_owned())).unwrap_or_default()
         };
         assert_eq!(told(true, "a", true), "");

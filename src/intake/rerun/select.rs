@@ -26,7 +26,10 @@ pub(super) fn select<'a>(attempts: &'a [(Run, Vec<Job>)], job: Option<&JobId>) -
         Some(id) => with_dependents(attempts, &newest, id)?,
     };
     let is_chosen = |job: &&&Job| chosen.contains(job.name.as_str());
-    if let Some(busy) = newest.iter().filter(is_chosen).find(|job| job.state != JobState::Finished) {
+    // What a chosen job needs may still run if the job was cancelled before its turn.
+    let needed: HashSet<String> = newest.iter().filter(is_chosen).flat_map(|job| ancestors(job)).collect();
+    let must_be_over = |job: &&&Job| is_chosen(job) || needed.contains(&job.key);
+    if let Some(busy) = newest.iter().filter(must_be_over).find(|job| job.state != JobState::Finished) {
         return Err(format!("the job `{}` has not finished", busy.name));
     }
     let keys: HashSet<&str> = newest.iter().filter(is_chosen).map(|job| job.key.as_str()).collect();
@@ -98,3 +101,6 @@ fn carried<'a>(
     }
     carried
 }
+
+#[cfg(test)]
+mod tests;
