@@ -57,6 +57,9 @@ mod tests {
     fn times_are_told_in_two_units() {
         let spans = [-5, 0, 999, 59_999, 60_000, 3_599_000, 3_600_000, 7_500_000, 86_400_000, 100_000_000].map(span);
         assert_eq!(spans.join(", "), "0 s, 0 s, 0 s, 59 s, 1 min, 59 min, 1 h, 2 h 5 min, 1 d, 1 d 3 h");
-        assert_eq!([ago(5000, 4500), ago(5000, 2000), ago(5000, 9000), ago(7_500_000, 0)], ["now", "3 s ago", "now", "2 h ago"]);
+        assert_eq!(
+            [ago(5000, 4500), ago(5000, 2000), ago(5000, 9000), ago(7_500_000, 0)],
+            ["now", "3 s ago", "now", "2 h ago"]
+        );
     }
 }

@@ -144,7 +144,13 @@ impl Engine {
         match templates.get(&(name.to_owned(), shape)).map(|slot| slot.try_lock()) {
             None => Readiness::Unknown,
             Some(Err(_)) => Readiness::BeingMade,
-            Some(Ok(slot)) => if slot.is_some() { Readiness::Ready } else { Readiness::Unknown },
+            Some(Ok(slot)) => {
+                if slot.is_some() {
+                    Readiness::Ready
+                } else {
+                    Readiness::Unknown
+                }
+            }
         }
     }
 

@@ -38,7 +38,9 @@ pub(super) enum ClientError {
     Silent(PathBuf),
     #[error("the conversation with the service at `{}` broke off: {detail}\n  hint: it may have been stopped; ask again", socket.display())]
     Broken { socket: PathBuf, detail: String },
-    #[error("the answer of the service cannot be read: {0}\n  hint: the service may be of another version than this command")]
+    #[error(
+        "the answer of the service cannot be read: {0}\n  hint: the service may be of another version than this command"
+    )]
     Unreadable(String),
     #[error("{error}{}", hint.as_ref().map_or_else(String::new, |hint| format!("\n  hint: {hint}")))]
     Refused { status: StatusCode, error: String, hint: Option<String> },

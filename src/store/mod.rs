@@ -43,8 +43,9 @@ use sqlx::{ConnectOptions, Connection};
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
-    Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
-    NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
+    Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
+    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
+    StoredReport, Vm,
 };
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};

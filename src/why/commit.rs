@@ -53,7 +53,8 @@ fn headline(question: &CommitQuestion<'_>) -> Answer {
     }
     if let Some(facts) = runs.iter().find(unfinished) {
         let waits = facts.jobs.iter().find(|job| job.state != JobState::Finished);
-        let answer = Answer::new("in_progress", format!("Commit {sha} has {}, not all ended", count(runs.len(), "run")));
+        let answer =
+            Answer::new("in_progress", format!("Commit {sha} has {}, not all ended", count(runs.len(), "run")));
         return match waits {
             Some(job) => answer.hint(format!("`dayfly why {}` tells what that job is at", job.id)),
             None => answer,
@@ -122,7 +123,8 @@ fn delivery(now: i64, delivery: &Delivery) -> String {
             format!("{}, the next is in {}{why}", failed_tries(*tries), span(next_try_at - now))
         }
         DeliveryState::Received => "about to be processed".to_owned(),
-        state @ (DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Failed | DeliveryState::Invalid) => {
+        state
+        @ (DeliveryState::Processed | DeliveryState::Ignored | DeliveryState::Failed | DeliveryState::Invalid) => {
             format!("{state}{why}")
         }
     };

@@ -117,7 +117,9 @@ fn remedy(question: &JobQuestion<'_>, outcome: &Outcome) -> Option<String> {
         Some(Reason::NoProfile) => "change `runs-on`, or the labels of a profile in the configuration".to_owned(),
         Some(Reason::Workflow) => format!("mend `{}` and push", question.run.workflow_path),
         Some(Reason::Image) => match question.profile {
-            Some(known) => format!("`dayfly image build {}` shows what is wrong; then `dayfly rerun {id}`", known.image),
+            Some(known) => {
+                format!("`dayfly image build {}` shows what is wrong; then `dayfly rerun {id}`", known.image)
+            }
             None => format!("put the image right, then `dayfly rerun {id}`"),
         },
         Some(Reason::DiskFull) => format!("free some space where `state_dir` is, then `dayfly rerun {id}`"),

@@ -49,7 +49,9 @@ fn limit(question: &JobQuestion<'_>) -> String {
     let Some(profile) = question.profile else { return String::new() };
     match question.own_limit.filter(|own| *own < profile.timeout) {
         Some(own) => format!(" of at most {} (its `timeout-minutes`)", format_duration(own)),
-        None => format!(" of at most {} (`timeout` of the profile `{}`)", format_duration(profile.timeout), profile.name),
+        None => {
+            format!(" of at most {} (`timeout` of the profile `{}`)", format_duration(profile.timeout), profile.name)
+        }
     }
 }
 

@@ -150,9 +150,10 @@ impl Asked {
 
     fn answer(&self) -> String {
         let (run, profile) = (run(), profile());
-        let outlook = self.snapshot.as_ref().and_then(|snapshot| {
-            Outlook::of(&self.job.id, snapshot, &plan::plan(snapshot, |_, _| Gate::Run))
-        });
+        let outlook = self
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| Outlook::of(&self.job.id, snapshot, &plan::plan(snapshot, |_, _| Gate::Run)));
         let answer = about_job(&JobQuestion {
             now: NOW,
             job: &self.job,
@@ -238,7 +239,12 @@ fn a_queued_job_says_what_it_lacks() {
             "VMs",
             snapshot(
                 Limits { max_vms: 1, ..ample },
-                &[own(), queued('c', "demo/hello", 5, 512), queued('d', "demo/other", 9, 512), queued('f', "demo/x", 1, 1)],
+                &[
+                    own(),
+                    queued('c', "demo/hello", 5, 512),
+                    queued('d', "demo/other", 9, 512),
+                    queued('f', "demo/x", 1, 1),
+                ],
             ),
         ),
         ("memory", snapshot(Limits { memory_mib: 900, ..ample }, &[own()])),
@@ -288,8 +294,10 @@ fn event(kind: &str, minutes: i64, detail: &str) -> JobEvent {
 
 #[test]
 fn a_job_with_a_vm_says_what_it_is_at() {
-    let leased = || Asked { events: vec![event("vm_requested", 2, "vm-0")], ..Asked::about(job('b', "test", JobState::Leased)) };
-    let running = |events: &[JobEvent]| Asked { events: events.to_vec(), ..Asked::about(job('b', "test", JobState::Running)) };
+    let leased =
+        || Asked { events: vec![event("vm_requested", 2, "vm-0")], ..Asked::about(job('b', "test", JobState::Leased)) };
+    let running =
+        |events: &[JobEvent]| Asked { events: events.to_vec(), ..Asked::about(job('b', "test", JobState::Running)) };
     let started = event("step_started", 3, "2 Run make test");
     let mut cancelled = running(std::slice::from_ref(&started));
     cancelled.job.cancel_requested = true;
@@ -434,7 +442,11 @@ fn every_end_has_its_meaning_and_its_remedy() {
         ended: 2 min ago, after 3 min
     ");
     let gone = Asked { has_profile: false, ..Asked::about(finished('b', "test", Error, Some(Reason::Image), "x")) };
-    assert!(gone.answer().ends_with("hint: put the image right, then `dayfly rerun job-bbbbbbbbbbbb`"), "{}", gone.answer());
+    assert!(
+        gone.answer().ends_with("hint: put the image right, then `dayfly rerun job-bbbbbbbbbbbb`"),
+        "{}",
+        gone.answer()
+    );
 }
 
 #[test]
@@ -442,7 +454,10 @@ fn a_report_that_did_not_arrive_is_told() {
     let told = |change: fn(&mut StoredReport)| {
         let mut report = report(ReportState::Finished(Conclusion::Success), "");
         change(&mut report);
-        let asked = Asked { report: Some(report), ..Asked::about(finished('b', "test", Conclusion::Success, None, "1 step succeeded")) };
+        let asked = Asked {
+            report: Some(report),
+            ..Asked::about(finished('b', "test", Conclusion::Success, None, "1 step succeeded"))
+        };
         asked.answer().split_once("forge: ").unwrap().1.to_owned()
     };
     let lines = [
@@ -492,7 +507,10 @@ fn a_commit_tells_its_runs_and_what_was_ignored() {
         ("held", about(std::slice::from_ref(&held), &[])),
         ("running", about(&[of(vec![good, job('d', "deploy", JobState::Queued)], None), held], &[])),
         ("ended", about(&[of(ended, None), of(vec![], Some(unsent))], &[])),
-        ("ignored", about(&[], &[delivery(DeliveryState::Ignored, "no workflow of the commit asks for this event", 0)])),
+        (
+            "ignored",
+            about(&[], &[delivery(DeliveryState::Ignored, "no workflow of the commit asks for this event", 0)]),
+        ),
         ("failed", about(&[], &[delivery(DeliveryState::Failed, "the commit cannot be read\n  hint: x", 2)])),
         ("late", about(&[], &[delivery(DeliveryState::Received, "the forge did not answer", 3)])),
         ("new", about(&[], &[delivery(DeliveryState::Received, "", 0)])),

@@ -9,6 +9,7 @@ mod faults;
 mod forge;
 mod images;
 mod local_forge_rules;
+mod operator;
 mod purity;
 mod refusals;
 mod service;

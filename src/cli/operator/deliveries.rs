@@ -99,7 +99,8 @@ async fn find(client: &Client, text: &str) -> Result<(String, String), ClientErr
     }
     let query = Query::of(&["deliveries"]).with("id", text).with("limit", 2);
     let mut found: Vec<DeliveryView> = read(client.get(query).await?)?;
-    let refused = |status, error: String, hint: &str| ClientError::Refused { status, error, hint: Some(hint.to_owned()) };
+    let refused =
+        |status, error: String, hint: &str| ClientError::Refused { status, error, hint: Some(hint.to_owned()) };
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok((only.forge, only.id)),
         (Some(one), Some(other)) => {

@@ -72,7 +72,8 @@ pub(super) async fn run(arguments: LogsArgs) -> anyhow::Result<u8> {
         .with_any("attempt", arguments.attempt)
         .with_any("tail", arguments.tail);
     let chunks = arguments.service.client()?.stream(query).await?;
-    let mut printer = Printer { look, view: LogView::new(look.is_terminal), is_raw: arguments.json, last: None, ended: false };
+    let mut printer =
+        Printer { look, view: LogView::new(look.is_terminal), is_raw: arguments.json, last: None, ended: false };
     let mut lines = Lines::default();
     let mut chunks = std::pin::pin!(chunks);
     while let Some(chunk) = chunks.try_next().await? {
@@ -84,7 +85,9 @@ pub(super) async fn run(arguments: LogsArgs) -> anyhow::Result<u8> {
     }
     printer.end()?;
     if arguments.follow && !printer.ended {
-        eprintln!("error: the service stopped telling before the job ended\n  hint: it may have been stopped; ask again");
+        eprintln!(
+            "error: the service stopped telling before the job ended\n  hint: it may have been stopped; ask again"
+        );
         return Ok(EXIT_UNAVAILABLE);
     }
     let is_good = matches!(printer.last, Some(Conclusion::Success | Conclusion::Skipped));
@@ -168,7 +171,8 @@ mod tests {
         let whole = "{\"end\":{}}\n{\"log\":{\"entries\":[{\"cut\":{\"bytes\":3}}]}}\nrest é";
         for size in 1..whole.len() {
             let mut lines = Lines::default();
-            let found: Vec<String> = whole.as_bytes().chunks(size).flat_map(|piece| lines.push(piece).unwrap()).collect();
+            let found: Vec<String> =
+                whole.as_bytes().chunks(size).flat_map(|piece| lines.push(piece).unwrap()).collect();
             assert_eq!(found.len(), 2, "{size}");
             assert!(matches!(serde_json::from_str(&found[0]).unwrap(), Line::End {}));
             let Line::Log { entries } = serde_json::from_str(&found[1]).unwrap() else { panic!("{found:?}") };

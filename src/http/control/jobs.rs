@@ -80,8 +80,7 @@ pub(super) async fn list(
         },
     };
     let state = |text: &String| word("state of a job", text, "waiting, queued, leased, running, finished");
-    let conclusion =
-        |text: &String| word("conclusion", text, "success, failure, error, timed_out, cancelled, skipped");
+    let conclusion = |text: &String| word("conclusion", text, "success, failure, error, timed_out, cancelled, skipped");
     let filter = JobFilter {
         repo: wanted.repo,
         sha,

@@ -147,12 +147,8 @@ async fn lists_filter_and_limit() {
     let running = job_in(&store, "b", JobState::Running).await;
     assert_eq!(store.recent_jobs(10, &JobFilter::default()).await.unwrap().len(), 2);
     assert_eq!(store.recent_jobs(1, &JobFilter::default()).await.unwrap().len(), 1);
-    let filter = JobFilter {
-        state: Some(JobState::Running),
-        sha: Some(sha()),
-        repo: Some(access().repo),
-        ..Default::default()
-    };
+    let filter =
+        JobFilter { state: Some(JobState::Running), sha: Some(sha()), repo: Some(access().repo), ..Default::default() };
     let listed = store.recent_jobs(10, &filter).await.unwrap();
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&running]);
     let elsewhere = JobFilter { repo: Some(RepoName::parse("demo/other").unwrap()), ..Default::default() };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod machine;
+mod operator;
 mod outcomes;
 mod pull_request;
 mod workflow;
