@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Command, CommandFactory, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, say_bytes};
+use super::{Cli, EXIT_USAGE, say_bytes};
 
 /// The commands as `dayfly --help` shows them. What is in no group is shown after them.
 const GROUPS: [(&str, &[&str]); 4] = [
@@ -62,28 +62,46 @@ pub(super) fn run(command: ManualCommand) -> anyhow::Result<u8> {
         ManualCommand::Man { directory: Some(directory), .. } => {
             let what = || format!("writing man pages to `{}`", directory.display());
             std::fs::create_dir_all(&directory).with_context(what)?;
-            clap_mangen::generate_to(definition(), &directory).with_context(what)?;
+            for command in tree(&built()) {
+                page(command).generate_to(&directory).with_context(what)?;
+            }
         }
-        ManualCommand::Man { directory: None, command } => {
-            let mut page = Vec::new();
-            Man::new(described(&command)?).render(&mut page)?;
-            say_bytes(&page)?;
+        ManualCommand::Man { directory: None, command: path } => {
+            let Some(command) = below(built(), &path) else {
+                eprintln!(
+                    "error: there is no command `{}`\n  hint: `dayfly --help` lists the commands",
+                    path.join(" ")
+                );
+                return Ok(EXIT_USAGE);
+            };
+            let mut text = Vec::new();
+            page(command).render(&mut text)?;
+            say_bytes(&text)?;
         }
     }
     Ok(0)
 }
 
-/// The definition of a command below the program's.
-fn described(path: &[String]) -> anyhow::Result<Command> {
-    let mut command = definition();
-    command.build();
-    for name in path {
-        let Some(found) = command.find_subcommand(name) else {
-            bail!("`{}` has no command `{name}`\n  hint: `dayfly --help` lists the commands", command.get_name());
-        };
-        command = found.clone();
-    }
-    Ok(command)
+/// The command line with every command knowing its full name.
+fn built() -> Command {
+    let mut definition = definition();
+    definition.build();
+    definition
+}
+
+/// The command that the words of `path` lead to.
+fn below(command: Command, path: &[String]) -> Option<Command> {
+    path.iter().try_fold(command, |command, name| command.find_subcommand(name).cloned())
+}
+
+/// Every command below `command`, with itself.
+fn tree(command: &Command) -> Vec<Command> {
+    let below = command.get_subcommands().filter(|known| known.get_name() != "help").flat_map(tree);
+    std::iter::once(command.clone()).chain(below).collect()
+}
+
+fn page(command: Command) -> Man {
+    Man::new(command).source(concat!("dayfly ", env!("CARGO_PKG_VERSION"))).manual("Dayfly")
 }
 
 /// The command line, with its commands in groups.
@@ -136,25 +154,17 @@ mod tests {
         }
     }
 
-    /// Every command below `command`, with itself.
-    fn tree(command: &Command) -> Vec<Command> {
-        let below = command.get_subcommands().filter(|known| known.get_name() != "help").flat_map(tree);
-        std::iter::once(command.clone()).chain(below).collect()
-    }
-
     #[test]
     fn every_command_has_one_line_about_it_and_a_page() {
-        let mut definition = definition();
-        definition.build();
-        let all = tree(&definition);
+        let all = tree(&built());
         assert!(all.len() > 20, "{}", all.len());
         for command in all {
             let name = command.get_display_name().unwrap_or("dayfly").to_owned();
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             assert!(!about.is_empty() && about.len() < 80 && !about.contains('\n'), "{name}: `{about}`");
-            let mut page = Vec::new();
-            Man::new(command).render(&mut page).unwrap();
-            assert!(String::from_utf8(page).unwrap().contains(".SH NAME"), "{name}");
+            let mut text = Vec::new();
+            page(command).render(&mut text).unwrap();
+            assert!(String::from_utf8(text).unwrap().contains(".SH NAME"), "{name}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod forge_questions;
 mod forks;
 mod images;
 mod local_forge_rules;
+mod operator;
 mod purity;
 mod refusals;
 mod reruns;

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod machine;
+mod operator;
 mod outcomes;
 mod pull_request;
 mod reruns;

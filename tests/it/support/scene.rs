@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::settings::PUBLIC_URL;
-use super::{DEADLINE, Service, Settings, WEBHOOK_SECRET, eventually, host, http, leaks};
+use super::{DEADLINE, Service, Settings, WEBHOOK_SECRET, command, eventually, host, http, leaks};
 use crate::local_forge::{CheckRun, DeliveryAnswer, Forge, NewPullRequest, Options, PullRequest, Status, Webhook};
 
 pub(crate) const REPOSITORY: &str = "demo/hello";
@@ -184,6 +184,24 @@ impl Scene {
         };
         let log = self.log(&job).await;
         Ended { job, log, status, check }
+    }
+
+    /// Runs a command that asks this service.
+    pub(crate) fn command(&self, arguments: &[&str]) -> command::Outcome {
+        let socket = self.service.control_socket();
+        command::run(&[arguments, &["--socket", socket.to_str().unwrap()]].concat())
+    }
+
+    /// What such a command prints; fails unless it succeeds.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let outcome = self.command(arguments);
+        assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+
+    /// The same as JSON.
+    pub(crate) fn ask_json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.ask(&[arguments, &["--json"]].concat())).unwrap()
     }
 
     /// The log of a job as plain text.
