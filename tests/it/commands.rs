@@ -49,7 +49,7 @@ async fn config_check_is_content_with_what_the_service_runs_with() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["serve"],
         &["config"],
@@ -60,6 +60,7 @@ fn every_command_explains_itself() {
         &["image", "bake"],
         &["image", "list"],
         &["bench", "create"],
+        &["doctor"],
     ];
     for command in commands {
         let help = run(&[command, &["--help"]].concat());
