@@ -201,6 +201,7 @@ async fn serve_control(listener: UnixListener, core: Arc<Core>) -> anyhow::Resul
 
 /// Builds and bakes what the profiles name, so that the first job does not wait for it. Then only waits.
 async fn prepare_images(core: Arc<Core>) {
+    let mut is_complete = true;
     for profile in &core.config.profiles {
         let prepared = tokio::select! {
             prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => prepared,
@@ -214,8 +215,14 @@ async fn prepare_images(core: Arc<Core>) {
                 tracing::info!(profile = profile.name, accelerator = %prepared.template.accelerator, "ready");
             }
             // A job that needs it will say so to its author.
-            Err(error) => tracing::error!(profile = profile.name, %error, "the profile's image cannot be prepared"),
+            Err(error) => {
+                tracing::error!(profile = profile.name, %error, "the profile's image cannot be prepared");
+                is_complete = false;
+            }
         }
+    }
+    if !is_complete {
+        tracing::warn!("`dayfly doctor --config {}` tells what this host lacks", core.config.file);
     }
     core.stop.cancelled().await;
 }

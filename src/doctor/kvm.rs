@@ -25,7 +25,7 @@ struct Facts {
     /// Whether this host is a guest itself.
     is_guest: bool,
     device: Device,
-    /// Absent without a usable device or without QEMU.
+    /// Absent without a usable device or without QEMU, and where it was decided to do without.
     instructions: Option<Outcome>,
     /// Absent after failed instructions, and where no kernel is at hand.
     kernel: Option<Outcome>,
@@ -62,7 +62,9 @@ async fn observe(subject: &Subject) -> Facts {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Device::Missing,
         Err(error) => Device::Refused(error.to_string()),
     };
-    let can_try = device == Device::Version(KVM_API_VERSION) && find_program(&subject.qemu).is_some();
+    let can_try = subject.backend != Backend::QemuTcg
+        && device == Device::Version(KVM_API_VERSION)
+        && find_program(&subject.qemu).is_some();
     let instructions = match can_try {
         true => Some(trial::instructions(&subject.qemu, Accelerator::Kvm).await),
         false => None,
@@ -135,6 +137,7 @@ fn device(facts: &Facts) -> Finding {
 fn instructions(facts: &Facts) -> Finding {
     const ID: &str = "kvm.instructions";
     match &facts.instructions {
+        None if facts.backend == Backend::QemuTcg => without_kvm(facts, ID, "KVM was not tried"),
         None => Finding::skipped(ID, "some instructions under KVM were not tried: QEMU or the device is missing"),
         Some(Outcome::Ran(took)) => {
             Finding::ok(ID, format!("some instructions ran under KVM ({} ms)", took.as_millis()))
@@ -189,6 +192,7 @@ fn boots(facts: &Facts) -> Finding {
                 .detail(why_not_kvm.clone().unwrap_or_default())
         }
         (None, None) => match facts.instructions {
+            None if facts.backend == Backend::QemuTcg => without_kvm(facts, ID, "no kernel was booted under KVM"),
             None => Finding::skipped(ID, "no kernel was booted under KVM: QEMU or the device is missing"),
             Some(Outcome::Ran(_)) => {
                 Finding::skipped(ID, "no kernel is at hand to boot under KVM: the first bake will show it")
@@ -303,5 +307,12 @@ mod tests {
         assert_eq!(status(Backend::Auto), Status::Warning);
         assert_eq!(status(Backend::QemuKvm), Status::Problem);
         assert_eq!(status(Backend::QemuTcg), Status::Skipped);
+        let untried = Facts { backend: Backend::QemuTcg, instructions: None, kernel: None, ..facts() };
+        insta::assert_snapshot!(sketch(&[instructions(&untried), boots(&untried)]), @r#"
+        skipped kvm.instructions: KVM was not tried
+            `backend = "qemu-tcg"` does without it
+        skipped kvm.boots: no kernel was booted under KVM
+            `backend = "qemu-tcg"` does without it
+        "#);
     }
 }

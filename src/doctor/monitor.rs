@@ -12,6 +12,7 @@ use super::trial::{self, Outcome};
 use crate::host::command::{self, install_hint};
 use crate::host::process::find_program;
 use crate::image::bake::monitor_version;
+use crate::vm::qemu::missing_hint;
 use crate::vm::spec::Accelerator;
 
 /// The first version whose guests can be held still when they end (`-action`).
@@ -90,7 +91,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     let Some(asked) = &facts.asked else {
         let missing = Finding::problem("qemu.program", format!("`{}` is not installed", facts.program))
             .detail("VMs run in QEMU: no job can run without it")
-            .hint(install_hint("qemu-system-x86_64"))
+            .hint(missing_hint(&facts.program))
             .data("program", facts.program.as_str());
         let skipped = |id: &str| Finding::skipped(id, "there is no QEMU to ask");
         return vec![missing, skipped("qemu.parts"), skipped("qemu.starts")];

@@ -49,7 +49,7 @@ async fn config_check_is_content_with_what_the_service_runs_with() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["serve"],
         &["config"],
@@ -71,6 +71,7 @@ fn every_command_explains_itself() {
         &["approve"],
         &["completions"],
         &["man"],
+        &["doctor"],
     ];
     for command in commands {
         let help = run(&[command, &["--help"]].concat());

@@ -3,6 +3,7 @@
 //! What runs VMs is in the modules `service`, `exec`, `faults` and `images`; the rest needs nothing of the host but git.
 
 mod commands;
+mod doctor;
 mod documents;
 mod exec;
 mod faults;

@@ -19,6 +19,10 @@ const TOKEN_OWNER: &str = "ci-account";
 /// What the App is told of.
 pub const EVENTS: [&str; 6] = ["check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push"];
 
+fn events(shared: &Shared) -> Vec<&'static str> {
+    EVENTS.into_iter().filter(|event| !shared.options.lacks.contains(event)).collect()
+}
+
 /// A page of a list, as GitHub counts: from 1, of at most 100.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Page {
@@ -49,7 +53,7 @@ pub async fn app(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Resul
     require_app_jwt(&shared, &headers)?;
     Ok(Json(json!({
         "id": shared.options.app_id, "slug": "dayfly", "name": "Dayfly", "owner": {"login": "demo", "type": "User"},
-        "permissions": installed_permissions(), "events": EVENTS, "installations_count": 1,
+        "permissions": installed_permissions(&shared), "events": events(&shared), "installations_count": 1,
     })))
 }
 
@@ -60,7 +64,7 @@ pub async fn installations(
     require_app_jwt(&shared, &headers)?;
     let only = json!({
         "id": shared.options.installation, "app_id": shared.options.app_id, "account": {"login": "demo"},
-        "repository_selection": "all", "permissions": installed_permissions(), "events": EVENTS, "suspended_at": null,
+        "repository_selection": "all", "permissions": installed_permissions(&shared), "events": events(&shared), "suspended_at": null,
     });
     Ok(Json(page.of([only].into_iter()).into()))
 }

@@ -28,8 +28,8 @@ const INSTALLED_PERMISSIONS: [(&str, &str); 5] =
     [("checks", "write"), ("contents", "read"), ("metadata", "read"), ("pull_requests", "read"), ("statuses", "write")];
 
 /// As GitHub's answers show it.
-pub fn installed_permissions() -> BTreeMap<&'static str, &'static str> {
-    INSTALLED_PERMISSIONS.into()
+pub fn installed_permissions(shared: &Shared) -> BTreeMap<&'static str, &'static str> {
+    INSTALLED_PERMISSIONS.into_iter().filter(|(name, _)| !shared.options.lacks.contains(name)).collect()
 }
 
 /// A token that nobody guesses.
@@ -150,13 +150,14 @@ pub async fn mint(
     if installation != shared.options.installation {
         return Err(ApiError::not_found());
     }
+    let given = installed_permissions(&shared);
     let mut state = shared.state();
     let exists = |name: &String| state.repositories.iter().any(|found| found.name.ends_with(&format!("/{name}")));
     if !asked.repositories.iter().flatten().all(exists) {
         return Err(ApiError::invalid("There is at least one repository that does not exist or is not accessible"));
     }
     let granted: BTreeMap<String, String> =
-        INSTALLED_PERMISSIONS.map(|(name, level)| (name.into(), level.into())).into();
+        given.into_iter().map(|(name, level)| (name.into(), level.into())).collect();
     let mut permissions = asked.permissions.unwrap_or_else(|| granted.clone());
     let is_within = |(name, level): (&String, &String)| {
         granted.get(name).is_some_and(|granted| granted == level || granted == "write")

@@ -57,11 +57,13 @@ pub struct Options {
     pub listen: SocketAddr,
     pub app_id: u64,
     pub installation: u64,
+    /// Permissions and events that the App was not given.
+    pub lacks: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815, lacks: &[] }
     }
 }
 

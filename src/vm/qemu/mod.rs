@@ -57,8 +57,15 @@ pub struct Ports {
 pub fn require(program: &str) -> Result<(), VmError> {
     match find_program(program) {
         Some(_) => Ok(()),
-        None => Err(VmError::NoMonitor { program: program.to_owned(), hint: install_hint("qemu-system-x86_64") }),
+        None => Err(VmError::NoMonitor { program: program.to_owned(), hint: missing_hint(program) }),
     }
+}
+
+/// What to do about a monitor program that is not there.
+pub fn missing_hint(program: &str) -> String {
+    let install = install_hint("qemu-system-x86_64");
+    // Whoever gave a path may have meant another one.
+    if program.contains('/') { format!("correct the path, or {install}") } else { install }
 }
 
 impl Qemu {
