@@ -38,6 +38,8 @@ pub mod intake;
 #[cfg(feature = "service")]
 pub mod job;
 #[cfg(feature = "service")]
+pub mod local;
+#[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
 pub mod net;

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod command;
 pub mod disk;
+pub mod git;
 pub mod lease;
 pub mod process;
 pub mod tsc;

@@ -3,10 +3,12 @@
 //! A delivery is processed after it was answered, as often as it takes: everything until the transaction that creates its
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
-mod context;
+pub(crate) mod context;
 mod naming;
 mod retry;
 mod runs;
+
+pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
 
 use std::collections::HashMap;
 use std::sync::Arc;
