@@ -7,8 +7,11 @@ mod bench;
 mod config;
 mod exec;
 mod image;
+mod log_view;
 mod progress;
 mod serve;
+mod table;
+mod terminal;
 
 use std::io::Write;
 use std::path::PathBuf;
