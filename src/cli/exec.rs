@@ -8,15 +8,15 @@ use clap::Args;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::machine::MachineArgs;
 use super::progress::Terminal;
-use super::{EngineArgs, parse_duration, parse_mib};
+use super::{EngineArgs, parse_duration};
 use crate::config::format_duration;
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::guest::{Input, Running};
 use crate::vm::machine::{CacheMount, Machine};
-use crate::vm::spec::Shape;
 
 /// The code of a command that ran out of time, as `timeout(1)` has it.
 const EXIT_TIMEOUT: u8 = 124;
@@ -33,21 +33,11 @@ const INPUT_CHUNK: usize = 16 * 1024;
 pub(super) struct ExecArgs {
     #[command(flatten)]
     engine: EngineArgs,
-    /// The image
-    #[arg(long, default_value = "base")]
-    image: String,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Give up after this time (such as 30s, 10m); the exit code is then 124
     #[arg(long, value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// Virtual processors
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    vcpus: u32,
-    /// Memory (such as 512MiB, 2GiB)
-    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
-    memory: u64,
-    /// Size of the private disk
-    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
-    disk: u64,
     /// Set a variable in the command's environment
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
@@ -81,8 +71,7 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
     let engine = arguments.engine.engine()?;
     engine.reap().await;
     let progress = Terminal::new();
-    let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
-    let prepared = engine.prepare(&arguments.image, shape, &progress).await?;
+    let prepared = engine.prepare(&arguments.machine.image, arguments.machine.shape(), &progress).await?;
     progress.done();
     let cache = match &arguments.cache {
         Some((source, target)) => {

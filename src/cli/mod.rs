@@ -1,14 +1,17 @@
 //! The command line.
 //!
 //! Exit codes: 0 success; 64 wrong usage or configuration; 69 something that is needed is missing; 70 an internal failure;
-//! `exec` passes its command's code through and uses 124 for a time-out.
+//! `exec` passes its command's code through and uses 124 for a time-out. `run` uses 1 for a job that did not succeed. Both use 128 and
+//! the signal's number where a signal ended them.
 
 mod bench;
 mod config;
 mod exec;
 mod image;
 mod log_view;
+mod machine;
 mod progress;
+mod run;
 mod serve;
 mod table;
 mod terminal;
@@ -45,6 +48,8 @@ enum Command {
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Run the workflows of a local repository in fresh VMs, without a forge
+    Run(run::RunArgs),
     /// Run one command in a fresh VM, then destroy the VM
     Exec(exec::ExecArgs),
     /// Build, bake, list and remove images
@@ -137,6 +142,10 @@ async fn run(command: Command) -> u8 {
     let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Config(command) => Ok(config::run(&command)),
+        Command::Run(arguments) => {
+            quiet_log();
+            run::run(arguments).await
+        }
         Command::Exec(arguments) => {
             quiet_log();
             exec::run(arguments).await

@@ -88,10 +88,7 @@ pub fn choose(
 ) -> Result<Choice, Misuse> {
     let mut workflows = Vec::new();
     for Candidate { path, workflow } in candidates {
-        let workflow = workflow.map_err(|complaints| {
-            let complaints: Vec<String> = complaints.iter().map(Diagnostic::to_string).collect();
-            Misuse(complaints.join("\nerror: "))
-        })?;
+        let workflow = workflow.map_err(|found| complaints(&found))?;
         workflows.push((path, workflow));
     }
     let starts = |workflow: &Workflow, event: &str| match matches(workflow, &facts.request(event).trigger) {
@@ -119,6 +116,12 @@ pub fn choose(
     }
     choice.notes.extend(reasons.into_iter().map(|(reason, _)| reason));
     Ok(choice)
+}
+
+/// Complaints about a workflow, one behind the other.
+pub fn complaints(found: &[Diagnostic]) -> Misuse {
+    let listed: Vec<String> = found.iter().map(Diagnostic::to_string).collect();
+    Misuse(listed.join("\nerror: "))
 }
 
 fn has_event(workflow: &Workflow, event: &str) -> bool {

@@ -67,6 +67,12 @@ impl Repository {
         })
     }
 
+    /// The name of the directory that the files are in.
+    pub fn directory_name(&self) -> String {
+        let place = self.place.canonicalize().unwrap_or_else(|_| self.place.clone());
+        place.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
     /// Tags in the history of `HEAD`, as lines for `git update-ref --stdin`.
     pub(super) async fn tags(&self) -> Result<Vec<u8>, LocalError> {
         let merged = format!("--merged={}", self.head);

@@ -118,7 +118,7 @@ pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> 
 
 /// Runs the jobs to their ends; gives those in the order of `jobs`. `witness` is asked for each job that gets a VM.
 /// Cancelled, it ends those that run and starts no more.
-pub async fn run<W: Witness + 'static>(
+pub(crate) async fn run<W: Witness + 'static>(
     session: Arc<Session>, jobs: Vec<Job>, witness: impl Fn(&Job) -> W, cancel: &CancellationToken,
 ) -> Vec<Ended> {
     let mut slots: Vec<Slot> = jobs.into_iter().map(|job| Slot { job, stage: Stage::Waiting, ended: None }).collect();
