@@ -12,6 +12,8 @@ pub mod agent;
 #[cfg(feature = "service")]
 pub mod app;
 #[cfg(feature = "service")]
+pub mod artifact;
+#[cfg(feature = "service")]
 pub mod bench;
 #[cfg(feature = "service")]
 pub mod cli;

@@ -8,6 +8,7 @@ mod bench;
 mod config;
 mod exec;
 mod image;
+mod interrupts;
 mod log_view;
 mod machine;
 mod progress;

@@ -1,6 +1,5 @@
 //! `dayfly run`: a local repository's workflows in fresh VMs, without a forge.
 
-mod interrupts;
 mod screen;
 
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use self::interrupts::Interrupts;
 use self::screen::Screens;
+use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
 use super::progress::Terminal;
 use super::terminal::Look;
