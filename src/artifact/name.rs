@@ -157,11 +157,11 @@ mod tests {
     #[test]
     fn what_cannot_be_wanted_is_refused_with_its_reason() {
         let complaints = ["", "/", "a/../b", "a[1]", "a\tb"].map(|text| Wanted::parse(text).unwrap_err());
-        insta::assert_snapshot!(complaints.join("\n"), @"
+        insta::assert_snapshot!(complaints.join("\n"), @r"
         `` names no file
         `/` names no file
         `a/../b` cannot be an artifact: no `..`, no control characters, no very long names
-        `a[1]` has `[` or `\\`: the patterns here are `*` and `?`
+        `a[1]` has `[` or `\`: the patterns here are `*` and `?`
         `a\tb` cannot be an artifact: no `..`, no control characters, no very long names
         ");
     }

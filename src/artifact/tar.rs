@@ -142,7 +142,7 @@ impl Decoder {
             self.state = State::Ended;
             return Ok(None);
         }
-        if number(&block[148..156])? != checksum(&block) {
+        if number(&block[148..156]) != Ok(checksum(&block)) {
             return Err(TarError::Checksum);
         }
         let size = number(&block[124..136])?;
@@ -199,11 +199,17 @@ fn number(field: &[u8]) -> Result<u64, TarError> {
     if let [0x80, rest @ ..] = field {
         let (high, low) = rest.split_at(rest.len().saturating_sub(8));
         let is_small = high.iter().all(|byte| *byte == 0);
-        return if is_small { Ok(low.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))) } else { Err(TarError::Number) };
+        return if is_small {
+            Ok(low.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+        } else {
+            Err(TarError::Number)
+        };
     }
     let digits = field.iter().copied().skip_while(|byte| *byte == b' ').take_while(|byte| !matches!(byte, b' ' | 0));
     digits.fold(Ok(0_u64), |sum, digit| match digit {
-        b'0'..=b'7' => sum?.checked_mul(8).and_then(|sum| sum.checked_add(u64::from(digit - b'0'))).ok_or(TarError::Number),
+        b'0'..=b'7' => {
+            sum?.checked_mul(8).and_then(|sum| sum.checked_add(u64::from(digit - b'0'))).ok_or(TarError::Number)
+        }
         _ => Err(TarError::Number),
     })
 }

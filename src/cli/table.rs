@@ -109,7 +109,10 @@ mod tests {
         job-9     构建 and more  running
         ");
         let narrow = table().render(Look { width: Some(5), ..pipe });
-        assert!(narrow.lines().all(|line| console::measure_text_width(line) <= 3 * NARROWEST + 2 * GAP.len()), "{narrow}");
+        assert!(
+            narrow.lines().all(|line| console::measure_text_width(line) <= 3 * NARROWEST + 2 * GAP.len()),
+            "{narrow}"
+        );
         let coloured = table().render(Look { is_terminal: true, has_colours: true, width: None });
         assert!(coloured.contains("\x1b[32mok\x1b[0m"), "{coloured:?}");
     }

@@ -76,7 +76,11 @@ pub async fn run(place: Place<'_>, arguments: &[&str], input: Vec<u8>) -> Result
 pub fn http_backend(directory: &Path, variables: &[(&str, &str)]) -> std::io::Result<Child> {
     let mut command = quiet_git();
     own(&mut command, directory, &[]);
-    command.arg("http-backend").env_remove("GIT_DIR").env("GIT_PROJECT_ROOT", directory).env("GIT_HTTP_EXPORT_ALL", "1");
+    command
+        .arg("http-backend")
+        .env_remove("GIT_DIR")
+        .env("GIT_PROJECT_ROOT", directory)
+        .env("GIT_HTTP_EXPORT_ALL", "1");
     command.envs(variables.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     process::start(command, Lifetime::EndsWithUs)

@@ -247,11 +247,8 @@ async fn run_steps(
     let submodules =
         core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let access = &lease.run.access;
-    let source = Source::Forge {
-        client: core.git.clone(),
-        forge: Arc::clone(&core.forge),
-        installation: access.installation,
-    };
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     let git = GitProxy::new(source, repositories, GitLimits::default());
     let attempt = Attempt {

@@ -67,7 +67,9 @@ fn unknown_workflow(paths: &[String], wanted: &str) -> String {
     let names: Vec<&str> = paths.iter().map(|path| stem(path.rsplit('/').next().unwrap_or(path))).collect();
     match nearest(wanted, names.iter().copied()) {
         Some(name) => _ = write!(text, "\n  hint: did you mean `{name}`?"),
-        None if names.is_empty() => text.push_str("\n  hint: it has none; is the file committed? --dirty takes it as it is"),
+        None if names.is_empty() => {
+            text.push_str("\n  hint: it has none; is the file committed? --dirty takes it as it is")
+        }
         None => _ = write!(text, "\n  hint: it has {}", listed(&names)),
     }
     text

@@ -170,7 +170,11 @@ mod tests {
     fn a_repository_is_named_after_its_origin_or_its_directory() {
         for (origin, directory, expected) in [
             (Some("https://github.com/acme/site.git"), "x", "acme/site at https://github.com"),
-            (Some("https://user:secret@git.example.org:8443/acme/site"), "x", "acme/site at https://git.example.org:8443"),
+            (
+                Some("https://user:secret@git.example.org:8443/acme/site"),
+                "x",
+                "acme/site at https://git.example.org:8443",
+            ),
             (Some("git@github.com:acme/site.git"), "x", "acme/site at https://github.com"),
             (Some("ssh://git@git.example.org:2222/group/sub/site.git"), "x", "sub/site at https://git.example.org"),
             (Some("/srv/git/site.git"), "work", "local/work at https://github.com"),
@@ -201,7 +205,10 @@ mod tests {
             let at = |place: &str| payload.pointer(place).and_then(Json::as_str).unwrap_or("-").to_owned();
             format!(
                 "{event}: {git_ref} {ref_name} [{head_ref}] [{base_ref}] {:?} | {} {} {}",
-                request.trigger.branch, at("/ref"), at("/pull_request/head/ref"), at("/pull_request/base/ref")
+                request.trigger.branch,
+                at("/ref"),
+                at("/pull_request/head/ref"),
+                at("/pull_request/base/ref")
             )
         });
         insta::assert_snapshot!(shown.join("\n"), @r#"

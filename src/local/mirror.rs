@@ -15,9 +15,6 @@ use super::repository::Repository;
 use crate::forge::CommitSha;
 use crate::host::git::{self, Place};
 
-/// Where a commit is kept that no branch is on.
-const DETACHED: &str = "refs/dayfly/head";
-
 /// The mirror.
 #[derive(Debug)]
 pub struct Mirror {
@@ -119,17 +116,20 @@ async fn require_commit(directory: &Path, sha: &CommitSha, repository: &Reposito
 
 /// Gives the commit its branch's name, and its history their tags.
 async fn name(repository: &Repository, which: &Which, directory: &Path, sha: &CommitSha) -> Result<(), LocalError> {
-    let branch = match which {
-        Which::Head | Which::WorkTree => repository.branch.as_ref().map(|branch| format!("refs/heads/{branch}")),
-        Which::Commit(_) => None,
-    };
-    let head = branch.unwrap_or_else(|| DETACHED.to_owned());
-    let mut names = format!("create {head} {sha}\n").into_bytes();
-    if !matches!(which, Which::Commit(_)) {
-        names.extend(repository.tags().await?);
+    // One commit that was asked for by its id has neither branch nor tags.
+    let is_head = !matches!(which, Which::Commit(_));
+    let mut names = if is_head { repository.tags().await? } else { Vec::new() };
+    match repository.branch.as_ref().filter(|_| is_head) {
+        Some(branch) => {
+            let head = format!("refs/heads/{branch}");
+            names.extend_from_slice(format!("create {head} {sha}\n").as_bytes());
+            git::run(Place::Own(directory), &["symbolic-ref", "HEAD", &head], Vec::new()).await?;
+        }
+        None => {
+            git::run(Place::Own(directory), &["update-ref", "--no-deref", "HEAD", sha.as_str()], Vec::new()).await?;
+        }
     }
     git::run(Place::Own(directory), &["update-ref", "--stdin"], names).await?;
-    git::run(Place::Own(directory), &["symbolic-ref", "HEAD", &head], Vec::new()).await?;
     Ok(())
 }
 
@@ -148,8 +148,7 @@ impl<'a> WorkTree<'a> {
     async fn read(repository: &Repository, mirror: &'a Path, files: &'a Path) -> Result<Self, LocalError> {
         let settings = repository.content_settings().await;
         let index = mirror.join("work-tree-index");
-        let mut work =
-            Self { mirror, files, index, settings, differing: BTreeSet::new(), unstaged: Vec::new() };
+        let mut work = Self { mirror, files, index, settings, differing: BTreeSet::new(), unstaged: Vec::new() };
         // The user's own index knows which files have not been touched. One that depends on other files is not used.
         let is_copied = fs::copy(repository.private.join("index"), &work.index).is_ok();
         if !is_copied || work.compare(&repository.head).await.is_err() {
@@ -200,3 +199,6 @@ impl<'a> WorkTree<'a> {
         drop(fs::remove_file(&self.index));
     }
 }
+
+#[cfg(test)]
+mod tests;

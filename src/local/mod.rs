@@ -28,7 +28,9 @@ pub enum LocalError {
     NoCommit(PathBuf),
     #[error("there is no commit {sha} in `{}`\n  hint: fetch it first", place.display())]
     NoSuchCommit { sha: CommitSha, place: PathBuf },
-    #[error("the commit cannot be copied whole: {0}\n  hint: a partial clone lacks objects; `git fetch --refetch --no-filter` brings them")]
+    #[error(
+        "the commit cannot be copied whole: {0}\n  hint: a partial clone lacks objects; `git fetch --refetch --no-filter` brings them"
+    )]
     Incomplete(String),
     #[error(transparent)]
     Git(#[from] CommandError),

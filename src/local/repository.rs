@@ -87,7 +87,9 @@ impl Repository {
         // It fails where there is none.
         let listed = git::run(Place::Users(&self.place), &arguments, Vec::new()).await.unwrap_or_default();
         let settings = listed.split(|byte| *byte == 0).filter(|setting| !setting.is_empty()).map(text);
-        settings.filter_map(|setting| setting.split_once('\n').map(|(name, value)| (name.into(), value.into()))).collect()
+        settings
+            .filter_map(|setting| setting.split_once('\n').map(|(name, value)| (name.into(), value.into())))
+            .collect()
     }
 }
 

@@ -146,13 +146,8 @@ pub(crate) async fn run<W: Witness + 'static>(
                     let needs = needs_of(&slots, &slots[at].job);
                     let slot = &mut slots[at];
                     slot.stage = Stage::Occupying;
-                    let work = job::run(
-                        Arc::clone(&session),
-                        slot.job.clone(),
-                        needs,
-                        witness(&slot.job),
-                        cancel.clone(),
-                    );
+                    let work =
+                        job::run(Arc::clone(&session), slot.job.clone(), needs, witness(&slot.job), cancel.clone());
                     running.insert(tasks.spawn(work).id(), id);
                 }
             }

@@ -1,6 +1,6 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `service`, `exec`, `faults` and `images`; the rest needs nothing of the host but git.
+//! What runs VMs is in the modules `service`, `exec`, `run`, `faults` and `images`; the rest needs nothing of the host but git.
 
 mod commands;
 mod documents;
@@ -11,6 +11,7 @@ mod images;
 mod local_forge_rules;
 mod purity;
 mod refusals;
+mod run;
 mod service;
 mod support;
 mod webhooks;

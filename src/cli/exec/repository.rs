@@ -73,7 +73,11 @@ fn parse_sha(text: &str) -> Result<CommitSha, String> {
 fn parse_address(text: &str) -> Result<Address, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         let is_scp = text.split_once(':').is_some_and(|(host, _)| !host.contains('/') && host.contains('@'));
-        return if is_scp { Err("only https addresses and paths; not ssh".to_owned()) } else { Ok(Address::Local(text.into())) };
+        return if is_scp {
+            Err("only https addresses and paths; not ssh".to_owned())
+        } else {
+            Ok(Address::Local(text.into()))
+        };
     };
     match scheme {
         "file" => Ok(Address::Local(rest.into())),

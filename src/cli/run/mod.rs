@@ -22,6 +22,7 @@ use crate::forge::Conclusion;
 use crate::ids::VmId;
 use crate::intake::context::github_context;
 use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
+use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
 use crate::local::event::{Facts, names};
 use crate::local::job::Ended;
@@ -98,22 +99,27 @@ pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
     let done = run_with(&arguments, &interrupts, profiles, engine, grace, &mirror).await;
     let removed = place.remove().await.context("the copy of the repository could not be removed");
     let code = match done {
-        Err(error) => match error.downcast::<Misuse>() {
-            Ok(Misuse(text)) => {
-                eprintln!("error: {text}");
-                EXIT_USAGE
-            }
-            Err(error) => return Err(error),
-        },
-        Ok(code) => code,
+        Err(error) if is_misuse(&error) => {
+            eprintln!("error: {error}");
+            EXIT_USAGE
+        }
+        other => other?,
     };
     removed?;
     Ok(code)
 }
 
+/// Whether the arguments are what is wrong.
+fn is_misuse(error: &anyhow::Error) -> bool {
+    let is_elsewhere = |error: &LocalError| matches!(error, LocalError::NotARepository(_) | LocalError::NoCommit(_));
+    error.is::<Misuse>() || error.downcast_ref().is_some_and(is_elsewhere)
+}
+
 /// Profiles, the engine and the grace period, or what is wrong with the configuration.
 #[expect(clippy::type_complexity, reason = "three things that are made together once")]
-fn machines(arguments: &RunArgs) -> anyhow::Result<Result<(Profiles, Engine, Duration), Vec<crate::document::Diagnostic>>> {
+fn machines(
+    arguments: &RunArgs,
+) -> anyhow::Result<Result<(Profiles, Engine, Duration), Vec<crate::document::Diagnostic>>> {
     let Some(file) = &arguments.config else {
         let MachineArgs { image, vcpus, memory, disk } = &arguments.machine;
         let profile = Profile {
@@ -203,9 +209,7 @@ fn facts(repository: &Repository, mirror: &Mirror) -> Facts {
 }
 
 /// All jobs that shall run, of all workflows.
-async fn jobs(
-    arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles,
-) -> anyhow::Result<Vec<Job>> {
+async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles) -> anyhow::Result<Vec<Job>> {
     let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
     let candidates = candidates(mirror, wanted.as_deref()).await?;
     let choice = choose::choose(candidates, arguments.event.as_deref(), wanted.is_some(), facts)?;
@@ -253,8 +257,8 @@ async fn candidates(mirror: &Mirror, wanted: Option<&str>) -> anyhow::Result<Vec
         if size > MAX_FILE_BYTES as u64 {
             return Err(Misuse(format!("`{path}` has {size} bytes; a workflow has at most {MAX_FILE_BYTES}")).into());
         }
-        let text = String::from_utf8(mirror.read(&path).await?)
-            .map_err(|_| Misuse(format!("`{path}` is not UTF-8")))?;
+        let text =
+            String::from_utf8(mirror.read(&path).await?).map_err(|_| Misuse(format!("`{path}` is not UTF-8")))?;
         let workflow = heavy(|| parse(&path, &text));
         candidates.push(Candidate { path, workflow });
     }

@@ -113,7 +113,11 @@ impl Screen {
         let rest = self.line.split_off(end);
         let lines = std::mem::replace(&mut self.line, rest);
         let reset = if self.look.has_colours { RESET } else { "" };
-        put(&lines.lines().filter(|line| !line.is_empty()).map(|line| format!("{prefix}{line}{reset}\n")).collect::<String>());
+        put(&lines
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| format!("{prefix}{line}{reset}\n"))
+            .collect::<String>());
     }
 }
 

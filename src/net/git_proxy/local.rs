@@ -47,11 +47,9 @@ impl Shared {
 fn variables(service: Service, headers: &HeaderMap) -> Vec<(&'static str, &'static str)> {
     let says = |name: HeaderName, value: &str| headers.get(name).is_some_and(|said| said == value);
     let mut variables = match service {
-        Service::Advertise => vec![
-            ("REQUEST_METHOD", "GET"),
-            ("PATH_INFO", "/info/refs"),
-            ("QUERY_STRING", "service=git-upload-pack"),
-        ],
+        Service::Advertise => {
+            vec![("REQUEST_METHOD", "GET"), ("PATH_INFO", "/info/refs"), ("QUERY_STRING", "service=git-upload-pack")]
+        }
         Service::UploadPack => vec![
             ("REQUEST_METHOD", "POST"),
             ("PATH_INFO", "/git-upload-pack"),
