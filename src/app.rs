@@ -127,7 +127,8 @@ impl App {
     }
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
+/// Where the engine of a configuration keeps things and what it runs.
+pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
     EngineSettings {
         state_dir: config.server.state_dir.clone(),
         images_dir: config.vm.images_dir.clone(),

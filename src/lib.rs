@@ -12,6 +12,8 @@ pub mod agent;
 #[cfg(feature = "service")]
 pub mod app;
 #[cfg(feature = "service")]
+pub mod artifact;
+#[cfg(feature = "service")]
 pub mod bench;
 #[cfg(feature = "service")]
 pub mod cli;
@@ -39,6 +41,8 @@ pub mod image;
 pub mod intake;
 #[cfg(feature = "service")]
 pub mod job;
+#[cfg(feature = "service")]
+pub mod local;
 #[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]

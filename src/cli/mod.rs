@@ -1,8 +1,8 @@
 //! The command line.
 //!
-//! Exit codes: 0 success; 1 a running service refused what was asked for; 64 wrong usage or configuration; 69 something that is
-//! needed is missing; 70 an internal failure; 77 no permission. `exec` passes its command's code through and uses 124 for a
-//! time-out.
+//! Exit codes: 0 success; 1 a running service refused what was asked for, or a job of `run` did not succeed; 64 wrong usage or
+//! configuration; 69 something that is needed is missing; 70 an internal failure; 77 no permission. `exec` passes its
+//! command's code through and uses 124 for a time-out. `exec` and `run` use 128 and the signal's number where a signal ended them.
 
 mod bench;
 mod client;
@@ -10,10 +10,13 @@ mod config;
 mod doctor;
 mod exec;
 mod image;
+mod interrupts;
 mod log_view;
+mod machine;
 mod manual;
 mod operator;
 mod progress;
+mod run;
 mod serve;
 mod table;
 mod terminal;
@@ -54,6 +57,8 @@ enum Command {
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Run the workflows of a local repository in fresh VMs, without a forge
+    Run(run::RunArgs),
     /// Run one command in a fresh VM, then destroy the VM
     Exec(exec::ExecArgs),
     /// Build, bake, list and remove images
@@ -154,6 +159,10 @@ async fn run(command: Command) -> u8 {
     let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Config(command) => Ok(config::run(&command)),
+        Command::Run(arguments) => {
+            quiet_log();
+            run::run(arguments).await
+        }
         Command::Exec(arguments) => {
             quiet_log();
             exec::run(arguments).await

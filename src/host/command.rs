@@ -93,18 +93,34 @@ pub fn require(program: &str) -> Result<(), CommandError> {
 /// Runs a program to its end and gives its standard output. `on_stderr_line` sees each line of its error output, for
 /// progress. It does not outlive this process, nor the future.
 pub async fn run(
-    program: &str, arguments: &[&str], limit: Duration, mut on_stderr_line: impl FnMut(&str),
+    program: &str, arguments: &[&str], limit: Duration, on_stderr_line: impl FnMut(&str),
 ) -> Result<Vec<u8>, CommandError> {
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-
-    let fail = |cause| CommandError {
-        program: program.to_owned(),
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        cause,
-    };
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments);
+    run_prepared(command, Vec::new(), limit, on_stderr_line).await
+}
+
+/// The same for a command with an environment or a directory of its own, and with input.
+pub async fn run_prepared(
+    mut command: Command, input: Vec<u8>, limit: Duration, mut on_stderr_line: impl FnMut(&str),
+) -> Result<Vec<u8>, CommandError> {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+    let shown = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let program = shown(command.as_std().get_program());
+    let arguments: Vec<String> = command.as_std().get_args().map(shown).collect();
+    let fail = |cause| CommandError { program: program.clone(), arguments: arguments.clone(), cause };
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = process::start(command, Lifetime::EndsWithUs).map_err(|error| fail(Cause::NotStarted(error)))?;
+    let stdin = child.stdin.take();
+    let feed = async move {
+        if let Some(mut stdin) = stdin {
+            // A program that does not want all of it says by its status whether that is a failure.
+            drop(stdin.write_all(&input).await);
+        }
+        Ok(())
+    };
     let mut stdout = child.stdout.take().expect("it is piped");
     let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut output = Vec::new();
@@ -120,12 +136,12 @@ pub async fn run(
         }
         Ok(())
     };
-    let whole = async { tokio::try_join!(stdout.read_to_end(&mut output), read_stderr, child.wait()) };
+    let whole = async { tokio::try_join!(feed, stdout.read_to_end(&mut output), read_stderr, child.wait()) };
     match tokio::time::timeout(limit, whole).await {
         Err(_) => Err(fail(Cause::TimedOut(limit))),
         Ok(Err(error)) => Err(fail(Cause::NotStarted(error))),
-        Ok(Ok((_, (), status))) if status.success() => Ok(output),
-        Ok(Ok((_, (), status))) => {
+        Ok(Ok(((), _, (), status))) if status.success() => Ok(output),
+        Ok(Ok(((), _, (), status))) => {
             Err(fail(Cause::Failed { status, stderr: String::from_utf8_lossy(&tail).into_owned() }))
         }
     }

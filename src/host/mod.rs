@@ -2,9 +2,11 @@
 //!
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
+pub mod beneath;
 pub mod cgroup;
 pub mod command;
 pub mod disk;
+pub mod git;
 pub mod lease;
 pub mod probe;
 pub mod process;

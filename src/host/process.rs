@@ -56,8 +56,12 @@ pub fn spawn_blocking(spawn: &Spawn<'_>) -> io::Result<std::process::Child> {
     }
 }
 
+/// The variable that may hold a credential for git. No program that this one starts sees it.
+pub const GIT_TOKEN_VARIABLE: &str = "DAYFLY_GIT_TOKEN";
+
 /// Starts what was prepared, with that lifetime. Must be called in an async runtime, which then waits for its end.
 pub(super) fn start(mut command: tokio::process::Command, lifetime: Lifetime) -> io::Result<Child> {
+    command.env_remove(GIT_TOKEN_VARIABLE);
     match lifetime {
         Lifetime::Independent => command.spawn(),
         Lifetime::EndsWithUs => {

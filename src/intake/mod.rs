@@ -4,7 +4,7 @@
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
 mod approval;
-mod context;
+pub(crate) mod context;
 mod held;
 pub mod internal;
 mod jobs;
@@ -12,6 +12,8 @@ mod naming;
 mod rerun;
 mod retry;
 mod runs;
+
+pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -18,10 +18,10 @@ use crate::workflow::trigger::{Match, matches};
 use crate::workflow::{Workflow, concurrency, parse};
 
 /// The largest workflow file, as GitHub has it.
-const MAX_FILE_BYTES: usize = 500 * 1024;
+pub(crate) const MAX_FILE_BYTES: usize = 500 * 1024;
 
 /// Workflow files of one commit that are read.
-const MAX_FILES: usize = 64;
+pub(crate) const MAX_FILES: usize = 64;
 
 /// Complaints about one workflow that its report lists.
 const MAX_LISTED: usize = 20;

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{GIT_PORT, serve_git};
+use super::attempt::Attempt;
+use super::checkout::Origin;
 use super::journal::Journal;
-use super::steps::{Places, Steps};
-use super::verdict::{self, Ending, StepLine};
+use super::steps::{Places, Witness};
+use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
@@ -18,7 +19,7 @@ use crate::engine::Prepared;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
-use crate::protocol::message::Service;
+use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
 use crate::vm::machine::{CacheMount, Machine};
@@ -30,9 +31,6 @@ use crate::workflow::run::{JobPlace, JobRun};
 
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is said of a cancellation of which nobody stored a reason.
-pub(crate) const CANCELLED: &str = "Cancelled";
 
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
@@ -203,7 +201,7 @@ async fn run_and_store(
             return conclude(core, lease, &end).await.map(|()| None);
         }
     };
-    let mut journal = Journal::new(Arc::clone(core), job.report.clone(), writer);
+    let mut journal = Journal::new(Arc::clone(core), job, writer);
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
     }
@@ -237,99 +235,43 @@ async fn run_steps(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     journal: &mut Journal, cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
-    let job = &lease.job;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
-    let mut run = match job_run(lease, &places, &github) {
+    let run = match job_run(lease, &places, &github) {
         Ok(run) => run,
         Err(detail) => {
             journal.say(0, &detail).await;
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let limit = run.timeout().map_or(profile.timeout, |own| own.min(profile.timeout));
     let submodules =
         core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let git = machine
-        .take_connections()
-        .map(|connections| serve_git(core, lease.run.access.clone(), submodules, connections));
-    // One token for both ways to end early, so that the steps see one thing.
-    let stop = cancel.child_token();
-    let guest = machine.guest().clone();
-    let lost = machine.lost();
-    let mut steps =
-        Steps::new(core, &job.id, job.attempt, &lease.run.access, &guest, &prepared.info, &places, journal, &stop);
-    let work = async {
-        guest.listen(GIT_PORT, Service::Git).await?;
-        steps.prepare(&github).await?;
-        steps.run(&mut run).await
+    let access = &lease.run.access;
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    let git = GitProxy::new(source, repositories, GitLimits::default());
+    let attempt = Attempt {
+        machine,
+        image: &prepared.info,
+        places: &places,
+        github: &github,
+        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+        git,
+        limit: profile.timeout,
+        grace: core.config.limits.grace,
+        cancel,
     };
-    let outcome = bounded(work, lost, limit, core.config.limits.grace, &stop).await;
-    let lines = std::mem::take(&mut steps.lines);
-    if let Some((proxy, task)) = git {
-        task.abort();
-        for decision in proxy.take_decisions().list {
-            tracing::debug!(job = %job.id, %decision, "git proxy");
-        }
+    match attempt.run(run, journal).await {
+        (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
+        ended => ended,
     }
-    let ending = match outcome {
-        Bounded::Done if cancel.is_cancelled() => cancelled(core, lease).await,
-        Bounded::Done => Ending::Steps(run.finish()),
-        Bounded::TimedOut => Ending::TimedOut(limit),
-        Bounded::Overran if cancel.is_cancelled() => cancelled(core, lease).await,
-        Bounded::Overran => Ending::TimedOut(limit),
-        Bounded::Lost(why) => Ending::VmLost(why),
-    };
-    if let Ending::TimedOut(limit) = &ending {
-        let text = format!("error: the job took longer than its limit of {}", crate::config::format_duration(*limit));
-        journal.say(0, &text).await;
-    }
-    if let Ending::VmLost(why) = &ending {
-        journal.say(0, &format!("error: the VM was lost: {why}")).await;
-    }
-    (ending, lines)
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.
 async fn cancelled(core: &Core, lease: &Lease) -> Ending {
     let why = core.store.job(&lease.job.id).await.ok().flatten().and_then(|job| job.cancel_why);
     Ending::Cancelled(why.unwrap_or_else(|| CANCELLED.to_owned()))
-}
-
-enum Bounded {
-    Done,
-    /// Ended within the grace period after its time was over.
-    TimedOut,
-    /// Did not even end within the grace period after it was told to.
-    Overran,
-    Lost(String),
-}
-
-/// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
-async fn bounded(
-    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration,
-    grace: Duration, stop: &CancellationToken,
-) -> Bounded {
-    tokio::pin!(work, lost);
-    let deadline = Instant::now() + limit;
-    let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
-        Ok(()) => when_done,
-        Err(error) => Bounded::Lost(error.to_string()),
-    };
-    tokio::select! {
-        result = &mut work => return as_bounded(result, Bounded::Done),
-        why = &mut lost => return Bounded::Lost(why),
-        () = tokio::time::sleep_until(deadline) => {}
-        () = stop.cancelled() => {}
-    }
-    let was_cancelled = stop.is_cancelled();
-    stop.cancel();
-    // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
-    tokio::select! {
-        result = &mut work => as_bounded(result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
-        why = &mut lost => Bounded::Lost(why),
-        () = tokio::time::sleep(grace * 2) => Bounded::Overran,
-    }
 }
 
 fn github_of(lease: &Lease, places: &Places) -> GithubContext {
@@ -345,7 +287,7 @@ fn github_of(lease: &Lease, places: &Places) -> GithubContext {
 }
 
 /// Tools expect a number in `GITHUB_RUN_ID`. 52 bits of the run's id, so that it stays exact in a double.
-fn numeric_id(id: &str) -> u64 {
+pub(crate) fn numeric_id(id: &str) -> u64 {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(id);
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 12

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::steps::Witness;
+use super::verdict::StepLine;
 use crate::clock;
 use crate::core::Core;
-use crate::ids::ReportId;
+use crate::ids::{JobId, ReportId};
 use crate::log::{LogError, LogWriter, Stream};
+use crate::store::Job;
+use crate::workflow::contexts;
 
 /// How often the forge's copy of a growing log is renewed. Each time costs a call of the forge's budget.
 const LIVE_UPDATE: Duration = Duration::from_secs(10);
@@ -21,6 +25,8 @@ const FIRST_LIVE_UPDATE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Journal {
     core: Arc<Core>,
+    job: JobId,
+    attempt: u32,
     report: ReportId,
     writer: Option<LogWriter>,
     failure: Option<LogError>,
@@ -29,39 +35,16 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(core: Arc<Core>, report: ReportId, writer: LogWriter) -> Self {
-        let next_live_update = Instant::now() + FIRST_LIVE_UPDATE;
-        Self { core, report, writer: Some(writer), failure: None, next_live_update, is_ahead_of_forge: false }
-    }
-
-    /// A line of Dayfly's own.
-    pub(super) async fn say(&mut self, step: u16, text: &str) {
-        self.write(step, Stream::Service, format!("{}\n", text.trim_end()).as_bytes()).await;
-    }
-
-    /// What the guest printed.
-    pub(super) async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
-        let Some(writer) = &mut self.writer else { return };
-        self.is_ahead_of_forge = true;
-        if let Err(error) = writer.append(step, stream, clock::now_ms(), bytes).await {
-            tracing::error!(report = %self.report, %error, "a job's log cannot be written");
-            self.failure = Some(error);
-            self.writer = None;
-        }
-    }
-
-    /// When [`Journal::update_forge`] is due, if there is something to tell.
-    pub(super) fn live_update_due(&self) -> Option<Instant> {
-        self.is_ahead_of_forge.then_some(self.next_live_update)
-    }
-
-    /// Has the forge's copy of the log renewed.
-    pub(super) async fn update_forge(&mut self) {
-        self.is_ahead_of_forge = false;
-        self.next_live_update = Instant::now() + LIVE_UPDATE;
-        match self.core.store.refresh_report(&self.report, clock::now_ms()).await {
-            Ok(()) => self.core.wake.reports.notify_one(),
-            Err(error) => tracing::warn!(report = %self.report, %error, "a live update could not be asked for"),
+    pub(super) fn new(core: Arc<Core>, job: &Job, writer: LogWriter) -> Self {
+        Self {
+            core,
+            job: job.id.clone(),
+            attempt: job.attempt,
+            report: job.report.clone(),
+            writer: Some(writer),
+            failure: None,
+            next_live_update: Instant::now() + FIRST_LIVE_UPDATE,
+            is_ahead_of_forge: false,
         }
     }
 
@@ -74,5 +57,43 @@ impl Journal {
             self.failure = Some(error);
         }
         self.failure
+    }
+}
+
+impl Witness for Journal {
+    async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
+        let Some(writer) = &mut self.writer else { return };
+        self.is_ahead_of_forge = true;
+        if let Err(error) = writer.append(step, stream, clock::now_ms(), bytes).await {
+            tracing::error!(report = %self.report, %error, "a job's log cannot be written");
+            self.failure = Some(error);
+            self.writer = None;
+        }
+    }
+
+    fn step_started(&mut self, index: usize, name: &str) {
+        self.core.timeline.record(&self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
+    }
+
+    fn step_ended(&mut self, line: &StepLine) {
+        let report = &line.report;
+        if report.outcome != contexts::Outcome::Skipped {
+            let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
+            self.core.timeline.record(&self.job, self.attempt, "step_finished", &detail);
+        }
+    }
+
+    fn update_due(&self) -> Option<Instant> {
+        self.is_ahead_of_forge.then_some(self.next_live_update)
+    }
+
+    /// Has the forge's copy of the log renewed.
+    async fn update(&mut self) {
+        self.is_ahead_of_forge = false;
+        self.next_live_update = Instant::now() + LIVE_UPDATE;
+        match self.core.store.refresh_report(&self.report, clock::now_ms()).await {
+            Ok(()) => self.core.wake.reports.notify_one(),
+            Err(error) => tracing::warn!(report = %self.report, %error, "a live update could not be asked for"),
+        }
     }
 }

@@ -1,16 +1,21 @@
 //! What happened in a job → its outcome, its title and its summary. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::format_duration;
 use crate::forge::Conclusion;
 use crate::store::{Outcome, Reason};
 use crate::workflow::contexts;
+use crate::workflow::gate::NeedResult;
 use crate::workflow::run::{JobEnd, StepReport};
+
+/// What is said of a cancellation of which nobody stored a reason.
+pub(crate) const CANCELLED: &str = "Cancelled";
 
 /// How the attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// The steps decided.
     Steps(JobEnd),
     /// The host's time limit.
@@ -25,15 +30,15 @@ pub(super) enum Ending {
 
 /// One step, for the summary.
 #[derive(Debug, Clone)]
-pub(super) struct StepLine {
-    pub(super) report: StepReport,
-    pub(super) took: Duration,
+pub(crate) struct StepLine {
+    pub(crate) report: StepReport,
+    pub(crate) took: Duration,
     /// Processes that the guest killed for lack of memory meanwhile.
-    pub(super) oom_kills: u64,
+    pub(crate) oom_kills: u64,
 }
 
 /// The outcome of an attempt.
-pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
+pub(crate) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
     let failed = steps.iter().find(|line| line.report.conclusion == contexts::Outcome::Failure);
     let out_of_memory = failed.is_some_and(|line| line.oom_kills > 0);
     let (conclusion, reason, detail) = match ending {
@@ -69,8 +74,26 @@ fn failure_text(failed: Option<&StepLine>, end: &JobEnd, out_of_memory: bool) ->
     if out_of_memory { format!("{step}: out of memory; {why}") } else { format!("{step}: {why}") }
 }
 
+/// What the jobs that need this one see of its end.
+pub(crate) fn need_result(ending: &Ending, outcome: &Outcome) -> NeedResult {
+    match ending {
+        Ending::Steps(end) => end.need_result(),
+        _ => NeedResult { result: seen_by_needs(outcome.conclusion), outputs: BTreeMap::new() },
+    }
+}
+
+/// The result, in the dialect's words, of a job that ended without its steps deciding.
+pub(crate) fn seen_by_needs(conclusion: Conclusion) -> contexts::Outcome {
+    match conclusion {
+        Conclusion::Success => contexts::Outcome::Success,
+        Conclusion::Skipped => contexts::Outcome::Skipped,
+        Conclusion::Cancelled => contexts::Outcome::Cancelled,
+        Conclusion::Failure | Conclusion::Error | Conclusion::TimedOut => contexts::Outcome::Failure,
+    }
+}
+
 /// One line for the forge.
-pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
+pub(crate) fn title(outcome: &Outcome, took: Duration) -> String {
     let first_line = outcome.detail.lines().next().unwrap_or_default();
     match outcome.conclusion {
         Conclusion::Success => format!("{first_line} in {}", format_duration(rounded(took))),
@@ -79,7 +102,7 @@ pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
 }
 
 /// Markdown for the forge: the steps and what they wrote.
-pub(super) fn summary(
+pub(crate) fn summary(
     outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>,
 ) -> String {
     let mut text = format!("{}\n", outcome.detail);

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 
 pub use reader::{Chunk, Entry, LogReader};
 pub use record::Stream;
+pub(crate) use render::safe_length;
 pub use render::{coloured, plain};
 pub use segments::{LogSize, MIN_LIMIT};
 pub use writer::LogWriter;

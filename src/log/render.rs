@@ -98,7 +98,7 @@ fn string_length(bytes: &[u8]) -> Option<usize> {
 
 /// How many leading bytes may be a record of their own: all, less an unfinished character, escape sequence or line end at
 /// the end. What remains, at most [`MAX_HELD`] bytes, belongs in front of what follows.
-pub(super) fn safe_length(bytes: &[u8]) -> usize {
+pub(crate) fn safe_length(bytes: &[u8]) -> usize {
     let mut length = bytes.len() - unfinished_character(bytes);
     if bytes[..length].ends_with(b"\r") {
         length -= 1;

@@ -21,7 +21,6 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         title: "A change".to_owned(),
         head_sha: sha('b'),
         before: Some(sha('a')),
-        changed_at: None,
         head_ref: "change".to_owned(),
         head_repo: None,
         base_sha: sha('c'),

@@ -17,7 +17,8 @@ use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
 use crate::ids::{JobId, RunId, VmId};
-use crate::job::driver::{CANCELLED, Lease, drive, settle_vm};
+use crate::job::driver::{Lease, drive, settle_vm};
+use crate::job::verdict::{CANCELLED, seen_by_needs};
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -299,12 +300,7 @@ fn results_of(jobs: &[store::Job], carried: serde_json::Value) -> BTreeMap<Strin
 /// How a job that has ended appears to those that need it.
 pub(crate) fn result_of(job: &store::Job) -> NeedResult {
     serde_json::from_value(job.outputs.clone()).unwrap_or_else(|_| NeedResult {
-        result: match job.outcome.as_ref().map(|outcome| outcome.conclusion) {
-            Some(Conclusion::Success) => contexts::Outcome::Success,
-            Some(Conclusion::Skipped) => contexts::Outcome::Skipped,
-            Some(Conclusion::Cancelled) => contexts::Outcome::Cancelled,
-            Some(Conclusion::Failure | Conclusion::Error | Conclusion::TimedOut) | None => contexts::Outcome::Failure,
-        },
+        result: job.outcome.as_ref().map_or(contexts::Outcome::Failure, |outcome| seen_by_needs(outcome.conclusion)),
         outputs: BTreeMap::new(),
     })
 }

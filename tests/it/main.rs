@@ -1,6 +1,6 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `service`, `exec`, `faults` and `images`; the rest needs nothing of the host but git.
+//! What runs VMs is in the modules `service`, `exec`, `run`, `faults` and `images`; the rest needs nothing of the host but git.
 
 mod commands;
 mod doctor;
@@ -16,6 +16,7 @@ mod operator;
 mod purity;
 mod refusals;
 mod reruns;
+mod run;
 mod service;
 mod support;
 mod webhooks;

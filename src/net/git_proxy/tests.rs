@@ -171,6 +171,12 @@ struct World {
     commit: String,
 }
 
+fn proxy_of(forge: Arc<dyn Forge>, access: RepoAccess, submodules: Vec<RepoName>, limits: GitLimits) -> GitProxy {
+    let client = GitClient::new().unwrap();
+    let source = Source::Forge { client, forge, installation: access.installation };
+    GitProxy::new(source, std::iter::once(access.repo).chain(submodules).collect(), limits)
+}
+
 impl World {
     async fn new(authorization: Option<&'static str>, limits: GitLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -188,7 +194,7 @@ impl World {
         let access = RepoAccess { repo: repo("acme/site"), installation: Some(7) };
         let submodules = vec![repo("acme/lib"), repo("acme/moved")];
         let forge = Arc::new(GitOnly { address, authorization });
-        let proxy = GitProxy::new(GitClient::new().unwrap(), forge, access, submodules, limits);
+        let proxy = proxy_of(forge, access, submodules, limits);
         let address = serve_proxy(proxy.clone()).await;
         Self { directory, seen, proxy, address, commit }
     }
@@ -403,7 +409,7 @@ async fn an_unreachable_forge_is_named_as_the_cause() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let forge = GitOnly { address: Url::parse(&format!("http://{closed}/")).unwrap(), authorization: None };
     let access = RepoAccess { repo: RepoName::parse("acme/site").unwrap(), installation: None };
-    let proxy = GitProxy::new(GitClient::new().unwrap(), Arc::new(forge), access, Vec::new(), GitLimits::default());
+    let proxy = proxy_of(Arc::new(forge), access, Vec::new(), GitLimits::default());
     let (mut guest, host) = tokio::io::duplex(4096);
     let served = tokio::spawn({
         let proxy = proxy.clone();

@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
+pub(crate) mod repository;
 mod scene;
 mod service;
 mod settings;
