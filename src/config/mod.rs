@@ -23,7 +23,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use load::{CheckReport, check};
-pub use repositories::{RepositoryPattern, RepositorySettings};
+pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
@@ -70,6 +70,8 @@ pub struct GitHub {
     pub credential: Credential<SecretRef>,
     /// Where workflows live in a repository, without slashes at its ends.
     pub workflows_dir: String,
+    /// What becomes of the pull requests of forks.
+    pub forks: Forks,
     /// Whose events count; empty: those of every repository that signs correctly.
     pub repositories: Vec<Repository>,
 }
@@ -95,6 +97,8 @@ pub struct Repository {
     pub profiles: Option<Vec<String>>,
     /// Other repositories that its jobs may fetch, with the credential that reads this one.
     pub submodules: Vec<RepoName>,
+    /// Overrides [`GitHub::forks`].
+    pub forks: Option<Forks>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.

@@ -15,8 +15,8 @@ use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
 use super::{
-    Backend, Cache, Config, Credential, GitHub, Limits, Log, LogFormat, Profile, Server, Vm, repositories, secrets,
-    select,
+    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Profile, Server, Vm, repositories,
+    secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table};
@@ -116,7 +116,7 @@ impl<'d> Sections<'d> {
     }
 
     fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
-        let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "repository"];
+        let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
         let api_url = address("api_url", "https://api.github.com/");
@@ -130,6 +130,7 @@ impl<'d> Sections<'d> {
             api_url,
             url,
             workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            forks: table.read_or("forks", Forks::default(), Forks::read),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,

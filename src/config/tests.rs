@@ -252,6 +252,23 @@ fn events_of_unlisted_repositories_are_ignored_and_the_nearer_entry_wins() {
     ");
 }
 
+#[test]
+fn forks_are_held_unless_the_nearest_entry_says_otherwise() {
+    let repo = |name: &str| RepoName::parse(name).unwrap();
+    let (open, _) = parsed(SMALL);
+    assert_eq!(open.repository(&repo("any/body")).unwrap().forks, Forks::Approve);
+    let (listed, _) = parsed(&format!(
+        "{}[[github.repository]]\nname = 'acme/*'\n[[github.repository]]\nname = 'acme/site'\nforks = 'run'\n",
+        SMALL.replace("[profile", "forks = 'deny'\n[profile")
+    ));
+    let forks = ["acme/other", "acme/site"].map(|name| listed.repository(&repo(name)).unwrap().forks);
+    assert_eq!(forks, [Forks::Deny, Forks::Run]);
+    insta::assert_snapshot!(errors(&SMALL.replace("[profile", "forks = 'aprove'\n[profile")), @r"
+    dayfly.toml:7:9: github.forks: `aprove` is not a known value
+      hint: did you mean `approve`?
+    ");
+}
+
 fn labels(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }

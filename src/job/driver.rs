@@ -31,6 +31,9 @@ use crate::workflow::run::{JobPlace, JobRun};
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
 
+/// What is said of a cancellation of which nobody stored a reason.
+pub(crate) const CANCELLED: &str = "Cancelled";
+
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
 
@@ -101,7 +104,7 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
-            return conclude(core, lease, &Ending::Cancelled.into()).await;
+            return conclude(core, lease, &cancelled(core, lease).await.into()).await;
         }
     };
     match created {
@@ -270,10 +273,10 @@ async fn run_steps(
         }
     }
     let ending = match outcome {
-        Bounded::Done if cancel.is_cancelled() => Ending::Cancelled,
+        Bounded::Done if cancel.is_cancelled() => cancelled(core, lease).await,
         Bounded::Done => Ending::Steps(run.finish()),
         Bounded::TimedOut => Ending::TimedOut(limit),
-        Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled,
+        Bounded::Overran if cancel.is_cancelled() => cancelled(core, lease).await,
         Bounded::Overran => Ending::TimedOut(limit),
         Bounded::Lost(why) => Ending::VmLost(why),
     };
@@ -285,6 +288,12 @@ async fn run_steps(
         journal.say(0, &format!("error: the VM was lost: {why}")).await;
     }
     (ending, lines)
+}
+
+/// The end of a job that somebody asked for, with what was stored about who did.
+async fn cancelled(core: &Core, lease: &Lease) -> Ending {
+    let why = core.store.job(&lease.job.id).await.ok().flatten().and_then(|job| job.cancel_why);
+    Ending::Cancelled(why.unwrap_or_else(|| CANCELLED.to_owned()))
 }
 
 enum Bounded {
@@ -328,9 +337,10 @@ fn github_of(lease: &Lease, places: &Places) -> GithubContext {
     github.job = lease.job.key.clone();
     github.workspace = places.workspace.clone();
     github.event_path = places.event_path.clone();
-    github.run_id = numeric_id(lease.run.id.as_str()).to_string();
+    github.run_id = numeric_id(lease.run.root().as_str()).to_string();
     github.run_number = lease.run.number.to_string();
-    github.run_attempt = lease.job.attempt.to_string();
+    // Whoever repeats it, a person or Dayfly after a lost VM: the number never falls.
+    github.run_attempt = (lease.run.attempt() + lease.job.attempt - 1).to_string();
     github
 }
 

@@ -15,8 +15,8 @@ pub(super) enum Ending {
     Steps(JobEnd),
     /// The host's time limit.
     TimedOut(Duration),
-    /// Somebody asked for its end.
-    Cancelled,
+    /// Somebody asked for its end; the text says who.
+    Cancelled(String),
     /// The VM ended or stopped answering; the text is for the author.
     VmLost(String),
     /// It could not begin.
@@ -53,7 +53,7 @@ pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
             let detail = format!("The job took longer than its limit of {}", format_duration(*limit));
             (Conclusion::TimedOut, Some(Reason::Timeout), detail)
         }
-        Ending::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
+        Ending::Cancelled(why) => (Conclusion::Cancelled, Some(Reason::Cancelled), why.clone()),
         Ending::VmLost(why) => (Conclusion::Error, Some(Reason::VmLost), format!("The VM was lost: {why}")),
         Ending::NotStarted { reason, detail } => (Conclusion::Error, Some(*reason), detail.clone()),
     };
@@ -144,7 +144,7 @@ mod tests {
             (ended(bad), vec![step(0, good, 0), step(1, bad, 0)]),
             (ended(bad), vec![step(0, bad, 1)]),
             (Ending::TimedOut(Duration::from_secs(90)), vec![]),
-            (Ending::Cancelled, vec![]),
+            (Ending::Cancelled("Cancelled by the operator".into()), vec![]),
             (Ending::VmLost("the guest powered itself off".into()), vec![]),
             (Ending::NotStarted { reason: Reason::Image, detail: "there is no image `x`\n  hint: y".into() }, vec![]),
         ]

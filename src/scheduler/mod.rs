@@ -5,7 +5,7 @@
 
 pub mod plan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
 use crate::ids::{JobId, RunId, VmId};
-use crate::job::driver::{Lease, drive, settle_vm};
+use crate::job::driver::{CANCELLED, Lease, drive, settle_vm};
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -140,7 +140,7 @@ async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Driver
     for job in jobs.iter().filter(|job| job.cancel_requested) {
         match job.state {
             JobState::Waiting | JobState::Queued => {
-                let detail = "Cancelled before it started".to_owned();
+                let detail = job.cancel_why.clone().unwrap_or_else(|| CANCELLED.to_owned());
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
                 has_changed = true;
             }
@@ -172,6 +172,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
             },
             size: size_of(core, job.profile.as_deref()),
+            group: job.group.clone(),
         })
         .collect();
     for vm in core.store.vms_not_gone().await? {
@@ -192,6 +193,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 needs: Vec::new(),
                 stage: Stage::Occupying,
                 size: size_of(core, job.profile.as_deref()),
+                group: None,
             });
         }
     }
@@ -239,7 +241,7 @@ impl Specs {
         runs.dedup();
         for run in runs {
             let members = core.store.jobs_of_run(run).await?;
-            loaded.results.insert(run.clone(), results_of(&members));
+            loaded.results.insert(run.clone(), results_of(&members, core.store.carried(run).await?));
             if members.iter().all(|job| job.state != JobState::Waiting) {
                 continue;
             }
@@ -273,16 +275,24 @@ impl Specs {
     }
 }
 
-fn results_of(jobs: &[store::Job]) -> BTreeMap<String, NeedResult> {
-    let mut by_key: BTreeMap<String, Vec<&store::Job>> = BTreeMap::new();
-    for job in jobs {
-        by_key.entry(job.key.clone()).or_default().push(job);
+/// By key; `carried` is how the jobs ended that a re-run does not repeat.
+fn results_of(jobs: &[store::Job], carried: serde_json::Value) -> BTreeMap<String, NeedResult> {
+    let carried: BTreeMap<String, NeedResult> = serde_json::from_value(carried).unwrap_or_default();
+    let mut by_key: BTreeMap<&str, Vec<NeedResult>> = BTreeMap::new();
+    let unfinished: HashSet<&str> =
+        jobs.iter().filter(|job| job.outcome.is_none()).map(|job| job.key.as_str()).collect();
+    for (key, result) in &carried {
+        by_key.entry(key).or_default().push(result.clone());
     }
-    by_key.retain(|_, cells| cells.iter().all(|job| job.outcome.is_some()));
-    by_key.into_iter().map(|(key, cells)| (key, NeedResult::combine(cells.into_iter().map(result_of)))).collect()
+    for job in jobs {
+        by_key.entry(&job.key).or_default().push(result_of(job));
+    }
+    by_key.retain(|key, _| !unfinished.contains(key));
+    by_key.into_iter().map(|(key, cells)| (key.to_owned(), NeedResult::combine(cells))).collect()
 }
 
-fn result_of(job: &store::Job) -> NeedResult {
+/// How a job that has ended appears to those that need it.
+pub(crate) fn result_of(job: &store::Job) -> NeedResult {
     serde_json::from_value(job.outputs.clone()).unwrap_or_else(|_| NeedResult {
         result: match job.outcome.as_ref().map(|outcome| outcome.conclusion) {
             Some(Conclusion::Success) => contexts::Outcome::Success,

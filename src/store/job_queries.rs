@@ -3,6 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 
 use super::model::{Job, JobFilter, ListedJob, Outcome, ScheduledJob};
+use super::origin::{GroupPlace, run_label};
 use super::rows::{Columns, to_json};
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
@@ -53,8 +54,9 @@ impl Store {
         self.read("read the unfinished jobs", async |db| {
             let rows = sqlx::query(
                 "SELECT jobs.id, jobs.run_id, runs.repo, jobs.key, jobs.needs, jobs.profile, jobs.state, jobs.attempt, \
-                 jobs.vm_id, jobs.created_at, jobs.queued_at, jobs.cancel_requested, jobs.outcome \
-                 FROM jobs JOIN runs ON runs.id = jobs.run_id \
+                 jobs.vm_id, jobs.created_at, jobs.queued_at, jobs.cancel_requested, jobs.cancel_why, jobs.outcome, \
+                 runs.concurrency_group, runs.arrived_at, runs.created_at AS run_created_at, runs.root_id, runs.number, \
+                 runs.sha FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE jobs.run_id IN (SELECT run_id FROM jobs WHERE state <> 'finished') \
                  ORDER BY jobs.created_at, jobs.run_id, jobs.position",
             )
@@ -131,6 +133,7 @@ fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
         started_at: columns.plain("started_at")?,
         finished_at: columns.plain("finished_at")?,
         cancel_requested: columns.plain("cancel_requested")?,
+        cancel_why: columns.plain("cancel_why")?,
     })
 }
 
@@ -150,8 +153,24 @@ fn read_scheduled(row: &SqliteRow) -> Result<ScheduledJob, StoreError> {
         created_at: columns.plain("created_at")?,
         queued_at: columns.plain("queued_at")?,
         cancel_requested: columns.plain("cancel_requested")?,
+        cancel_why: columns.plain("cancel_why")?,
+        group: read_group_place(columns)?,
         conclusion: outcome.map(|outcome| outcome.conclusion),
     })
+}
+
+fn read_group_place(columns: Columns<'_>) -> Result<Option<GroupPlace>, StoreError> {
+    let Some(group) = columns.plain("concurrency_group")? else { return Ok(None) };
+    let root = match columns.optional_text("root_id")? {
+        Some(root) => root,
+        None => columns.text("run_id")?,
+    };
+    Ok(Some(GroupPlace {
+        group,
+        order: (columns.plain("arrived_at")?, columns.plain("run_created_at")?),
+        root,
+        label: run_label(columns.count("number")?, &columns.text("sha")?),
+    }))
 }
 
 fn read_listed(row: &SqliteRow) -> Result<ListedJob, StoreError> {

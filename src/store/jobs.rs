@@ -9,7 +9,7 @@ use super::reports::{change_report, report_of_job};
 use super::rows::{Columns, to_json};
 use super::transitions::{JobState, Lifecycle};
 use super::vms::insert_vm;
-use super::{Store, StoreError};
+use super::{Store, StoreError, bounded_detail};
 use crate::forge::{Report, ReportState};
 use crate::ids::{JobId, RunId, VmId};
 
@@ -132,16 +132,21 @@ impl Store {
         .await
     }
 
-    /// Notes that a job shall end. Returns its state: what to do depends on how far it is. A finished job stays as it is.
-    pub async fn request_cancel(&self, job: &JobId) -> Result<JobState, StoreError> {
-        let job = job.clone();
+    /// Notes that a job shall end, and why, as its outcome will say it; the first reason counts. Returns its state: what to do
+    /// depends on how far it is. A finished job stays as it is.
+    pub async fn request_cancel(&self, job: &JobId, why: &str) -> Result<JobState, StoreError> {
+        let (job, why) = (job.clone(), bounded_detail(why).to_owned());
         self.write("cancel a job", move |db| {
             Box::pin(async move {
                 let known = load(db, &job).await?;
-                sqlx::query("UPDATE jobs SET cancel_requested = TRUE WHERE id = $1 AND state <> 'finished'")
-                    .bind(job.as_str())
-                    .execute(db)
-                    .await?;
+                sqlx::query(
+                    "UPDATE jobs SET cancel_requested = TRUE, cancel_why = COALESCE(cancel_why, $2) \
+                     WHERE id = $1 AND state <> 'finished'",
+                )
+                .bind(job.as_str())
+                .bind(why)
+                .execute(db)
+                .await?;
                 Ok(known.state)
             })
         })

@@ -9,6 +9,9 @@
 //!
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
+mod approvals;
+mod attempts;
+mod concurrency;
 mod deliveries;
 mod delivery_queries;
 mod error;
@@ -17,6 +20,7 @@ mod job_queries;
 mod jobs;
 mod lookups;
 mod model;
+mod origin;
 mod prune;
 mod reports;
 mod rows;
@@ -40,6 +44,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 
+pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
@@ -47,6 +52,7 @@ pub use model::{
     NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
     StoredReport, Vm,
 };
+pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::origin::{FIRST_RUN_ATTEMPT, GroupPlace, Origin};
 use super::transitions::{DeliveryState, JobState, VmState};
 use crate::forge::{CommitSha, Conclusion, Earlier, ExternalIds, RepoAccess, RepoName, Report};
 use crate::ids::{JobId, LogToken, ReportId, RunId, VmId};
@@ -72,6 +73,8 @@ pub struct DeliveryCounts {
 #[derive(Debug, Clone)]
 pub struct NewRun {
     pub id: RunId,
+    /// The forge's word for itself.
+    pub forge: String,
     pub access: RepoAccess,
     pub event: String,
     pub sha: CommitSha,
@@ -80,6 +83,7 @@ pub struct NewRun {
     pub workflow_name: String,
     /// What jobs are evaluated with; opaque here.
     pub context: Value,
+    pub origin: Origin,
     /// What the forge shows for the run itself: a workflow that cannot be read, a run that is held.
     pub report: Option<Report>,
     pub jobs: Vec<NewJob>,
@@ -107,6 +111,8 @@ pub struct NewJob {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: RunId,
+    /// The forge's word for itself.
+    pub forge: String,
     pub delivery: DeliveryKey,
     pub access: RepoAccess,
     pub event: String,
@@ -114,9 +120,22 @@ pub struct Run {
     pub workflow_path: String,
     pub workflow_name: String,
     pub context: Value,
-    /// Counts the runs of this workflow file in this repository, from 1.
+    pub origin: Origin,
+    /// Counts the runs of this workflow file in this repository, from 1. A re-run keeps it.
     pub number: u64,
     pub created_at: i64,
+}
+
+impl Run {
+    /// The first run of those that repeat each other: what a person sees as one run.
+    pub fn root(&self) -> &RunId {
+        self.origin.rerun.as_ref().map_or(&self.id, |rerun| &rerun.root)
+    }
+
+    /// Counts from 1.
+    pub fn attempt(&self) -> u32 {
+        self.origin.rerun.as_ref().map_or(FIRST_RUN_ATTEMPT, |rerun| rerun.attempt)
+    }
 }
 
 /// A stored job.
@@ -145,6 +164,8 @@ pub struct Job {
     pub started_at: Option<i64>,
     pub finished_at: Option<i64>,
     pub cancel_requested: bool,
+    /// Who or what asked for its end, as its outcome will say it.
+    pub cancel_why: Option<String>,
 }
 
 /// A job as the scheduler sees it.
@@ -162,6 +183,9 @@ pub struct ScheduledJob {
     pub created_at: i64,
     pub queued_at: Option<i64>,
     pub cancel_requested: bool,
+    pub cancel_why: Option<String>,
+    /// The concurrency group of its run, and the run's place in it.
+    pub group: Option<GroupPlace>,
     /// Present exactly when the state is [`JobState::Finished`].
     pub conclusion: Option<Conclusion>,
 }

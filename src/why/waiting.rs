@@ -83,6 +83,12 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
     let profile = question.job.profile.as_deref().unwrap_or_default();
     match wait {
         WaitReason::Needs(keys) => needs(question, keys),
+        WaitReason::Group { group, run } => {
+            let headline = format!("It waits for its turn in the concurrency group `{group}`: {run} is not over");
+            Answer::new("waiting_for_group", headline).hint(
+                "`concurrency` in the workflow says so; with `cancel-in-progress` the newer run ends the older one",
+            )
+        }
         WaitReason::Vms { max } => Answer::new("waiting_for_vm", format!("It waits for a VM: {max} of {max} are busy"))
             .hint("`dayfly vms` shows who has them; `limits.max_vms` is how many there may be"),
         WaitReason::Memory { needed_mib, free_mib } => {

@@ -27,6 +27,11 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const INSTALLED_PERMISSIONS: [(&str, &str); 5] =
     [("checks", "write"), ("contents", "read"), ("metadata", "read"), ("pull_requests", "read"), ("statuses", "write")];
 
+/// As GitHub's answers show it.
+pub fn installed_permissions() -> BTreeMap<&'static str, &'static str> {
+    INSTALLED_PERMISSIONS.into()
+}
+
 /// A token that nobody guesses.
 pub fn random_token(prefix: &str) -> String {
     let mut bytes = [0u8; 20];
@@ -96,7 +101,7 @@ struct Claims {
 }
 
 /// Accepts only what the App itself signed, for at most ten minutes.
-fn require_app_jwt(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn require_app_jwt(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
     let refused = |why: &str| ApiError::new(StatusCode::UNAUTHORIZED, why);
     let key = DecodingKey::from_rsa_pem(APP_PUBLIC_KEY).expect("the file beside this one is a public key");
     let mut validation = Validation::new(Algorithm::RS256);
@@ -152,13 +157,15 @@ pub async fn mint(
     }
     let granted: BTreeMap<String, String> =
         INSTALLED_PERMISSIONS.map(|(name, level)| (name.into(), level.into())).into();
-    let permissions = asked.permissions.unwrap_or_else(|| granted.clone());
+    let mut permissions = asked.permissions.unwrap_or_else(|| granted.clone());
     let is_within = |(name, level): (&String, &String)| {
         granted.get(name).is_some_and(|granted| granted == level || granted == "write")
     };
     if !permissions.iter().all(is_within) {
         return Err(ApiError::invalid("The permissions requested are not granted to this installation."));
     }
+    // Every token has it, asked for or not.
+    permissions.insert("metadata".to_owned(), "read".to_owned());
     let expires_at = SystemTime::now() + TOKEN_LIFETIME;
     let token = random_token("ghs_");
     let answer = json!({

@@ -12,19 +12,24 @@
     reason = "a library to two crates, neither of which uses all of it"
 )]
 
+mod apps;
 mod checks;
 mod contents;
 mod credentials;
+mod deliveries;
 mod faults;
 mod git;
 mod git_http;
+mod limits;
 mod payloads;
+mod people;
 mod pulls;
 mod server;
 mod state;
 mod statuses;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -34,6 +39,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use self::deliveries::Attempt;
 pub use self::faults::{Fault, FaultKind};
 use self::git::Bare;
 pub use self::payloads::Pushed;
@@ -119,7 +125,8 @@ impl Forge {
         let bare = Bare::create(self.shared.bare_path(name)).await?;
         let mut state = self.shared.state();
         let id = state.next_id();
-        state.repositories.push(Repository { id, name: name.to_owned(), bare, pulls: Vec::new() });
+        let (name, roles) = (name.to_owned(), BTreeMap::new());
+        state.repositories.push(Repository { id, name, bare, pulls: Vec::new(), roles });
         Ok(())
     }
 

@@ -13,6 +13,9 @@ use crate::core::Core;
 use crate::forge::{Conclusion, RepoName};
 use crate::store::{JobFilter, JobState, ListedJob, Reason};
 
+/// What a job's outcome says when its end was asked for here.
+const CANCELLED_BY_OPERATOR: &str = "Cancelled by the operator";
+
 /// Which jobs are wanted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +135,7 @@ pub(super) async fn cancel(
     State(core): State<Arc<Core>>, Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
     let id = find::job(&core.store, &id).await?;
-    let state = core.store.request_cancel(&id).await?;
+    let state = core.store.request_cancel(&id, CANCELLED_BY_OPERATOR).await?;
     if state == JobState::Finished {
         return Err(Failure::new(StatusCode::CONFLICT, format!("job `{id}` has ended already")));
     }

@@ -3,6 +3,7 @@
 //! Keys are in snake case and keep their meaning; times are milliseconds since the epoch where no unit is in the name. What is
 //! refused is `{"error", "hint"}`. A job's id may be shortened to any beginning that no other job has.
 
+mod actions;
 mod deliveries;
 mod failure;
 mod find;
@@ -29,6 +30,8 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/rerun", post(actions::rerun))
+        .route("/v1/approvals", post(actions::approve))
         .route("/v1/jobs/{id}/log", get(log::log))
         .route("/v1/jobs/{id}/why", get(why::job))
         .route("/v1/commits/{sha}/why", get(why::commit))

@@ -16,7 +16,10 @@ use tokio::process::Command;
 use url::Url;
 
 use super::*;
-use crate::forge::{CommitSha, DirectoryEntry, Earlier, ExternalIds, ForgeError, Report};
+use crate::forge::{
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, ForgeError, ForgeStanding, Permission,
+    PullRequestNow, Report,
+};
 
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";
 
@@ -123,6 +126,38 @@ impl Forge for GitOnly {
         let url = self.address.join(access.repo.as_str()).unwrap();
         let authorization = self.authorization.map(SecretString::from);
         Box::pin(async { Ok(GitUpstream { url, authorization }) })
+    }
+
+    fn permission<'a>(&'a self, _: &'a RepoAccess, _: &'a str) -> BoxFuture<'a, Result<Permission, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn pull_request<'a>(&'a self, _: &'a RepoAccess, _: u64) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn open_pull_requests<'a>(&'a self, _: &'a RepoAccess) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn failed_deliveries(&self, _: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn redeliver(&self, _: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        Self::unasked()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        Vec::new()
     }
 }
 

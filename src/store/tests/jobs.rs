@@ -112,12 +112,12 @@ async fn a_lost_attempt_cannot_touch_the_next_one() {
 async fn cancelling_is_noted_until_the_job_is_finished() {
     let store = TestStore::new().await;
     let job = job_in(&store, "a", JobState::Running).await;
-    assert_eq!(store.request_cancel(&job).await.unwrap(), JobState::Running);
+    assert_eq!(store.request_cancel(&job, "Cancelled").await.unwrap(), JobState::Running);
     assert!(store.unfinished_jobs().await.unwrap()[0].cancel_requested);
     let done = job_in(&store, "b", JobState::Finished).await;
-    assert_eq!(store.request_cancel(&done).await.unwrap(), JobState::Finished);
+    assert_eq!(store.request_cancel(&done, "Cancelled").await.unwrap(), JobState::Finished);
     assert!(!store.job(&done).await.unwrap().unwrap().cancel_requested);
-    assert!(matches!(store.request_cancel(&JobId::random()).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.request_cancel(&JobId::random(), "Cancelled").await, Err(StoreError::NotFound { .. })));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod approvals;
+mod attempts;
 mod deliveries;
 mod jobs;
 mod lifetime;
@@ -12,7 +14,7 @@ mod reports;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Outcome, Store};
+use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome, Store};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 
@@ -102,12 +104,14 @@ fn new_job(key: &str) -> NewJob {
 fn new_run(path: &str, keys: &[&str]) -> NewRun {
     NewRun {
         id: RunId::random(),
+        forge: "github".into(),
         access: access(),
         event: "push".into(),
         sha: sha(),
         workflow_path: path.into(),
         workflow_name: "ci".into(),
         context: json!({ "actor": "octocat" }),
+        origin: Origin::default(),
         report: None,
         jobs: keys.iter().map(|key| new_job(key)).collect(),
     }

@@ -103,7 +103,7 @@ async fn tell(store: &Store, jobs: &[NewJob], models: &[Model], operation: Opera
             let end = outcome(conclusion);
             store.finish_job(&jobs[job].id, attempt(job, behind), end, json!({}), 140, |_| {}).await.is_ok()
         }
-        Operation::Cancel(job) => store.request_cancel(&jobs[job].id).await.is_ok(),
+        Operation::Cancel(job) => store.request_cancel(&jobs[job].id, "Cancelled").await.is_ok(),
         Operation::Restart => true,
     }
 }

@@ -1,8 +1,10 @@
 //! The way of a job, from the webhook to the verified absence of its VM.
 #![allow(clippy::unwrap_used)]
 
+mod cancel;
 mod machine;
 mod operator;
 mod outcomes;
 mod pull_request;
+mod reruns;
 mod workflow;

@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     profiles: String,
     limits: String,
     server: String,
+    github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
 }
@@ -33,6 +34,7 @@ impl Settings {
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
             server: String::new(),
+            github: String::new(),
             runs_vms: true,
             disk: None,
         }
@@ -70,6 +72,12 @@ impl Settings {
         self
     }
 
+    /// More lines of `[github]`.
+    pub(crate) fn with_github(mut self, lines: &str) -> Self {
+        self.github.push_str(lines);
+        self
+    }
+
     /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
     pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
         self.disk = Some(size);
@@ -101,11 +109,12 @@ impl Settings {
         let images = shared_images();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
-             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
+             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
              {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
+            self.github,
             self.profiles,
             self.limits,
             images.display(),
