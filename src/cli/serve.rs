@@ -13,7 +13,14 @@ use crate::app::App;
 use crate::config::{Config, LogFormat, Secrets};
 use crate::document::Diagnostic;
 
+const HELP: &str = "\
+The service runs until SIGTERM or SIGINT. What it needs to know is in the configuration; `dayfly config check` finds its mistakes.
+Its log goes to standard error. `dayfly jobs` and the other commands of a running service look into it.
+
+Exit codes: 0 stopped; 64 the configuration has mistakes; 69 something that it needs is missing.";
+
 #[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
 pub(super) struct ServeArgs {
     /// The configuration
     #[arg(long, short, default_value = "/etc/dayfly/dayfly.toml")]

@@ -53,11 +53,12 @@ impl Store {
     /// The runs that a delivery started.
     pub async fn runs_of_delivery(&self, key: &DeliveryKey) -> Result<Vec<Run>, StoreError> {
         self.read("read a delivery's runs", async |db| {
-            let rows = sqlx::query("SELECT * FROM runs WHERE forge = $1 AND delivery_id = $2 ORDER BY workflow_path")
-                .bind(&key.forge)
-                .bind(&key.id)
-                .fetch_all(db)
-                .await?;
+            let rows =
+                sqlx::query("SELECT * FROM runs WHERE delivery_forge = $1 AND delivery_id = $2 ORDER BY workflow_path")
+                    .bind(&key.forge)
+                    .bind(&key.id)
+                    .fetch_all(db)
+                    .await?;
             rows.iter().map(|row| read_run(Columns::of("run", row))).collect()
         })
         .await

@@ -119,8 +119,9 @@ fn attempt(question: &JobQuestion<'_>) -> Option<String> {
 
 fn being_cancelled(question: &JobQuestion<'_>) -> Option<String> {
     let JobQuestion { job, .. } = question;
+    let why = job.cancel_why.as_deref().unwrap_or("somebody asked for its end");
     (job.cancel_requested && job.state != JobState::Finished)
-        .then(|| "somebody asked for its end; its steps have the grace period to clean up".to_owned())
+        .then(|| format!("{why}; its steps have the grace period to clean up"))
 }
 
 /// How far the report about it got.

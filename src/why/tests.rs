@@ -8,7 +8,7 @@ use super::*;
 use crate::forge::{CommitSha, Conclusion, ExternalIds, RepoAccess, RepoName, Report};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::scheduler::plan::{self, Gate, Limits, Size, Snapshot, Stage};
-use crate::store::{Delivery, DeliveryKey, DeliveryState, Origin, Outcome, Reason};
+use crate::store::{Delivery, DeliveryKey, DeliveryState, GroupPlace, Origin, Outcome, Reason};
 
 const NOW: i64 = 10_000_000;
 
@@ -35,6 +35,7 @@ fn access() -> RepoAccess {
 fn run() -> Run {
     Run {
         id: run_id(),
+        forge: "github".into(),
         delivery: DeliveryKey { forge: "github".into(), id: "d".into() },
         access: access(),
         event: "pull_request".into(),
@@ -42,9 +43,8 @@ fn run() -> Run {
         workflow_path: ".dayfly/workflows/ci.yml".into(),
         workflow_name: "CI".into(),
         context: Value::Null,
-        number: 12,
-        forge: "github".into(),
         origin: Origin::default(),
+        number: 12,
         created_at: ago_min(9),
     }
 }
@@ -182,8 +182,8 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         key: letter.to_string(),
         needs: Vec::new(),
         stage,
-        group: None,
         size: Size { memory_mib, vcpus: 2 },
+        group: None,
     }
 }
 
@@ -226,6 +226,20 @@ fn a_job_that_waits_for_others_names_them() {
         created: 9 min ago
         hint: `dayfly why job-cccccccccccc` tells what that one is at
     ");
+    let place = |order| {
+        Some(GroupPlace {
+            group: "deploy".into(),
+            order: (order, 0),
+            root: RunId::random(),
+            label: "run #11 of CI".into(),
+        })
+    };
+    let grouped = [
+        plan::Job { group: place(2), ..planned('b', "demo/hello", Stage::Waiting, 512) },
+        plan::Job { group: place(1), ..planned('c', "demo/hello", Stage::Occupying, 512) },
+    ];
+    asked.snapshot = Some(snapshot(limits, &grouped));
+    insta::assert_snapshot!(asked.answer(), @"");
     asked.snapshot = None;
     insta::assert_snapshot!(asked.answer(), @"
     [deciding] All that it needs has ended: it is decided on at once

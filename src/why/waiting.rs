@@ -84,9 +84,10 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
     match wait {
         WaitReason::Needs(keys) => needs(question, keys),
         WaitReason::Group { group, run } => {
-            let headline = format!("It waits for {run}, which is before it in the concurrency group `{group}`");
-            Answer::new("waiting_for_group", headline)
-                .hint("`cancel-in-progress: true` in the workflow ends the earlier run instead")
+            let headline = format!("It waits for its turn in the concurrency group `{group}`: {run} is not over");
+            Answer::new("waiting_for_group", headline).hint(
+                "`concurrency` in the workflow says so; with `cancel-in-progress` the newer run ends the older one",
+            )
         }
         WaitReason::Vms { max } => Answer::new("waiting_for_vm", format!("It waits for a VM: {max} of {max} are busy"))
             .hint("`dayfly vms` shows who has them; `limits.max_vms` is how many there may be"),

@@ -12,13 +12,26 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::{Failure, Sent};
 use super::find;
 use crate::core::Core;
 use crate::forge::{CommitSha, RepoName};
 use crate::ids::WishId;
 use crate::intake::internal::{Wish, submit};
 use crate::store::{HeldPullRequest, JobState};
+
+fn nothing_held() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "nothing is held at this commit")
+        .hint("give the full id of a commit whose status says `Held`; it may have been approved")
+}
+
+fn ambiguous() -> Failure {
+    Failure::new(StatusCode::CONFLICT, "several repositories have this commit held").hint("say which one: `repo`")
+}
+
+fn unfinished() -> Failure {
+    Failure::new(StatusCode::CONFLICT, "the job has not finished").hint("cancel it first, or wait")
+}
 
 /// A commit to approve.
 #[derive(Debug, Deserialize)]
@@ -30,7 +43,7 @@ pub(super) struct Approve {
 }
 
 /// Approves what is held at a commit. Answers 202 with the delivery that does it, 404 when nothing is held there.
-pub(super) async fn approve(State(core): State<Arc<Core>>, Json(asked): Json<Approve>) -> Result<Response, Failure> {
+pub(super) async fn approve(State(core): State<Arc<Core>>, Sent(asked): Sent<Approve>) -> Result<Response, Failure> {
     let held = core.store.held_at(&asked.sha).await?;
     let pull_request = chosen(held, asked.repo.as_ref())?;
     accepted(&core, &Wish::Approval { pull_request, sha: asked.sha }).await
@@ -41,13 +54,9 @@ fn chosen(held: Vec<HeldPullRequest>, repo: Option<&RepoName>) -> Result<HeldPul
     let is_asked_for =
         |held: &HeldPullRequest| repo.is_none_or(|repo| repo.as_str().eq_ignore_ascii_case(held.access.repo.as_str()));
     let mut held = held.into_iter().filter(is_asked_for);
-    let newest = held.next().ok_or_else(|| {
-        Failure::new(StatusCode::NOT_FOUND, "nothing is held at this commit")
-            .hint("give the full id of a commit whose status says `Held`; it may have been approved")
-    })?;
+    let newest = held.next().ok_or_else(nothing_held)?;
     if held.any(|other| other.access.repo != newest.access.repo) {
-        let error = "several repositories have this commit held";
-        return Err(Failure::new(StatusCode::CONFLICT, error).hint("say which one: `repo`"));
+        return Err(ambiguous());
     }
     Ok(newest)
 }
@@ -57,8 +66,7 @@ pub(super) async fn rerun(State(core): State<Arc<Core>>, Path(id): Path<String>)
     let id = find::job(&core.store, &id).await?;
     let (job, _) = find::job_and_run(&core.store, &id).await?;
     if job.state != JobState::Finished {
-        let error = format!("job `{id}` has not finished");
-        return Err(Failure::new(StatusCode::CONFLICT, error).hint("cancel it first, or wait"));
+        return Err(unfinished());
     }
     accepted(&core, &Wish::Rerun { run: job.run, job: Some(id), person: None }).await
 }

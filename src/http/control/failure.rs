@@ -1,7 +1,7 @@
 //! What the control API answers when it does not do what was asked: `{"error", "hint"}`, for people.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -64,6 +64,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(asked)) => Ok(Self(asked)),
             Err(rejection) => Err(Failure::bad_request(rejection.body_text())),
+        }
+    }
+}
+
+/// A body of JSON, refused in the form of this API.
+pub(super) struct Sent<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(sent)) => Ok(Self(sent)),
+            Err(rejection) => Err(Failure::new(rejection.status(), rejection.body_text())),
         }
     }
 }

@@ -101,8 +101,15 @@ async fn jobs_are_listed_shown_and_explained() {
         scene.ask(&["why", &job.id]).contains("github shows this").then_some(())
     })
     .await;
+    let said = scene.ask(&["rerun", &job.id[..12]]);
+    assert!(said.starts_with(&format!("{} is being run again", job.id)), "{said}");
+    eventually("the re-run to end", async || {
+        let jobs = scene.ask_json(&["jobs", "--sha", &pull.sha, "--state", "finished"]);
+        (jobs.as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
     let of_commit = scene.ask(&["why", &pull.sha]);
-    assert!(of_commit.contains("1 run, all ended") && of_commit.contains("1 did not succeed"), "{of_commit}");
+    assert!(of_commit.contains("2 runs, all ended") && of_commit.contains("1 did not succeed"), "{of_commit}");
     scene.finish().await;
 }
 
@@ -119,6 +126,12 @@ async fn a_commit_that_started_nothing_says_why() {
         })
     })
     .await;
+    scene.ask(&["approve", "--repo", REPOSITORY, &pull.sha]);
+    let approved = scene.job(&pull.sha, "test", |job| job.is_finished()).await;
+    assert_eq!(scene.ask_json(&["why", &pull.sha])["code"], "ended", "{approved:?}");
+    let again = scene.command(&["approve", &pull.sha]);
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    assert!(again.stderr.contains("nothing is held"), "{}", again.stderr);
     let without = scene.open_pull_request(&[("README.md", "# No workflow\n")]).await;
     assert_eq!(scene.deliver_opened(&without).await.status, 202);
     eventually("the event to be ignored", async || {

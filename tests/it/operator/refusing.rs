@@ -19,6 +19,8 @@ async fn what_is_not_there_is_refused_with_a_remedy() {
         (&["logs", "--attempt", "2", &job.id], "no attempt 2"),
         (&["jobs", "--sha", "main"], "`main` is not a commit id"),
         (&["jobs", "--repo", "nonsense"], "owner/name"),
+        (&["approve", &"4f".repeat(20)], "nothing is held at this commit"),
+        (&["rerun", "job-zzzz"], "there is no job"),
         (&["deliveries", "--redeliver", "absent"], "there is no delivery `absent`"),
         (&["deliveries", "--redeliver", "github/absent"], "there is no delivery `github/absent`"),
     ] {
