@@ -38,6 +38,8 @@ pub mod intake;
 #[cfg(feature = "service")]
 pub mod job;
 #[cfg(feature = "service")]
+pub mod lifecycle;
+#[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
 pub mod net;
@@ -47,6 +49,8 @@ pub mod policy;
 pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
+#[cfg(feature = "service")]
+pub mod shutdown;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]

@@ -31,6 +31,9 @@ const SUPERSEDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 const BUILDING: &str = ".building-";
 const REPLACED: &str = ".replaced-";
 
+/// Below an image's directory.
+const BAKES: &str = "bakes";
+
 /// All images of a host.
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -189,6 +192,21 @@ impl Catalog {
         Ok(())
     }
 
+    /// Removes what builds and bakes left that ended half-way. Images at which somebody is just working are left alone.
+    /// Blocks the thread.
+    pub fn remove_unfinished(&self) -> Result<(), ImageError> {
+        for name in names_in(&self.root)? {
+            let directory = self.root.join(&name);
+            let context = || ImageError::io(format!("image directory `{}`", directory.display()));
+            let Some(_lock) = Lease::try_take(&directory).map_err(context())? else { continue };
+            remove_unfinished_in(&directory).map_err(context())?;
+            for digest in names_in(&directory)? {
+                remove_unfinished_in(&directory.join(digest).join(BAKES)).map_err(context())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until nobody else builds or bakes this image. Blocks the thread.
     pub fn lock(&self, name: &str) -> Result<Lease, ImageError> {
         let directory = self.directory(name);
@@ -239,7 +257,7 @@ impl Image {
 
     /// Where the bakes are.
     pub fn bakes(&self) -> PathBuf {
-        self.directory.join("bakes")
+        self.directory.join(BAKES)
     }
 
     /// Every bake.
@@ -267,14 +285,7 @@ impl Staging {
     pub fn begin(parent: &Path) -> Result<Self, ImageError> {
         let begin = || -> io::Result<PathBuf> {
             fs::create_dir_all(parent)?;
-            for entry in fs::read_dir(parent)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
-                    disk::remove_tree(&entry.path())?;
-                }
-            }
+            remove_unfinished_in(parent)?;
             Ok(tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?.keep())
         };
         begin()
@@ -312,6 +323,24 @@ impl Staging {
         fs::File::open(parent)?.sync_all()?;
         if aside.exists() { disk::remove_tree(&aside) } else { Ok(()) }
     }
+}
+
+/// Removes what builders in a directory left that ended half-way. The caller holds the lock that they held.
+pub(super) fn remove_unfinished_in(parent: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
+            disk::remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Staging {
@@ -423,6 +452,23 @@ mod tests {
         assert!(!place.join("old").exists());
         let hidden = fs::read_dir(catalog.directory("base")).unwrap().flatten();
         assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_ended_half_way_goes_unless_somebody_is_at_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        catalog.remove_unfinished().unwrap();
+        let place = publish(&catalog, "one").await;
+        let left = [catalog.directory("base").join(".building-a"), place.join(BAKES).join(".replaced-b")];
+        left.iter().for_each(|left| fs::create_dir_all(left.join("root")).unwrap());
+        let lock = catalog.lock("base").unwrap();
+        catalog.remove_unfinished().unwrap();
+        assert!(left.iter().all(|left| left.exists()));
+        drop(lock);
+        catalog.remove_unfinished().unwrap();
+        assert!(!left.iter().any(|left| left.exists()));
+        assert!(catalog.current("base").unwrap().is_some());
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use self::retry::Retry;
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, RepoName};
+use crate::lifecycle::Step;
 use crate::policy::{Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
 use crate::webhook::{EventName, parse_github};
@@ -122,6 +123,7 @@ async fn next_look(core: &Core) -> Duration {
 
 /// Processes one delivery, or stores when to try again.
 async fn attend(core: &Core, delivery: &Delivery) {
+    core.lifecycle.reached(Step::DeliveryTaken).await;
     let Err(error) = process(core, delivery).await else { return };
     let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
         tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
@@ -158,7 +160,9 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         finish(core, &delivery.key, DeliveryState::Ignored, why).await;
         return Ok(());
     }
+    core.lifecycle.reached(Step::RunsPlanned).await;
     let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::RunsCreated).await;
     for run in &created {
         for job in core.store.jobs_of_run(run).await? {
             core.timeline.record_at(

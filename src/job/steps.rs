@@ -14,6 +14,7 @@ use crate::core::{Core, heavy};
 use crate::forge::RepoAccess;
 use crate::ids::JobId;
 use crate::image::catalog::ImageInfo;
+use crate::lifecycle::Step;
 use crate::log::Stream;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
@@ -138,6 +139,7 @@ impl<'a> Steps<'a> {
         self.core.timeline.record(self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
         self.journal.write(step_number(index), Stream::Heading, name.as_bytes()).await;
         self.oom_kills = 0;
+        self.core.lifecycle.reached(Step::StepBegun).await;
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
@@ -283,6 +285,7 @@ impl<'a> Steps<'a> {
                 return Some(exit);
             }
         }
+        self.core.lifecycle.reached(Step::StepSpoke).await;
         None
     }
 
