@@ -120,7 +120,9 @@ impl App {
         notify::ready();
         let mut died = None;
         tokio::select! {
-            () = core.shutdown.drain.cancelled() => tracing::info!("stopping"),
+            // First: a part that ends because it was asked to has not died.
+            biased;
+            () = core.shutdown.drain.cancelled() => {}
             ended = parts.join_next() => {
                 died = Some(describe(ended));
                 core.shutdown.hurry.cancel();
@@ -161,6 +163,7 @@ async fn end_jobs(core: &Core) {
     if tokio::time::timeout(limit, core.shutdown.drained.cancelled()).await.is_err() {
         tracing::warn!("the jobs that ran did not end in time; the next start ends them");
     }
+    tracing::info!("stopping");
 }
 
 fn engine_settings(config: &Config) -> EngineSettings {

@@ -27,8 +27,10 @@ const IDLE_LOOK: Duration = Duration::from_secs(15);
 const REFUSED_WAIT: Duration = Duration::from_secs(5 * 60);
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// How long the forge may take for the last reports when the service ends. What it did not take is sent after the next start.
-const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+/// How long the forge may take for the last reports when the service ends, and when it shall end in a hurry. What it did not
+/// take is sent after the next start.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+const HURRIED_FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Bytes of a log's end that a report carries. The forge's module cuts again, to the forge's own limit.
 const LOG_TAIL: usize = 64 * 1024;
@@ -109,14 +111,16 @@ pub async fn run(core: Arc<Core>) {
             () = core.stop.cancelled() => {}
         }
     }
+    let hurried = async {
+        core.shutdown.hurry.cancelled().await;
+        tokio::time::sleep(HURRIED_FLUSH_LIMIT).await;
+    };
     tokio::select! {
-        flushed = tokio::time::timeout(FLUSH_LIMIT, flush(&core, &traffic, &mut calls)) => {
-            if flushed.is_err() {
-                tracing::warn!("the forge does not answer; what it was not told is sent after the next start");
-            }
-        }
-        () = core.shutdown.hurry.cancelled() => {}
+        () = flush(&core, &traffic, &mut calls) => return,
+        () = tokio::time::sleep(FLUSH_LIMIT) => {}
+        () = hurried => {}
     }
+    tracing::warn!("the forge does not answer; what it was not told is sent after the next start");
 }
 
 async fn flush(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet<()>) {

@@ -24,16 +24,26 @@ const WHY: &str = "the service was stopped while it ran";
 #[derive(Debug)]
 pub(super) struct Drain {
     deadline: Instant,
+    /// Jobs that ran when this was last told.
+    told: usize,
 }
 
 impl Drain {
     /// Begins now, with so many jobs that run.
     pub(super) fn begin(core: &Core, running: usize) -> Self {
         let limit = core.config.limits.drain;
-        if running > 0 {
+        if running > 0 && !limit.is_zero() {
             tracing::info!("draining: {}, up to {}", jobs(running), format_duration(limit));
         }
-        Self { deadline: Instant::now() + limit }
+        Self { deadline: Instant::now() + limit, told: running }
+    }
+
+    /// Says how many jobs are still waited for, when there are fewer.
+    pub(super) fn tell_progress(&mut self, running: usize) {
+        if running != self.told {
+            tracing::info!("draining: {}", jobs(running));
+            self.told = running;
+        }
     }
 
     /// Whether nothing is waited for any more.
@@ -50,13 +60,6 @@ pub(super) async fn next_stage(core: &Core, drain: Option<&Drain>) {
             () = core.shutdown.hurry.cancelled() => {}
             () = tokio::time::sleep_until(drain.deadline) => {}
         },
-    }
-}
-
-/// Says how many jobs are still waited for.
-pub(super) fn tell_progress(drain: Option<&Drain>, running: usize) {
-    if drain.is_some() {
-        tracing::info!("draining: {}", jobs(running));
     }
 }
 

@@ -51,15 +51,15 @@ pub async fn run(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.wake.scheduler.notified() => {}
-            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
-                forget(&mut drivers, ended);
-                drain::tell_progress(drain.as_ref(), drivers.len());
-            }
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => forget(&mut drivers, ended),
             () = tokio::time::sleep(IDLE_LOOK) => {}
             () = drain::next_stage(&core, drain.as_ref()) => {}
         }
         while let Some(ended) = tasks.try_join_next_with_id() {
             forget(&mut drivers, ended);
+        }
+        if let Some(drain) = &mut drain {
+            drain.tell_progress(drivers.len());
         }
         if drain.is_none() && core.shutdown.drain.is_cancelled() {
             drain = Some(Drain::begin(&core, drivers.len()));
