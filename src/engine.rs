@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
-use crate::lifecycle::Lifecycle;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{Catalog, Image, ImageInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::lifecycle::Lifecycle;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
@@ -163,12 +163,7 @@ impl Engine {
     }
 
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio {
-            homes: self.homes.clone(),
-            program: self.settings.qemu.clone(),
-            accelerator,
-            boot_limit: BOOT_LIMIT,
-        }
+        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
     }
 
     async fn lock(&self, name: &str) -> Result<Lease, ImageError> {

@@ -14,6 +14,10 @@ use crate::lifecycle::{self, Fault};
 use crate::shutdown::Shutdown;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT end it: jobs that run get the time of `limits.drain`; a second signal takes it from them.\n\
+    For tests, DAYFLY_FAULT=kill@STEP (or hold@, fail@) disturbs it at a step of a job's life: docs/starts-and-stops.md."
+)]
 pub(super) struct ServeArgs {
     /// The configuration
     #[arg(long, short, default_value = "/etc/dayfly/dayfly.toml")]

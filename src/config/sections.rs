@@ -277,7 +277,8 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
 }
 
 fn limits(root: &Table<'_>) -> Option<Limits> {
-    let known = &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace", "drain"];
+    let known =
+        &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace", "drain"];
     let table = root.section("limits", known)?;
     let retention = |item: &Item<'_>| duration_between(item, HOUR, 3650 * DAY);
     Some(Limits {

@@ -87,10 +87,12 @@ pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError>
 
 /// Removes what was left half-way of volumes. The caller holds the lock of `caches`. Blocks the thread.
 pub fn remove_unfinished(caches: &Path) -> Result<(), ImageError> {
-    let remove = || fs::read_dir(caches)?.try_for_each(|entry| {
-        let place = entry?.path();
-        if place.is_dir() { remove_unfinished_in(&place) } else { Ok(()) }
-    });
+    let remove = || {
+        fs::read_dir(caches)?.try_for_each(|entry| {
+            let place = entry?.path();
+            if place.is_dir() { remove_unfinished_in(&place) } else { Ok(()) }
+        })
+    };
     remove().map_err(ImageError::io(format!("cache volumes in `{}`", caches.display())))
 }
 

@@ -100,6 +100,8 @@ mod tests {
           hint: those that can are 9 `home-made`, 10 `disk-copied`, 11 `monitor-started`, 12 `monitor-answered`, 13 `state-loaded`, 14 `agent-answered`, 15 `guest-identified`
         ");
         let unknown = told("kill@outcome-store");
-        assert!(unknown.starts_with("there is no step `outcome-store`\n  hint: the steps are 1 `delivery-verified`, 2 "));
+        assert!(
+            unknown.starts_with("there is no step `outcome-store`\n  hint: the steps are 1 `delivery-verified`, 2 ")
+        );
     }
 }

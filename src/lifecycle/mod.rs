@@ -58,7 +58,9 @@ impl Lifecycle {
         match self.due(step) {
             None => Ok(()),
             Some((Disturbance::Kill, _)) => end_at_once(),
-            Some((Disturbance::Fail, _)) => Err(io::Error::other(format!("a test has the step `{}` fail", step.info().name))),
+            Some((Disturbance::Fail, _)) => {
+                Err(io::Error::other(format!("a test has the step `{}` fail", step.info().name)))
+            }
             Some((Disturbance::Hold, armed)) => {
                 armed.hold().await;
                 Ok(())

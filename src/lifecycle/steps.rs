@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_document_shows_this_table() {
         let document = include_str!("../../docs/starts-and-stops.md");
-        let shown: Vec<&str> = document.lines().filter(|line| line.starts_with(|c: char| c == '|')).collect();
+        let shown: Vec<&str> = document.lines().filter(|line| line.starts_with('|')).collect();
         for StepInfo { step, name, reached, restart, .. } in STEPS {
             let row = format!("| {} | `{name}` | {reached} | {restart} |", step.number());
             assert!(shown.contains(&row.as_str()), "docs/starts-and-stops.md lacks the row\n{row}");

@@ -97,9 +97,7 @@ impl Store {
 
     /// The service is stopped while a job is leased or running: queues it for its next attempt and has the forge told `why`,
     /// at once. This attempt does not count. Returns the next one's number; `None` if the job has moved on meanwhile.
-    pub async fn release_job(
-        &self, job: &JobId, attempt: u32, why: &str, now: i64,
-    ) -> Result<Option<u32>, StoreError> {
+    pub async fn release_job(&self, job: &JobId, attempt: u32, why: &str, now: i64) -> Result<Option<u32>, StoreError> {
         let (job, next) = (job.clone(), attempt + 1);
         let title = format!("Queued again (attempt {next}): {why}");
         self.write("put a job back into the queue", move |db| {

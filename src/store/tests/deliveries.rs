@@ -7,9 +7,8 @@ async fn nothing_waits_for_a_time_that_a_restart_has_never_seen() {
     let run = store.add_run("a", &["test"]).await;
     store.report_failed(&run.jobs[0].report.id, 9_000).await.unwrap();
     store.accept_delivery(NewDelivery { received_at: 9_000, ..new_delivery("b") }).await.unwrap();
-    let due = async || {
-        (store.due_deliveries(50, 9).await.unwrap().len(), store.due_reports(50, 9).await.unwrap().len())
-    };
+    let due =
+        async || (store.due_deliveries(50, 9).await.unwrap().len(), store.due_reports(50, 9).await.unwrap().len());
     assert_eq!(due().await, (0, 0));
     store.make_all_due(50).await.unwrap();
     assert_eq!(due().await, (1, 1));

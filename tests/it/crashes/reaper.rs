@@ -46,7 +46,8 @@ async fn the_vms_of_commands_stay_and_what_nobody_owns_goes() {
     scene.job(&pull.sha, "test", |job| job.state == "running").await;
     scene.service.kill();
     let mut lost = monitor_without_a_home(scene.state_dir());
-    let nameless = [".new-", ".gone-"].map(|prefix| scene.state_dir().join("vms").join(format!("{prefix}{}", VmId::random())));
+    let nameless =
+        [".new-", ".gone-"].map(|prefix| scene.state_dir().join("vms").join(format!("{prefix}{}", VmId::random())));
     nameless.iter().for_each(|directory| fs::create_dir(directory).unwrap());
 
     scene.restart().await;

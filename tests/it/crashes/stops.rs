@@ -98,18 +98,30 @@ async fn a_stop_while_a_vm_is_made_leaves_nothing() {
 async fn a_stop_in_the_middle_of_a_bake_leaves_nothing() {
     let Some(mut scene) = Scene::start(Settings::new()).await else { return };
     assert!(scene.service.stop().await.success());
+    bakes_something_new(&mut scene).await;
+    assert!(scene.service.stop().await.success());
+    leaks::assert_none(scene.state_dir());
+    leaks::assert_tidy(scene.state_dir());
+
+    // Without a chance to tidy up: the monitor ends with the service, the next start removes the rest.
+    bakes_something_new(&mut scene).await;
+    scene.service.kill();
+    let has_ended = async || leaks::monitors(scene.state_dir()).is_empty().then_some(());
+    eventually("the monitor to end", has_ended).await;
+    scene.restart_as(Settings::new()).await;
+    leaks::assert_none(scene.state_dir());
+    // Other tests may bake at the same time; they end.
+    eventually("no bake to be left half-way", async || host::unfinished_images().is_empty().then_some(())).await;
+    scene.finish().await;
+}
+
+/// Starts the service, and waits until it bakes.
+async fn bakes_something_new(scene: &mut Scene) {
     // A shape that nothing else has.
     let memory = 257 + std::process::id() % 200;
     scene.restart_as(Settings::new().with_profile("odd", &format!("memory = \"{memory} MiB\""))).await;
     let is_baking = async || (!leaks::monitors(scene.state_dir()).is_empty()).then_some(());
     eventually("the VM of the bake", is_baking).await;
-    assert!(scene.service.stop().await.success());
-    leaks::assert_none(scene.state_dir());
-    leaks::assert_tidy(scene.state_dir());
-    // Other tests may bake at the same time; they end.
-    eventually("no bake to be left half-way", async || host::unfinished_images().is_empty().then_some(())).await;
-    scene.restart_as(Settings::new()).await;
-    scene.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

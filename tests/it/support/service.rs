@@ -27,7 +27,9 @@ type Log = Arc<Mutex<Vec<String>>>;
 impl Service {
     /// Starts the service and waits until it can be reached; with a size, its state is on a file system of its own.
     pub(crate) async fn start(config: &Path, disk: Option<&str>) -> Self {
-        Self::start_with(config, disk, None).await.unwrap_or_else(|status| panic!("the service ended at once: {status}"))
+        Self::start_with(config, disk, None)
+            .await
+            .unwrap_or_else(|status| panic!("the service ended at once: {status}"))
     }
 
     /// The same, with a fault that may end it before it can be reached.
