@@ -32,6 +32,9 @@ const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(60 * 60);
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 const HURRIED_FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a report that could not even be read or marked in the store is left alone: it is still due.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Bytes of a log's end that a report carries. The forge's module cuts again, to the forge's own limit.
 const LOG_TAIL: usize = 64 * 1024;
 
@@ -153,6 +156,7 @@ async fn start_due(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet
         calls.spawn(async move {
             if let Err(error) = send(&core, &traffic, report).await {
                 tracing::error!(report = %id, %error, "a report's progress could not be stored");
+                tokio::time::sleep(STORE_PAUSE).await;
             }
             traffic.end(&id);
             core.sent.0.send_modify(|count| *count += 1);

@@ -146,6 +146,9 @@ steps! {
     VmGoneStored "vm-gone-stored" goes_on:
         "The VM is `gone`, its capacity is free",
         "nothing";
+    JobRequeued "job-requeued" goes_on:
+        "After a loss: the job is `queued` for its next attempt, the forge still shows the one before",
+        "starts it when there is room; then the forge shows that";
 }
 
 impl Step {
@@ -178,7 +181,7 @@ mod tests {
             assert_eq!(Step::find(&info.step.number().to_string()), Some(info.step));
             assert_eq!(info.step.info(), info);
         }
-        for other in ["0", "01", "", "delivery", "34"] {
+        for other in ["0", "01", "", "delivery", "99"] {
             assert_eq!(Step::find(other), None, "{other}");
         }
     }

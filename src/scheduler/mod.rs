@@ -388,6 +388,7 @@ async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> 
         let detail = format!("No attempt left after {}: {why}", job.attempt);
         return finish(core, job, Conclusion::Error, Some(reason), detail).await;
     };
+    core.lifecycle.reached(Step::JobRequeued).await;
     core.timeline.record(&job.id, attempt, "job_queued", why);
     let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
     let title = format!("Queued again (attempt {attempt}): {why}");

@@ -12,7 +12,7 @@ mod store;
 
 use std::time::Duration;
 
-pub(crate) use self::scene::{Ended, Event, REPOSITORY, Scene, WORKFLOW, gate, job_of};
+pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
 pub(crate) use self::store::{stored_deliveries, stored_vms};
