@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::catalog::{Bake, BakeInfo, Image, Staging, write_json};
+use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::initramfs::{self, File};
+use super::staging::Staging;
 use super::{ImageError, Progress, cache};
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};

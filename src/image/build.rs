@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bake::{self, Studio};
-use super::catalog::{Catalog, Image, ImageInfo, Staging, write_json};
+use super::catalog::{Catalog, Image, ImageInfo, write_json};
 use super::recipe::Recipe;
+use super::staging::Staging;
 use super::{ImageError, Progress, modules};
 use crate::host::command;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};

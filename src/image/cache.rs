@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::catalog::{Staging, remove_unfinished_in};
+use super::staging::{Staging, remove_unfinished_in};
 use super::{ImageError, build};
 use crate::vm::spec::CACHE_VOLUME_BYTES;
 

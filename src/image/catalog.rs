@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::recipe::{User, check_name};
+use super::staging::remove_unfinished_in;
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::vm::spec::{Accelerator, Shape};
@@ -26,10 +27,6 @@ const NEEDED: [&str; 3] = ["kernel", "root.erofs", "modules"];
 /// How long an image that is not current any more is kept, for VMs that are just starting from it. A VM that runs has its
 /// files open and does not need the names.
 const SUPERSEDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Beginnings of the names of directories that are not whole yet, and of those that another is taking the place of.
-const BUILDING: &str = ".building-";
-const REPLACED: &str = ".replaced-";
 
 /// Below an image's directory.
 const BAKES: &str = "bakes";
@@ -273,87 +270,6 @@ impl Bake {
     }
 }
 
-/// A directory under construction beside its final place. Dropped before [`Staging::publish`], nothing is left.
-#[derive(Debug)]
-pub struct Staging {
-    directory: PathBuf,
-}
-
-impl Staging {
-    /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed: the
-    /// caller holds the image's lock, so nobody is at it.
-    pub fn begin(parent: &Path) -> Result<Self, ImageError> {
-        let begin = || -> io::Result<PathBuf> {
-            fs::create_dir_all(parent)?;
-            remove_unfinished_in(parent)?;
-            Ok(tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?.keep())
-        };
-        begin()
-            .map(|directory| Self { directory })
-            .map_err(ImageError::io(format!("building in `{}`", parent.display())))
-    }
-
-    /// The directory to build in.
-    pub fn path(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Moves what was built to its place, which replaces what was there. It is all on the disk before it is seen. After a
-    /// crash the place has the old, the new, or nothing.
-    pub async fn publish(self, place: &Path) -> Result<(), ImageError> {
-        let place = place.to_owned();
-        // Gigabytes may have to reach the disk.
-        let done = tokio::task::spawn_blocking(move || {
-            self.publish_blocking(&place).map_err(ImageError::io(format!("publishing `{}`", place.display())))
-        });
-        done.await.map_err(|error| ImageError::Unusable(format!("publishing was interrupted: {error}")))?
-    }
-
-    fn publish_blocking(&self, place: &Path) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
-        disk::sync_tree(self.path())?;
-        let parent = place.parent().unwrap_or(Path::new("/"));
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let aside = parent.join(format!("{REPLACED}{name}"));
-        if place.exists() {
-            fs::rename(place, &aside)?;
-        }
-        fs::rename(self.path(), place)?;
-        fs::File::open(parent)?.sync_all()?;
-        if aside.exists() { disk::remove_tree(&aside) } else { Ok(()) }
-    }
-}
-
-/// Removes what builders in a directory left that ended half-way. The caller holds the lock that they held.
-pub(super) fn remove_unfinished_in(parent: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(parent) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
-            disk::remove_tree(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        match disk::remove_tree(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %self.directory.display(), %error, "an unfinished build could not be removed");
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Writes a description that is on the disk when this returns.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), ImageError> {
     let text = serde_json::to_vec_pretty(value).expect("descriptions are plain data");
@@ -397,6 +313,7 @@ fn names_in(directory: &Path) -> Result<Vec<String>, ImageError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::staging::Staging;
     use super::*;
 
     async fn publish(catalog: &Catalog, digest: &str) -> PathBuf {
