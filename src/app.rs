@@ -23,23 +23,29 @@ use crate::forge::Forge;
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::host::cgroup::Support;
 use crate::host::lease::Lease;
+use crate::host::notify;
 use crate::host::process::Lifetime;
 use crate::http;
 use crate::image::Logged;
 use crate::intake;
 use crate::job::driver::shape_of;
 use crate::job::timeline::Timeline;
+use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::{self, Sent};
 use crate::scheduler;
+use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
 
-/// How long the parts may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long destroying VMs and putting their jobs back may take once the time for draining is over.
+const END_JOBS_LIMIT: Duration = Duration::from_secs(45);
+
+/// How long the parts may take to end after that.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// A service that is ready to run.
 #[derive(Debug)]
@@ -53,7 +59,10 @@ pub struct App {
 
 impl App {
     /// Opens everything and brings the store in line with the host. Nothing is served yet.
-    pub async fn open(config: Config, secrets: Secrets) -> anyhow::Result<Self> {
+    /// `fault` is for tests.
+    pub async fn open(
+        config: Config, secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
+    ) -> anyhow::Result<Self> {
         let state_dir = config.server.state_dir.clone();
         std::fs::create_dir_all(&state_dir)
             .and_then(|()| std::fs::set_permissions(&state_dir, Permissions::from_mode(0o700)))
@@ -61,7 +70,8 @@ impl App {
         let Some(state) = Lease::try_take(&state_dir).context("locking the state directory")? else {
             bail!("another dayfly serves from `{}`\n  hint: stop it, or use another state_dir", state_dir.display());
         };
-        let engine = Engine::open(engine_settings(&config))?;
+        let lifecycle = fault.map_or_else(Lifecycle::default, |fault| disturbed(fault, &state_dir));
+        let engine = Engine::open(engine_settings(&config))?.told_to(lifecycle.clone());
         if let Support::Missing(why) = engine.homes().cgroups() {
             tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
         }
@@ -77,6 +87,8 @@ impl App {
             config,
             wake: Wake::default(),
             sent: Sent::default(),
+            lifecycle,
+            shutdown,
             stop: CancellationToken::new(),
         });
         scheduler::recover(&core).await?;
@@ -93,8 +105,8 @@ impl App {
         self.public.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then ends in an orderly way. An error is a part that died.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Serves until it is asked to end, then does so in an orderly way. An error is a part that died.
+    pub async fn run(self) -> anyhow::Result<()> {
         let core = self.core;
         let control_socket = core.config.server.control_socket();
         let mut parts = JoinSet::new();
@@ -105,16 +117,26 @@ impl App {
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
+        notify::ready();
         let mut died = None;
         tokio::select! {
-            () = stop.cancelled() => tracing::info!("stopping"),
-            ended = parts.join_next() => died = Some(describe(ended)),
+            // First: a part that ends because it was asked to has not died.
+            biased;
+            () = core.shutdown.drain.cancelled() => {}
+            ended = parts.join_next() => {
+                died = Some(describe(ended));
+                core.shutdown.hurry.cancel();
+            }
         }
+        end_jobs(&core).await;
         core.stop.cancel();
         let all = async { while parts.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("some parts did not end within {} s", STOP_LIMIT.as_secs());
+            parts.shutdown().await;
         }
+        // A bake that was interrupted has a VM, too.
+        core.engine.reap().await;
         core.store.close().await;
         // While the directory is still ours: whoever asks from now on learns that nobody serves.
         if let Err(error) = std::fs::remove_file(&control_socket) {
@@ -125,6 +147,23 @@ impl App {
             None => Ok(()),
         }
     }
+}
+
+/// Says so as loudly as it can: nobody wants this by accident.
+fn disturbed(fault: Fault, state_dir: &Path) -> Lifecycle {
+    tracing::warn!("DAYFLY_FAULT IS SET: this service will do `{fault}`, which is for tests only");
+    Lifecycle::disturbed_by(fault, state_dir)
+}
+
+/// Lets jobs end, within their limit, then ends those that are left.
+async fn end_jobs(core: &Core) {
+    let limit = core.config.limits.drain + END_JOBS_LIMIT;
+    notify::stopping(limit + STOP_LIMIT, "draining");
+    core.shutdown.drain.cancel();
+    if tokio::time::timeout(limit, core.shutdown.drained.cancelled()).await.is_err() {
+        tracing::warn!("the jobs that ran did not end in time; the next start ends them");
+    }
+    tracing::info!("stopping");
 }
 
 /// Where the engine of a configuration keeps things and what it runs.
@@ -202,11 +241,19 @@ async fn serve_control(listener: UnixListener, core: Arc<Core>) -> anyhow::Resul
 
 /// Builds and bakes what the profiles name, so that the first job does not wait for it. Then only waits.
 async fn prepare_images(core: Arc<Core>) {
+    if let Err(error) = core.engine.remove_unfinished().await {
+        tracing::warn!(%error, "what an interrupted build left could not be removed");
+    }
+    prepare_profiles(&core).await;
+    core.stop.cancelled().await;
+}
+
+async fn prepare_profiles(core: &Core) {
     let mut is_complete = true;
     for profile in &core.config.profiles {
         let prepared = tokio::select! {
             prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => prepared,
-            () = core.stop.cancelled() => return,
+            () = core.shutdown.drain.cancelled() => return,
         };
         match prepared {
             Ok(prepared) => {
@@ -225,7 +272,6 @@ async fn prepare_images(core: Arc<Core>) {
     if !is_complete {
         tracing::warn!("`dayfly doctor --config {}` tells what this host lacks", core.config.file);
     }
-    core.stop.cancelled().await;
 }
 
 async fn maintain(core: Arc<Core>) {

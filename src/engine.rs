@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{Catalog, Image, ImageInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::lifecycle::Lifecycle;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
@@ -56,6 +58,7 @@ pub struct Engine {
     catalog: Catalog,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
+    lifecycle: Lifecycle,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
@@ -85,7 +88,14 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        Ok(Self { settings, homes, catalog, templates: Mutex::default(), volumes: cache::Recent::default() })
+        let (templates, volumes) = (Mutex::default(), cache::Recent::default());
+        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default() })
+    }
+
+    /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
+    pub fn told_to(mut self, lifecycle: Lifecycle) -> Self {
+        self.lifecycle = lifecycle;
+        self
     }
 
     /// The images.
@@ -189,16 +199,10 @@ impl Engine {
     }
 
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio {
-            homes: self.homes.clone(),
-            program: self.settings.qemu.clone(),
-            accelerator,
-            boot_limit: BOOT_LIMIT,
-            lifetime: self.settings.lifetime,
-        }
+        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
     }
 
-    async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {
+    async fn lock(&self, name: &str) -> Result<Lease, ImageError> {
         let (catalog, name) = (self.catalog.clone(), name.to_owned());
         // Waiting for another process may take minutes, and blocks its thread.
         tokio::task::spawn_blocking(move || catalog.lock(&name))
@@ -206,16 +210,35 @@ impl Engine {
             .map_err(|error| ImageError::Unusable(format!("waiting for the image's lock: {error}")))?
     }
 
+    /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
+    pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
+        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let removed = tokio::task::spawn_blocking(move || {
+            catalog.remove_unfinished()?;
+            match Lease::try_take(&caches) {
+                Ok(Some(_lock)) => cache::remove_unfinished(&caches),
+                Ok(None) => Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(ImageError::io("locking the cache volumes")(error)),
+            }
+        });
+        removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
+    }
+
+    fn caches(&self) -> PathBuf {
+        self.settings.state_dir.join("caches")
+    }
+
     /// The volume for a cache directory or image file.
     pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.settings.state_dir.join("caches");
+        let volumes = self.caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
-            tokio::task::spawn_blocking(move || crate::host::lease::Lease::wait(&volumes))
+            tokio::task::spawn_blocking(move || Lease::wait(&volumes))
                 .await
                 .map_err(std::io::Error::other)
                 .and_then(|lease| lease)
@@ -232,7 +255,7 @@ impl Engine {
 
     /// A home for a VM that [`Engine::restore`] will fill.
     pub fn home(&self, id: VmId) -> Result<Home, VmError> {
-        self.homes.create(id)
+        Ok(self.homes.create(id)?.told_to(&self.lifecycle))
     }
 
     /// Restores a VM.
@@ -249,7 +272,8 @@ impl Engine {
             Vec::new()
         });
         let mut reaped = Vec::new();
-        for mut home in abandoned {
+        for home in abandoned {
+            let mut home = home.told_to(&self.lifecycle);
             match home.remove().await {
                 Ok(()) => reaped.push(home.id().clone()),
                 Err(error) => tracing::error!(vm = %home.id(), %error, "an abandoned VM could not be removed"),

@@ -42,6 +42,8 @@ pub mod intake;
 #[cfg(feature = "service")]
 pub mod job;
 #[cfg(feature = "service")]
+pub mod lifecycle;
+#[cfg(feature = "service")]
 pub mod local;
 #[cfg(feature = "service")]
 pub mod log;
@@ -53,6 +55,8 @@ pub mod policy;
 pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
+#[cfg(feature = "service")]
+pub mod shutdown;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]

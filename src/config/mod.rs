@@ -144,6 +144,8 @@ pub struct Limits {
     pub log_retention: Duration,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
+    /// How long jobs that run may go on when the service is stopped.
+    pub drain: Duration,
 }
 
 /// `[vm]`: what runs the machines.

@@ -301,7 +301,8 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
 }
 
 fn limits(root: &Table<'_>) -> Option<Limits> {
-    let known = &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace"];
+    let known =
+        &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace", "drain"];
     let table = root.section("limits", known)?;
     let retention = |item: &Item<'_>| duration_between(item, HOUR, 3650 * DAY);
     Some(Limits {
@@ -312,6 +313,7 @@ fn limits(root: &Table<'_>) -> Option<Limits> {
         delivery_retention: table.read_or("delivery_retention", 14 * DAY, retention),
         log_retention: table.read_or("log_retention", 30 * DAY, retention),
         grace: table.read_or("grace", 10 * SECOND, |item| duration_between(item, Duration::ZERO, 10 * MINUTE)),
+        drain: table.read_or("drain", 30 * SECOND, |item| duration_between(item, Duration::ZERO, DAY)),
     })
 }
 

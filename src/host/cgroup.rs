@@ -3,7 +3,7 @@
 //! Hosts with version 1 only, or without write access, run VMs without one; the caller says so once, clearly.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,15 +61,44 @@ pub fn detect() -> Support {
         Hierarchy::Missing(why) => return Support::Missing(why),
     }
     let parent = Path::new(ROOT).join(PARENT);
-    let prepare = || -> io::Result<()> {
-        let controllers = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
-        fs::create_dir_all(&parent)?;
-        fs::write(Path::new(ROOT).join("cgroup.subtree_control"), &controllers)?;
-        fs::write(parent.join("cgroup.subtree_control"), &controllers)
-    };
-    match prepare() {
+    match pass_on_controllers(Path::new(ROOT)).and_then(|()| prepare(&parent)) {
         Ok(()) => Support::V2(parent),
         Err(error) => Support::Missing(format!("{}: {error}", parent.display())),
+    }
+}
+
+/// Makes a group whose children can have limits.
+fn prepare(group: &Path) -> io::Result<()> {
+    fs::create_dir_all(group)?;
+    pass_on_controllers(group)
+}
+
+fn pass_on_controllers(group: &Path) -> io::Result<()> {
+    fs::write(group.join("cgroup.subtree_control"), "+memory +cpu +pids")
+}
+
+impl Support {
+    /// The same one level down, in a group of this name: whatever is in it belongs to whoever has the name.
+    pub fn within(self, name: &str) -> Self {
+        let Self::V2(parent) = self else { return self };
+        let own = parent.join(name);
+        match prepare(&own) {
+            Ok(()) => Self::V2(own),
+            Err(error) => Self::Missing(format!("{}: {error}", own.display())),
+        }
+    }
+
+    /// The names of the groups that there are.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let Self::V2(parent) = self else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(parent)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 }
 
@@ -123,6 +152,7 @@ impl Cgroup {
 
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let path = self.path.join(file);
-        fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        let written = fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+        written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod disk;
 pub mod git;
 pub mod lease;
+pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod tsc;

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::github;
+use crate::lifecycle::Step;
 use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery};
 use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
 
@@ -125,6 +126,7 @@ async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
         received_at: clock::now_ms(),
         payload: body.into(),
     };
+    core.lifecycle.reached(Step::DeliveryVerified).await;
     let accepted = match core.store.accept_delivery(delivery).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -132,6 +134,7 @@ async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
             return refusal(StatusCode::SERVICE_UNAVAILABLE, "the delivery could not be stored; deliver it again");
         }
     };
+    core.lifecycle.reached(Step::DeliveryStored).await;
     if let Some(problem) = problem {
         if accepted != Accepted::Duplicate
             && let Err(error) =

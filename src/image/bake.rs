@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
-use super::catalog::{Bake, BakeInfo, Image, Staging, write_json};
+use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::initramfs::{self, File};
+use super::staging::Staging;
 use super::{ImageError, Progress, cache};
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};
@@ -55,8 +55,6 @@ pub struct Studio {
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
-    /// Whether a VM may outlive this process, for the reaper of the next one to end.
-    pub lifetime: Lifetime,
 }
 
 /// A VM that was booted, not restored.
@@ -67,17 +65,14 @@ pub(super) struct BootedVm {
 }
 
 impl BootedVm {
-    /// Ends the VM and gives its scratch disk.
-    pub(super) async fn finish(mut self) -> Result<tempfile::TempPath, ImageError> {
-        let parent = self.home.path().parent().unwrap_or(Path::new("/")).to_owned();
+    /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
+    pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
         if let Err(error) = self.attached.qemu.kill().await {
             tracing::warn!(%error, "waiting for the monitor's end failed");
         }
-        // Out of the VM's home, which goes now.
-        let kept = NamedTempFile::new_in(parent).map_err(ImageError::io("keeping a disk"))?.into_temp_path();
-        fs::rename(&self.scratch, &kept).map_err(ImageError::io("keeping a disk"))?;
+        let moved = kept.map_or(Ok(()), |kept| disk::move_image(&self.scratch, kept));
         self.home.remove().await?;
-        Ok(kept)
+        moved.map_err(ImageError::io("keeping the image's layer"))
     }
 }
 
@@ -252,7 +247,8 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
         boot,
         disks,
         memory,
-        lifetime: studio.lifetime,
+        // Nobody takes up a bake where another process left it.
+        lifetime: Lifetime::EndsWithUs,
     };
     let (qemu, ports) = Qemu::launch(home, launch).await?;
     attach(qemu, ports, studio.boot_limit, false).await

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bake::{self, Studio};
-use super::catalog::{Catalog, Image, ImageInfo, Staging, write_json};
+use super::catalog::{Catalog, Image, ImageInfo, write_json};
 use super::recipe::Recipe;
+use super::staging::Staging;
 use super::{ImageError, Progress, modules};
 use crate::host::command;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
@@ -195,9 +196,9 @@ async fn run_setup(image: &Image, script: &str, studio: &Studio) -> Result<(), I
         Ok(outcome) => outcome,
         Err(_) => Err(ImageError::Setup { status: "time-out".into(), output: String::new() }),
     };
-    let scratch = vm.finish().await?;
-    outcome?;
-    fs::rename(&scratch, image.file("layer.ext4")).map_err(ImageError::io("keeping the image's layer"))
+    let layer = image.file("layer.ext4");
+    vm.finish(outcome.is_ok().then_some(&layer)).await?;
+    outcome
 }
 
 fn setup_failed(status: &ExitStatus, output: &[u8]) -> ImageError {

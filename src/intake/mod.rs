@@ -29,6 +29,7 @@ use crate::config::Forks;
 use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, RepoName, github};
 use crate::ids::RunId;
+use crate::lifecycle::Step;
 use crate::policy::{Standing, Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
@@ -133,6 +134,7 @@ async fn next_look(core: &Core) -> Duration {
 
 /// Processes one delivery, or stores when to try again.
 async fn attend(core: &Core, delivery: &Delivery) {
+    core.lifecycle.reached(Step::DeliveryTaken).await;
     let Err(error) = process(core, delivery).await else { return };
     let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
         tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
@@ -180,6 +182,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     if runs.is_empty() {
         return ended(core, delivery, "no workflow of the commit asks for this event").await;
     }
+    core.lifecycle.reached(Step::RunsPlanned).await;
     let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
     finish_created(core, delivery, &created).await
 }
@@ -206,6 +209,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
 
 /// Runs were created, with the delivery's end.
 async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> Result<(), IntakeError> {
+    core.lifecycle.reached(Step::RunsCreated).await;
     for run in created {
         for job in core.store.jobs_of_run(run).await? {
             let at_us = delivery.received_at * 1000;

@@ -19,6 +19,7 @@ use crate::engine::Prepared;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
+use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
@@ -86,6 +87,7 @@ pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
     });
     if is_absent {
         core.store.set_vm_state(vm, VmState::Gone, clock::now_ms()).await?;
+        core.lifecycle.reached(Step::VmGoneStored).await;
     }
     Ok(is_absent)
 }
@@ -191,7 +193,9 @@ async fn run_and_store(
 ) -> Result<Option<End>, StoreError> {
     let job = &lease.job;
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::VmRunningStored).await;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::JobStartedStored).await;
     set_state(core, job, ReportState::Running, running_title(profile, job.attempt)).await?;
     let writer = match core.logs.create(&job.id, job.attempt, profile.log_limit).await {
         Ok(writer) => writer,
@@ -201,6 +205,7 @@ async fn run_and_store(
             return conclude(core, lease, &end).await.map(|()| None);
         }
     };
+    core.lifecycle.reached(Step::LogCreated).await;
     let mut journal = Journal::new(Arc::clone(core), job, writer);
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
@@ -209,6 +214,7 @@ async fn run_and_store(
         journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;
     }
     let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    core.lifecycle.reached(Step::StepsEnded).await;
     if let Ending::VmLost(_) = ending
         && let Some(console) = machine.console().await
     {
@@ -219,7 +225,9 @@ async fn run_and_store(
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
     }
     core.timeline.record(&job.id, job.attempt, "vm_paused", "");
+    core.lifecycle.reached(Step::VmPaused).await;
     let log_failure = journal.finish().await.map(|error| error.to_string());
+    core.lifecycle.reached(Step::LogFinished).await;
     let end = End { ending, lines, log_failure };
     if let Err(error) = conclude(core, lease, &end).await {
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
@@ -331,6 +339,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
         report.summary = summary;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
+    core.lifecycle.reached(Step::OutcomeStored).await;
     if finished == Finished::Now {
         core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
         tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
@@ -358,6 +367,7 @@ async fn destroy(core: &Core, lease: &Lease, mut machine: Machine) {
     if let Err(error) = core.store.set_vm_state(&lease.vm, VmState::Stopping, clock::now_ms()).await {
         tracing::error!(vm = %lease.vm, %error, "a VM's teardown could not be stored");
     }
+    core.lifecycle.reached(Step::VmStoppingStored).await;
     for attempt in 1..=DESTROY_TRIES {
         match timeout(Duration::from_secs(60), machine.destroy()).await {
             Ok(Ok(())) => {

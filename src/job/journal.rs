@@ -11,6 +11,7 @@ use super::verdict::StepLine;
 use crate::clock;
 use crate::core::Core;
 use crate::ids::{JobId, ReportId};
+use crate::lifecycle::Step;
 use crate::log::{LogError, LogWriter, Stream};
 use crate::store::Job;
 use crate::workflow::contexts;
@@ -68,6 +69,11 @@ impl Witness for Journal {
             tracing::error!(report = %self.report, %error, "a job's log cannot be written");
             self.failure = Some(error);
             self.writer = None;
+        }
+        match stream {
+            Stream::Heading => self.core.lifecycle.reached(Step::StepBegun).await,
+            Stream::Stdout | Stream::Stderr => self.core.lifecycle.reached(Step::StepSpoke).await,
+            Stream::Service => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
+mod drain;
 pub mod plan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::drain::Drain;
 use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
@@ -19,6 +21,7 @@ use crate::forge::{Conclusion, ReportState};
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
 use crate::job::verdict::{CANCELLED, seen_by_needs};
+use crate::lifecycle::Step;
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -26,9 +29,6 @@ use crate::workflow::plan::JobSpec;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
-
-/// How long drivers may take to end their jobs when the service stops, beyond the grace period.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// The drivers that run, by job.
 type Drivers = HashMap<JobId, Driver>;
@@ -39,11 +39,14 @@ struct Driver {
     cancel: CancellationToken,
 }
 
-/// Moves jobs until the service stops; then ends those that run and puts them back into the queue.
+/// Moves jobs until the service drains; then starts none any more, and puts those that do not end in time back into the
+/// queue.
 pub async fn run(core: Arc<Core>) {
+    let _drained = core.shutdown.drained.clone().drop_guard();
     let mut tasks = JoinSet::new();
     let mut drivers = Drivers::new();
-    while !core.stop.is_cancelled() {
+    let mut drain: Option<Drain> = None;
+    while !drain.as_ref().is_some_and(|drain| drain.is_over(&core, drivers.len())) {
         if let Err(error) = look(&core, &mut tasks, &mut drivers).await {
             tracing::error!(%error, "the scheduler cannot use the store");
         }
@@ -51,19 +54,19 @@ pub async fn run(core: Arc<Core>) {
             () = core.wake.scheduler.notified() => {}
             Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => forget(&mut drivers, ended),
             () = tokio::time::sleep(IDLE_LOOK) => {}
-            () = core.stop.cancelled() => {}
+            () = drain::next_stage(&core, drain.as_ref()) => {}
         }
         while let Some(ended) = tasks.try_join_next_with_id() {
             forget(&mut drivers, ended);
         }
+        if let Some(drain) = &mut drain {
+            drain.tell_progress(drivers.len());
+        }
+        if drain.is_none() && core.shutdown.drain.is_cancelled() {
+            drain = Some(Drain::begin(&core, drivers.len()));
+        }
     }
-    // The jobs stay where the store saw them; the next start queues them again. Only their VMs go.
-    tasks.abort_all();
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_MARGIN, drained).await.is_err() {
-        tracing::warn!("some jobs did not end in time");
-    }
-    core.engine.reap().await;
+    drain::end_jobs(&core, tasks).await;
 }
 
 fn forget(drivers: &mut Drivers, ended: Result<(Id, ()), JoinError>) {
@@ -315,6 +318,7 @@ async fn apply(
         Action::Queue(id) => {
             let Some(job) = known(&id) else { return Ok(false) };
             core.store.queue_job(&id, clock::now_ms()).await?;
+            core.lifecycle.reached(Step::JobQueued).await;
             core.timeline.record(&id, job.attempt, "job_queued", "");
         }
         Action::Skip(id) => {
@@ -326,6 +330,7 @@ async fn apply(
             let Some(job) = known(&id) else { return Ok(false) };
             finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
         }
+        Action::Start(_) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
             return start(core, job, specs, tasks, drivers).await;
@@ -340,6 +345,7 @@ async fn start(
     let vm = VmId::random();
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
     core.store.lease_job(&job.id, job.attempt, &vm, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::LeaseStored).await;
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
@@ -383,6 +389,7 @@ fn conclusion_word(conclusion: Conclusion) -> &'static str {
 /// Brings the store in line with a host on which this service has just started: what ran before is destroyed, its jobs are
 /// queued again, visibly, or ended if they have had all their attempts.
 pub async fn recover(core: &Core) -> Result<(), StoreError> {
+    core.store.make_all_due(clock::now_ms()).await?;
     let reaped = core.engine.reap().await;
     if !reaped.is_empty() {
         tracing::warn!(count = reaped.len(), "VMs of an earlier run of the service were destroyed");
@@ -405,6 +412,7 @@ async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> 
         let detail = format!("No attempt left after {}: {why}", job.attempt);
         return finish(core, job, Conclusion::Error, Some(reason), detail).await;
     };
+    core.lifecycle.reached(Step::JobRequeued).await;
     core.timeline.record(&job.id, attempt, "job_queued", why);
     let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
     let title = format!("Queued again (attempt {attempt}): {why}");

@@ -87,6 +87,23 @@ impl Store {
         .await
     }
 
+    /// Makes everything due that waits for its time, deliveries and reports: at a start of the service, which may also have
+    /// been asked for because something was put right, and before which the clock may have been set back.
+    pub async fn make_all_due(&self, now: i64) -> Result<(), StoreError> {
+        self.write("make everything due", move |db| {
+            Box::pin(async move {
+                for waiting in [
+                    "UPDATE deliveries SET next_try_at = $1 WHERE state = 'received' AND next_try_at > $1",
+                    "UPDATE reports SET next_try_at = $1 WHERE version > sent_version AND next_try_at > $1",
+                ] {
+                    sqlx::query(waiting).bind(now).execute(&mut *db).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// When the next delivery becomes due; the past if one is due now.
     pub async fn next_delivery_due(&self) -> Result<Option<i64>, StoreError> {
         self.read("look for the next delivery", async |db| {

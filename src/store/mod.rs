@@ -115,8 +115,9 @@ impl Store {
 
     /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        self.writer.close().await;
+        // In this order: the last connection tidies up the journal, which one that only reads cannot.
         self.readers.close().await;
+        self.writer.close().await;
     }
 
     /// Runs `work` in a transaction of the writer. See [`Writer::write`].

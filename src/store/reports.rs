@@ -294,6 +294,19 @@ pub(super) async fn change_report(
     Ok(version)
 }
 
+/// Has a report sent without the pause between two versions: there will be nobody to send it later. One that the forge
+/// refused keeps its time.
+pub(super) async fn hasten_report(
+    db: &mut SqliteConnection, report: &StoredReport, now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE reports SET next_try_at = $2 WHERE id = $1 AND tries = 0 AND next_try_at > $2")
+        .bind(report.desired.id.as_str())
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 async fn load(db: &mut SqliteConnection, id: &ReportId) -> Result<StoredReport, StoreError> {
     let row = sqlx::query(select_reports!("WHERE reports.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
     read_report(&row.ok_or_else(|| not_found(id))?)

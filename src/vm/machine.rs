@@ -13,6 +13,7 @@ use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
+use crate::lifecycle::Step;
 use crate::protocol::message::Identity;
 
 /// How long a restored agent may take to answer. Under emulation on a loaded host it takes seconds, not tens of them.
@@ -101,6 +102,7 @@ impl Machine {
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
+        home.passes(Step::HomeMade).await?;
         let scratch = home.path().join("scratch");
         crate::host::disk::copy_sparse(&template.scratch, &scratch)
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
@@ -110,6 +112,7 @@ impl Machine {
             scratch,
             cache: Some(cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone()),
         };
+        home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
         let launch = Launch {
             program: &template.program,
@@ -122,12 +125,16 @@ impl Machine {
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
+        home.passes(Step::MonitorAnswered).await?;
         timings.started = began.elapsed();
         qemu.load_state(&template.state).await?;
+        home.passes(Step::StateLoaded).await?;
         timings.loaded = began.elapsed();
         let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
+        home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
         attached.guest.identify(identity_of(home.id(), cache)?).await?;
+        home.passes(Step::GuestIdentified).await?;
         timings.identified = began.elapsed();
         Ok((attached, timings))
     }

@@ -109,6 +109,22 @@ fn a_reader_that_leaves_early_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
+    let Some(mut scene) = Scene::start(Settings::without_vms()).await else { return };
+    assert!(scene.service.stop().await.success());
+    let config = scene.state_dir().parent().unwrap().join("dayfly.toml");
+    let mut command = dayfly();
+    command.arg("serve").arg("--config").arg(config).env("DAYFLY_FAULT", "kill@outcome-stroed");
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("DAYFLY_FAULT: there is no step `outcome-stroed`"), "{said}");
+    assert!(said.contains("24 `outcome-stored`"), "{said}");
+    scene.restart().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_service_on_one_directory_is_refused() {
     let Some(scene) = Scene::start(Settings::without_vms()).await else { return };
     let config = scene.state_dir().parent().unwrap().join("dayfly.toml");

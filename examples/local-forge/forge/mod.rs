@@ -153,6 +153,11 @@ impl Forge {
         self.shared.state().faults.push(fault);
     }
 
+    /// Lets everything go well again.
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
     /// Makes all minted tokens invalid, as when an App's permissions change.
     pub fn revoke_tokens(&self) {
         self.shared.state().tokens.clear();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::forge::ExternalIds;
 use crate::ids::VmId;
 use crate::store::{Finished, JobFilter, JobState, Lifecycle, Reason, Requeued, StoreError, VmState};
 
@@ -46,6 +47,26 @@ async fn every_pair_of_job_states_follows_the_table() {
             assert_eq!(now, if result.is_ok() { to } else { *from }, "{from} → {to}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_planned_stop_costs_no_attempt_and_is_told_at_once() {
+    let store = TestStore::new().await;
+    let job = job_in(&store, "a", JobState::Running).await;
+    let report = store.job(&job).await.unwrap().unwrap().report;
+    store.report_sent(&report, 1, &ExternalIds::default(), 1_000).await.unwrap();
+    assert_eq!(store.next_report_due().await.unwrap(), None);
+    for attempt in 1..=3 {
+        assert_eq!(store.release_job(&job, attempt, "stopped", 1_001).await.unwrap(), Some(attempt + 1));
+        assert_eq!(store.release_job(&job, attempt, "stopped", 1_002).await.unwrap(), None, "it has moved on");
+        assert_eq!(store.release_job(&job, attempt + 1, "stopped", 1_003).await.unwrap(), None, "it has no VM");
+        store.lease_job(&job, attempt + 1, &VmId::random(), 1_004).await.unwrap();
+    }
+    let told = store.get_report(&report).await.unwrap().unwrap();
+    assert_eq!((told.desired.title.as_str(), told.next_try_at), ("Queued again (attempt 4): stopped", 1_001));
+    assert_eq!(store.requeue_job(&job, 4, 2).await.unwrap(), Requeued::Queued { attempt: 5 });
+    store.lease_job(&job, 5, &VmId::random(), 1_005).await.unwrap();
+    assert_eq!(store.requeue_job(&job, 5, 2).await.unwrap(), Requeued::Exhausted, "two attempts were its own fault");
 }
 
 #[tokio::test]

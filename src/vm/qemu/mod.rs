@@ -18,6 +18,7 @@ use super::home::Home;
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::command::install_hint;
 use crate::host::process::{Lifetime, Spawn, find_program, spawn};
+use crate::lifecycle::Step;
 
 /// What the monitor prints goes here, in the VM's home.
 const OUTPUT_FILE: &str = "monitor.log";
@@ -107,6 +108,7 @@ impl Qemu {
         // Only the monitor listens now: if it ends, the connections end.
         drop(inherited);
         let mut child = child;
+        home.passes(Step::MonitorStarted).await?;
         if let Some(pid) = child.id() {
             home.confine(pid, launch.shape.memory_mib << 20, launch.shape.vcpus)?;
         }

@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     is_app: bool,
     profiles: String,
     limits: String,
+    drain: &'static str,
     server: String,
     github: String,
     runs_vms: bool,
@@ -33,6 +34,7 @@ impl Settings {
             is_app: true,
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
+            drain: "0s",
             server: String::new(),
             github: String::new(),
             runs_vms: true,
@@ -63,6 +65,12 @@ impl Settings {
     /// More lines of `[limits]`.
     pub(crate) fn with_limits(mut self, lines: &str) -> Self {
         self.limits.push_str(lines);
+        self
+    }
+
+    /// How long jobs may go on when the service is stopped; else not at all.
+    pub(crate) fn with_drain(mut self, limit: &'static str) -> Self {
+        self.drain = limit;
         self
     }
 
@@ -110,13 +118,14 @@ impl Settings {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
              [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
-             {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
             self.github,
             self.profiles,
             self.limits,
+            self.drain,
             images.display(),
         );
         let path = directory.join("dayfly.toml");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dayfly::store::{Delivery, DeliveryCounts, DeliveryState, Store};
+use dayfly::store::{Delivery, DeliveryCounts, DeliveryState, Store, Vm};
 
 use super::eventually;
 
@@ -29,4 +29,12 @@ pub(crate) async fn processed(state_dir: &Path, id: &str) -> Delivery {
     .await;
     store.close().await;
     found
+}
+
+/// The VMs that are not known to be gone.
+pub(crate) async fn stored_vms(state_dir: &Path) -> Vec<Vm> {
+    let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
+    let vms = store.vms_not_gone().await.unwrap();
+    store.close().await;
+    vms
 }
