@@ -95,7 +95,7 @@ impl Traffic {
     }
 }
 
-/// Sends reports until the service stops; then sends what is due once more, within [`FLUSH_LIMIT`].
+/// Sends reports until the service stops; then sends what is due once more, within a few seconds.
 pub async fn run(core: Arc<Core>) {
     match core.store.revive_abandoned_reports(clock::now_ms()).await {
         Ok(0) => {}
