@@ -21,9 +21,11 @@ demo: packages ## Two pull requests on a forge of this machine, each in a fresh 
 	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly
 
 .PHONY: bench
-bench: packages ## How fast this host makes VMs, beside a restore by hand
+bench: packages ## What this host delivers: VMs, deliveries, logs, each beside something to compare with
 	$(CARGO) build --locked --release --bin dayfly
 	$(AS_ROOT) $(TARGET)/release/dayfly bench create -n 50 --baseline --state-dir .demo/state
+	$(AS_ROOT) $(TARGET)/release/dayfly bench webhook --state-dir .demo/state
+	$(AS_ROOT) $(TARGET)/release/dayfly bench log --state-dir .demo/state
 
 ##@ To work on it
 

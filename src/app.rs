@@ -5,22 +5,24 @@
 
 use std::fs::Permissions;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
-use crate::core::{Core, Wake};
+use crate::core::Core;
 use crate::engine::{Engine, EngineSettings};
-use crate::forge::Forge;
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
+use crate::forge::{Forge, Measured};
 use crate::host::cgroup::Support;
 use crate::host::lease::Lease;
 use crate::host::notify;
@@ -32,6 +34,7 @@ use crate::job::driver::shape_of;
 use crate::job::timeline::Timeline;
 use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
+use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::{self, Sent};
 use crate::scheduler;
@@ -52,6 +55,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 pub struct App {
     core: Arc<Core>,
     public: TcpListener,
+    /// For the metrics alone, if they have one.
+    metrics: Option<TcpListener>,
     control: UnixListener,
     /// Two services on one directory would destroy each other's VMs.
     _state: Lease,
@@ -70,39 +75,48 @@ impl App {
         let Some(state) = Lease::try_take(&state_dir).context("locking the state directory")? else {
             bail!("another dayfly serves from `{}`\n  hint: stop it, or use another state_dir", state_dir.display());
         };
+        let metrics = Metrics::new(config.profiles.iter().map(|profile| profile.name.as_str()));
         let lifecycle = fault.map_or_else(Lifecycle::default, |fault| disturbed(fault, &state_dir));
-        let engine = Engine::open(engine_settings(&config))?.told_to(lifecycle.clone());
+        let engine =
+            Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
         if let Support::Missing(why) = engine.homes().cgroups() {
             tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
         }
-        let store = Store::open(&state_dir.join("dayfly.db")).await?;
+        let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
-            forge: forge_of(&config, &secrets)?,
+            forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
             engine,
             store,
             config,
-            wake: Wake::default(),
+            metrics,
+            wake: Arc::default(),
             sent: Sent::default(),
             lifecycle,
             shutdown,
             stop: CancellationToken::new(),
         });
         scheduler::recover(&core).await?;
-        let listen = core.config.server.listen;
-        let public = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("`server.listen`: `{listen}` cannot be listened on"))?;
+        let public = bind("server.listen", core.config.server.listen).await?;
+        let metrics = match core.config.metrics.listen.filter(|_| core.config.metrics.enabled) {
+            Some(listen) => Some(bind("metrics.listen", listen).await?),
+            None => None,
+        };
         let control = bind_control(&core.config.server.control_socket())?;
-        Ok(Self { core, public, control, _state: state })
+        Ok(Self { core, public, metrics, control, _state: state })
     }
 
     /// Where the public listener is.
-    pub fn address(&self) -> io::Result<std::net::SocketAddr> {
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.public.local_addr()
+    }
+
+    /// Where the metrics have a listener of their own, if they do.
+    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.metrics.as_ref().map(TcpListener::local_addr).transpose()
     }
 
     /// Serves until it is asked to end, then does so in an orderly way. An error is a part that died.
@@ -110,7 +124,11 @@ impl App {
         let core = self.core;
         let control_socket = core.config.server.control_socket();
         let mut parts = JoinSet::new();
-        parts.spawn(named("public listener", serve_public(self.public, Arc::clone(&core))));
+        parts.spawn(named("public listener", serve(self.public, http::public(&core), core.stop.clone())));
+        if let Some(listener) = self.metrics {
+            let routes = http::metrics::routes(Arc::clone(&core));
+            parts.spawn(named("listener of the metrics", serve(listener, routes, core.stop.clone())));
+        }
         parts.spawn(named("control socket", serve_control(self.control, Arc::clone(&core))));
         parts.spawn(named("intake", as_part(intake::run(Arc::clone(&core)))));
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
@@ -221,9 +239,11 @@ fn describe(ended: Option<Result<(&'static str, anyhow::Result<()>), tokio::task
     }
 }
 
-async fn serve_public(listener: TcpListener, core: Arc<Core>) -> anyhow::Result<()> {
-    let stop = core.stop.clone();
-    let routes = http::public(&core);
+async fn bind(key: &str, listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.with_context(|| format!("`{key}`: `{listen}` cannot be listened on"))
+}
+
+async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) -> anyhow::Result<()> {
     // Followers of logs stay connected for as long as they like, and are cut when the service stops.
     tokio::select! {
         served = axum::serve(listener, routes) => Ok(served?),
@@ -274,15 +294,23 @@ async fn prepare_profiles(core: &Core) {
     }
 }
 
+/// Destroys VMs that nobody owns. There should be none: whoever makes one destroys it.
+async fn look_for_leaks(core: &Core) {
+    let reaped = core.engine.reap().await;
+    for vm in &reaped {
+        tracing::warn!(%vm, "an abandoned VM was destroyed");
+    }
+    let left = core.engine.homes().abandoned().map_or(0, |left| left.len());
+    core.metrics.vms.reaped(reaped.len(), left);
+}
+
 async fn maintain(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(MAINTENANCE) => {}
             () = core.stop.cancelled() => return,
         }
-        for vm in core.engine.reap().await {
-            tracing::warn!(%vm, "an abandoned VM was destroyed");
-        }
+        look_for_leaks(&core).await;
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {

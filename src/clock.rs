@@ -12,6 +12,11 @@ pub fn now_us() -> i64 {
     i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX)
 }
 
+/// From one time in milliseconds since the epoch to a later one; nothing if the clock was set back meanwhile.
+pub fn since_ms(earlier: i64, later: i64) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(later.saturating_sub(earlier)).unwrap_or(0))
+}
+
 fn since_epoch() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

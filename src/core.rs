@@ -16,6 +16,7 @@ use crate::ids::LogToken;
 use crate::job::timeline::Timeline;
 use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
+use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
@@ -38,7 +39,8 @@ pub struct Core {
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
     pub timeline: Timeline,
-    pub wake: Wake,
+    pub metrics: Metrics,
+    pub wake: Arc<Wake>,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
@@ -14,6 +15,8 @@ use crate::image::catalog::{Catalog, Image, ImageInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::ImageMetrics;
+use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
@@ -59,6 +62,7 @@ pub struct Engine {
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
     lifecycle: Lifecycle,
+    metrics: ImageMetrics,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
@@ -88,14 +92,20 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        let (templates, volumes) = (Mutex::default(), cache::Recent::default());
-        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default() })
+        let (templates, volumes, metrics) = Default::default();
+        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
-    pub fn told_to(mut self, lifecycle: Lifecycle) -> Self {
-        self.lifecycle = lifecycle;
-        self
+    #[must_use]
+    pub fn told_to(self, lifecycle: Lifecycle) -> Self {
+        Self { lifecycle, ..self }
+    }
+
+    /// The same engine, telling `metrics` of what it makes.
+    #[must_use]
+    pub fn measured(self, metrics: ImageMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The images.
@@ -133,7 +143,10 @@ impl Engine {
         require(&self.settings.qemu)?;
         // Emulation is always there; which accelerator is better is found out with the image that is built here.
         let studio = self.studio(Accelerator::Tcg);
-        build::build(&self.catalog, recipe, &studio, progress).await
+        let began = Instant::now();
+        let built = build::build(&self.catalog, recipe, &studio, progress).await;
+        self.metrics.built(Made::of(&built), began.elapsed());
+        built
     }
 
     /// A template of that image and shape, with everything that is missing built and baked first.
@@ -199,7 +212,13 @@ impl Engine {
     }
 
     fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio { homes: self.homes.clone(), program: self.settings.qemu.clone(), accelerator, boot_limit: BOOT_LIMIT }
+        Studio {
+            homes: self.homes.clone(),
+            program: self.settings.qemu.clone(),
+            accelerator,
+            boot_limit: BOOT_LIMIT,
+            metrics: self.metrics.clone(),
+        }
     }
 
     async fn lock(&self, name: &str) -> Result<Lease, ImageError> {

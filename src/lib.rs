@@ -48,6 +48,8 @@ pub mod local;
 #[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
+pub mod metrics;
+#[cfg(feature = "service")]
 pub mod net;
 #[cfg(feature = "service")]
 pub mod policy;

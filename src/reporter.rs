@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::forge::{ForgeError, ReportState, backoff};
 use crate::ids::ReportId;
 use crate::lifecycle::Step;
+use crate::metrics::labels::ReportResult;
 use crate::store::{StoreError, StoredReport};
 
 /// Calls under way at a time.
@@ -187,6 +188,7 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
     match core.forge.publish(&report, &stored.external, stored.earlier()).await {
         Ok(external) => {
             core.lifecycle.reached(if is_last { Step::LastReportTaken } else { Step::FirstReportTaken }).await;
+            core.metrics.reports.sent(ReportResult::Sent);
             core.store.report_sent(&id, stored.version, &external, clock::now_ms()).await?;
             if is_last {
                 core.lifecycle.reached(Step::LastReportSent).await;
@@ -201,6 +203,7 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
         }
         Err(error) => match wait_after(&error, stored.tries, clock::jitter()) {
             Some(wait) => {
+                core.metrics.reports.sent(ReportResult::Postponed);
                 tracing::warn!(report = %id, %error, wait_s = wait.as_secs(), "a report will be sent again");
                 let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 if matches!(error, ForgeError::RateLimited { .. }) {
@@ -209,6 +212,7 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
                 core.store.report_failed(&id, next_try_at).await
             }
             None => {
+                core.metrics.reports.sent(ReportResult::Abandoned);
                 tracing::error!(report = %id, context = report.context, %error, "the forge will not take a report");
                 core.store.report_abandoned(&id, stored.version, &error.to_string()).await
             }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::protocol::VERSION;
-use crate::protocol::frame::{Decoder, Frame, Nonce};
+use crate::protocol::frame::{self, Decoder, Frame, Kind, Nonce};
 use crate::protocol::session::{Event, Session, Side};
 
 /// Bytes taken from the port at once.
@@ -20,9 +20,25 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// A port and its conversation.
 pub(super) struct Channel {
-    port: Mutex<File>,
+    port: Mutex<Port>,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// The writing end of a port.
+struct Port {
+    file: File,
+    /// A frame on its way. The port takes it in one piece or makes two trips of it, so it is put together here.
+    frame: Vec<u8>,
+}
+
+impl Port {
+    fn write(&mut self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
+        self.frame.clear();
+        self.frame.extend_from_slice(&frame::header(kind, stream, payload.len()));
+        self.frame.extend_from_slice(payload);
+        self.file.write_all(&self.frame)
+    }
 }
 
 struct State {
@@ -57,7 +73,11 @@ fn gone() -> io::Error {
 impl Channel {
     pub(super) fn new(port: &File) -> io::Result<Arc<Self>> {
         let state = State { session: Session::new(Side::Agent), conversation: 0, inboxes: HashMap::new() };
-        Ok(Arc::new(Self { port: Mutex::new(port.try_clone()?), state: Mutex::new(state), changed: Condvar::new() }))
+        Ok(Arc::new(Self {
+            port: Mutex::new(Port { file: port.try_clone()?, frame: Vec::new() }),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }))
     }
 
     /// Reads the port for ever and calls `opened` with each stream that the host opens and its request.
@@ -126,7 +146,8 @@ impl Channel {
     fn begin_conversation(&self, nonce: Nonce) -> io::Result<()> {
         let mut port = lock(&self.port);
         self.end_conversation();
-        port.write_all(&Frame::attach(nonce, VERSION).to_bytes())
+        let attach = Frame::attach(nonce, VERSION);
+        port.write(attach.kind, attach.stream, &attach.payload)
     }
 
     fn end_conversation(&self) {
@@ -145,7 +166,7 @@ impl Channel {
         state.inboxes.insert(id, Inbox::default());
         let conversation = state.conversation;
         drop(state);
-        port.write_all(&frame.to_bytes())?;
+        port.write(frame.kind, frame.stream, &frame.payload)?;
         drop(port);
         Ok(Stream { channel: Arc::clone(self), conversation, id })
     }
@@ -153,7 +174,7 @@ impl Channel {
     /// Lets `make` produce a frame of conversation `conversation` and writes it before any later one.
     fn send_frame(
         &self, conversation: u64, make: impl FnOnce(&mut Session) -> io::Result<Option<Frame>>,
-    ) -> io::Result<Option<usize>> {
+    ) -> io::Result<()> {
         let mut port = lock(&self.port);
         let mut state = lock(&self.state);
         if state.conversation != conversation {
@@ -162,9 +183,24 @@ impl Channel {
         let frame = make(&mut state.session)?;
         drop(state);
         match frame {
-            Some(frame) => port.write_all(&frame.to_bytes()).map(|()| Some(frame.payload.len())),
-            None => Ok(None),
+            Some(frame) => port.write(frame.kind, frame.stream, &frame.payload),
+            None => Ok(()),
         }
+    }
+
+    /// Sends as many of `bytes` as a frame may have now; gives how many.
+    fn send_data(&self, conversation: u64, stream: u32, bytes: &[u8]) -> io::Result<usize> {
+        let mut port = lock(&self.port);
+        let mut state = lock(&self.state);
+        if state.conversation != conversation {
+            return Err(gone());
+        }
+        let length = state.session.take_credit(stream, bytes.len()).map_err(|_| gone())?;
+        drop(state);
+        if length > 0 {
+            port.write(Kind::Data, stream, &bytes[..length])?;
+        }
+        Ok(length)
     }
 }
 
@@ -196,12 +232,9 @@ impl Stream {
     /// Sends all of `bytes`, waiting while the host's window is full.
     pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = self
-                .channel
-                .send_frame(self.conversation, |session| session.send(self.id, bytes).map_err(|_| gone()))?;
-            match sent {
-                Some(length) => bytes = &bytes[length..],
-                None => self.wait_until_writable()?,
+            match self.channel.send_data(self.conversation, self.id, bytes)? {
+                0 => self.wait_until_writable()?,
+                length => bytes = &bytes[length..],
             }
         }
         Ok(())
@@ -222,7 +255,7 @@ impl Stream {
 
     /// Sends no more; the host may still.
     pub(super) fn end(&self) -> io::Result<()> {
-        self.channel.send_frame(self.conversation, |session| Ok(session.end(self.id))).map(drop)
+        self.channel.send_frame(self.conversation, |session| Ok(session.end(self.id)))
     }
 }
 

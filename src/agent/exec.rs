@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -20,7 +21,7 @@ use super::channel::Stream;
 use super::processes::Processes;
 use super::sys;
 use crate::protocol::frame::MAX_PAYLOAD;
-use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, RECORD_HEADER_LEN, decode};
+use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, Pipe, RECORD_HEADER_LEN, decode};
 
 /// After the program's end, output is waited for this long, in milliseconds, while none comes: something that it left in the background holds
 /// the pipe.
@@ -34,6 +35,9 @@ const LOOK: u16 = 100;
 
 /// Output bytes of one record: with its header they fill a frame.
 const CHUNK: usize = MAX_PAYLOAD - RECORD_HEADER_LEN;
+
+/// Bytes that a program's output holds before the program has to wait.
+const PIPE_BYTES: i32 = 256 * 1024;
 
 /// The programs that run, by the stream on which they were asked for.
 #[derive(Default)]
@@ -67,9 +71,9 @@ struct Sink {
 
 impl Sink {
     /// Sends a record. It may wait for the host in the middle of it, and nobody else's may come in between.
-    fn send(&self, output: &Output) -> io::Result<()> {
+    fn send(&self, record: &[u8]) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stream.write_all(&output.to_record())
+        self.stream.write_all(record)
     }
 }
 
@@ -89,7 +93,7 @@ pub(super) fn run(stream: Stream, length: u32, processes: &Processes, running: &
         Err(error) => ExitStatus::NotStarted(not_started(&exec, &error)),
     };
     let exit = Exit { status, oom_kills: oom_kills().saturating_sub(oom_kills_before) };
-    sink.send(&Output::Exited(exit))?;
+    sink.send(&Output::Exited(exit).to_record())?;
     sink.stream.end()
 }
 
@@ -140,8 +144,8 @@ fn attend(
     mut child: Child, pid: Pid, exec: &Exec, first_input: Vec<u8>, sink: &Arc<Sink>, processes: &Processes,
 ) -> ExitStatus {
     let (done, pumps_done) = channel();
-    pump(child.stdout.take(), Arc::clone(sink), Output::Stdout, pid, done.clone());
-    pump(child.stderr.take(), Arc::clone(sink), Output::Stderr, pid, done);
+    pump(child.stdout.take(), Arc::clone(sink), Pipe::Stdout, pid, done.clone());
+    pump(child.stderr.take(), Arc::clone(sink), Pipe::Stderr, pid, done);
     if let Some(input) = child.stdin.take().filter(|_| exec.stdin) {
         let sink = Arc::clone(sink);
         // Ends with the input, the stream or the program.
@@ -156,20 +160,22 @@ fn attend(
 }
 
 /// Copies one output of the program into records. When the host gives the stream up, the program is killed.
-fn pump<R: Read + AsFd + Send + 'static>(
-    source: Option<R>, sink: Arc<Sink>, record: fn(Vec<u8>) -> Output, pid: Pid, done: Sender<()>,
-) {
+fn pump<R: Read + AsFd + Send + 'static>(source: Option<R>, sink: Arc<Sink>, pipe: Pipe, pid: Pid, done: Sender<()>) {
     let Some(mut source) = source else { return };
+    // More room only spares turns between the program and this thread; without it everything works.
+    drop(fcntl(&source, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)));
     thread::spawn(move || {
-        let mut buffer = vec![0; CHUNK];
+        // A record as it is sent: no byte of output is copied to be put behind its header.
+        let mut buffer = vec![0; RECORD_HEADER_LEN + CHUNK];
         let ended = loop {
             if is_drained(&source, &sink) {
                 break false;
             }
-            match source.read(&mut buffer) {
+            match source.read(&mut buffer[RECORD_HEADER_LEN..]) {
                 Ok(0) => break true,
                 Ok(length) => {
-                    if sink.send(&record(buffer[..length].to_vec())).is_err() {
+                    buffer[..RECORD_HEADER_LEN].copy_from_slice(&pipe.record_header(length));
+                    if sink.send(&buffer[..RECORD_HEADER_LEN + length]).is_err() {
                         // Nobody listens any more. Fails if the program has ended.
                         drop(killpg(pid, Signal::SIGKILL));
                         break false;

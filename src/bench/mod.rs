@@ -2,4 +2,6 @@
 
 pub mod bare;
 pub mod create;
+pub mod log;
 pub mod report;
+pub mod webhook;

@@ -13,6 +13,9 @@ pub struct BenchReport {
     pub results: BTreeMap<&'static str, Distribution>,
     /// Quotients of medians of `results`.
     pub ratios: BTreeMap<&'static str, f64>,
+    /// What a reader has to know beside the figures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What the figures depend on.
@@ -36,18 +39,27 @@ pub struct Distribution {
     pub p90: f64,
     pub p99: f64,
     pub unit: &'static str,
+    /// How many a second, where several were under way at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
 }
 
 impl Distribution {
     /// Of times, in milliseconds. `None` for no times.
     pub fn of_times(times: &[Duration]) -> Option<Self> {
-        let mut milliseconds: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-        milliseconds.sort_by(f64::total_cmp);
+        let milliseconds: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        Self::of_values(&milliseconds, "ms")
+    }
+
+    /// Of values in any unit. `None` for no values.
+    pub fn of_values(values: &[f64], unit: &'static str) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
         let rank = |quantile: f64| {
-            let position = (quantile * milliseconds.len() as f64).ceil() as usize;
-            milliseconds.get(position.saturating_sub(1)).map(|value| (value * 1000.0).round() / 1000.0)
+            let position = (quantile * sorted.len() as f64).ceil() as usize;
+            sorted.get(position.saturating_sub(1)).map(|value| rounded(*value))
         };
-        Some(Self { n: milliseconds.len(), p50: rank(0.5)?, p90: rank(0.9)?, p99: rank(0.99)?, unit: "ms" })
+        Some(Self { n: sorted.len(), p50: rank(0.5)?, p90: rank(0.9)?, p99: rank(0.99)?, unit, rate: None })
     }
 }
 
@@ -55,7 +67,7 @@ impl BenchReport {
     /// A report without figures.
     pub fn new(bench: &'static str, accelerator: String, monitor: String) -> Self {
         let host = HostFacts::read(accelerator, monitor);
-        Self { bench, host, results: BTreeMap::new(), ratios: BTreeMap::new() }
+        Self { bench, host, results: BTreeMap::new(), ratios: BTreeMap::new(), notes: Vec::new() }
     }
 
     /// Adds the quotient of two medians, if both are there.
@@ -63,7 +75,15 @@ impl BenchReport {
         if let (Some(over), Some(under)) = (self.results.get(over), self.results.get(under))
             && under.p50 > 0.0
         {
-            self.ratios.insert(name, (over.p50 / under.p50 * 1000.0).round() / 1000.0);
+            self.ratios.insert(name, rounded(over.p50 / under.p50));
+        }
+    }
+
+    /// Adds the quotient of two rates, if both are there.
+    pub fn add_rate_ratio(&mut self, name: &'static str, over: &str, under: &str) {
+        let rate = |name| self.results.get(name).and_then(|figures: &Distribution| figures.rate);
+        if let (Some(over), Some(under)) = (rate(over), rate(under).filter(|rate| *rate > 0.0)) {
+            self.ratios.insert(name, rounded(over / under));
         }
     }
 
@@ -79,14 +99,23 @@ impl BenchReport {
         }
         text.push_str(&format!("{:<28} {:>5} {:>10} {:>10} {:>10}\n", "", "n", "p50", "p90", "p99"));
         for (name, figures) in &self.results {
-            let Distribution { n, p50, p90, p99, unit } = figures;
-            text.push_str(&format!("{name:<28} {n:>5} {p50:>10.1} {p90:>10.1} {p99:>10.1} {unit}\n"));
+            let Distribution { n, p50, p90, p99, unit, rate } = figures;
+            let rate = rate.map_or_else(String::new, |rate| format!(", {rate:.0} a second"));
+            text.push_str(&format!("{name:<28} {n:>5} {p50:>10.1} {p90:>10.1} {p99:>10.1} {unit}{rate}\n"));
         }
         for (name, ratio) in &self.ratios {
             text.push_str(&format!("{name:<28} {ratio:>16.3}\n"));
         }
+        for note in &self.notes {
+            text.push_str(&format!("note: {note}\n"));
+        }
         text
     }
+}
+
+/// Three digits behind the point: more would only be noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 impl HostFacts {
@@ -118,7 +147,7 @@ mod tests {
     #[test]
     fn quantiles_are_by_nearest_rank() {
         let times: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
-        let expected = Distribution { n: 100, p50: 50.0, p90: 90.0, p99: 99.0, unit: "ms" };
+        let expected = Distribution { n: 100, p50: 50.0, p90: 90.0, p99: 99.0, unit: "ms", rate: None };
         assert_eq!(Distribution::of_times(&times), Some(expected));
         assert_eq!(Distribution::of_times(&[]), None);
     }

@@ -1,10 +1,19 @@
 //! `dayfly bench`: figures of this host.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
 use super::{EngineArgs, parse_mib, say};
 use crate::bench::create::{self, CreateBench};
+use crate::bench::log::{self, LogBench};
+use crate::bench::report::BenchReport;
+use crate::bench::webhook::{self, WebhookBench};
+use crate::engine::{Engine, Prepared};
 use crate::image::{Progress, bake};
 use crate::vm::spec::Shape;
 
@@ -12,6 +21,15 @@ use crate::vm::spec::Shape;
 pub(super) enum BenchCommand {
     /// From the request until a fresh VM's agent has answered a command
     Create(CreateArgs),
+    /// Signed deliveries a second that are durable before their answer
+    ///
+    /// Beside Debian's `webhook` verifying the same signatures, where that is installed.
+    Webhook(WebhookArgs),
+    /// From a program's output in a guest to a reader of its log, beside the bare channel
+    Log(LogArgs),
+    /// Our side of `bench webhook`
+    #[command(hide = true)]
+    WebhookEndpoint(EndpointArgs),
 }
 
 #[derive(Debug, Args)]
@@ -35,22 +53,129 @@ pub(super) struct CreateArgs {
     memory: u64,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct WebhookArgs {
+    /// How many deliveries for each side
+    #[arg(short = 'n', default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    deliveries: u32,
+    /// Connections that send at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// Size of a delivery's body
+    #[arg(long, default_value = "22KiB", value_parser = parse_body_size)]
+    size: u64,
+    /// Below this directory the deliveries are stored for the duration of the benchmark: what counts is its disk
+    #[arg(long, env = "DAYFLY_STATE_DIR", default_value = "/var/lib/dayfly")]
+    state_dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// How many runs, each in a VM of its own
+    #[arg(short = 'n', default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Output of each run
+    #[arg(long, default_value = "32MiB", value_parser = parse_mib)]
+    size: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The image; it needs perl, as every Debian has it
+    #[arg(long, default_value = "base")]
+    image: String,
+    /// Memory of the VMs
+    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    memory: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EndpointArgs {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    directory: PathBuf,
+}
+
+fn parse_body_size(text: &str) -> Result<u64, String> {
+    let size = crate::config::parse_size(text).map_err(|complaint| complaint.to_string())?;
+    if (1024..=1 << 20).contains(&size) { Ok(size) } else { Err("it must be from 1 KiB to 1 MiB".to_owned()) }
+}
+
 pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
-    let BenchCommand::Create(arguments) = command;
+    match command {
+        BenchCommand::Create(arguments) => create(arguments).await,
+        BenchCommand::Log(arguments) => log(arguments).await,
+        BenchCommand::Webhook(arguments) => webhook(arguments).await,
+        BenchCommand::WebhookEndpoint(EndpointArgs { listen, directory }) => {
+            webhook::serve(&directory, listen).await.map(|()| 0)
+        }
+    }
+}
+
+async fn webhook(arguments: WebhookArgs) -> anyhow::Result<u8> {
+    let directory = temporary(&arguments.state_dir)?;
+    let bench = WebhookBench {
+        deliveries: arguments.deliveries as usize,
+        connections: arguments.connections as usize,
+        size: usize::try_from(arguments.size)?,
+    };
+    let progress = Terminal::new();
+    progress.step(&format!("sending {} deliveries to each side", bench.deliveries));
+    let report = webhook::run(bench, directory.path(), |turn| progress.detail(turn)).await?;
+    progress.done();
+    show(&report, arguments.json)
+}
+
+async fn log(arguments: LogArgs) -> anyhow::Result<u8> {
     let engine = arguments.engine.engine()?;
     engine.reap().await;
     let progress = Terminal::new();
-    let shape = Shape { memory_mib: arguments.memory, ..Shape::default() };
-    let prepared = engine.prepare(&arguments.image, shape, &progress).await?;
+    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
+    let directory = temporary(&arguments.engine.state_dir)?;
+    progress.step(&format!("{} runs", arguments.runs));
+    let bench = LogBench { runs: arguments.runs as usize, bytes: arguments.size << 20 };
+    let monitor = bake::monitor_version(&prepared.template.program).await?;
+    let tell = |run| progress.detail(&format!("{run}"));
+    let report = log::run(&engine, &prepared, bench, monitor, &directory.path().join("logs"), tell).await?;
+    progress.done();
+    show(&report, arguments.json)
+}
+
+async fn prepare(engine: &Engine, image: &str, memory_mib: u64, progress: &Terminal) -> anyhow::Result<Arc<Prepared>> {
+    let shape = Shape { memory_mib, ..Shape::default() };
+    Ok(engine.prepare(image, shape, progress).await?)
+}
+
+/// A directory for the time of a benchmark, on the disk that the service would use.
+fn temporary(state_dir: &Path) -> anyhow::Result<tempfile::TempDir> {
+    std::fs::create_dir_all(state_dir)
+        .and_then(|()| tempfile::Builder::new().prefix("bench-").tempdir_in(state_dir))
+        .with_context(|| format!("the directory `{}`", state_dir.display()))
+}
+
+fn show(report: &BenchReport, json: bool) -> anyhow::Result<u8> {
+    if json {
+        say(serde_json::to_string(report)?)?;
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(0)
+}
+
+async fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
+    let engine = arguments.engine.engine()?;
+    engine.reap().await;
+    let progress = Terminal::new();
+    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
     progress.step(&format!("creating {} VMs", arguments.runs));
     let bench = CreateBench { runs: arguments.runs as usize, baseline: arguments.baseline };
     let monitor = bake::monitor_version(&prepared.template.program).await?;
     let report = create::run(&engine, &prepared, bench, monitor, |run| progress.detail(&format!("{run}"))).await?;
     progress.done();
-    if arguments.json {
-        say(serde_json::to_string(&report)?)?;
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(0)
+    show(&report, arguments.json)
 }

@@ -53,6 +53,9 @@ pub(super) async fn run(arguments: ServeArgs) -> anyhow::Result<u8> {
     }
     let shutdown = Shutdown::on_signals().context("waiting for signals")?;
     let app = App::open(config, secrets, shutdown, fault).await?;
+    if let Some(address) = app.metrics_address()? {
+        tracing::info!(%address, "serving metrics");
+    }
     tracing::info!(address = %app.address()?, "serving");
     app.run().await?;
     Ok(0)

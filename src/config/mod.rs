@@ -40,6 +40,7 @@ pub struct Config {
     pub limits: Limits,
     pub vm: Vm,
     pub log: Log,
+    pub metrics: Metrics,
 }
 
 /// `[server]`: what listens, and where state lives.
@@ -174,6 +175,14 @@ pub struct Log {
     /// Directives of `tracing_subscriber::EnvFilter`, checked.
     pub filter: String,
     pub format: LogFormat,
+}
+
+/// `[metrics]`: what Prometheus reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    pub enabled: bool,
+    /// A listener for the metrics alone; without it they are on the public one.
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

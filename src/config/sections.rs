@@ -15,8 +15,8 @@ use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
 use super::{
-    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Profile, Server, Vm, repositories,
-    secrets, select,
+    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm,
+    repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -67,13 +67,14 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log"])?;
+        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
         let github = self.github(&table, &names);
         let limits = limits(&table);
         let log = log(&table);
+        let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
@@ -83,6 +84,7 @@ impl<'d> Sections<'d> {
             limits: limits?,
             vm: vm?,
             log: log?,
+            metrics: metrics?,
         })
     }
 
@@ -325,6 +327,23 @@ fn log(root: &Table<'_>) -> Option<Log> {
             item.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
         }),
     })
+}
+
+fn metrics(root: &Table<'_>, public: Option<SocketAddr>) -> Option<Metrics> {
+    let table = root.section("metrics", &["enabled", "listen"])?;
+    let listen = match table.get("listen") {
+        Some(item) => {
+            let address = listen_address(&item)?;
+            if Some(address) == public && address.port() != 0 {
+                let complaint = Complaint::new("is the address of `server.listen` already");
+                item.refuse(complaint.hint("leave it out: the metrics are served there then"));
+                return None;
+            }
+            Some(address)
+        }
+        None => None,
+    };
+    Some(Metrics { enabled: table.read_or("enabled", true, |item| item.bool()), listen })
 }
 
 fn log_filter(text: &str) -> Result<String, Complaint> {

@@ -349,3 +349,13 @@ fn the_narrowest_profile_with_all_labels_wins() {
     let text = config.select_profile(&flood).unwrap_err().to_string();
     assert!(text.len() < 600 && !text.contains('\u{1b}'), "{text}");
 }
+
+#[test]
+fn metrics_are_on_and_may_move() {
+    let metrics = |text: &str| parsed(&format!("{SMALL}{text}")).0.metrics;
+    assert_eq!(metrics(""), Metrics { enabled: true, listen: None });
+    let moved = metrics("[metrics]\nlisten = \"127.0.0.1:9464\"\n");
+    assert_eq!(moved.listen.map(|address| address.port()), Some(9464));
+    assert!(!metrics("[metrics]\nenabled = false\n").enabled);
+    insta::assert_snapshot!(errors(&format!("{SMALL}[metrics]\nlisten = \"127.0.0.1:8080\"\nlissten = 1\n")));
+}

@@ -7,6 +7,7 @@
 mod answers;
 mod backoff;
 pub mod github;
+mod measured;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::answers::{Budget, FailedDelivery, ForgeStanding, Permission, PullRequestNow};
 pub use self::backoff::backoff;
+pub use self::measured::Measured;
 use crate::ids::ReportId;
 
 /// `owner/name` of a repository, checked so that it can stand in an address and a path.

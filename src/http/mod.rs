@@ -6,6 +6,7 @@
 pub mod control;
 mod feed;
 pub mod log_page;
+pub mod metrics;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use axum::routing::get;
 
 use crate::core::Core;
 
-/// The routes of the public listener.
+/// The routes of the public listener. The metrics, which name nothing and nobody, are among them unless they have a
+/// listener of their own.
 pub fn public(core: &Arc<Core>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .merge(webhook::routes(Arc::clone(core)))
-        .merge(log_page::routes(core.store.clone(), core.logs.clone()))
+        .merge(webhook::routes(webhook::Door::of(core)))
+        .merge(log_page::routes(core.store.clone(), core.logs.clone()));
+    let settings = &core.config.metrics;
+    if settings.enabled && settings.listen.is_none() { routes.merge(metrics::routes(Arc::clone(core))) } else { routes }
 }

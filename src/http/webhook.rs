@@ -4,8 +4,9 @@
 //!
 //! A delivery that does not verify leaves no trace but a count. One that does is durable before it is answered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -18,11 +19,16 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock;
-use crate::core::Core;
+use crate::core::{Core, Wake};
 use crate::forge::github;
-use crate::lifecycle::Step;
-use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery};
+use crate::lifecycle::{Lifecycle, Step};
+use crate::metrics::DeliveryMetrics;
+use crate::metrics::labels::{EventKind, Received};
+use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery, Store};
 use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
+
+/// The header that says what kind of event it is.
+const EVENT: &str = "x-github-event";
 
 /// Bodies in memory at a time.
 const PARALLEL: usize = 16;
@@ -30,38 +36,88 @@ const PARALLEL: usize = 16;
 /// How long a delivery waits for its place among them. The forge itself waits about 10 s for an answer.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes for which room is made because a client says that they will come.
+const TRUSTED_LENGTH: usize = 256 * 1024;
+
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may go on sending a body that is refused.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// The route.
-pub fn routes(core: Arc<Core>) -> Router {
-    let gate = Gate {
-        secret: core.webhook_secret.clone(),
-        limit: usize::try_from(core.config.server.body_limit).unwrap_or(usize::MAX),
-        places: Semaphore::new(PARALLEL),
-        place_timeout: PLACE_TIMEOUT,
-        body_timeout: BODY_TIMEOUT,
-    };
-    Router::new().route("/webhooks/github", post(receive)).with_state((core, Arc::new(gate)))
+/// Where deliveries come in.
+#[derive(Debug)]
+pub struct Door {
+    gate: Gate,
+    store: Store,
+    wake: Arc<Wake>,
+    metrics: DeliveryMetrics,
+    lifecycle: Lifecycle,
 }
 
-async fn receive(State((core, gate)): State<(Arc<Core>, Arc<Gate>)>, headers: HeaderMap, body: Body) -> Response {
-    // The place is kept until the body is stored: it bounds the memory.
-    let (body, _place) = match gate.verified_body(&headers, body).await {
-        Ok(admitted) => admitted,
-        Err((status, why)) => return refusal(status, why),
-    };
-    match GitHubHeaders::parse(header(&headers, "x-github-event"), header(&headers, "x-github-delivery")) {
-        Ok(known) => store(&core, &known, body).await,
-        Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+impl Door {
+    /// A door for deliveries signed with `secret`, of at most `body_limit` bytes.
+    pub fn new(secret: SecretString, body_limit: u64, store: Store, wake: Arc<Wake>, metrics: DeliveryMetrics) -> Self {
+        let gate = Gate {
+            secret,
+            limit: usize::try_from(body_limit).unwrap_or(usize::MAX),
+            places: Semaphore::new(PARALLEL),
+            place_timeout: PLACE_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+        };
+        Self { gate, store, wake, metrics, lifecycle: Lifecycle::default() }
+    }
+
+    /// The door of a service.
+    pub fn of(core: &Core) -> Self {
+        let (secret, limit) = (core.webhook_secret.clone(), core.config.server.body_limit);
+        let door =
+            Self::new(secret, limit, core.store.clone(), Arc::clone(&core.wake), core.metrics.deliveries.clone());
+        Self { lifecycle: core.lifecycle.clone(), ..door }
+    }
+
+    async fn take(&self, headers: &HeaderMap, body: Body) -> Answer {
+        // The place is kept until the body is stored: it bounds the memory.
+        let (body, _place) = match self.gate.verified_body(headers, body).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return refused,
+        };
+        match GitHubHeaders::parse(header(headers, EVENT), header(headers, "x-github-delivery")) {
+            Ok(known) => store(self, &known, body).await,
+            Err(error) => Answer {
+                result: Received::RefusedHeaders,
+                status: StatusCode::BAD_REQUEST,
+                text: error.to_string().into(),
+            },
+        }
     }
 }
 
-/// What a client gets instead, and why.
-type Refusal = (StatusCode, &'static str);
+/// The route.
+pub fn routes(door: Door) -> Router {
+    Router::new().route("/webhooks/github", post(receive)).with_state(Arc::new(door))
+}
+
+async fn receive(State(door): State<Arc<Door>>, headers: HeaderMap, body: Body) -> Response {
+    let began = Instant::now();
+    let answer = door.take(&headers, body).await;
+    door.metrics.answered(EventKind::of(header(&headers, EVENT)), answer.result, began.elapsed());
+    (answer.status, format!("{}\n", answer.text)).into_response()
+}
+
+/// What a client gets, and what it counts as.
+#[derive(Debug)]
+struct Answer {
+    result: Received,
+    status: StatusCode,
+    text: Cow<'static, str>,
+}
+
+impl Answer {
+    fn new(result: Received, status: StatusCode, text: &'static str) -> Self {
+        Self { result, status, text: text.into() }
+    }
+}
 
 /// What a delivery passes before anything looks into it. Everything here can be asked for by anybody, so that it is bounded.
 #[derive(Debug)]
@@ -76,10 +132,9 @@ struct Gate {
 
 impl Gate {
     /// Reads the body, if its headers are worth it, and verifies it.
-    async fn verified_body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refusal> {
+    async fn verified_body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Answer> {
         let signature = header(headers, "x-hub-signature-256");
         check_github_signature(signature).map_err(unverified)?;
-        // An announced length is enough to refuse a body without reading it.
         // An announced length is enough to refuse a body without keeping any of it.
         let announced = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.limit as u64) {
@@ -90,14 +145,16 @@ impl Gate {
             Ok(Ok(place)) => place,
             _ => {
                 tracing::warn!("a delivery was turned away: too many arrive at once");
-                return Err((StatusCode::SERVICE_UNAVAILABLE, "too many deliveries at once; deliver it again"));
+                let text = "too many deliveries at once; deliver it again";
+                return Err(Answer::new(Received::TooMany, StatusCode::SERVICE_UNAVAILABLE, text));
             }
         };
-        let body = match tokio::time::timeout(self.body_timeout, read(body, self.limit)).await {
+        let incomplete = |status, text| Answer::new(Received::Incomplete, status, text);
+        let body = match tokio::time::timeout(self.body_timeout, read(body, announced, self.limit)).await {
             Ok(Ok(body)) => body,
             Ok(Err(Unread::TooLarge)) => return Err(too_large()),
-            Ok(Err(Unread::Cut)) => return Err((StatusCode::BAD_REQUEST, "the body did not arrive whole")),
-            Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+            Ok(Err(Unread::Cut)) => return Err(incomplete(StatusCode::BAD_REQUEST, "the body did not arrive whole")),
+            Err(_) => return Err(incomplete(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         };
         verify_github(&self.secret, signature, &body).map_err(unverified)?;
         Ok((body, place))
@@ -108,16 +165,16 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     headers.get(name).map(HeaderValue::as_bytes)
 }
 
-fn unverified(error: SignatureError) -> Refusal {
+fn unverified(error: SignatureError) -> Answer {
     tracing::warn!(reason = error.label(), "a delivery was refused: its signature does not verify");
-    (StatusCode::UNAUTHORIZED, "the signature does not verify")
+    Answer::new(Received::RefusedSignature, StatusCode::UNAUTHORIZED, "the signature does not verify")
 }
 
-fn too_large() -> Refusal {
-    (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes")
+fn too_large() -> Answer {
+    Answer::new(Received::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes")
 }
 
-async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
+async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
     let key = DeliveryKey { forge: github::NAME.to_owned(), id: headers.delivery.as_str().to_owned() };
     let problem = parse_github(&headers.event, &body).err();
     let delivery = NewDelivery {
@@ -126,31 +183,32 @@ async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
         received_at: clock::now_ms(),
         payload: body.into(),
     };
-    core.lifecycle.reached(Step::DeliveryVerified).await;
-    let accepted = match core.store.accept_delivery(delivery).await {
+    door.lifecycle.reached(Step::DeliveryVerified).await;
+    let accepted = match door.store.accept_delivery(delivery).await {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::error!(delivery = %key, %error, "a delivery could not be stored");
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, "the delivery could not be stored; deliver it again");
+            let text = "the delivery could not be stored; deliver it again";
+            return Answer::new(Received::NotStored, StatusCode::SERVICE_UNAVAILABLE, text);
         }
     };
-    core.lifecycle.reached(Step::DeliveryStored).await;
+    door.lifecycle.reached(Step::DeliveryStored).await;
     if let Some(problem) = problem {
         if accepted != Accepted::Duplicate
             && let Err(error) =
-                core.store.finish_delivery(&key, DeliveryState::Invalid, &problem.to_string(), clock::now_ms()).await
+                door.store.finish_delivery(&key, DeliveryState::Invalid, &problem.to_string(), clock::now_ms()).await
         {
             tracing::error!(delivery = %key, %error, "a delivery's state could not be stored");
         }
         tracing::warn!(delivery = %key, %problem, "a signed delivery does not read");
-        return refusal(StatusCode::BAD_REQUEST, "the payload cannot be read");
+        return Answer::new(Received::Unreadable, StatusCode::BAD_REQUEST, "the payload cannot be read");
     }
     match accepted {
         Accepted::New | Accepted::Again => {
-            core.wake.deliveries.notify_one();
-            (StatusCode::ACCEPTED, "accepted\n").into_response()
+            door.wake.deliveries.notify_one();
+            Answer::new(Received::Accepted, StatusCode::ACCEPTED, "accepted")
         }
-        Accepted::Duplicate => (StatusCode::OK, "already processed\n").into_response(),
+        Accepted::Duplicate => Answer::new(Received::Duplicate, StatusCode::OK, "already processed"),
     }
 }
 
@@ -160,9 +218,9 @@ enum Unread {
     Cut,
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Unread> {
+async fn read(body: Body, announced: Option<u64>, limit: usize) -> Result<Bytes, Unread> {
     let mut chunks = body.into_data_stream();
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(announced.map_or(0, |length| (length as usize).min(TRUSTED_LENGTH)));
     while let Some(chunk) = chunks.next().await {
         bytes.extend_from_slice(&chunk.map_err(|_| Unread::Cut)?);
         if bytes.len() > limit {
@@ -186,10 +244,6 @@ async fn drain(mut chunks: BodyDataStream, most: usize) {
     };
     // The refusal stands in either case.
     drop(tokio::time::timeout(DRAIN_LIMIT, drained).await);
-}
-
-fn refusal(status: StatusCode, why: &str) -> Response {
-    (status, format!("{why}\n")).into_response()
 }
 
 #[cfg(test)]
@@ -219,7 +273,7 @@ mod tests {
     }
 
     async fn status(gate: &Gate, headers: &HeaderMap, body: Body) -> StatusCode {
-        gate.verified_body(headers, body).await.map_or_else(|(status, _)| status, |_| StatusCode::OK)
+        gate.verified_body(headers, body).await.map_or_else(|refused| refused.status, |_| StatusCode::OK)
     }
 
     #[tokio::test]

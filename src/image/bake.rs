@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +16,8 @@ use super::{ImageError, Progress, cache};
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};
 use crate::ids::VmId;
+use crate::metrics::ImageMetrics;
+use crate::metrics::labels::Made;
 use crate::protocol;
 use crate::protocol::message::{Exec, Identity, Output, Owner};
 use crate::vm::VmError;
@@ -55,6 +57,7 @@ pub struct Studio {
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
+    pub metrics: ImageMetrics,
 }
 
 /// A VM that was booted, not restored.
@@ -95,6 +98,15 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     if let Some(bake) = image.bake(&key)? {
         return Ok(bake);
     }
+    let began = Instant::now();
+    let made = make(image, studio, shape, key, progress).await;
+    studio.metrics.baked(Made::of(&made), began.elapsed());
+    made
+}
+
+async fn make(
+    image: &Image, studio: &Studio, shape: Shape, key: String, progress: &dyn Progress,
+) -> Result<Bake, ImageError> {
     progress.step(&format!(
         "baking `{}` with {}: {} vCPU, {} MiB memory, {} MiB disk",
         image.info.name, studio.accelerator, shape.vcpus, shape.memory_mib, shape.disk_mib

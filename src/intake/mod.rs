@@ -30,6 +30,7 @@ use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, RepoName, github};
 use crate::ids::RunId;
 use crate::lifecycle::Step;
+use crate::metrics::labels::Processed;
 use crate::policy::{Standing, Verdict, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
@@ -138,8 +139,10 @@ async fn attend(core: &Core, delivery: &Delivery) {
     let Err(error) = process(core, delivery).await else { return };
     let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
         tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
+        core.metrics.deliveries.processed(Processed::Failed, age(delivery));
         return finish(core, &delivery.key, DeliveryState::Failed, &error.to_string()).await;
     };
+    core.metrics.deliveries.processed(Processed::Postponed, age(delivery));
     tracing::warn!(delivery = %delivery.key, %error, wait_s = wait.as_secs(), "processing a delivery will be tried again");
     let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     if let Err(error) = core.store.postpone_delivery(&delivery.key, denied, &error.to_string(), next_try_at).await {
@@ -210,6 +213,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
 /// Runs were created, with the delivery's end.
 async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> Result<(), IntakeError> {
     core.lifecycle.reached(Step::RunsCreated).await;
+    core.metrics.deliveries.processed(Processed::Runs, age(delivery));
     for run in created {
         for job in core.store.jobs_of_run(run).await? {
             let at_us = delivery.received_at * 1000;
@@ -223,8 +227,13 @@ async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> 
 
 /// Nothing follows from the delivery, for this reason.
 async fn ended(core: &Core, delivery: &Delivery, why: &str) -> Result<(), IntakeError> {
+    core.metrics.deliveries.processed(Processed::Ignored, age(delivery));
     finish(core, &delivery.key, DeliveryState::Ignored, why).await;
     Ok(())
+}
+
+fn age(delivery: &Delivery) -> Duration {
+    clock::since_ms(delivery.received_at, clock::now_ms())
 }
 
 async fn finish(core: &Core, key: &DeliveryKey, state: DeliveryState, why: &str) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
@@ -43,6 +43,8 @@ pub struct Lease {
     pub run: Run,
     pub vm: VmId,
     pub needs: NeedsResults,
+    /// When the lease was made.
+    pub began: Instant,
 }
 
 /// Why a VM could not be had, and whether another try may.
@@ -125,6 +127,7 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     };
     let home = core.engine.home(lease.vm.clone()).map_err(|error| no_vm(&error))?;
     let machine = core.engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| no_vm(&error))?;
+    core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
     let job = &lease.job;
@@ -161,9 +164,11 @@ fn no_vm(error: &VmError) -> NoVm {
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
     let job = &lease.job;
+    core.metrics.vms.create_failed();
     if no_vm.is_worth_a_retry {
         let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
         if let Requeued::Queued { attempt } = requeued {
+            core.metrics.jobs.requeued();
             core.timeline.record(&job.id, attempt, "job_queued", &no_vm.detail);
             let title =
                 format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
@@ -191,7 +196,7 @@ async fn run_and_store(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
-    let job = &lease.job;
+    let (job, began) = (&lease.job, Instant::now());
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
     core.lifecycle.reached(Step::VmRunningStored).await;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
@@ -206,7 +211,7 @@ async fn run_and_store(
         }
     };
     core.lifecycle.reached(Step::LogCreated).await;
-    let mut journal = Journal::new(Arc::clone(core), job, writer);
+    let mut journal = Journal::new(Arc::clone(core), lease, writer);
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
     }
@@ -220,6 +225,7 @@ async fn run_and_store(
     {
         journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
     }
+    core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = machine.pause().await {
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
@@ -368,14 +374,17 @@ async fn destroy(core: &Core, lease: &Lease, mut machine: Machine) {
         tracing::error!(vm = %lease.vm, %error, "a VM's teardown could not be stored");
     }
     core.lifecycle.reached(Step::VmStoppingStored).await;
+    let began = Instant::now();
     for attempt in 1..=DESTROY_TRIES {
         match timeout(Duration::from_secs(60), machine.destroy()).await {
             Ok(Ok(())) => {
                 core.timeline.record(&lease.job.id, lease.job.attempt, "vm_destroyed", "absence verified");
+                core.metrics.vms.destroyed(lease.began.elapsed(), began.elapsed());
                 return;
             }
             Ok(Err(error)) => tracing::error!(vm = %lease.vm, %error, attempt, "a VM could not be removed"),
             Err(_) => tracing::error!(vm = %lease.vm, attempt, "removing a VM takes too long"),
         }
+        core.metrics.vms.teardown_failed();
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::driver::Lease;
 use super::steps::Witness;
 use super::verdict::StepLine;
 use crate::clock;
@@ -13,7 +14,7 @@ use crate::core::Core;
 use crate::ids::{JobId, ReportId};
 use crate::lifecycle::Step;
 use crate::log::{LogError, LogWriter, Stream};
-use crate::store::Job;
+use crate::metrics::labels::LogSource;
 use crate::workflow::contexts;
 
 /// How often the forge's copy of a growing log is renewed. Each time costs a call of the forge's budget.
@@ -29,6 +30,8 @@ pub(super) struct Journal {
     job: JobId,
     attempt: u32,
     report: ReportId,
+    /// When the webhook came, until the first step begins; absent where more than Dayfly delays that.
+    webhook_at: Option<i64>,
     writer: Option<LogWriter>,
     failure: Option<LogError>,
     next_live_update: Instant,
@@ -36,12 +39,15 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(core: Arc<Core>, job: &Job, writer: LogWriter) -> Self {
+    pub(super) fn new(core: Arc<Core>, lease: &Lease, writer: LogWriter) -> Self {
+        let Lease { job, run, .. } = lease;
+        let is_delayed_by_dayfly_alone = job.attempt == 1 && job.needs.is_empty();
         Self {
             core,
             job: job.id.clone(),
             attempt: job.attempt,
             report: job.report.clone(),
+            webhook_at: is_delayed_by_dayfly_alone.then_some(run.origin.arrived_at),
             writer: Some(writer),
             failure: None,
             next_live_update: Instant::now() + FIRST_LIVE_UPDATE,
@@ -51,11 +57,13 @@ impl Journal {
 
     /// Ends the log. Gives why it is incomplete, if it is.
     pub(super) async fn finish(mut self) -> Option<LogError> {
-        if let Some(writer) = self.writer.take()
-            && let Err(error) = writer.finish(clock::now_ms()).await
-        {
-            tracing::error!(report = %self.report, %error, "a job's log cannot be finished");
-            self.failure = Some(error);
+        let Some(writer) = self.writer.take() else { return self.failure };
+        match writer.finish(clock::now_ms()).await {
+            Ok(size) => self.core.metrics.jobs.log_cut(size.cut),
+            Err(error) => {
+                tracing::error!(report = %self.report, %error, "a job's log cannot be finished");
+                self.failure = Some(error);
+            }
         }
         self.failure
     }
@@ -65,6 +73,7 @@ impl Witness for Journal {
     async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
         let Some(writer) = &mut self.writer else { return };
         self.is_ahead_of_forge = true;
+        self.core.metrics.jobs.logged(LogSource::of(stream), bytes.len());
         if let Err(error) = writer.append(step, stream, clock::now_ms(), bytes).await {
             tracing::error!(report = %self.report, %error, "a job's log cannot be written");
             self.failure = Some(error);
@@ -78,11 +87,15 @@ impl Witness for Journal {
     }
 
     fn step_started(&mut self, index: usize, name: &str) {
+        if let Some(webhook_at) = self.webhook_at.take() {
+            self.core.metrics.jobs.first_step(clock::since_ms(webhook_at, clock::now_ms()));
+        }
         self.core.timeline.record(&self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
     }
 
     fn step_ended(&mut self, line: &StepLine) {
         let report = &line.report;
+        self.core.metrics.jobs.step(report.conclusion.into(), line.took);
         if report.outcome != contexts::Outcome::Skipped {
             let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
             self.core.timeline.record(&self.job, self.attempt, "step_finished", &detail);

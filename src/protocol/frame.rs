@@ -13,8 +13,9 @@
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 12;
 
-/// The largest payload of one frame. Larger announcements end the session.
-pub const MAX_PAYLOAD: usize = 32 * 1024;
+/// The largest payload of one frame. Larger announcements end the session. With its header a frame is then 32 KiB: as much as
+/// a guest's kernel hands to its port at once. A few bytes more would cost each frame a second trip to the host.
+pub const MAX_PAYLOAD: usize = 32 * 1024 - HEADER_LEN;
 
 /// Random bytes that tell one attach from another.
 pub const NONCE_LEN: usize = 16;
@@ -118,7 +119,8 @@ impl Frame {
     }
 }
 
-fn header(kind: Kind, stream: u32, payload_len: usize) -> [u8; HEADER_LEN] {
+/// What stands in front of a payload.
+pub(crate) fn header(kind: Kind, stream: u32, payload_len: usize) -> [u8; HEADER_LEN] {
     debug_assert!(payload_len <= MAX_PAYLOAD, "senders split at MAX_PAYLOAD");
     let mut header = [0; HEADER_LEN];
     header[0] = START;

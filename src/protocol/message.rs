@@ -159,12 +159,31 @@ pub fn record_len(header: [u8; RECORD_HEADER_LEN]) -> Result<usize, BadMessage> 
     if length > MAX_RECORD { Err(BadMessage("a record above the limit")) } else { Ok(length) }
 }
 
+fn record_header(tag: u8, length: usize) -> [u8; RECORD_HEADER_LEN] {
+    let [l0, l1, l2, l3] = (length as u32).to_le_bytes();
+    [tag, l0, l1, l2, l3]
+}
+
 fn record(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(RECORD_HEADER_LEN + content.len());
-    out.push(tag);
-    out.extend_from_slice(&(content.len() as u32).to_le_bytes());
-    out.extend_from_slice(content);
-    out
+    [&record_header(tag, content.len()), content].concat()
+}
+
+/// Which of a program's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    Stdout,
+    Stderr,
+}
+
+impl Pipe {
+    /// What stands in front of `length` bytes of this output, in their record.
+    pub fn record_header(self, length: usize) -> [u8; RECORD_HEADER_LEN] {
+        let tag = match self {
+            Self::Stdout => TAG_STDOUT,
+            Self::Stderr => TAG_STDERR,
+        };
+        record_header(tag, length)
+    }
 }
 
 impl Output {
@@ -215,6 +234,11 @@ mod tests {
             let bytes = output.to_record();
             let header = *bytes.first_chunk::<RECORD_HEADER_LEN>().unwrap();
             assert_eq!(record_len(header), Ok(bytes.len() - RECORD_HEADER_LEN));
+            match output {
+                Output::Stdout(_) => assert_eq!(header, Pipe::Stdout.record_header(bytes.len() - RECORD_HEADER_LEN)),
+                Output::Stderr(_) => assert_eq!(header, Pipe::Stderr.record_header(bytes.len() - RECORD_HEADER_LEN)),
+                Output::Exited(_) => {}
+            }
             assert_eq!(Output::from_record(header[0], bytes[RECORD_HEADER_LEN..].to_vec()), Ok(output));
         }
     }

@@ -137,13 +137,18 @@ impl Session {
     /// Takes as many of `bytes` as a frame and the peer's window allow; `None` when nothing may be sent now. An error
     /// means that the stream is gone.
     pub fn send(&mut self, stream: u32, bytes: &[u8]) -> Result<Option<Frame>, Gone> {
+        Ok(match self.take_credit(stream, bytes.len())? {
+            0 => None,
+            length => Some(Frame { kind: Kind::Data, stream, payload: bytes[..length].to_vec() }),
+        })
+    }
+
+    /// The same for who writes the frame without a copy of its payload: gives how many of `wanted` bytes must be in it.
+    pub fn take_credit(&mut self, stream: u32, wanted: usize) -> Result<usize, Gone> {
         let state = self.streams.get_mut(&stream).filter(|state| !state.sent_end).ok_or(Gone)?;
-        let length = bytes.len().min(MAX_PAYLOAD).min(state.credit as usize);
-        if length == 0 {
-            return Ok(None);
-        }
+        let length = wanted.min(MAX_PAYLOAD).min(state.credit as usize);
         state.credit -= length as u32;
-        Ok(Some(Frame { kind: Kind::Data, stream, payload: bytes[..length].to_vec() }))
+        Ok(length)
     }
 
     /// Whether at least one byte may be sent on the stream now.

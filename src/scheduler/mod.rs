@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::drain::Drain;
@@ -344,14 +345,17 @@ async fn start(
 ) -> Result<bool, StoreError> {
     let vm = VmId::random();
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
-    core.store.lease_job(&job.id, job.attempt, &vm, clock::now_ms()).await?;
+    let now = clock::now_ms();
+    core.store.lease_job(&job.id, job.attempt, &vm, now).await?;
     core.lifecycle.reached(Step::LeaseStored).await;
+    let waited = clock::since_ms(job.queued_at.unwrap_or(job.created_at), now);
+    core.metrics.jobs.leased(job.profile.as_deref().unwrap_or_default(), waited);
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
     let ancestors =
         serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
-    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors) };
+    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors), began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
     drivers.insert(job.id.clone(), Driver { task, cancel });
@@ -413,6 +417,7 @@ async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> 
         return finish(core, job, Conclusion::Error, Some(reason), detail).await;
     };
     core.lifecycle.reached(Step::JobRequeued).await;
+    core.metrics.jobs.requeued();
     core.timeline.record(&job.id, attempt, "job_queued", why);
     let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };
     let title = format!("Queued again (attempt {attempt}): {why}");

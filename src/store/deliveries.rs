@@ -11,35 +11,7 @@ impl Store {
     /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
     /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
-        self.write("accept a delivery", move |db| {
-            Box::pin(async move {
-                let NewDelivery { key, event, received_at, payload } = delivery;
-                let inserted = sqlx::query(
-                    "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
-                )
-                .bind(&key.forge)
-                .bind(&key.id)
-                .bind(event)
-                .bind(received_at)
-                .bind(DeliveryState::Received.as_str())
-                .bind(payload)
-                .execute(&mut *db)
-                .await?;
-                if inserted.rows_affected() == 1 {
-                    return Ok(Accepted::New);
-                }
-                match delivery_state(db, &key).await? {
-                    DeliveryState::Received => Ok(Accepted::Again),
-                    DeliveryState::Failed | DeliveryState::Ignored => {
-                        reopen(db, &key, received_at).await?;
-                        Ok(Accepted::Again)
-                    }
-                    DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
-                }
-            })
-        })
-        .await
+        self.acceptor.accept(delivery).await
     }
 
     /// Has a stored delivery processed again, now, as if the forge had delivered it again.
@@ -167,6 +139,15 @@ impl Store {
         .await
     }
 
+    /// When a delivery came, in milliseconds since the epoch, if it is still known.
+    pub async fn delivery_received_at(&self, key: &DeliveryKey) -> Result<Option<i64>, StoreError> {
+        self.read("read a delivery", async |db| {
+            let received_at = "SELECT received_at FROM deliveries WHERE forge = $1 AND id = $2";
+            Ok(sqlx::query_scalar(received_at).bind(&key.forge).bind(&key.id).fetch_optional(db).await?)
+        })
+        .await
+    }
+
     /// How many deliveries are in each state.
     pub async fn delivery_counts(&self) -> Result<DeliveryCounts, StoreError> {
         self.read("count deliveries", async |db| {
@@ -232,7 +213,7 @@ pub(super) async fn set_delivery_state(
     Ok(())
 }
 
-async fn reopen(db: &mut SqliteConnection, key: &DeliveryKey, now: i64) -> Result<(), StoreError> {
+pub(super) async fn reopen(db: &mut SqliteConnection, key: &DeliveryKey, now: i64) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE deliveries SET state = $3, detail = '', finished_at = NULL, tries = 0, denials = 0, next_try_at = $4 \
          WHERE forge = $1 AND id = $2",

@@ -12,6 +12,7 @@ use super::vms::insert_vm;
 use super::{Store, StoreError, bounded_detail};
 use crate::forge::{Report, ReportState};
 use crate::ids::{JobId, RunId, VmId};
+use crate::metrics::labels::JobEnd;
 
 /// The number of a job's first attempt.
 const FIRST_ATTEMPT: u32 = 1;
@@ -132,14 +133,16 @@ impl Store {
         describe: impl FnOnce(&mut Report) + Send + 'static,
     ) -> Result<Finished, StoreError> {
         let job = job.clone();
-        self.write("store a job's outcome", move |db| {
-            Box::pin(async move {
-                let known = load_attempt(db, &job, attempt).await?;
-                if let Some(stored) = known.outcome {
-                    return same_outcome(job, &stored, &outcome);
-                }
-                known.state.check(&job, JobState::Finished)?;
-                sqlx::query(
+        let end = JobEnd(outcome.conclusion, outcome.reason);
+        let finished = self
+            .write("store a job's outcome", move |db| {
+                Box::pin(async move {
+                    let known = load_attempt(db, &job, attempt).await?;
+                    if let Some(stored) = known.outcome {
+                        return same_outcome(job, &stored, &outcome);
+                    }
+                    known.state.check(&job, JobState::Finished)?;
+                    sqlx::query(
                     "UPDATE jobs SET state = 'finished', outcome = $2, outputs = $3, finished_at = $4 WHERE id = $1",
                 )
                 .bind(job.as_str())
@@ -148,18 +151,22 @@ impl Store {
                 .bind(now)
                 .execute(&mut *db)
                 .await?;
-                let report = report_of_job(db, &job).await?;
-                change_report(db, &report, now, |report| {
-                    describe(report);
-                    report.state = ReportState::Finished(outcome.conclusion);
-                    report.started_at = known.started_at;
-                    report.finished_at = Some(now);
+                    let report = report_of_job(db, &job).await?;
+                    change_report(db, &report, now, |report| {
+                        describe(report);
+                        report.state = ReportState::Finished(outcome.conclusion);
+                        report.started_at = known.started_at;
+                        report.finished_at = Some(now);
+                    })
+                    .await?;
+                    Ok(Finished::Now)
                 })
-                .await?;
-                Ok(Finished::Now)
             })
-        })
-        .await
+            .await?;
+        if finished == Finished::Now {
+            self.metrics.job_finished(end);
+        }
+        Ok(finished)
     }
 
     /// Notes that a job shall end, and why, as its outcome will say it; the first reason counts. Returns its state: what to do

@@ -9,9 +9,11 @@
 //!
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
+mod acceptor;
 mod approvals;
 mod attempts;
 mod concurrency;
+mod counts;
 mod deliveries;
 mod delivery_queries;
 mod error;
@@ -46,6 +48,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 
 pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
+pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
@@ -57,6 +60,8 @@ pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
+use crate::metrics::StoreMetrics;
+use acceptor::Acceptor;
 use writer::Writer;
 
 /// Connections that read at the same time.
@@ -64,6 +69,14 @@ const READERS: u32 = 4;
 
 /// How long SQLite waits for a lock that another process holds (a backup, an inspection).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a page of a new database. Most of what is written are deliveries of some 20 KB, and each page of them costs
+/// four system calls until it is in its place.
+const PAGE_BYTES: u32 = 16 * 1024;
+
+/// Pages of the write-ahead log after which it is copied into the database, which costs two synchronisations and lets one
+/// write wait: every 16 MiB.
+const CHECKPOINT_PAGES: &str = "1024";
 
 /// How long a read waits for a free connection.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,12 +92,19 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 pub struct Store {
     readers: SqlitePool,
     writer: Writer,
+    acceptor: Acceptor,
+    metrics: StoreMetrics,
 }
 
 impl Store {
     /// Opens the store in the file `path`, creates it if it is absent (readable for its owner alone: it holds the
     /// addresses of log pages), and brings its schema up to date. The directory must exist.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_measured(path, StoreMetrics::default()).await
+    }
+
+    /// The same, telling `metrics` of all writes.
+    pub async fn open_measured(path: &Path, metrics: StoreMetrics) -> Result<Self, OpenError> {
         OpenOptions::new()
             .create(true)
             .append(true)
@@ -97,6 +117,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .page_size(PAGE_BYTES)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
@@ -110,7 +132,8 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(refused)?;
-        Ok(Self { readers, writer: Writer::start(connection) })
+        let writer = Writer::start(connection, metrics.clone());
+        Ok(Self { readers, acceptor: Acceptor::start(writer.clone()), writer, metrics })
     }
 
     /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].

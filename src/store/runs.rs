@@ -13,6 +13,7 @@ use super::transitions::DeliveryState;
 use super::{Store, StoreError, concurrency};
 use crate::forge::RepoAccess;
 use crate::ids::RunId;
+use crate::metrics::labels::JobEnd;
 
 /// Most bytes of one run's context and job specifications together. A matrix repeats its job's specification per cell.
 pub const MAX_RUN_BYTES: usize = 32 * 1024 * 1024;
@@ -26,22 +27,28 @@ impl Store {
     ) -> Result<Vec<RunId>, StoreError> {
         check_sizes(&runs)?;
         let delivery = delivery.clone();
-        self.write("create runs", move |db| {
-            Box::pin(async move {
-                let mut created = Vec::new();
-                if delivery_state(db, &delivery).await? == DeliveryState::Processed {
-                    return Ok(created);
-                }
-                for run in runs {
-                    if insert_run(db, &delivery, &run, now).await? {
-                        created.push(run.id);
+        let ended_at_once = ends(&runs);
+        let created = self
+            .write("create runs", move |db| {
+                Box::pin(async move {
+                    let mut created = Vec::new();
+                    if delivery_state(db, &delivery).await? == DeliveryState::Processed {
+                        return Ok(created);
                     }
-                }
-                set_delivery_state(db, &delivery, state, "", now).await?;
-                Ok(created)
+                    for run in runs {
+                        if insert_run(db, &delivery, &run, now).await? {
+                            created.push(run.id);
+                        }
+                    }
+                    set_delivery_state(db, &delivery, state, "", now).await?;
+                    Ok(created)
+                })
             })
-        })
-        .await
+            .await?;
+        for (_, end) in ended_at_once.into_iter().filter(|(run, _)| created.contains(run)) {
+            self.metrics.job_finished(end);
+        }
+        Ok(created)
     }
 
     /// A run.
@@ -56,6 +63,12 @@ impl Store {
 
 pub(super) fn check_sizes(runs: &[NewRun]) -> Result<(), StoreError> {
     runs.iter().try_for_each(check_size)
+}
+
+/// How those jobs ended that never begin.
+fn ends(runs: &[NewRun]) -> Vec<(RunId, JobEnd)> {
+    let jobs = runs.iter().flat_map(|run| run.jobs.iter().map(|job| (&run.id, job.outcome.as_ref())));
+    jobs.filter_map(|(run, outcome)| outcome.map(|o| (run.clone(), JobEnd(o.conclusion, o.reason)))).collect()
 }
 
 fn check_size(run: &NewRun) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 //! caller goes away half-way, and operations are strictly one after the other.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use sqlx::Connection;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
+use crate::metrics::StoreMetrics;
 
 /// Operations that wait for the writer; more callers wait for a place.
 const QUEUE: usize = 256;
@@ -28,15 +30,16 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Operation>>,
     closing: CancellationToken,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    metrics: StoreMetrics,
 }
 
 impl Writer {
     /// Starts the task that owns `connection`. It ends when the last handle is dropped or one is closed.
-    pub(super) fn start(connection: SqliteConnection) -> Self {
+    pub(super) fn start(connection: SqliteConnection, metrics: StoreMetrics) -> Self {
         let (queue, operations) = mpsc::channel(QUEUE);
         let closing = CancellationToken::new();
-        let task = tokio::spawn(serve(connection, operations, closing.clone()));
-        Self { queue, closing, task: Arc::new(Mutex::new(Some(task))) }
+        let task = tokio::spawn(serve(connection, operations, closing.clone(), metrics.clone()));
+        Self { queue, closing, task: Arc::new(Mutex::new(Some(task))), metrics }
     }
 
     /// Runs `work` in a transaction and returns when it is durable. An error of `work` undoes all that it did.
@@ -45,10 +48,13 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
+        let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         let operation = Box::new(Pending { work: Some(work), result: None, reply });
         self.queue.send(operation).await.map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let result = answer.await.unwrap_or(Err(StoreError::Closed));
+        self.metrics.written(began.elapsed());
+        result
     }
 
     /// Lets what is queued finish, then closes the connection.
@@ -106,6 +112,7 @@ where
 
 async fn serve(
     mut connection: SqliteConnection, mut queue: mpsc::Receiver<Box<dyn Operation>>, closing: CancellationToken,
+    metrics: StoreMetrics,
 ) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
@@ -117,6 +124,7 @@ async fn serve(
                     break;
                 }
                 let committed = commit(&mut connection, &mut batch).await;
+                metrics.committed(batch.len(), committed.is_ok());
                 for operation in batch.drain(..) {
                     operation.answer(&committed);
                 }
@@ -139,17 +147,18 @@ async fn commit(connection: &mut SqliteConnection, batch: &mut [Box<dyn Operatio
 }
 
 async fn run_all(connection: &mut SqliteConnection, batch: &mut [Box<dyn Operation>]) -> Result<(), StoreError> {
-    // IMMEDIATE takes the write lock at once: a deferred transaction could fail half-way when it first writes.
-    control(connection, "BEGIN IMMEDIATE").await?;
+    // IMMEDIATE takes the write lock at once: a deferred transaction could fail half-way when it first writes. Two statements
+    // in one go are one trip to the database's thread, and the trips are what small writes cost.
+    let mut before = "BEGIN IMMEDIATE; SAVEPOINT operation";
     for operation in batch {
-        control(connection, "SAVEPOINT operation").await?;
+        control(connection, before).await?;
+        before = "RELEASE operation; SAVEPOINT operation";
         if let Err(refused) = operation.run(connection).await {
             // Where even this fails the transaction is lost, and what was refused first is the reason to tell.
             control(connection, "ROLLBACK TO operation").await.map_err(|_| refused)?;
         }
-        control(connection, "RELEASE operation").await?;
     }
-    control(connection, "COMMIT").await
+    control(connection, "RELEASE operation; COMMIT").await
 }
 
 /// Transaction control in plain statements: sqlx's own transactions count their depth, and that count is wrong for ever once

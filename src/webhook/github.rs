@@ -8,7 +8,7 @@ use super::event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Event, EventName, IssueComment,
     IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget, Repository,
 };
-use super::json::{Field, PayloadError};
+use super::json::{self, Field, PayloadError};
 use crate::forge::RepoAccess;
 
 /// Largest body that is read, in bytes: GitHub's own limit for payloads.
@@ -74,8 +74,7 @@ pub fn parse_github(name: &EventName, body: &[u8]) -> Result<Event, PayloadError
     if body.len() > MAX_BODY {
         return Err(PayloadError::TooLarge { size: body.len(), limit: MAX_BODY });
     }
-    let document: Value =
-        serde_json::from_slice(body).map_err(|error| PayloadError::NotJson { detail: error.to_string() })?;
+    let document = json::read(body)?;
     let payload = Field::root(&document);
     let action = payload.get("action").present().map(|action| action.name(MAX_NAME)).transpose()?;
     match (name.as_str(), action.as_deref()) {

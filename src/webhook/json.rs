@@ -1,6 +1,7 @@
 //! A cursor over a JSON document that knows its own path, so that every complaint names the field.
 
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use crate::forge::{CommitSha, RepoName};
 
@@ -22,6 +23,152 @@ pub enum PayloadError {
     },
 }
 
+/// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
+/// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
+const USED: [&str; 43] = [
+    "action",
+    "added",
+    "after",
+    "author_association",
+    "base",
+    "base_ref",
+    "base_sha",
+    "before",
+    "body",
+    "check_run",
+    "check_suite",
+    "comment",
+    "commits",
+    "created",
+    "default_branch",
+    "deleted",
+    "draft",
+    "external_id",
+    "forced",
+    "full_name",
+    "head",
+    "head_branch",
+    "head_ref",
+    "head_sha",
+    "id",
+    "installation",
+    "issue",
+    "label",
+    "login",
+    "merge_group",
+    "merged",
+    "modified",
+    "name",
+    "number",
+    "pull_request",
+    "ref",
+    "removed",
+    "repo",
+    "repository",
+    "sender",
+    "sha",
+    "title",
+    "user",
+];
+
+/// Reads a document, but of its objects only the members in [`USED`].
+pub(super) fn read(body: &[u8]) -> Result<Value, PayloadError> {
+    let not_json = |detail: String| PayloadError::NotJson { detail };
+    // What is forgotten must be text too, and the parser does not look that closely at it.
+    let text = std::str::from_utf8(body).map_err(|error| not_json(error.to_string()))?;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let value = UsedMembers.deserialize(&mut parser).map_err(|error| not_json(error.to_string()))?;
+    parser.end().map_err(|error| not_json(error.to_string()))?;
+    Ok(value)
+}
+
+/// Makes a [`Value`] as the library does, without the members that nobody reads.
+struct UsedMembers;
+
+impl<'de> DeserializeSeed<'de> for UsedMembers {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// The name of a member: one of [`USED`], or nothing. Without a copy of it.
+struct MemberName;
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = Option<&'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = Option<&'static str>;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        // Most members are addresses: not looked for among the others.
+        let is_address = name.ends_with("_url");
+        Ok(if is_address { None } else { USED.binary_search(&name).ok().map(|at| USED[at]) })
+    }
+}
+
+impl<'de> Visitor<'de> for UsedMembers {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some(name) = members.next_key_seed(MemberName)? {
+            match name {
+                Some(name) => drop(kept.insert(name.to_owned(), members.next_value_seed(Self)?)),
+                None => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Value::Object(kept))
+    }
+}
+
 /// A value of the payload and where it stands. A missing member is a field with JSON's null, as forges use both alike.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'a> {
@@ -36,6 +183,7 @@ impl<'a> Field<'a> {
 
     /// The member `name`; null when it is missing or when this is not an object.
     pub(super) fn get(&self, name: &str) -> Field<'a> {
+        debug_assert!(USED.contains(&name), "`{name}` must be among the members that are read: add it to `USED`");
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         Field { value: self.value.get(name).unwrap_or(&Value::Null), path }
     }
@@ -119,13 +267,35 @@ mod tests {
 
     #[test]
     fn complaints_name_the_field_and_show_a_bounded_value() {
-        let value = json!({"a": {"sha": "f\n".repeat(100), "list": [1], "number": -1, "map": {}}});
-        let a = Field::root(&value).get("a");
-        insta::assert_snapshot!(a.get("sha").sha().unwrap_err(), @r"`a.sha`: `f\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\n…` is not a full commit id");
-        insta::assert_snapshot!(a.get("list").str().unwrap_err(), @"`a.list`: is a list; expected a text");
-        insta::assert_snapshot!(a.get("number").u64().unwrap_err(), @"`a.number`: `-1` is not a whole number");
-        insta::assert_snapshot!(a.get("map").bool().unwrap_err(), @"`a.map`: is an object; expected `true` or `false`");
-        insta::assert_snapshot!(a.get("b").get("c").u64().unwrap_err(), @"`a.b.c`: is missing; expected a whole number");
+        let value = json!({"head": {"sha": "f\n".repeat(100), "commits": [1], "number": -1, "user": {}}});
+        let a = Field::root(&value).get("head");
+        insta::assert_snapshot!(a.get("sha").sha().unwrap_err(), @r"`head.sha`: `f\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\nf\n…` is not a full commit id");
+        insta::assert_snapshot!(a.get("commits").str().unwrap_err(), @"`head.commits`: is a list; expected a text");
+        insta::assert_snapshot!(a.get("number").u64().unwrap_err(), @"`head.number`: `-1` is not a whole number");
+        insta::assert_snapshot!(a.get("user").bool().unwrap_err(), @"`head.user`: is an object; expected `true` or `false`");
+        insta::assert_snapshot!(a.get("base").get("id").u64().unwrap_err(), @"`head.base.id`: is missing; expected a whole number");
+    }
+
+    #[test]
+    fn the_names_that_are_read_are_in_order() {
+        assert!(USED.is_sorted());
+    }
+
+    #[test]
+    fn what_nobody_reads_is_checked_and_forgotten() {
+        let read_as_text = |text: &str| read(text.as_bytes()).unwrap().to_string();
+        let text = r#"{"url": "x", "head": {"sha": "a\u0041", "x": [1, {"id": 2}]}, "commits": [{"id": 1.5, "y": 1}, null, true, -3]}"#;
+        assert_eq!(read_as_text(text), r#"{"head":{"sha":"aA"},"commits":[{"id":1.5},null,true,-3]}"#);
+        assert_eq!(
+            read_as_text(r#"{"id": 1, "\u0069d": 2}"#),
+            r#"{"id":2}"#,
+            "the last one counts, however it is written"
+        );
+        let bad: [&[u8]; 7] =
+            [b"", b"{", b"{\"url\": }", b"{\"url\": \"\xFF\"}", b"{} {}", b"{\"url\": [1, 2}", b"{\"url\": 01}"];
+        for bad in bad {
+            assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ async fn config_check_is_content_with_what_the_service_runs_with() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["serve"],
         &["config"],
@@ -72,6 +72,8 @@ fn every_command_explains_itself() {
         &["completions"],
         &["man"],
         &["doctor"],
+        &["bench", "log"],
+        &["bench", "webhook"],
     ];
     for command in commands {
         let help = run(&[command, &["--help"]].concat());

@@ -13,6 +13,7 @@ mod forge_questions;
 mod forks;
 mod images;
 mod local_forge_rules;
+mod metrics;
 mod operator;
 mod purity;
 mod refusals;

@@ -194,9 +194,7 @@ async fn a_delivery_that_was_never_processed_is_processed_when_it_comes_again() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_served_is_not_there() {
     let Some(scene) = Scene::start(Settings::without_vms()).await else { return };
-    for path in
-        ["/", "/v1/jobs", "/metrics", "/logs/", "/logs/x", "/logs/../../etc/passwd", "/webhooks", "/logs/%2e%2e/x"]
-    {
+    for path in ["/", "/v1/jobs", "/logs/", "/logs/x", "/logs/../../etc/passwd", "/webhooks", "/logs/%2e%2e/x"] {
         let (status, _) = http::get(&scene.service.url(path)).await.unwrap();
         assert_eq!(status, 404, "{path}");
     }

@@ -26,6 +26,8 @@ const MAX_LISTED: u32 = 500;
 
 /// The routes of the control socket.
 pub fn routes(core: Arc<Core>) -> Router {
+    let is_measured = core.config.metrics.enabled;
+    let metrics = if is_measured { super::metrics::routes(Arc::clone(&core)) } else { Router::new() };
     Router::new()
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show))
@@ -41,6 +43,7 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/deliveries/{forge}/{id}/redeliver", post(deliveries::redeliver))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "there is no such thing in this API"))
         .with_state(core)
+        .merge(metrics)
 }
 
 /// How many things a list shall have.

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod machine;
+mod metrics;
 mod operator;
 mod outcomes;
 mod pull_request;

@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
+mod metrics;
 pub(crate) mod repository;
 mod scene;
 mod service;
@@ -13,6 +14,7 @@ mod store;
 
 use std::time::Duration;
 
+pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};

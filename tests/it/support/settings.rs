@@ -92,6 +92,12 @@ impl Settings {
         self
     }
 
+    /// A section of its own, with its heading.
+    pub(crate) fn with_section(mut self, section: &str) -> Self {
+        self.profiles.push_str(section);
+        self
+    }
+
     /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
     pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
         self.disk = Some(size);

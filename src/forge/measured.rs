@@ -1,0 +1,106 @@
+//! A forge that counts and times its calls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
+    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+};
+use crate::metrics::ForgeMetrics;
+use crate::metrics::labels::{ForgeCall, ForgeResult};
+
+/// Passes every call on to another forge.
+#[derive(Debug)]
+pub struct Measured {
+    forge: Arc<dyn Forge>,
+    metrics: ForgeMetrics,
+}
+
+impl Measured {
+    /// Tells `metrics` of each call to `forge`.
+    pub fn new(forge: Arc<dyn Forge>, metrics: ForgeMetrics) -> Self {
+        Self { forge, metrics }
+    }
+
+    fn timed<'a, T: Send + 'a>(
+        &'a self, call: ForgeCall, asked: BoxFuture<'a, Result<T, ForgeError>>,
+    ) -> BoxFuture<'a, Result<T, ForgeError>> {
+        async move {
+            let began = Instant::now();
+            let answer = asked.await;
+            self.metrics.called(call, ForgeResult::from(&answer), began.elapsed());
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Forge for Measured {
+    fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.timed(ForgeCall::HasCommit, self.forge.has_commit(access, sha))
+    }
+
+    fn list_directory<'a>(
+        &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
+    ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {
+        self.timed(ForgeCall::ListDirectory, self.forge.list_directory(access, directory, sha))
+    }
+
+    fn read_file<'a>(
+        &'a self, access: &'a RepoAccess, path: &'a str, sha: &'a CommitSha, limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<u8>, ForgeError>> {
+        self.timed(ForgeCall::ReadFile, self.forge.read_file(access, path, sha, limit))
+    }
+
+    fn publish<'a>(
+        &'a self, report: &'a Report, known: &'a ExternalIds, earlier: Earlier,
+    ) -> BoxFuture<'a, Result<ExternalIds, ForgeError>> {
+        self.timed(ForgeCall::Publish, self.forge.publish(report, known, earlier))
+    }
+
+    fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>> {
+        self.timed(ForgeCall::GitCredential, self.forge.git_upstream(access))
+    }
+
+    fn permission<'a>(
+        &'a self, access: &'a RepoAccess, user: &'a str,
+    ) -> BoxFuture<'a, Result<Permission, ForgeError>> {
+        self.timed(ForgeCall::Permission, self.forge.permission(access, user))
+    }
+
+    fn pull_request<'a>(
+        &'a self, access: &'a RepoAccess, number: u64,
+    ) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>> {
+        self.timed(ForgeCall::PullRequest, self.forge.pull_request(access, number))
+    }
+
+    fn open_pull_requests<'a>(
+        &'a self, access: &'a RepoAccess,
+    ) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>> {
+        self.timed(ForgeCall::OpenPullRequests, self.forge.open_pull_requests(access))
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>> {
+        self.timed(ForgeCall::Repositories, self.forge.repositories())
+    }
+
+    fn failed_deliveries(&self, since: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
+        self.timed(ForgeCall::FailedDeliveries, self.forge.failed_deliveries(since))
+    }
+
+    fn redeliver(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        self.timed(ForgeCall::Redeliver, self.forge.redeliver(id))
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>> {
+        self.timed(ForgeCall::Standing, self.forge.standing())
+    }
+
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        self.forge.budgets()
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /metrics`: what Prometheus reads.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::clock;
+use crate::core::Core;
+
+/// The text format's media type.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The route.
+pub fn routes(core: Arc<Core>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(core)
+}
+
+async fn scrape(State(core): State<Arc<Core>>) -> Response {
+    match core.store.counts().await {
+        Ok(counts) => core.metrics.note_counts(&counts, clock::now_ms()),
+        Err(error) => {
+            tracing::error!(%error, "the store cannot be read for the metrics");
+            core.metrics.store.unreadable();
+        }
+    }
+    let budgets = core.forge.budgets();
+    if let Some((_, scarcest)) = budgets.iter().min_by_key(|(_, budget)| budget.remaining) {
+        core.metrics.forge.budget(scarcest.remaining, scarcest.limit);
+    }
+    match core.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written down");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
