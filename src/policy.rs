@@ -3,7 +3,7 @@
 //! A fork's pull request is code of somebody who may write nothing here, so it is held, visibly. Everything else that names
 //! a commit is a request to run the workflows that stand in that commit.
 
-use crate::forge::{CommitSha, RepoAccess};
+use crate::forge::{CommitSha, HeadNews, RepoAccess};
 use crate::webhook::{Event, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget};
 use crate::workflow::trigger::Trigger;
 
@@ -115,6 +115,18 @@ fn judge_pull_request(pull_request: &PullRequest) -> Verdict {
     }
 }
 
+/// What an event tells of a pull request's head, if that is all it asks for: the sweep of the forge, which brings heads whose
+/// events were lost, says the same. Other actions ask for something new, such as a run because of a label.
+pub fn head_news(event: &Event) -> Option<HeadNews> {
+    let Event::PullRequest(pull_request) = event else { return None };
+    let brings_the_head = matches!(
+        pull_request.action,
+        PullRequestAction::Opened | PullRequestAction::Synchronize | PullRequestAction::Reopened
+    );
+    let as_of = pull_request.changed_at.filter(|_| brings_the_head)?;
+    Some(HeadNews { number: pull_request.number, as_of })
+}
+
 fn judge_push(push: &Push) -> Verdict {
     let Some(sha) = push.after.clone().filter(|_| !push.deleted) else {
         return Verdict::Ignore("the push deleted its ref".to_owned());
@@ -147,4 +159,40 @@ fn judge_push(push: &Push) -> Verdict {
 
 fn short_ref(name: &str) -> String {
     ["refs/heads/", "refs/tags/"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::webhook::{EventName, parse_github};
+
+    fn pull_request(action: &str, updated_at: &str) -> Event {
+        let repo = json!({"id": 7, "full_name": "demo/hello", "default_branch": "main"});
+        let payload = json!({
+            "action": action, "number": 3, "repository": repo, "sender": {"login": "octocat"},
+            "pull_request": {
+                "number": 3, "title": "A change", "user": {"login": "octocat"}, "updated_at": updated_at,
+                "head": {"sha": "a".repeat(40), "ref": "change", "repo": repo},
+                "base": {"sha": "b".repeat(40), "ref": "main", "repo": repo},
+            },
+        });
+        parse_github(&EventName::parse("pull_request").unwrap(), payload.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_what_tells_of_a_head_and_no_more_is_news_of_it() {
+        let as_of = 1_700_000_000_000;
+        for action in ["opened", "synchronize", "reopened"] {
+            let news = head_news(&pull_request(action, "2023-11-14T22:13:20Z"));
+            assert_eq!(news, Some(HeadNews { number: 3, as_of }), "{action}");
+        }
+        for action in ["labeled", "ready_for_review", "edited", "closed", "auto_merge_enabled"] {
+            assert_eq!(head_news(&pull_request(action, "2023-11-14T22:13:20Z")), None, "{action}");
+        }
+        assert_eq!(head_news(&pull_request("opened", "yesterday")), None);
+        assert_eq!(head_news(&Event::Ping), None);
+    }
 }

@@ -70,6 +70,8 @@ pub struct GitHub {
     pub credential: Credential<SecretRef>,
     /// Where workflows live in a repository, without slashes at its ends.
     pub workflows_dir: String,
+    /// How often the forge is asked for what its webhooks did not bring; `None`: never.
+    pub sweep: Option<Duration>,
     /// Whose events count; empty: those of every repository that signs correctly.
     pub repositories: Vec<Repository>,
 }

@@ -19,11 +19,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock;
 use crate::core::Core;
+use crate::forge::github;
 use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery};
 use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
-
-/// The name of the forge in the store.
-const FORGE: &str = "github";
 
 /// Bodies in memory at a time.
 const PARALLEL: usize = 16;
@@ -119,7 +117,7 @@ fn too_large() -> Refusal {
 }
 
 async fn store(core: &Core, headers: &GitHubHeaders, body: Bytes) -> Response {
-    let key = DeliveryKey { forge: FORGE.to_owned(), id: headers.delivery.as_str().to_owned() };
+    let key = DeliveryKey { forge: github::NAME.to_owned(), id: headers.delivery.as_str().to_owned() };
     let problem = parse_github(&headers.event, &body).err();
     let delivery = NewDelivery {
         key: key.clone(),

@@ -18,7 +18,7 @@ use self::retry::Retry;
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, RepoName};
-use crate::policy::{Verdict, judge};
+use crate::policy::{Verdict, head_news, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
 use crate::webhook::{EventName, parse_github};
 
@@ -158,7 +158,8 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         finish(core, &delivery.key, DeliveryState::Ignored, why).await;
         return Ok(());
     }
-    let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
+    let news = head_news(&event);
+    let created = core.store.create_runs_of_news(&delivery.key, news, runs, clock::now_ms()).await?;
     for run in &created {
         for job in core.store.jobs_of_run(run).await? {
             core.timeline.record_at(

@@ -19,6 +19,7 @@ mod prune;
 mod reports;
 mod rows;
 mod runs;
+mod swept;
 mod transitions;
 mod vms;
 mod writer;
@@ -45,6 +46,7 @@ pub use model::{
     NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
 };
 pub use runs::MAX_RUN_BYTES;
+pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
 use writer::Writer;

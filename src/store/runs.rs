@@ -23,23 +23,14 @@ impl Store {
     pub async fn create_runs(
         &self, delivery: &DeliveryKey, runs: Vec<NewRun>, state: DeliveryState, now: i64,
     ) -> Result<Vec<RunId>, StoreError> {
-        for run in &runs {
-            check_size(run)?;
-        }
+        check_sizes(&runs)?;
         let delivery = delivery.clone();
         self.write("create runs", move |db| {
             Box::pin(async move {
-                let mut created = Vec::new();
                 if delivery_state(db, &delivery).await? == DeliveryState::Processed {
-                    return Ok(created);
+                    return Ok(Vec::new());
                 }
-                for run in runs {
-                    if insert_run(db, &delivery, &run, now).await? {
-                        created.push(run.id);
-                    }
-                }
-                set_delivery_state(db, &delivery, state, "", now).await?;
-                Ok(created)
+                insert_runs(db, &delivery, &runs, state, now).await
             })
         })
         .await
@@ -55,6 +46,10 @@ impl Store {
     }
 }
 
+pub(super) fn check_sizes(runs: &[NewRun]) -> Result<(), StoreError> {
+    runs.iter().try_for_each(check_size)
+}
+
 fn check_size(run: &NewRun) -> Result<(), StoreError> {
     let json_size = |value: &Value| to_json(value).len();
     let size = json_size(&run.context) + run.jobs.iter().map(|job| json_size(&job.spec)).sum::<usize>();
@@ -62,6 +57,20 @@ fn check_size(run: &NewRun) -> Result<(), StoreError> {
         return Err(StoreError::TooLarge { what: "a run with its jobs", size, limit: MAX_RUN_BYTES });
     }
     Ok(())
+}
+
+/// Inserts the runs of a delivery that is not processed yet, and moves the delivery on to `state`.
+pub(super) async fn insert_runs(
+    db: &mut SqliteConnection, delivery: &DeliveryKey, runs: &[NewRun], state: DeliveryState, now: i64,
+) -> Result<Vec<RunId>, StoreError> {
+    let mut created = Vec::new();
+    for run in runs {
+        if insert_run(db, delivery, run, now).await? {
+            created.push(run.id.clone());
+        }
+    }
+    set_delivery_state(db, delivery, state, "", now).await?;
+    Ok(created)
 }
 
 /// Inserts the run with all that belongs to it, unless the delivery already has a run of this workflow file.

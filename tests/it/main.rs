@@ -14,6 +14,7 @@ mod purity;
 mod refusals;
 mod service;
 mod support;
+mod sweep;
 mod webhooks;
 
 #[path = "../../examples/local-forge/forge/mod.rs"]

@@ -35,6 +35,9 @@ use super::{
 };
 use crate::clock;
 
+/// This forge's word for itself.
+pub const NAME: &str = "github";
+
 /// Time for one call: connecting and the complete answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 

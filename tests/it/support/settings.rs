@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     profiles: String,
     limits: String,
     server: String,
+    github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
 }
@@ -33,6 +34,7 @@ impl Settings {
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
             server: String::new(),
+            github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
         }
@@ -70,6 +72,12 @@ impl Settings {
         self
     }
 
+    /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
+    pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
+        self.github = format!("sweep = \"{interval}\"\n{lines}");
+        self
+    }
+
     /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
     pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
         self.disk = Some(size);
@@ -102,10 +110,11 @@ impl Settings {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
              [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
-             {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             {}\n{}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
+            self.github,
             self.profiles,
             self.limits,
             images.display(),
