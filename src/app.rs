@@ -34,6 +34,7 @@ use crate::net::git_proxy::GitClient;
 use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::store::{Retention, Store};
+use crate::sweep::{self, SweepStats};
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -76,6 +77,7 @@ impl App {
             store,
             config,
             wake: Wake::default(),
+            sweep: SweepStats::default(),
             sent: Sent::default(),
             stop: CancellationToken::new(),
         });
@@ -103,6 +105,7 @@ impl App {
         parts.spawn(named("intake", as_part(intake::run(Arc::clone(&core)))));
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
+        parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         let mut died = None;

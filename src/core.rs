@@ -18,6 +18,7 @@ use crate::log::LogStore;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
 use crate::store::Store;
+use crate::sweep::SweepStats;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -37,6 +38,8 @@ pub struct Core {
     pub git: GitClient,
     pub timeline: Timeline,
     pub wake: Wake,
+    /// What the sweeps of the forge did, for the metrics.
+    pub sweep: SweepStats,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Nothing new starts once this is cancelled.

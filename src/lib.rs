@@ -50,6 +50,8 @@ pub mod scheduler;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]
+pub mod sweep;
+#[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 
-use super::deliveries::{delivery_state, set_delivery_state};
+use super::deliveries::delivery_state;
 use super::model::{DeliveryKey, NewRun};
 use super::reports::{change_report, reports_of_held};
 use super::rows::Columns;
-use super::runs::{check_sizes, insert_run};
+use super::runs::{check_sizes, insert_runs};
 use super::transitions::DeliveryState;
 use super::{Store, StoreError};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
@@ -82,12 +82,7 @@ impl Store {
                     Inserted::Before => return Ok(Approved::Before),
                     Inserted::Overtaken => return Ok(Approved::Overtaken),
                 }
-                let mut created = Vec::new();
-                for run in runs {
-                    if insert_run(db, &delivery, &run, now).await? {
-                        created.push(run.id);
-                    }
-                }
+                let created = insert_runs(db, &delivery, &runs, DeliveryState::Processed, now).await?;
                 for held in reports_of_held(db, &approval.forge, &approval.repo, approval.number).await? {
                     if held.desired.sha == approval.sha {
                         change_report(db, &held, now, |report| {
@@ -99,7 +94,6 @@ impl Store {
                         .await?;
                     }
                 }
-                set_delivery_state(db, &delivery, DeliveryState::Processed, "", now).await?;
                 Ok(Approved::Now(created))
             })
         })

@@ -11,35 +11,7 @@ impl Store {
     /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
     /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
-        self.write("accept a delivery", move |db| {
-            Box::pin(async move {
-                let NewDelivery { key, event, received_at, payload } = delivery;
-                let inserted = sqlx::query(
-                    "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
-                )
-                .bind(&key.forge)
-                .bind(&key.id)
-                .bind(event)
-                .bind(received_at)
-                .bind(DeliveryState::Received.as_str())
-                .bind(payload)
-                .execute(&mut *db)
-                .await?;
-                if inserted.rows_affected() == 1 {
-                    return Ok(Accepted::New);
-                }
-                match delivery_state(db, &key).await? {
-                    DeliveryState::Received => Ok(Accepted::Again),
-                    DeliveryState::Failed | DeliveryState::Ignored => {
-                        reopen(db, &key, received_at).await?;
-                        Ok(Accepted::Again)
-                    }
-                    DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
-                }
-            })
-        })
-        .await
+        self.write("accept a delivery", move |db| Box::pin(async move { accept(db, delivery).await })).await
     }
 
     /// Stores what became of a delivery. For one that starts runs use [`Store::create_runs`].
@@ -170,6 +142,34 @@ fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
         denials: columns.count("denials")?,
         next_try_at: columns.plain("next_try_at")?,
     })
+}
+
+/// See [`Store::accept_delivery`].
+pub(super) async fn accept(db: &mut SqliteConnection, delivery: NewDelivery) -> Result<Accepted, StoreError> {
+    let NewDelivery { key, event, received_at, payload } = delivery;
+    let inserted = sqlx::query(
+        "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
+    )
+    .bind(&key.forge)
+    .bind(&key.id)
+    .bind(event)
+    .bind(received_at)
+    .bind(DeliveryState::Received.as_str())
+    .bind(payload)
+    .execute(&mut *db)
+    .await?;
+    if inserted.rows_affected() == 1 {
+        return Ok(Accepted::New);
+    }
+    match delivery_state(db, &key).await? {
+        DeliveryState::Received => Ok(Accepted::Again),
+        DeliveryState::Failed | DeliveryState::Ignored => {
+            reopen(db, &key, received_at).await?;
+            Ok(Accepted::Again)
+        }
+        DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
+    }
 }
 
 pub(super) async fn delivery_state(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<DeliveryState, StoreError> {

@@ -28,17 +28,10 @@ impl Store {
         let delivery = delivery.clone();
         self.write("create runs", move |db| {
             Box::pin(async move {
-                let mut created = Vec::new();
                 if delivery_state(db, &delivery).await? == DeliveryState::Processed {
-                    return Ok(created);
+                    return Ok(Vec::new());
                 }
-                for run in runs {
-                    if insert_run(db, &delivery, &run, now).await? {
-                        created.push(run.id);
-                    }
-                }
-                set_delivery_state(db, &delivery, state, "", now).await?;
-                Ok(created)
+                insert_runs(db, &delivery, &runs, state, now).await
             })
         })
         .await
@@ -67,9 +60,23 @@ fn check_size(run: &NewRun) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Inserts the runs of a delivery that is not processed yet, and moves the delivery on to `state`.
+pub(super) async fn insert_runs(
+    db: &mut SqliteConnection, delivery: &DeliveryKey, runs: &[NewRun], state: DeliveryState, now: i64,
+) -> Result<Vec<RunId>, StoreError> {
+    let mut created = Vec::new();
+    for run in runs {
+        if insert_run(db, delivery, run, now).await? {
+            created.push(run.id.clone());
+        }
+    }
+    set_delivery_state(db, delivery, state, "", now).await?;
+    Ok(created)
+}
+
 /// Inserts the run with all that belongs to it, and lets it act on its concurrency group; unless the delivery already has a
 /// run of this workflow file.
-pub(super) async fn insert_run(
+async fn insert_run(
     db: &mut SqliteConnection, delivery: &DeliveryKey, run: &NewRun, now: i64,
 ) -> Result<bool, StoreError> {
     let known: Option<String> =

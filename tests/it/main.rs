@@ -16,6 +16,7 @@ mod refusals;
 mod reruns;
 mod service;
 mod support;
+mod sweep;
 mod webhooks;
 
 #[path = "../../examples/local-forge/forge/mod.rs"]

@@ -9,6 +9,7 @@ mod jobs;
 mod lifetime;
 mod model;
 mod reports;
+mod swept;
 
 use serde_json::json;
 use tempfile::TempDir;

@@ -34,7 +34,7 @@ impl Settings {
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
             server: String::new(),
-            github: String::new(),
+            github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
         }
@@ -84,6 +84,12 @@ impl Settings {
         self
     }
 
+    /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
+    pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
+        self.github = format!("sweep = \"{interval}\"\n{lines}");
+        self
+    }
+
     /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
     pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
         self.disk = Some(size);
@@ -115,8 +121,8 @@ impl Settings {
         let images = shared_images();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
-             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
-             {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
+             {}\n{}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
