@@ -40,6 +40,7 @@ use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
+use crate::sweep::{self, SweepStats};
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -94,6 +95,7 @@ impl App {
             config,
             metrics,
             wake: Arc::default(),
+            sweep: SweepStats::default(),
             sent: Sent::default(),
             lifecycle,
             shutdown,
@@ -133,6 +135,7 @@ impl App {
         parts.spawn(named("intake", as_part(intake::run(Arc::clone(&core)))));
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
+        parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         notify::ready();

@@ -62,6 +62,8 @@ pub mod shutdown;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]
+pub mod sweep;
+#[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;

@@ -7,7 +7,7 @@ mod command;
 
 pub use self::command::{Command, command_in};
 use crate::config::Forks;
-use crate::forge::{CommitSha, RepoAccess};
+use crate::forge::{CommitSha, HeadNews, RepoAccess};
 use crate::ids::ReportId;
 use crate::webhook::{
     Event, IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push,
@@ -223,6 +223,18 @@ pub fn pull_request_request(pull_request: &PullRequest) -> Request {
         },
         pull_request: Some(OfPullRequest { number, is_fork: pull_request.is_fork }),
     }
+}
+
+/// What an event tells of a pull request's head, if that is all it asks for: the sweep of the forge, which brings heads whose
+/// events were lost, says the same. Other actions ask for something new, such as a run because of a label.
+pub fn head_news(event: &Event) -> Option<HeadNews> {
+    let Event::PullRequest(pull_request) = event else { return None };
+    let brings_the_head = matches!(
+        pull_request.action,
+        PullRequestAction::Opened | PullRequestAction::Synchronize | PullRequestAction::Reopened
+    );
+    let as_of = pull_request.changed_at.filter(|_| brings_the_head)?;
+    Some(HeadNews { number: pull_request.number, as_of })
 }
 
 fn judge_push(push: &Push) -> Verdict {

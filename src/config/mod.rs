@@ -73,6 +73,8 @@ pub struct GitHub {
     pub workflows_dir: String,
     /// What becomes of the pull requests of forks.
     pub forks: Forks,
+    /// How often the forge is asked for what its webhooks did not bring; `None`: never.
+    pub sweep: Option<Duration>,
     /// Whose events count; empty: those of every repository that signs correctly.
     pub repositories: Vec<Repository>,
 }

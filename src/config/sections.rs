@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::units::{duration_between, size_between};
+use super::units::{duration_between, parse_duration, size_between};
 use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
@@ -128,7 +128,8 @@ impl<'d> Sections<'d> {
     }
 
     fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
-        let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "repository"];
+        let known =
+            &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
         let api_url = address("api_url", "https://api.github.com/");
@@ -143,6 +144,7 @@ impl<'d> Sections<'d> {
             url,
             workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
             forks: table.read_or("forks", Forks::default(), Forks::read),
+            sweep: table.read_or("sweep", Some(10 * MINUTE), sweep_interval),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,
@@ -317,6 +319,22 @@ fn limits(root: &Table<'_>) -> Option<Limits> {
         grace: table.read_or("grace", 10 * SECOND, |item| duration_between(item, Duration::ZERO, 10 * MINUTE)),
         drain: table.read_or("drain", 30 * SECOND, |item| duration_between(item, Duration::ZERO, DAY)),
     })
+}
+
+/// A duration, or `off`.
+fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+    if let Value::String(text) = &item.node().value {
+        if text == "off" {
+            return Some(None);
+        }
+        if parse_duration(text) == Ok(Duration::ZERO) {
+            item.refuse(
+                Complaint::new(format!("{} is not an interval", quoted(text))).hint("write `\"off\"` for never"),
+            );
+            return None;
+        }
+    }
+    duration_between(item, SECOND, DAY).map(Some)
 }
 
 fn log(root: &Table<'_>) -> Option<Log> {

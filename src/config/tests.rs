@@ -257,6 +257,26 @@ fn relative_paths_start_at_the_files_directory() {
 }
 
 #[test]
+fn the_sweep_has_an_interval_or_is_off() {
+    let with = |value: &str| SMALL.replace("[profile", &format!("sweep = {value}\n[profile"));
+    assert_eq!(parsed(SMALL).0.github.sweep, Some(Duration::from_secs(600)));
+    assert_eq!(parsed(&with("'off'")).0.github.sweep, None);
+    assert_eq!(parsed(&with("'1h 30m'")).0.github.sweep, Some(Duration::from_secs(5400)));
+    let complaints = ["'0s'", "'2d'", "10", "'never'", "false"].map(|value| errors(&with(value)));
+    insta::assert_snapshot!(complaints.join("\n"), @r#"
+    dayfly.toml:7:9: github.sweep: `0s` is not an interval
+      hint: write `"off"` for never
+    dayfly.toml:7:9: github.sweep: `2d` is not between 1s and 1d
+    dayfly.toml:7:9: github.sweep: `10` has no unit
+      hint: write it like `"30s"`
+    dayfly.toml:7:9: github.sweep: `never` is not a duration
+      hint: write it like `30s` or `1h 30m`
+    dayfly.toml:7:9: github.sweep: expected a string, found `false`
+      hint: put it in quotes
+    "#);
+}
+
+#[test]
 fn mounts_over_the_guests_system_are_refused() {
     let mount = |path: &str| {
         let text = format!("{SMALL}cache = {{ path = '/c', mount = '{path}' }}");

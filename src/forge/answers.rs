@@ -31,6 +31,15 @@ pub struct PullRequestNow {
     pub event: Vec<u8>,
 }
 
+/// What an event says of the head of a pull request: that its commit is the head, as of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadNews {
+    /// The pull request's.
+    pub number: u64,
+    /// The last change of the pull request that the event knows of, by the forge's clock: milliseconds since the epoch.
+    pub as_of: i64,
+}
+
 /// A delivery that the forge could not bring: no attempt of it had a 2xx answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedDelivery {
@@ -58,6 +67,9 @@ pub struct ForgeStanding {
     /// The forge's clock, in milliseconds since the epoch and exact to a second, when its answer was written.
     pub server_time: Option<i64>,
 }
+
+/// Under which name [`super::Forge::budgets`] tells of the budget of calls that an App makes for itself.
+pub const APP_BUDGET: &str = "App";
 
 impl RepoAccess {
     /// Under which name [`super::Forge::budgets`] tells of the budget that calls about this repository are taken from.

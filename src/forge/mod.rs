@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub use self::answers::{Budget, FailedDelivery, ForgeStanding, Permission, PullRequestNow};
+pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
 pub use self::backoff::backoff;
 pub use self::measured::Measured;
 use crate::ids::ReportId;

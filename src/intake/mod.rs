@@ -31,7 +31,7 @@ use crate::forge::{CommitSha, ForgeError, RepoName, github};
 use crate::ids::RunId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
-use crate::policy::{Standing, Verdict, judge};
+use crate::policy::{Standing, Verdict, head_news, judge};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
 
@@ -186,7 +186,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         return ended(core, delivery, "no workflow of the commit asks for this event").await;
     }
     core.lifecycle.reached(Step::RunsPlanned).await;
-    let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
+    let created = core.store.create_runs_of_news(&delivery.key, head_news(&event), runs, clock::now_ms()).await?;
     finish_created(core, delivery, &created).await
 }
 
@@ -205,8 +205,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
         core.store.replace_head(replaced).await?;
         core.wake.scheduler.notify_one();
     }
-    standing.is_approved =
-        forks == Forks::Approve && approval::counts(core, github::NAME, access, pull.number, &pull.head_sha).await?;
+    standing.is_approved = approval::counts(core, github::NAME, access, pull.number, &pull.head_sha).await?;
     Ok(standing)
 }
 

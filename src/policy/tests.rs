@@ -4,6 +4,9 @@ use super::*;
 use crate::forge::RepoName;
 use crate::webhook::{AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, Repository};
 
+/// The last change of the pull request, in milliseconds since the epoch.
+const CHANGED_AT: i64 = 1_700_000_000_000;
+
 fn repository() -> Repository {
     let access = RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: Some(7) };
     Repository { access, id: 1, default_branch: "main".to_owned() }
@@ -21,6 +24,7 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         title: "A change".to_owned(),
         head_sha: sha('b'),
         before: Some(sha('a')),
+        changed_at: Some(CHANGED_AT),
         head_ref: "change".to_owned(),
         head_repo: None,
         base_sha: sha('c'),
@@ -32,7 +36,6 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         author_association: AuthorAssociation::None,
         sender: "stranger".to_owned(),
         label: None,
-        changed_at: None,
     })
 }
 
@@ -169,4 +172,18 @@ fn only_our_check_runs_are_run_again() {
     ignore: the check run is not one of Dayfly's
     rerun Commit for octocat
     ");
+}
+
+#[test]
+fn only_what_tells_of_a_head_and_no_more_is_news_of_it() {
+    for action in ["opened", "synchronize", "reopened"] {
+        let news = head_news(&pull_request(action, true));
+        assert_eq!(news, Some(HeadNews { number: 3, as_of: CHANGED_AT }), "{action}");
+    }
+    for action in ["labeled", "ready_for_review", "edited", "closed", "auto_merge_enabled"] {
+        assert_eq!(head_news(&pull_request(action, true)), None, "{action}");
+    }
+    let Event::PullRequest(pull) = pull_request("opened", false) else { unreachable!("it was just made") };
+    assert_eq!(head_news(&Event::PullRequest(PullRequest { changed_at: None, ..pull })), None);
+    assert_eq!(head_news(&Event::Ping), None);
 }

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 
-use super::deliveries::{delivery_state, set_delivery_state};
+use super::deliveries::delivery_state;
 use super::model::{DeliveryKey, NewRun};
 use super::reports::{change_report, reports_of_held};
 use super::rows::Columns;
-use super::runs::{check_sizes, insert_run};
+use super::runs::{check_sizes, ends, insert_runs};
 use super::transitions::DeliveryState;
 use super::{Store, StoreError};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
@@ -72,38 +72,38 @@ impl Store {
     ) -> Result<Approved, StoreError> {
         check_sizes(&runs)?;
         let delivery = delivery.clone();
-        self.write("store an approval", move |db| {
-            Box::pin(async move {
-                if delivery_state(db, &delivery).await? == DeliveryState::Processed {
-                    return Ok(Approved::Now(Vec::new()));
-                }
-                match insert(db, &approval).await? {
-                    Inserted::Now => {}
-                    Inserted::Before => return Ok(Approved::Before),
-                    Inserted::Overtaken => return Ok(Approved::Overtaken),
-                }
-                let mut created = Vec::new();
-                for run in runs {
-                    if insert_run(db, &delivery, &run, now).await? {
-                        created.push(run.id);
+        let ended_at_once = ends(&runs);
+        let approved = self
+            .write("store an approval", move |db| {
+                Box::pin(async move {
+                    if delivery_state(db, &delivery).await? == DeliveryState::Processed {
+                        return Ok(Approved::Now(Vec::new()));
                     }
-                }
-                for held in reports_of_held(db, &approval.forge, &approval.repo, approval.number).await? {
-                    if held.desired.sha == approval.sha {
-                        change_report(db, &held, now, |report| {
-                            report.state = ReportState::Finished(Conclusion::Success);
-                            report.summary = format!("{title}.");
-                            report.title = title.clone();
-                            report.finished_at = Some(now);
-                        })
-                        .await?;
+                    match insert(db, &approval).await? {
+                        Inserted::Now => {}
+                        Inserted::Before => return Ok(Approved::Before),
+                        Inserted::Overtaken => return Ok(Approved::Overtaken),
                     }
-                }
-                set_delivery_state(db, &delivery, DeliveryState::Processed, "", now).await?;
-                Ok(Approved::Now(created))
+                    let created = insert_runs(db, &delivery, &runs, DeliveryState::Processed, now).await?;
+                    for held in reports_of_held(db, &approval.forge, &approval.repo, approval.number).await? {
+                        if held.desired.sha == approval.sha {
+                            change_report(db, &held, now, |report| {
+                                report.state = ReportState::Finished(Conclusion::Success);
+                                report.summary = format!("{title}.");
+                                report.title = title.clone();
+                                report.finished_at = Some(now);
+                            })
+                            .await?;
+                        }
+                    }
+                    Ok(Approved::Now(created))
+                })
             })
-        })
-        .await
+            .await?;
+        if let Approved::Now(created) = &approved {
+            self.count_ended(ended_at_once, created);
+        }
+        Ok(approved)
     }
 
     /// A fork's pull request went on to another commit. The approval of the one before is void, unless it was asked for after

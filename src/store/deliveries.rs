@@ -188,6 +188,34 @@ pub(super) fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError
     })
 }
 
+/// See [`Store::accept_delivery`].
+pub(super) async fn accept(db: &mut SqliteConnection, delivery: NewDelivery) -> Result<Accepted, StoreError> {
+    let NewDelivery { key, event, received_at, payload } = delivery;
+    let inserted = sqlx::query(
+        "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
+    )
+    .bind(&key.forge)
+    .bind(&key.id)
+    .bind(event)
+    .bind(received_at)
+    .bind(DeliveryState::Received.as_str())
+    .bind(payload)
+    .execute(&mut *db)
+    .await?;
+    if inserted.rows_affected() == 1 {
+        return Ok(Accepted::New);
+    }
+    match delivery_state(db, &key).await? {
+        DeliveryState::Received => Ok(Accepted::Again),
+        DeliveryState::Failed | DeliveryState::Ignored => {
+            reopen(db, &key, received_at).await?;
+            Ok(Accepted::Again)
+        }
+        DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
+    }
+}
+
 pub(super) async fn delivery_state(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<DeliveryState, StoreError> {
     let row = sqlx::query("SELECT state FROM deliveries WHERE forge = $1 AND id = $2")
         .bind(&key.forge)

@@ -28,6 +28,7 @@ mod prune;
 mod reports;
 mod rows;
 mod runs;
+mod swept;
 mod transitions;
 mod vms;
 mod writer;
@@ -58,6 +59,7 @@ pub use model::{
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;
+pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
 use crate::metrics::StoreMetrics;

@@ -68,6 +68,6 @@ impl Store {
     }
 }
 
-fn before(now: i64, age: Duration) -> i64 {
+pub(super) fn before(now: i64, age: Duration) -> i64 {
     now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }

@@ -31,24 +31,22 @@ impl Store {
         let created = self
             .write("create runs", move |db| {
                 Box::pin(async move {
-                    let mut created = Vec::new();
                     if delivery_state(db, &delivery).await? == DeliveryState::Processed {
-                        return Ok(created);
+                        return Ok(Vec::new());
                     }
-                    for run in runs {
-                        if insert_run(db, &delivery, &run, now).await? {
-                            created.push(run.id);
-                        }
-                    }
-                    set_delivery_state(db, &delivery, state, "", now).await?;
-                    Ok(created)
+                    insert_runs(db, &delivery, &runs, state, now).await
                 })
             })
             .await?;
+        self.count_ended(ended_at_once, &created);
+        Ok(created)
+    }
+
+    /// Tells the metrics of the jobs that ended when their runs were created.
+    pub(super) fn count_ended(&self, ended_at_once: Vec<(RunId, JobEnd)>, created: &[RunId]) {
         for (_, end) in ended_at_once.into_iter().filter(|(run, _)| created.contains(run)) {
             self.metrics.job_finished(end);
         }
-        Ok(created)
     }
 
     /// A run.
@@ -66,7 +64,7 @@ pub(super) fn check_sizes(runs: &[NewRun]) -> Result<(), StoreError> {
 }
 
 /// How those jobs ended that never begin.
-fn ends(runs: &[NewRun]) -> Vec<(RunId, JobEnd)> {
+pub(super) fn ends(runs: &[NewRun]) -> Vec<(RunId, JobEnd)> {
     let jobs = runs.iter().flat_map(|run| run.jobs.iter().map(|job| (&run.id, job.outcome.as_ref())));
     jobs.filter_map(|(run, outcome)| outcome.map(|o| (run.clone(), JobEnd(o.conclusion, o.reason)))).collect()
 }
@@ -80,9 +78,23 @@ fn check_size(run: &NewRun) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Inserts the runs of a delivery that is not processed yet, and moves the delivery on to `state`.
+pub(super) async fn insert_runs(
+    db: &mut SqliteConnection, delivery: &DeliveryKey, runs: &[NewRun], state: DeliveryState, now: i64,
+) -> Result<Vec<RunId>, StoreError> {
+    let mut created = Vec::new();
+    for run in runs {
+        if insert_run(db, delivery, run, now).await? {
+            created.push(run.id.clone());
+        }
+    }
+    set_delivery_state(db, delivery, state, "", now).await?;
+    Ok(created)
+}
+
 /// Inserts the run with all that belongs to it, and lets it act on its concurrency group; unless the delivery already has a
 /// run of this workflow file.
-pub(super) async fn insert_run(
+async fn insert_run(
     db: &mut SqliteConnection, delivery: &DeliveryKey, run: &NewRun, now: i64,
 ) -> Result<bool, StoreError> {
     let known: Option<String> =

@@ -21,6 +21,7 @@ mod reruns;
 mod run;
 mod service;
 mod support;
+mod sweep;
 mod webhooks;
 
 #[path = "../../examples/local-forge/forge/mod.rs"]

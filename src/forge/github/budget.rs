@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use axum::http::HeaderMap;
 
 use super::classify::number;
-use crate::forge::Budget;
+use crate::forge::{APP_BUDGET, Budget};
 
 /// Budgets that are remembered. Beyond it the one that is renewed first is forgotten: it says least.
 const MAX_BUDGETS: usize = 1024;
@@ -23,7 +23,7 @@ pub(super) enum Payer {
 impl fmt::Display for Payer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::App => out.write_str("App"),
+            Self::App => out.write_str(APP_BUDGET),
             Self::Installation(id) => write!(out, "installation {id}"),
             Self::Token => out.write_str("token"),
         }

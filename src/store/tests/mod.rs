@@ -10,6 +10,7 @@ mod lifetime;
 mod lookups;
 mod model;
 mod reports;
+mod swept;
 
 use serde_json::json;
 use tempfile::TempDir;

@@ -36,7 +36,7 @@ impl Settings {
             limits: "grace = \"1s\"\n".into(),
             drain: "0s",
             server: String::new(),
-            github: String::new(),
+            github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
         }
@@ -95,6 +95,12 @@ impl Settings {
     /// A section of its own, with its heading.
     pub(crate) fn with_section(mut self, section: &str) -> Self {
         self.profiles.push_str(section);
+        self
+    }
+
+    /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
+    pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
+        self.github = format!("sweep = \"{interval}\"\n{lines}");
         self
     }
 
