@@ -43,11 +43,8 @@ async fn push(scene: &Scene, pull: &PullRequest) -> PullRequest {
     scene.forge.push_to_pull_request(REPOSITORY, pull.number, &[("more", &content)]).await.unwrap()
 }
 
-fn synchronize(scene: &Scene, before: &PullRequest, after: &PullRequest) -> Value {
-    let mut payload = scene.forge.pull_request_payload(after, "synchronize");
-    payload["before"] = before.sha.as_str().into();
-    payload["after"] = after.sha.as_str().into();
-    payload
+fn synchronize(scene: &Scene, pushed: &PullRequest) -> Value {
+    scene.forge.pull_request_payload(pushed, "synchronize")
 }
 
 /// Delivers and waits until it is processed; gives why it was ignored, or nothing.
@@ -110,7 +107,7 @@ async fn somebody_who_may_write_approves_the_commit_that_they_name() {
 
     // The next push is another commit.
     let pushed = push(&scene, &pull).await;
-    assert_eq!(told(&scene, "pull_request", &synchronize(&scene, &pull, &pushed)).await, "");
+    assert_eq!(told(&scene, "pull_request", &synchronize(&scene, &pushed)).await, "");
     held_report(&scene, &pushed).await;
     assert_nothing_ran(&scene, &pushed).await;
     scene.finish().await;
@@ -164,7 +161,7 @@ async fn a_push_before_the_look_at_the_forge_makes_the_approval_one_of_an_old_co
     assert_eq!(approve_on_socket(&scene, json!({"repo": REPOSITORY, "sha": pull.sha})).await.0, 202);
     // The new head can be approved before its event arrives, which then starts nothing more.
     assert_eq!(ask(&scene, &pull, MAINTAINER, &pushed.sha).await, "");
-    let late = told(&scene, "pull_request", &synchronize(&scene, &pull, &pushed)).await;
+    let late = told(&scene, "pull_request", &synchronize(&scene, &pushed)).await;
     assert!(late.contains("before this event arrived"), "{late}");
     assert_nothing_ran(&scene, &pull).await;
     assert_eq!(scene.jobs(&pushed.sha).await.len(), 1);
@@ -182,8 +179,8 @@ async fn a_push_while_the_approval_is_processed_voids_it() {
     scene.forge.inject(fault);
     let comment = scene.forge.comment_payload(&pull, MAINTAINER, &format!("/dayfly run {}", pull.sha));
     let asked = scene.forge.deliver("issue_comment", &comment).await.unwrap();
-    let pushed = PullRequest { sha: "b2".repeat(20), ..pull.clone() };
-    told(&scene, "pull_request", &synchronize(&scene, &pull, &pushed)).await;
+    let pushed = PullRequest { sha: "b2".repeat(20), before: Some(pull.sha.clone()), ..pull.clone() };
+    told(&scene, "pull_request", &synchronize(&scene, &pushed)).await;
 
     let ended = processed(scene.state_dir(), &asked.delivery).await;
     assert!(ended.detail.contains("pushed to meanwhile"), "{}", ended.detail);
@@ -209,7 +206,7 @@ async fn an_approval_counts_no_more_after_a_push() {
     let pushed = push(&scene, &pull).await;
     let why = told(&scene, "check_run", &rerequested).await;
     assert!(why.contains("does not count any more"), "{why}");
-    told(&scene, "pull_request", &synchronize(&scene, &pull, &pushed)).await;
+    told(&scene, "pull_request", &synchronize(&scene, &pushed)).await;
     held_report(&scene, &pushed).await;
     let why = told(&scene, "check_run", &rerequested).await;
     assert!(why.contains("does not count any more"), "{why}");
@@ -260,7 +257,7 @@ async fn however_pushes_and_comments_race_only_what_was_named_by_who_may_runs() 
         let comment =
             |author: &str, sha: &str| scene.forge.comment_payload(&pull, author, &format!("/dayfly run {sha}"));
         let (old, new) = (comment(MAINTAINER, &pull.sha), comment(MAINTAINER, &pushed.sha));
-        let (greedy, moved) = (comment("stranger", &pushed.sha), synchronize(&scene, &pull, &pushed));
+        let (greedy, moved) = (comment("stranger", &pushed.sha), synchronize(&scene, &pushed));
         // The maintainer names the new commit in every second round only.
         let wished = if round % 2 == 0 { &old } else { &new };
         named.push(if round % 2 == 0 { pull.sha.clone() } else { pushed.sha.clone() });

@@ -26,6 +26,10 @@ impl Forge {
         let mut payload = self.envelope(&pull.repository, &pull.author);
         payload["action"] = action.into();
         payload["number"] = pull.number.into();
+        if let Some(before) = pull.before.as_ref().filter(|_| action == "synchronize") {
+            payload["before"] = before.as_str().into();
+            payload["after"] = pull.sha.as_str().into();
+        }
         let state = self.shared.state();
         payload["pull_request"] = state.repository(&pull.repository).map(|found| pull_json(pull, found)).into();
         payload

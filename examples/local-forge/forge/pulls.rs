@@ -47,6 +47,8 @@ pub struct PullRequest {
     pub author: String,
     /// The head commit.
     pub sha: String,
+    /// The head commit before the last push.
+    pub before: Option<String>,
     pub branch: String,
     /// The id and name of the fork, if it comes from one.
     pub fork: Option<(u64, String)>,
@@ -75,6 +77,7 @@ impl Forge {
                 title: new.title.to_owned(),
                 author: new.author.to_owned(),
                 sha: String::new(),
+                before: None,
                 branch: new.branch.to_owned(),
                 fork: new.from_fork.then(|| (fork_id, format!("{}/{name}", new.author))),
                 base_sha,
@@ -97,7 +100,7 @@ impl Forge {
     ) -> io::Result<PullRequest> {
         let pull = self.pull_request(repository, number)?;
         let sha = self.commit_to_pull_request(&pull, &pull.sha, files).await?;
-        self.change_pull_request(repository, number, |pull| pull.sha = sha)
+        self.change_pull_request(repository, number, |pull| pull.before = Some(std::mem::replace(&mut pull.sha, sha)))
     }
 
     /// A pull request as it is now.
