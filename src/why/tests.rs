@@ -239,7 +239,11 @@ fn a_job_that_waits_for_others_names_them() {
         plan::Job { group: place(1), ..planned('c', "demo/hello", Stage::Occupying, 512) },
     ];
     asked.snapshot = Some(snapshot(limits, &grouped));
-    insta::assert_snapshot!(asked.answer(), @"");
+    insta::assert_snapshot!(asked.answer(), @"
+    [waiting_for_group] It waits for its turn in the concurrency group `deploy`: run #11 of CI is not over
+        created: 9 min ago
+        hint: `concurrency` in the workflow says so; with `cancel-in-progress` the newer run ends the older one
+    ");
     asked.snapshot = None;
     insta::assert_snapshot!(asked.answer(), @"
     [deciding] All that it needs has ended: it is decided on at once
