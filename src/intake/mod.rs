@@ -186,7 +186,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
 async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks) -> Result<Standing, IntakeError> {
     let mut standing = Standing { forks, is_approved: false };
     let Event::PullRequest(pull) = event else { return Ok(standing) };
-    if !pull.is_fork {
+    if !pull.is_fork || forks != Forks::Approve {
         return Ok(standing);
     }
     let access = &pull.repository.access;

@@ -71,14 +71,30 @@ pub(super) async fn of_wish(
     attend(core, delivery, &Target { run, job, person }).await
 }
 
+/// Why there is no next attempt.
+enum NoAttempt {
+    Refused(String),
+    Failed(IntakeError),
+}
+
+impl<E: Into<IntakeError>> From<E> for NoAttempt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn refused(why: &str) -> NoAttempt {
+    NoAttempt::Refused(why.to_owned())
+}
+
 async fn attend(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result<(), IntakeError> {
     for _ in 0..TRIES {
-        let run = match next_attempt(core, delivery, target).await? {
+        let run = match next_attempt(core, delivery, target).await {
             Ok(run) => run,
-            Err(why) => return ended(core, delivery, &why).await,
+            Err(NoAttempt::Refused(why)) => return ended(core, delivery, &why).await,
+            Err(NoAttempt::Failed(error)) => return Err(error),
         };
-        let created = core.store.create_runs(&delivery.key, vec![run], DeliveryState::Processed, clock::now_ms()).await;
-        match created {
+        match core.store.create_runs(&delivery.key, vec![run], DeliveryState::Processed, clock::now_ms()).await {
             Ok(created) => return finish_created(core, delivery, &created).await,
             Err(StoreError::AttemptTaken { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -87,65 +103,52 @@ async fn attend(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result
     ended(core, delivery, "the run is being repeated by others").await
 }
 
-/// The next attempt of the run, or why there is none.
-async fn next_attempt(
-    core: &Core, delivery: &Delivery, target: &Target<'_>,
-) -> Result<Result<NewRun, String>, IntakeError> {
+async fn next_attempt(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result<NewRun, NoAttempt> {
     let attempts = core.store.attempts(target.run).await?;
-    let Some((latest, _)) = attempts.last() else {
-        return Ok(Err("the run is not known, or no longer".to_owned()));
-    };
-    let Some(settings) = core.config.repository(&latest.access.repo) else {
-        return Ok(Err("the repository is not configured".to_owned()));
-    };
-    if let Some(why) = not_allowed(core, latest, settings.forks).await? {
-        return Ok(Err(why));
-    }
+    let (latest, _) = attempts.last().ok_or_else(|| refused("the run is not known, or no longer"))?;
+    let settings =
+        core.config.repository(&latest.access.repo).ok_or_else(|| refused("the repository is not configured"))?;
+    check_allowed(core, latest, settings.forks).await?;
     if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
-        return Ok(Err(why));
+        return Err(NoAttempt::Refused(why));
     }
     let mut run = if attempts.iter().all(|(_, jobs)| jobs.is_empty()) {
-        match planned_anew(core, latest, &settings, delivery.received_at).await? {
-            Some(run) => run,
-            None => return Ok(Err("there is nothing to repeat; push again to run".to_owned())),
-        }
+        planned_anew(core, latest, &settings, delivery.received_at).await?
     } else {
-        match select(&attempts, target.job) {
-            Ok(repeat) => repeated(core, latest, &settings, repeat, delivery.received_at).await?,
-            Err(why) => return Ok(Err(why)),
-        }
+        let repeat = select(&attempts, target.job).map_err(NoAttempt::Refused)?;
+        repeated(core, latest, &settings, repeat, delivery.received_at).await?
     };
     if let Some(person) = target.person {
         run.context["triggering_actor"] = person.into();
     }
-    Ok(Ok(run))
+    Ok(run)
 }
 
-/// Why the run may not be repeated, if so: a stranger's code needs an approval that counts now.
-async fn not_allowed(core: &Core, run: &Run, forks: Forks) -> Result<Option<String>, IntakeError> {
+/// Whether the run may be repeated: a stranger's code needs an approval that counts now.
+async fn check_allowed(core: &Core, run: &Run, forks: Forks) -> Result<(), NoAttempt> {
     if run.origin.is_held {
-        return Ok(Some("a held commit is run by an approval, not by a re-run".to_owned()));
+        return Err(refused("a held commit is run by an approval, not by a re-run"));
     }
-    let Some(pull) = run.origin.pull_request.filter(|pull| pull.is_fork) else { return Ok(None) };
-    Ok(match forks {
-        Forks::Run => None,
-        Forks::Deny => Some("forks are denied here by now".to_owned()),
-        Forks::Approve if approval::counts(core, &run.forge, &run.access, pull.number, &run.sha).await? => None,
-        Forks::Approve => Some("the approval of the commit does not count any more: it is not the head".to_owned()),
-    })
+    let Some(pull) = run.origin.pull_request.filter(|pull| pull.is_fork) else { return Ok(()) };
+    match forks {
+        Forks::Run => Ok(()),
+        Forks::Deny => Err(refused("forks are denied here by now")),
+        Forks::Approve if approval::counts(core, &run.forge, &run.access, pull.number, &run.sha).await? => Ok(()),
+        Forks::Approve => Err(refused("the approval of the commit does not count any more: it is not the head")),
+    }
 }
 
 /// A run that never had jobs is planned from its workflow again: what was in its way may be gone.
 async fn planned_anew(
     core: &Core, run: &Run, settings: &RepositorySettings<'_>, received_at: i64,
-) -> Result<Option<NewRun>, IntakeError> {
-    let Some((request, payload)) = request_of(run)? else { return Ok(None) };
+) -> Result<NewRun, NoAttempt> {
+    let nothing = || refused("there is nothing to repeat; push again to run");
+    let (request, payload) = request_of(run)?.ok_or_else(nothing)?;
     let planner = Planner { core, request: &request, settings, payload: &payload, received_at };
     let planned = planner.runs().await?.into_iter().find(|planned| planned.workflow_path == run.workflow_path);
-    Ok(planned.map(|mut planned| {
-        planned.origin.rerun = Some(rerun_of(run, Json::Object(Default::default())));
-        planned
-    }))
+    let mut planned = planned.ok_or_else(nothing)?;
+    planned.origin.rerun = Some(rerun_of(run, Json::Object(Default::default())));
+    Ok(planned)
 }
 
 /// What the run's event asked for, and the event's payload; `None` for runs that were stored without it.

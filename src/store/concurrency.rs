@@ -116,12 +116,12 @@ mod tests {
             (true, &all[..], "a<new b<new c<new"),
             (false, &all[..], "b<new c<new"),
             (false, &all[..1], ""),
-            (true, &[over.clone()], ""),
+            (true, std::slice::from_ref(&over), ""),
             (false, &[a.clone(), over.clone(), b.clone()], "b<new"),
             // What was processed late is itself the older one.
             (true, &[a.clone(), later.clone()], "new<later"),
-            (false, &[later.clone()], "new<later"),
-            (true, &[later, later_over.clone()], "new<gone"),
+            (false, std::slice::from_ref(&later), "new<later"),
+            (true, &[later.clone(), later_over.clone()], "new<gone"),
             (true, &[later_over], "new<gone"),
             // Two workflows of one delivery arrived at once: the second is the newer.
             (true, &[member("same", 10, true)], "same<new"),

@@ -251,6 +251,37 @@ async fn approvals_that_race_run_the_commit_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_pushes_and_comments_race_only_what_was_named_by_who_may_runs() {
+    let Some(scene) = scene("").await else { return };
+    let mut pull = held(&scene).await;
+    let mut named = Vec::new();
+    for round in 0..6 {
+        let pushed = push(&scene, &pull).await;
+        let comment =
+            |author: &str, sha: &str| scene.forge.comment_payload(&pull, author, &format!("/dayfly run {sha}"));
+        let (old, new) = (comment(MAINTAINER, &pull.sha), comment(MAINTAINER, &pushed.sha));
+        let (greedy, moved) = (comment("stranger", &pushed.sha), synchronize(&scene, &pull, &pushed));
+        // The maintainer names the new commit in every second round only.
+        let wished = if round % 2 == 0 { &old } else { &new };
+        named.push(if round % 2 == 0 { pull.sha.clone() } else { pushed.sha.clone() });
+        let (a, b, c) = tokio::join!(
+            scene.forge.deliver("issue_comment", wished),
+            scene.forge.deliver("pull_request", &moved),
+            scene.forge.deliver("issue_comment", &greedy),
+        );
+        for answer in [a, b, c] {
+            processed(scene.state_dir(), &answer.unwrap().delivery).await;
+        }
+        let jobs = scene.jobs(&pushed.sha).await.len();
+        assert!(jobs <= usize::from(named.contains(&pushed.sha)), "round {round}: {jobs} jobs");
+        pull = pushed;
+    }
+    // What a maintainer named while it was the head did run.
+    assert_eq!(scene.jobs(&pull.sha).await.len(), 1);
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_operator_approves_on_the_control_socket() {
     let Some(scene) = scene("").await else { return };
     let pull = held(&scene).await;

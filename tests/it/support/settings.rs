@@ -66,6 +66,12 @@ impl Settings {
         self
     }
 
+    /// Another grace period than the shortest that makes sense.
+    pub(crate) fn with_grace(mut self, grace: &str) -> Self {
+        self.limits = self.limits.replace("grace = \"1s\"", &format!("grace = \"{grace}\""));
+        self
+    }
+
     /// More lines of `[server]`.
     pub(crate) fn with_server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
