@@ -92,7 +92,7 @@ async fn jobs_are_listed_shown_and_explained() {
     }
     let shown = scene.ask(&["job", "show", &job.id]);
     assert!(shown.contains("error (image)") && shown.contains("vm_requested"), "{shown}");
-    for (job, code, remedy) in [(&job, "image", "dayfly"), (&unlabelled, "no_profile", "linux")] {
+    for (job, code, remedy) in [(&job, "image", "base"), (&unlabelled, "no_profile", "linux")] {
         let why = scene.ask_json(&["why", &job.id]);
         assert_eq!((why["code"].as_str(), why["job"].as_str()), (Some(code), Some(&*job.id)), "{why}");
         assert!(why["hint"].as_str().unwrap().contains(remedy), "{why}");
