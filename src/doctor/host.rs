@@ -30,6 +30,10 @@ const CAPABILITIES: [(&str, u32); 8] = [
 const DESCRIPTORS: u64 = 256;
 const DESCRIPTORS_PER_VM: u64 = 16;
 
+/// Tasks (processes and their threads) of everything else on the host, and of each VM.
+const TASKS: u64 = 1024;
+const TASKS_PER_VM: u64 = 32;
+
 #[derive(Debug, Clone)]
 struct Facts {
     architecture: String,
@@ -41,13 +45,15 @@ struct Facts {
     capabilities: u64,
     /// Open files that a process may have.
     descriptors: u64,
+    /// Processes and threads that there may be.
+    tasks: u64,
     /// VMs at a time.
     vms: usize,
 }
 
 pub(super) fn examine(subject: &Subject) -> Vec<Finding> {
     let facts = observe(subject);
-    vec![machine(&facts), kernel(&facts), user(&facts), descriptors(&facts)]
+    vec![machine(&facts), kernel(&facts), user(&facts), descriptors(&facts), tasks(&facts)]
 }
 
 fn observe(subject: &Subject) -> Facts {
@@ -64,8 +70,17 @@ fn observe(subject: &Subject) -> Facts {
             .and_then(|hexadecimal| u64::from_str_radix(hexadecimal, 16).ok())
             .unwrap_or(0),
         descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        tasks: allowed_tasks(),
         vms: scheduler::max_vms(max_vms, host),
     }
+}
+
+/// The smallest of the limits on tasks that are known. The one on a user's processes does not hold for root.
+fn allowed_tasks() -> u64 {
+    let of_kernel = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let of_kernel = of_kernel.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let of_user = getrlimit(Resource::RLIMIT_NPROC).map(|(soft, _)| soft).ok();
+    of_kernel.chain(of_user.filter(|_| !nix::unistd::geteuid().is_root())).min().unwrap_or(u64::MAX)
 }
 
 /// The value of the first line `name: value`.
@@ -123,20 +138,28 @@ fn user(facts: &Facts) -> Finding {
 }
 
 fn descriptors(facts: &Facts) -> Finding {
-    let (limit, vms) = (facts.descriptors, facts.vms);
-    let needed = DESCRIPTORS + DESCRIPTORS_PER_VM * vms as u64;
-    let finding = if limit >= needed {
-        Finding::ok("host.descriptors", format!("{limit} open files are allowed, enough for {}", vms_in_words(vms)))
-    } else {
-        Finding::warning("host.descriptors", format!("{limit} open files are allowed, {needed} may be needed"))
-            .detail(format!("this is for {} at a time", vms_in_words(vms)))
-            .hint("`ulimit -n` for a shell, `LimitNOFILE=` for the service")
-    };
-    finding.data("limit", limit).data("needed", needed).data("vms", vms)
+    let needed = DESCRIPTORS + DESCRIPTORS_PER_VM * facts.vms as u64;
+    let hint = "`ulimit -n` for a shell, `LimitNOFILE=` for the service";
+    enough("host.descriptors", "open files", facts.descriptors, needed, facts.vms)
+        .unwrap_or_else(|short| short.hint(hint))
 }
 
-fn vms_in_words(vms: usize) -> String {
-    counted(vms, "VM", "VMs")
+fn tasks(facts: &Facts) -> Finding {
+    let needed = TASKS + TASKS_PER_VM * facts.vms as u64;
+    let hint = "`sysctl kernel.pid_max` and `kernel.threads-max`; `ulimit -u` for a user";
+    enough("host.tasks", "processes and threads", facts.tasks, needed, facts.vms)
+        .unwrap_or_else(|short| short.hint(hint))
+}
+
+/// Whether a limit suffices for so many VMs; the error is the finding that it does not.
+fn enough(id: &str, what: &str, limit: u64, needed: u64, vms: usize) -> Result<Finding, Finding> {
+    let with_data = |finding: Finding| finding.data("limit", limit).data("needed", needed).data("vms", vms);
+    let for_vms = counted(vms, "VM", "VMs");
+    if limit >= needed {
+        return Ok(with_data(Finding::ok(id, format!("{limit} {what} are allowed, enough for {for_vms}"))));
+    }
+    let short = Finding::warning(id, format!("{limit} {what} are allowed, {needed} may be needed"));
+    Err(with_data(short.detail(format!("this is for {for_vms} at a time"))))
 }
 
 #[cfg(test)]
@@ -153,6 +176,7 @@ mod tests {
             user: 0,
             capabilities: u64::MAX,
             descriptors: 1024,
+            tasks: 32_768,
             vms: 4,
         }
     }
@@ -171,7 +195,7 @@ mod tests {
         let ancient = Facts { kernel: "4.18".into(), ..facts() };
         let contained = Facts { capabilities: !(1 << 21 | 1 << 27), ..facts() };
         let person = Facts { user: 1000, capabilities: 0, ..facts() };
-        let crowded = Facts { vms: 200, ..facts() };
+        let crowded = Facts { vms: 2000, ..facts() };
         insta::assert_snapshot!(sketch(&[
             machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded),
         ]), @"
@@ -188,8 +212,8 @@ mod tests {
         warning host.user: running as user 1000, not as root
             images cannot be built, and VMs get no cgroup of their own
             -> run it with sudo; the service runs as root
-        warning host.descriptors: 1024 open files are allowed, 3456 may be needed
-            this is for 200 VMs at a time
+        warning host.descriptors: 1024 open files are allowed, 32256 may be needed
+            this is for 2000 VMs at a time
             -> `ulimit -n` for a shell, `LimitNOFILE=` for the service
         ");
     }

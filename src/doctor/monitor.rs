@@ -219,7 +219,7 @@ mod tests {
             -> is this host overloaded?
         problem qemu.program: `/nowhere` is not installed
             VMs run in QEMU: no job can run without it
-            -> install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
+            -> correct the path, or install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
         skipped qemu.parts: there is no QEMU to ask
         skipped qemu.starts: there is no QEMU to ask
         ");
