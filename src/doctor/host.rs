@@ -140,26 +140,26 @@ fn user(facts: &Facts) -> Finding {
 fn descriptors(facts: &Facts) -> Finding {
     let needed = DESCRIPTORS + DESCRIPTORS_PER_VM * facts.vms as u64;
     let hint = "`ulimit -n` for a shell, `LimitNOFILE=` for the service";
-    enough("host.descriptors", "open files", facts.descriptors, needed, facts.vms)
-        .unwrap_or_else(|short| short.hint(hint))
+    enough("host.descriptors", "open files", facts.descriptors, needed, facts.vms, hint)
 }
 
 fn tasks(facts: &Facts) -> Finding {
     let needed = TASKS + TASKS_PER_VM * facts.vms as u64;
     let hint = "`sysctl kernel.pid_max` and `kernel.threads-max`; `ulimit -u` for a user";
-    enough("host.tasks", "processes and threads", facts.tasks, needed, facts.vms)
-        .unwrap_or_else(|short| short.hint(hint))
+    enough("host.tasks", "processes and threads", facts.tasks, needed, facts.vms, hint)
 }
 
-/// Whether a limit suffices for so many VMs; the error is the finding that it does not.
-fn enough(id: &str, what: &str, limit: u64, needed: u64, vms: usize) -> Result<Finding, Finding> {
-    let with_data = |finding: Finding| finding.data("limit", limit).data("needed", needed).data("vms", vms);
+/// Whether a limit suffices for so many VMs.
+fn enough(id: &str, what: &str, limit: u64, needed: u64, vms: usize, hint: &str) -> Finding {
     let for_vms = counted(vms, "VM", "VMs");
-    if limit >= needed {
-        return Ok(with_data(Finding::ok(id, format!("{limit} {what} are allowed, enough for {for_vms}"))));
-    }
-    let short = Finding::warning(id, format!("{limit} {what} are allowed, {needed} may be needed"));
-    Err(with_data(short.detail(format!("this is for {for_vms} at a time"))))
+    let finding = if limit >= needed {
+        Finding::ok(id, format!("{limit} {what} are allowed, enough for {for_vms}"))
+    } else {
+        Finding::warning(id, format!("{limit} {what} are allowed, {needed} may be needed"))
+            .detail(format!("this is for {for_vms} at a time"))
+            .hint(hint)
+    };
+    finding.data("limit", limit).data("needed", needed).data("vms", vms)
 }
 
 #[cfg(test)]
@@ -184,11 +184,12 @@ mod tests {
     #[test]
     fn every_shortcoming_of_a_host_has_its_words() {
         let healthy = facts();
-        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy)]), @"
+        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy), tasks(&healthy)]), @"
         ok host.machine: x86-64, 2 processors (A Processor)
         ok host.kernel: Linux 6.1.0-18-amd64
         ok host.user: running as root
         ok host.descriptors: 1024 open files are allowed, enough for 4 VMs
+        ok host.tasks: 32768 processes and threads are allowed, enough for 4 VMs
         ");
         let arm = Facts { architecture: "aarch64".into(), ..facts() };
         let old = Facts { kernel: "5.10.0".into(), ..facts() };
@@ -197,7 +198,7 @@ mod tests {
         let person = Facts { user: 1000, capabilities: 0, ..facts() };
         let crowded = Facts { vms: 2000, ..facts() };
         insta::assert_snapshot!(sketch(&[
-            machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded),
+            machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded), tasks(&crowded),
         ]), @"
         problem host.machine: `aarch64` is not supported: guests are x86-64
         warning host.kernel: Linux 5.10.0 is old
@@ -215,6 +216,9 @@ mod tests {
         warning host.descriptors: 1024 open files are allowed, 32256 may be needed
             this is for 2000 VMs at a time
             -> `ulimit -n` for a shell, `LimitNOFILE=` for the service
+        warning host.tasks: 32768 processes and threads are allowed, 65024 may be needed
+            this is for 2000 VMs at a time
+            -> `sysctl kernel.pid_max` and `kernel.threads-max`; `ulimit -u` for a user
         ");
     }
 
