@@ -17,7 +17,7 @@ const EXIT_PROBLEM: u8 = 1;
 const USUAL_CONFIG: &str = "/etc/dayfly/dayfly.toml";
 
 /// Headings, by the area of findings.
-const HEADINGS: [(&str, &str); 12] = [
+const HEADINGS: [(&str, &str); 14] = [
     ("host", "Host"),
     ("cgroups", "Host"),
     ("memory", "Memory"),
@@ -26,10 +26,12 @@ const HEADINGS: [(&str, &str); 12] = [
     ("kvm", "KVM"),
     ("firecracker", "Firecracker"),
     ("state", "State"),
+    ("disk", "State"),
     ("images", "Images"),
     ("profiles", "Snapshots"),
     ("config", "Configuration"),
     ("service", "Service"),
+    ("forge", "Forge"),
 ];
 
 #[derive(Debug, Args)]
@@ -133,7 +135,7 @@ const INFALLIBLE: &str = "writing to a string does not fail";
 
 fn heading(finding: &Finding) -> &'static str {
     let known = HEADINGS.iter().find(|(area, _)| *area == finding.area());
-    known.map_or("Forge", |(_, heading)| heading)
+    known.map_or("Other", |(_, heading)| heading)
 }
 
 fn show(text: &mut String, finding: &Finding, style: Style) {

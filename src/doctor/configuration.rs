@@ -24,7 +24,10 @@ pub(super) fn examine(subject: &Subject) -> Vec<Finding> {
             .data("errors", serde_json::to_value(errors).unwrap_or_default()),
         ],
         Configuration::Valid { file, config, warnings, secrets } => {
-            vec![valid(&file.display().to_string(), config, warnings), judge_secrets(config, secrets)]
+            vec![
+                valid(&file.display().to_string(), config, warnings),
+                judge_secrets(secrets, only_the_service_has(config, secrets)),
+            ]
         }
     }
 }
@@ -42,40 +45,41 @@ fn valid(file: &str, config: &Config, warnings: &[Diagnostic]) -> Finding {
     finding.data("file", file).data("warnings", serde_json::to_value(warnings).unwrap_or_default())
 }
 
-fn judge_secrets(config: &Config, secrets: &SecretsFound) -> Finding {
+/// `may_be_given`: whether all that is missing may be there for the service.
+fn judge_secrets(secrets: &SecretsFound, may_be_given: bool) -> Finding {
     const ID: &str = "config.secrets";
     match secrets {
         Ok((_, warnings)) if warnings.is_empty() => Finding::ok(ID, "all secrets are there, and closed to others"),
         Ok((_, warnings)) => {
             Finding::warning(ID, "all secrets are there, but not all are safe").detail(paragraphs(warnings))
         }
-        Err(errors) if errors.iter().all(|error| is_for_the_service_only(config, error)) => Finding::skipped(
+        Err(errors) if may_be_given => Finding::skipped(
             ID,
-            "secrets that systemd gives to the service alone cannot be seen from here",
+            "secrets that the service alone is given cannot be seen from here",
         )
         .detail(paragraphs(errors))
         .hint(
             "to look as the service does: `systemd-run --pipe --wait -p LoadCredential=… dayfly doctor`, with the \
-                     `LoadCredential=` lines of the unit",
+                     `LoadCredential=` and `EnvironmentFile=` lines of the unit",
         ),
         Err(errors) => Finding::problem(ID, format!("{} cannot be read", counted(errors.len(), "secret", "secrets")))
             .detail(paragraphs(errors)),
     }
 }
 
-/// Whether a complaint is about a file that only the running service has.
-fn is_for_the_service_only(config: &Config, error: &Diagnostic) -> bool {
-    let is_credential = |secret: &SecretRef| match &secret.place {
+/// Whether everything that is missing is what a running service is given: credentials, and its environment.
+fn only_the_service_has(config: &Config, secrets: &SecretsFound) -> bool {
+    let Err(errors) = secrets else { return false };
+    let is_given = |secret: &SecretRef| match &secret.place {
         SecretPlace::File(path) => path.starts_with(SYSTEMD_CREDENTIALS) && !path.exists(),
-        SecretPlace::Env(_) => false,
+        SecretPlace::Env(name) => std::env::var_os(name).is_none(),
     };
     let credential = match &config.github.credential {
         Credential::Token(token) => token,
         Credential::App { private_key, .. } => private_key,
     };
-    [&config.github.webhook_secret, credential]
-        .into_iter()
-        .any(|secret| secret.key == error.path && is_credential(secret))
+    let all = [&config.github.webhook_secret, credential];
+    errors.iter().all(|error| all.iter().any(|secret| secret.key == error.path && is_given(secret)))
 }
 
 fn paragraphs(found: &[Diagnostic]) -> String {
@@ -98,20 +102,20 @@ mod tests {
         Config::parse("/etc/dayfly/dayfly.toml", &text).unwrap()
     }
 
-    fn secrets_of(webhook_secret: &str, variable: Option<&str>) -> Finding {
+    fn found(webhook_secret: &str, variable: Option<&str>) -> (Config, SecretsFound) {
         let (config, _) = config(webhook_secret);
         let found = Secrets::resolve(&config, |_| variable.map(str::to_owned));
-        judge_secrets(&config, &found)
+        (config, found)
     }
 
     #[test]
-    fn secrets_that_only_the_service_sees_are_no_problem() {
-        let credential = "{ file = '/run/credentials/absent.service/webhook-secret' }";
+    fn every_state_of_the_secrets_has_its_words() {
+        let judged = |variable, may_be_given| judge_secrets(&found("{ env = 'HOOK' }", variable).1, may_be_given);
         insta::assert_snapshot!(sketch(&[
-            secrets_of("{ env = 'HOOK' }", Some("long enough to be a secret")),
-            secrets_of("{ env = 'HOOK' }", Some("short")),
-            secrets_of("{ env = 'HOOK' }", None),
-            secrets_of(credential, Some("a token")),
+            judged(Some("long enough to be a secret"), false),
+            judged(Some("short"), false),
+            judged(None, false),
+            judged(None, true),
         ]), @"
         ok config.secrets: all secrets are there, and closed to others
         warning config.secrets: all secrets are there, but not all are safe
@@ -122,16 +126,26 @@ mod tests {
               hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
             /etc/dayfly/dayfly.toml:5:9: github.token: environment variable `TOKEN` is not set
               hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
-        skipped config.secrets: secrets that systemd gives to the service alone cannot be seen from here
-            /etc/dayfly/dayfly.toml:4:18: github.webhook_secret: file `/run/credentials/absent.service/webhook-secret` does not exist
-              hint: systemd puts it there for the service alone: see `LoadCredential=` in the unit, and whether its source exists
-            -> to look as the service does: `systemd-run --pipe --wait -p LoadCredential=… dayfly doctor`, with the `LoadCredential=` lines of the unit
+        skipped config.secrets: secrets that the service alone is given cannot be seen from here
+            /etc/dayfly/dayfly.toml:4:18: github.webhook_secret: environment variable `HOOK` is not set
+              hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
+            /etc/dayfly/dayfly.toml:5:9: github.token: environment variable `TOKEN` is not set
+              hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
+            -> to look as the service does: `systemd-run --pipe --wait -p LoadCredential=… dayfly doctor`, with the `LoadCredential=` and `EnvironmentFile=` lines of the unit
         ");
-        assert_eq!(
-            secrets_of(credential, None).status,
-            super::super::Status::Problem,
-            "the token is missing for everybody"
-        );
+    }
+
+    #[test]
+    fn what_the_service_is_given_is_told_from_what_is_missing() {
+        let may_be_given = |webhook_secret: &str, variable| {
+            let (config, secrets) = found(webhook_secret, variable);
+            only_the_service_has(&config, &secrets)
+        };
+        let credential = "{ file = '/run/credentials/absent.service/webhook-secret' }";
+        assert!(may_be_given(credential, Some("a token")));
+        assert!(may_be_given("{ env = 'DAYFLY_TEST_ABSENT' }", None));
+        assert!(!may_be_given("{ file = '/nowhere/webhook-secret' }", Some("a token")));
+        assert!(!may_be_given("{ env = 'HOOK' }", Some("long enough to be a secret")));
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn a_forge_that_is_well_set_up() {
     ok forge.permissions: the App has all permissions that it needs
     ok forge.events: the App is told of all events that it needs
     ok forge.repositories: 2 configured entries can be fetched
-    ok forge.budget: 4990 of 5000 calls are left for the App
+    ok forge.budget: 4990 of 5000 calls are left (App)
     ");
 }
 
@@ -75,12 +75,12 @@ fn a_forge_that_does_not_answer_or_refuses() {
     problem forge.identity: the forge does not accept the credential
         asking as which App Dayfly speaks: the forge refused it: HTTP 401: Bad credentials
         -> for an App: do `id` and `private_key` belong together? for a token: has it expired?
-    ok forge.budget: 4990 of 5000 calls are left for the App
+    ok forge.budget: 4990 of 5000 calls are left (App)
     ok forge.reachable: `https://api.example.org/` answers (80 ms)
     ok forge.clock: the forge's clock and this host's agree
     warning forge.identity: as whom the forge knows Dayfly could not be asked
         asking as which App Dayfly speaks: the forge did not answer properly (no complete answer within 10000 ms)
-    ok forge.budget: 4990 of 5000 calls are left for the App
+    ok forge.budget: 4990 of 5000 calls are left (App)
     ");
 }
 
@@ -197,8 +197,8 @@ fn the_smallest_budget_is_shown() {
     let two = [("App".to_owned(), left(4000)), ("installation 1".to_owned(), left(900))];
     assert_eq!(budget(&[]), None);
     insta::assert_snapshot!(sketch(&[budget(&two).unwrap(), budget(&two[..1]).unwrap()]), @"
-    warning forge.budget: 900 of 5000 calls are left for the installation 1
+    warning forge.budget: 900 of 5000 calls are left (installation 1)
         when none is left, statuses and logs at the forge wait until the next hour
-    ok forge.budget: 4000 of 5000 calls are left for the App
+    ok forge.budget: 4000 of 5000 calls are left (App)
     ");
 }

@@ -30,6 +30,10 @@ const CAPABILITIES: [(&str, u32); 8] = [
 const DESCRIPTORS: u64 = 256;
 const DESCRIPTORS_PER_VM: u64 = 16;
 
+/// Tasks (processes and their threads) of everything else on the host, and of each VM.
+const TASKS: u64 = 1024;
+const TASKS_PER_VM: u64 = 32;
+
 #[derive(Debug, Clone)]
 struct Facts {
     architecture: String,
@@ -41,13 +45,15 @@ struct Facts {
     capabilities: u64,
     /// Open files that a process may have.
     descriptors: u64,
+    /// Processes and threads that there may be.
+    tasks: u64,
     /// VMs at a time.
     vms: usize,
 }
 
 pub(super) fn examine(subject: &Subject) -> Vec<Finding> {
     let facts = observe(subject);
-    vec![machine(&facts), kernel(&facts), user(&facts), descriptors(&facts)]
+    vec![machine(&facts), kernel(&facts), user(&facts), descriptors(&facts), tasks(&facts)]
 }
 
 fn observe(subject: &Subject) -> Facts {
@@ -64,8 +70,17 @@ fn observe(subject: &Subject) -> Facts {
             .and_then(|hexadecimal| u64::from_str_radix(hexadecimal, 16).ok())
             .unwrap_or(0),
         descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        tasks: allowed_tasks(),
         vms: scheduler::max_vms(max_vms, host),
     }
+}
+
+/// The smallest of the limits on tasks that are known. The one on a user's processes does not hold for root.
+fn allowed_tasks() -> u64 {
+    let of_kernel = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let of_kernel = of_kernel.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let of_user = getrlimit(Resource::RLIMIT_NPROC).map(|(soft, _)| soft).ok();
+    of_kernel.chain(of_user.filter(|_| !nix::unistd::geteuid().is_root())).min().unwrap_or(u64::MAX)
 }
 
 /// The value of the first line `name: value`.
@@ -123,20 +138,28 @@ fn user(facts: &Facts) -> Finding {
 }
 
 fn descriptors(facts: &Facts) -> Finding {
-    let (limit, vms) = (facts.descriptors, facts.vms);
-    let needed = DESCRIPTORS + DESCRIPTORS_PER_VM * vms as u64;
-    let finding = if limit >= needed {
-        Finding::ok("host.descriptors", format!("{limit} open files are allowed, enough for {}", vms_in_words(vms)))
-    } else {
-        Finding::warning("host.descriptors", format!("{limit} open files are allowed, {needed} may be needed"))
-            .detail(format!("this is for {} at a time", vms_in_words(vms)))
-            .hint("`ulimit -n` for a shell, `LimitNOFILE=` for the service")
-    };
-    finding.data("limit", limit).data("needed", needed).data("vms", vms)
+    let needed = DESCRIPTORS + DESCRIPTORS_PER_VM * facts.vms as u64;
+    let hint = "`ulimit -n` for a shell, `LimitNOFILE=` for the service";
+    enough("host.descriptors", "open files", facts.descriptors, needed, facts.vms, hint)
 }
 
-fn vms_in_words(vms: usize) -> String {
-    counted(vms, "VM", "VMs")
+fn tasks(facts: &Facts) -> Finding {
+    let needed = TASKS + TASKS_PER_VM * facts.vms as u64;
+    let hint = "`sysctl kernel.pid_max` and `kernel.threads-max`; `ulimit -u` for a user";
+    enough("host.tasks", "processes and threads", facts.tasks, needed, facts.vms, hint)
+}
+
+/// Whether a limit suffices for so many VMs.
+fn enough(id: &str, what: &str, limit: u64, needed: u64, vms: usize, hint: &str) -> Finding {
+    let for_vms = counted(vms, "VM", "VMs");
+    let finding = if limit >= needed {
+        Finding::ok(id, format!("{limit} {what} are allowed, enough for {for_vms}"))
+    } else {
+        Finding::warning(id, format!("{limit} {what} are allowed, {needed} may be needed"))
+            .detail(format!("this is for {for_vms} at a time"))
+            .hint(hint)
+    };
+    finding.data("limit", limit).data("needed", needed).data("vms", vms)
 }
 
 #[cfg(test)]
@@ -153,6 +176,7 @@ mod tests {
             user: 0,
             capabilities: u64::MAX,
             descriptors: 1024,
+            tasks: 32_768,
             vms: 4,
         }
     }
@@ -160,20 +184,21 @@ mod tests {
     #[test]
     fn every_shortcoming_of_a_host_has_its_words() {
         let healthy = facts();
-        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy)]), @"
+        insta::assert_snapshot!(sketch(&[machine(&healthy), kernel(&healthy), user(&healthy), descriptors(&healthy), tasks(&healthy)]), @"
         ok host.machine: x86-64, 2 processors (A Processor)
         ok host.kernel: Linux 6.1.0-18-amd64
         ok host.user: running as root
         ok host.descriptors: 1024 open files are allowed, enough for 4 VMs
+        ok host.tasks: 32768 processes and threads are allowed, enough for 4 VMs
         ");
         let arm = Facts { architecture: "aarch64".into(), ..facts() };
         let old = Facts { kernel: "5.10.0".into(), ..facts() };
         let ancient = Facts { kernel: "4.18".into(), ..facts() };
         let contained = Facts { capabilities: !(1 << 21 | 1 << 27), ..facts() };
         let person = Facts { user: 1000, capabilities: 0, ..facts() };
-        let crowded = Facts { vms: 200, ..facts() };
+        let crowded = Facts { vms: 2000, ..facts() };
         insta::assert_snapshot!(sketch(&[
-            machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded),
+            machine(&arm), kernel(&old), kernel(&ancient), user(&contained), user(&person), descriptors(&crowded), tasks(&crowded),
         ]), @"
         problem host.machine: `aarch64` is not supported: guests are x86-64
         warning host.kernel: Linux 5.10.0 is old
@@ -188,9 +213,12 @@ mod tests {
         warning host.user: running as user 1000, not as root
             images cannot be built, and VMs get no cgroup of their own
             -> run it with sudo; the service runs as root
-        warning host.descriptors: 1024 open files are allowed, 3456 may be needed
-            this is for 200 VMs at a time
+        warning host.descriptors: 1024 open files are allowed, 32256 may be needed
+            this is for 2000 VMs at a time
             -> `ulimit -n` for a shell, `LimitNOFILE=` for the service
+        warning host.tasks: 32768 processes and threads are allowed, 65024 may be needed
+            this is for 2000 VMs at a time
+            -> `sysctl kernel.pid_max` and `kernel.threads-max`; `ulimit -u` for a user
         ");
     }
 

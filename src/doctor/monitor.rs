@@ -1,6 +1,5 @@
 //! QEMU: whether it is there, new enough, complete, and starts as Dayfly starts it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,9 @@ const MINIMUM: (u32, u32) = (6, 0);
 /// The oldest version that Dayfly is tested with.
 const TESTED: (u32, u32) = (7, 2);
 
+/// How long QEMU may take to say its version: then nobody waits for more of it.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long QEMU may take to list something.
 const LIST_LIMIT: Duration = Duration::from_secs(8);
 
@@ -34,13 +36,13 @@ const PARTS: [(&str, &[&str]); 3] = [
 struct Facts {
     program: String,
     path: Option<PathBuf>,
-    /// The rest is known if the program is there.
-    asked: Option<Asked>,
+    /// The rest is known if the program is there and answers; else why it does not.
+    asked: Option<Result<Asked, String>>,
 }
 
 #[derive(Debug, Clone)]
 struct Asked {
-    version: Result<String, String>,
+    version: String,
     /// Parts that QEMU does not list.
     missing: Vec<String>,
     accelerators: Vec<String>,
@@ -60,20 +62,23 @@ async fn observe(program: &str) -> Facts {
     Facts { program: program.to_owned(), path, asked }
 }
 
-async fn ask(program: &str) -> Asked {
-    let version = monitor_version(program).await.map_err(|error| error.to_string());
+async fn ask(program: &str) -> Result<Asked, String> {
+    let version = tokio::time::timeout(VERSION_LIMIT, monitor_version(program)).await;
+    let version = version
+        .map_err(|_| format!("there was no answer within {} s", VERSION_LIMIT.as_secs()))?
+        .map_err(|error| error.to_string())?;
     let mut missing = Vec::new();
     for (option, wanted) in PARTS {
         let there = list(program, option).await;
         missing.extend(wanted.iter().filter(|part| !names(&there, part)).map(|&part| part.to_owned()));
     }
     let accelerators = list(program, "-accel").await;
-    Asked {
+    Ok(Asked {
         version,
         missing,
         accelerators: ["kvm", "tcg"].into_iter().filter(|name| names(&accelerators, name)).map(str::to_owned).collect(),
         trial: trial::instructions(program, Accelerator::Tcg).await,
-    }
+    })
 }
 
 /// What QEMU lists for `OPTION help`; nothing where it does not know the option.
@@ -88,38 +93,34 @@ fn names(list: &str, part: &str) -> bool {
 }
 
 fn judge(facts: &Facts) -> Vec<Finding> {
-    let Some(asked) = &facts.asked else {
-        let missing = Finding::problem("qemu.program", format!("`{}` is not installed", facts.program))
+    let missing = match &facts.asked {
+        Some(Ok(asked)) => return vec![program(facts, asked), parts(asked), starts(asked)],
+        Some(Err(why)) => {
+            Finding::problem("qemu.program", format!("`{}` does not tell its version", facts.program)).explained_by(why)
+        }
+        None => Finding::problem("qemu.program", format!("`{}` is not installed", facts.program))
             .detail("VMs run in QEMU: no job can run without it")
-            .hint(missing_hint(&facts.program))
-            .data("program", facts.program.as_str());
-        let skipped = |id: &str| Finding::skipped(id, "there is no QEMU to ask");
-        return vec![missing, skipped("qemu.parts"), skipped("qemu.starts")];
+            .hint(missing_hint(&facts.program)),
     };
-    vec![program(facts, asked), parts(asked), starts(asked)]
+    let skipped = |id: &str| Finding::skipped(id, "there is no QEMU to ask");
+    vec![missing.data("program", facts.program.as_str()), skipped("qemu.parts"), skipped("qemu.starts")]
 }
 
 fn program(facts: &Facts, asked: &Asked) -> Finding {
     const ID: &str = "qemu.program";
-    let data = BTreeMap::from([
-        ("path", facts.path.as_ref().map(|path| path.display().to_string())),
-        ("version", asked.version.clone().ok()),
-    ]);
-    let finding = match &asked.version {
-        Err(why) => Finding::problem(ID, format!("`{}` does not tell its version", facts.program)).explained_by(why),
-        Ok(version) => match version_of(version) {
-            None => Finding::problem(ID, format!("`{}` is no QEMU", facts.program))
-                .detail(format!("it says `{version}`"))
-                .hint(install_hint("qemu-system-x86_64")),
-            Some(found) if found < MINIMUM => Finding::problem(ID, format!("QEMU {} is too old", dotted(found)))
-                .detail(format!("a guest that ends cannot be held still before QEMU {}", dotted(MINIMUM)))
-                .hint(format!("install QEMU {} or newer", dotted(TESTED))),
-            Some(found) if found < TESTED => Finding::warning(ID, format!("QEMU {} is old", dotted(found)))
-                .detail(format!("Dayfly is tested with QEMU {} and newer", dotted(TESTED))),
-            Some(found) => Finding::ok(ID, format!("QEMU {}", dotted(found))),
-        },
+    let finding = match version_of(&asked.version) {
+        None => Finding::problem(ID, format!("`{}` is no QEMU", facts.program))
+            .detail(format!("it says `{}`", asked.version))
+            .hint(install_hint("qemu-system-x86_64")),
+        Some(found) if found < MINIMUM => Finding::problem(ID, format!("QEMU {} is too old", dotted(found)))
+            .detail(format!("a guest that ends cannot be held still before QEMU {}", dotted(MINIMUM)))
+            .hint(format!("install QEMU {} or newer", dotted(TESTED))),
+        Some(found) if found < TESTED => Finding::warning(ID, format!("QEMU {} is old", dotted(found)))
+            .detail(format!("Dayfly is tested with QEMU {} and newer", dotted(TESTED))),
+        Some(found) => Finding::ok(ID, format!("QEMU {}", dotted(found))),
     };
-    data.into_iter().fold(finding, |finding, (key, value)| finding.data(key, value))
+    let path = facts.path.as_ref().map(|path| path.display().to_string());
+    finding.data("program", facts.program.as_str()).data("path", path).data("version", asked.version.as_str())
 }
 
 /// `(7, 2)` of `QEMU emulator version 7.2.22 (Debian …)`.
@@ -172,24 +173,29 @@ mod tests {
         Facts {
             program: "qemu-system-x86_64".into(),
             path: Some("/usr/bin/qemu-system-x86_64".into()),
-            asked: Some(Asked {
-                version: Ok(version.into()),
+            asked: Some(Ok(Asked {
+                version: version.into(),
                 missing: Vec::new(),
                 accelerators: vec!["kvm".into(), "tcg".into()],
                 trial: Outcome::Ran(Duration::from_millis(70)),
-            }),
+            })),
         }
     }
 
     #[test]
     fn every_kind_of_qemu_has_its_words() {
         let version = |text: &str| judge(&facts(text)).swap_remove(0);
-        let mut poor = facts("QEMU emulator version 9.1.0");
-        let asked = poor.asked.as_mut().unwrap();
-        asked.missing = vec!["microvm".into(), "virtserialport".into()];
-        asked.trial = Outcome::Failed("unsupported machine type".into());
-        let mut slow = facts("QEMU emulator version 9.1.0");
-        slow.asked.as_mut().unwrap().trial = Outcome::TimedOut(Duration::from_secs(8));
+        let with = |change: fn(&mut Asked)| {
+            let mut facts = facts("QEMU emulator version 9.1.0");
+            facts.asked.iter_mut().flatten().for_each(change);
+            facts
+        };
+        let poor = with(|asked| {
+            asked.missing = vec!["microvm".into(), "virtserialport".into()];
+            asked.trial = Outcome::Failed("unsupported machine type".into());
+        });
+        let slow = with(|asked| asked.trial = Outcome::TimedOut(Duration::from_secs(8)));
+        let silent = Facts { asked: Some(Err("there was no answer within 10 s".into())), ..facts("") };
         let absent = Facts { program: "/nowhere".into(), path: None, asked: None };
         let all = [
             judge(&facts("QEMU emulator version 7.2.22 (Debian 1:7.2)")),
@@ -197,6 +203,7 @@ mod tests {
             judge(&poor),
             judge(&slow).split_off(2),
             judge(&absent),
+            judge(&silent),
         ];
         insta::assert_snapshot!(sketch(&all.concat()), @"
         ok qemu.program: QEMU 7.2
@@ -219,7 +226,11 @@ mod tests {
             -> is this host overloaded?
         problem qemu.program: `/nowhere` is not installed
             VMs run in QEMU: no job can run without it
-            -> install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
+            -> correct the path, or install it, on Debian and Ubuntu with `apt-get install qemu-system-x86`
+        skipped qemu.parts: there is no QEMU to ask
+        skipped qemu.starts: there is no QEMU to ask
+        problem qemu.program: `qemu-system-x86_64` does not tell its version
+            there was no answer within 10 s
         skipped qemu.parts: there is no QEMU to ask
         skipped qemu.starts: there is no QEMU to ask
         ");

@@ -36,6 +36,11 @@ fn doctor(arguments: &[&str]) -> Report {
     report
 }
 
+/// The same about a configuration. Without a QEMU, which takes longer than everything else.
+fn doctor_of(config: &Path) -> Report {
+    doctor(&["--qemu", "/nowhere/qemu", "--config", config.to_str().unwrap()])
+}
+
 impl Report {
     fn finding(&self, id: &str) -> &Finding {
         let found = self.findings.iter().find(|finding| finding.id == id);
@@ -87,6 +92,7 @@ fn a_host_is_examined_without_a_configuration_and_left_as_it_was() {
         "host.kernel",
         "host.user",
         "host.descriptors",
+        "host.tasks",
         "host.cgroups",
         "memory.room",
         "memory.accounting",
@@ -164,7 +170,7 @@ fn a_wrong_configuration_is_told_whole_and_the_host_is_examined_all_the_same() {
     let directory = host::short_directory();
     let file = directory.path().join("dayfly.toml");
     fs::write(&file, "[server]\nlissten = 1\n[profile.linux]\nlabels = ['x']\nmemory = 512 MiB\nvcpus = 99\n").unwrap();
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     let found = report.finding("config.file");
     assert_eq!(found.status, "problem");
     for part in ["did you mean `listen`?", ":5:10: expected a value", "`99` is not between", "webhook_secret"] {
@@ -174,7 +180,7 @@ fn a_wrong_configuration_is_told_whole_and_the_host_is_examined_all_the_same() {
     assert_eq!(report.status("host.machine"), "ok");
     assert!(report.findings.iter().all(|finding| !finding.id.starts_with("forge.")), "nobody knows which forge");
 
-    let absent = doctor(&["--config", "/nowhere/dayfly.toml"]);
+    let absent = doctor_of(Path::new("/nowhere/dayfly.toml"));
     assert!(absent.finding("config.file").text().contains("does not exist"));
 }
 
@@ -182,7 +188,7 @@ fn a_wrong_configuration_is_told_whole_and_the_host_is_examined_all_the_same() {
 async fn a_forge_that_is_set_up_well_is_found_so() {
     let (forge, directory) = (forge_with(&[]).await, host::short_directory());
     let file = configured(directory.path(), &forge, &Settings::without_vms(), with_repositories);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     let questions = ["reachable", "clock", "identity", "permissions", "events", "repositories", "budget"];
     for question in questions {
         let finding = report.finding(&format!("forge.{question}"));
@@ -197,7 +203,7 @@ async fn a_forge_that_is_set_up_well_is_found_so() {
 
     let token = Settings::without_vms().with_plain_token();
     let file = configured(directory.path(), &forge, &token, with_repositories);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     assert_eq!(report.status("forge.identity"), "ok");
     assert_eq!(report.status("forge.repositories"), "ok");
     assert_eq!(report.status("forge.events"), "skipped");
@@ -208,7 +214,7 @@ async fn what_an_app_lacks_is_named_with_what_breaks() {
     let directory = host::short_directory();
     let forge = forge_with(&["pull_requests", "issue_comment"]).await;
     let file = configured(directory.path(), &forge, &Settings::without_vms(), with_repositories);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     let (permissions, events) = (report.finding("forge.permissions"), report.finding("forge.events"));
     assert_eq!((permissions.status.as_str(), events.status.as_str()), ("warning", "warning"));
     assert!(permissions.text().contains("`pull_requests: read`"), "{permissions:?}");
@@ -216,7 +222,7 @@ async fn what_an_app_lacks_is_named_with_what_breaks() {
 
     let forge = forge_with(&["checks"]).await;
     let file = configured(directory.path(), &forge, &Settings::without_vms(), with_repositories);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     assert_eq!(report.status("forge.permissions"), "problem");
 }
 
@@ -225,19 +231,19 @@ async fn a_forge_that_is_away_or_refuses_is_told_apart() {
     let (forge, directory) = (forge_with(&[]).await, host::short_directory());
     let away = |text: String| text.replace(&forge.api_url(), "http://127.0.0.1:1/api/v3");
     let file = configured(directory.path(), &forge, &Settings::without_vms(), away);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     assert_eq!(report.status("forge.reachable"), "problem");
     assert!(report.findings.iter().all(|finding| finding.id != "forge.identity"), "nothing more is asked");
 
     let stranger = |text: String| text.replace(&format!("id = {}", forge.app_id()), "id = 1");
     let file = configured(directory.path(), &forge, &Settings::without_vms(), stranger);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     assert_eq!((report.status("forge.reachable"), report.status("forge.identity")), ("ok", "problem"));
     assert!(report.finding("forge.identity").text().contains("private_key"));
 
     let gone = |text: String| with_repositories(text) + "[[github.repository]]\nname = \"demo/gone\"\n";
     let file = configured(directory.path(), &forge, &Settings::without_vms(), gone);
-    let report = doctor(&["--config", file.to_str().unwrap()]);
+    let report = doctor_of(&file);
     let repositories = report.finding("forge.repositories");
     assert_eq!(repositories.status, "warning");
     assert!(repositories.text().contains("`demo/gone`"), "{repositories:?}");
@@ -248,7 +254,7 @@ async fn a_running_service_and_its_webhooks_are_seen() {
     let Some(mut scene) = Scene::start(Settings::without_vms()).await else { return };
     let state_dir = scene.state_dir().to_owned();
     let config = state_dir.parent().unwrap().join("dayfly.toml");
-    let look = || doctor(&["--config", config.to_str().unwrap()]);
+    let look = || doctor_of(&config);
     let files = || {
         let entries = fs::read_dir(&state_dir).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
