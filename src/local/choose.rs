@@ -218,6 +218,17 @@ mod tests {
             decide(vec![candidate("pull", "pull_request")], Some("push"), true),
             decide(vec![candidate("bad", "pusch")], None, true),
         ];
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @"
+        pull_request: pull (nothing here starts on `push`; this is `pull_request`; `main` does not start: `on` does not name the event `pull_request`)
+        refused: no workflow starts on `push`
+          `main` does not start: the branch `topic` is left out by the filters
+          `pull` does not start: `on` does not name the event `push`
+        push: main ()
+        refused: no workflow starts on `push`
+          `pull` does not start: `on` does not name the event `push`
+          hint: give --event with one of `pull_request`
+        refused: bad:1:5: on: there is no event `pusch`
+          hint: did you mean `push`?
+        ");
     }
 }

@@ -53,8 +53,8 @@ pub(super) struct Screen {
     source: (u16, Stream),
     /// Bytes that need those after them to be shown.
     held: Vec<u8>,
-    /// Whether the guest's last line has no end yet.
-    is_line_open: bool,
+    /// Where the line came from that has no end yet.
+    open_line: Option<(u16, Stream)>,
     /// With a prefix: what waits for the line's end.
     line: String,
 }
@@ -73,7 +73,7 @@ impl Screen {
             view: LogView::new(look.is_terminal),
             source: (0, Stream::Service),
             held: Vec::new(),
-            is_line_open: false,
+            open_line: None,
             line: String::new(),
         }
     }
@@ -97,7 +97,7 @@ impl Screen {
     fn end(&mut self) -> String {
         let mut out = self.release();
         let end = self.view.end();
-        let is_open = self.is_line_open && !end.starts_with('\n');
+        let is_open = self.open_line.is_some() && !end.starts_with('\n');
         out.push_str(&self.prefixed(if is_open { "\n" } else { "" }));
         out.push_str(&self.prefixed(&end));
         out.push_str(&self.prefixed(if self.line.is_empty() { "" } else { "\n" }));
@@ -120,10 +120,10 @@ impl Screen {
             return String::new();
         }
         let mut text = if self.look.has_colours && self.is_guests() { coloured(bytes) } else { plain(bytes) };
-        if self.is_line_open && !self.is_guests() {
+        if self.open_line.is_some_and(|open| open != self.source) {
             text.insert(0, '\n');
         }
-        self.is_line_open = self.is_guests() && !text.ends_with('\n');
+        self.open_line = Some(self.source).filter(|_| self.is_guests() && !text.ends_with('\n'));
         let shown = self.view.record(&Entry::Piece { step, stream, at_ms: clock::now_ms(), text });
         self.prefixed(&shown)
     }
@@ -204,7 +204,26 @@ mod tests {
 
     #[test]
     fn lines_are_whole_and_harmless_with_a_name_before_them_or_not() {
-        insta::assert_snapshot!(shown(None), @"");
-        insta::assert_snapshot!(shown(Some("[ci/a] ")), @"");
+        insta::assert_snapshot!(shown(None), @"
+        note: slow
+        ==> Build
+        one
+
+        two red �
+        err
+        error: it failed
+        ==> Test
+        no end
+        ");
+        insta::assert_snapshot!(shown(Some("[ci/a] ")), @"
+        [ci/a] note: slow
+        [ci/a] ==> Build
+        [ci/a] one
+        [ci/a] two red �
+        [ci/a] err
+        [ci/a] error: it failed
+        [ci/a] ==> Test
+        [ci/a] no end
+        ");
     }
 }
