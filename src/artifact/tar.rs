@@ -206,12 +206,8 @@ fn number(field: &[u8]) -> Result<u64, TarError> {
         };
     }
     let digits = field.iter().copied().skip_while(|byte| *byte == b' ').take_while(|byte| !matches!(byte, b' ' | 0));
-    digits.fold(Ok(0_u64), |sum, digit| match digit {
-        b'0'..=b'7' => {
-            sum?.checked_mul(8).and_then(|sum| sum.checked_add(u64::from(digit - b'0'))).ok_or(TarError::Number)
-        }
-        _ => Err(TarError::Number),
-    })
+    let mut digits = digits.map(|byte| matches!(byte, b'0'..=b'7').then(|| u64::from(byte - b'0')));
+    digits.try_fold(0_u64, |sum, digit| sum.checked_mul(8)?.checked_add(digit?)).ok_or(TarError::Number)
 }
 
 /// The sum of a header's bytes, with spaces where the sum itself stands.

@@ -157,3 +157,78 @@ pub fn narrow(planned: Vec<PlannedJob>, id: &str) -> Result<Vec<PlannedJob>, Mis
     keys.push(id.to_owned());
     Ok(planned.into_iter().filter(|job| keys.contains(&job.key)).collect())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::forge::{CommitSha, RepoName};
+    use crate::workflow::parse;
+
+    fn facts() -> Facts {
+        Facts {
+            repo: RepoName::parse("acme/site").unwrap(),
+            server_url: "https://github.com".into(),
+            sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
+            branch: Some("topic".into()),
+            default_branch: "main".into(),
+            actor: "somebody".into(),
+        }
+    }
+
+    #[test]
+    fn a_workflow_is_meant_by_its_path_its_file_or_its_name() {
+        let paths = [".dayfly/workflows/ci.yml", ".dayfly/workflows/docs.yaml", ".github/workflows/release.yml"]
+            .map(str::to_owned);
+        let decide = |wanted| match meant(&paths, wanted) {
+            Ok(found) => found.join(" "),
+            Err(Misuse(text)) => text.lines().next().unwrap().to_owned(),
+        };
+        for (wanted, expected) in [
+            (None, ".dayfly/workflows/ci.yml .dayfly/workflows/docs.yaml"),
+            (Some("ci"), ".dayfly/workflows/ci.yml"),
+            (Some("docs.yaml"), ".dayfly/workflows/docs.yaml"),
+            (Some(".github/workflows/release.yml"), ".github/workflows/release.yml"),
+            (Some("release"), ".github/workflows/release.yml"),
+            (Some("docs.yml"), "the commit has no workflow `docs.yml`"),
+        ] {
+            assert_eq!(decide(wanted), expected, "{wanted:?}");
+        }
+        assert_eq!(meant(&paths[2..], None).unwrap(), paths[2..]);
+    }
+
+    #[test]
+    fn filters_count_unless_a_workflow_is_named() {
+        let candidate = |path: &str, on: &str| Candidate {
+            path: path.to_owned(),
+            workflow: parse(path, &format!("on: {on}\njobs: {{a: {{runs-on: x, steps: [run: x]}}}}\n")),
+        };
+        let all = || vec![candidate("main", "{push: {branches: [main]}}"), candidate("pull", "pull_request")];
+        let decide = |candidates, event, is_named| match choose(candidates, event, is_named, &facts()) {
+            Ok(choice) => {
+                let paths: Vec<String> = choice.workflows.into_iter().map(|(path, _)| path).collect();
+                format!("{}: {} ({})", choice.event, paths.join(" "), choice.notes.join("; "))
+            }
+            Err(Misuse(text)) => format!("refused: {text}"),
+        };
+        let shown = [
+            decide(all(), None, false),
+            decide(all(), Some("push"), false),
+            decide(vec![candidate("main", "{push: {branches: [main]}}")], None, true),
+            decide(vec![candidate("pull", "pull_request")], Some("push"), true),
+            decide(vec![candidate("bad", "pusch")], None, true),
+        ];
+        insta::assert_snapshot!(shown.join("\n"), @"
+        pull_request: pull (nothing here starts on `push`; this is `pull_request`; `main` does not start: `on` does not name the event `pull_request`)
+        refused: no workflow starts on `push`
+          `main` does not start: the branch `topic` is left out by the filters
+          `pull` does not start: `on` does not name the event `push`
+        push: main ()
+        refused: no workflow starts on `push`
+          `pull` does not start: `on` does not name the event `push`
+          hint: give --event with one of `pull_request`
+        refused: bad:1:5: on: there is no event `pusch`
+          hint: did you mean `push`?
+        ");
+    }
+}

@@ -130,26 +130,14 @@ pub(crate) async fn run<W: Witness + 'static>(
             cancel_waiting(&mut slots);
         }
         let actions = planned(&slots, limits);
+        // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
-            match action {
-                Action::Queue(id) => set(&mut slots, &id, |slot| slot.stage = Stage::Queued { since: 0 }),
-                Action::Skip(id) => {
-                    let detail = "its condition is not met, or a job that it needs did not succeed".to_owned();
-                    set(&mut slots, &id, |slot| slot.end(Conclusion::Skipped, Reason::Skipped, detail));
-                }
-                Action::Fail(id, why) => {
-                    set(&mut slots, &id, |slot| slot.end(Conclusion::Error, Reason::Workflow, why));
-                }
-                Action::Start(id) => {
-                    let Some(at) = slots.iter().position(|slot| slot.job.id == id) else { continue };
-                    let needs = needs_of(&slots, &slots[at].job);
-                    let slot = &mut slots[at];
-                    slot.stage = Stage::Occupying;
-                    let work =
-                        job::run(Arc::clone(&session), slot.job.clone(), needs, witness(&slot.job), cancel.clone());
-                    running.insert(tasks.spawn(work).id(), id);
-                }
+            if let Some(at) = apply(&mut slots, action) {
+                let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
+                let (id, witness) = (job.id.clone(), witness(&job));
+                let work = job::run(Arc::clone(&session), job, needs, witness, cancel.clone());
+                running.insert(tasks.spawn(work).id(), id);
             }
         }
         if !is_idle {
@@ -161,20 +149,40 @@ pub(crate) async fn run<W: Witness + 'static>(
         };
         match ended {
             None => break,
-            Some(Ok((task, ended))) => {
-                if let Some(id) = running.remove(&task) {
-                    set(&mut slots, &id, |slot| slot.finish(ended));
-                }
-            }
+            Some(Ok((task, ended))) => settle(&mut slots, running.remove(&task), |slot| slot.finish(ended)),
             Some(Err(error)) => {
-                if let Some(id) = running.remove(&error.id()) {
-                    let detail = format!("running it broke off: a fault of Dayfly ({error})");
-                    set(&mut slots, &id, |slot| slot.end(Conclusion::Error, Reason::Internal, detail));
-                }
+                let detail = format!("running it broke off: a fault of Dayfly ({error})");
+                settle(&mut slots, running.remove(&error.id()), |slot| {
+                    slot.end(Conclusion::Error, Reason::Internal, detail);
+                });
             }
         }
     }
     slots.into_iter().filter_map(|slot| slot.ended).collect()
+}
+
+/// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
+fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
+    match action {
+        // In the order of the workflow.
+        Action::Queue(id) => {
+            let at = slots.iter().position(|slot| slot.job.id == id)?;
+            slots[at].stage = Stage::Queued { since: i64::try_from(at).unwrap_or(i64::MAX) };
+        }
+        Action::Skip(id) => {
+            let detail = "its condition is not met, or a job that it needs did not succeed".to_owned();
+            settle(slots, Some(id), |slot| slot.end(Conclusion::Skipped, Reason::Skipped, detail));
+        }
+        Action::Fail(id, why) => {
+            settle(slots, Some(id), |slot| slot.end(Conclusion::Error, Reason::Workflow, why));
+        }
+        Action::Start(id) => {
+            let at = slots.iter().position(|slot| slot.job.id == id)?;
+            slots[at].stage = Stage::Occupying;
+            return Some(at);
+        }
+    }
+    None
 }
 
 impl Slot {
@@ -190,8 +198,8 @@ impl Slot {
     }
 }
 
-fn set(slots: &mut [Slot], id: &JobId, change: impl FnOnce(&mut Slot)) {
-    if let Some(slot) = slots.iter_mut().find(|slot| slot.job.id == *id) {
+fn settle(slots: &mut [Slot], id: Option<JobId>, change: impl FnOnce(&mut Slot)) {
+    if let Some(slot) = slots.iter_mut().find(|slot| Some(&slot.job.id) == id.as_ref()) {
         change(slot);
     }
 }
@@ -210,7 +218,7 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
     let of_plan = |slot: &Slot| plan::Job {
         id: slot.job.id.clone(),
         run: slot.job.run.clone(),
-        // One queue in the order of the jobs, whose ids are random.
+        // One queue for all.
         repo: RepoName::parse("local/run").expect("it is a name"),
         key: slot.job.planned.key.clone(),
         needs: slot.job.planned.needs.clone(),

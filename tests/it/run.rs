@@ -108,7 +108,8 @@ fn what_cannot_be_meant_is_refused_with_what_there_is() {
     };
     assert!(refused(&[]).contains("the commit has no workflow in `.dayfly/workflows` or `.github/workflows`"));
     repository.commit(&[(".github/workflows/ci.yml", WORKFLOW), (".github/workflows/bad.yml", "on: push\njobs: {}\n")]);
-    assert!(refused(&["cl"]).contains("hint: did you mean `ci`?"));
+    assert!(refused(&["cl"]).contains("hint: it has `bad`, `ci`"));
+    assert!(refused(&["badd"]).contains("hint: did you mean `bad`?"));
     assert!(refused(&["ci", "--job", "tset"]).contains("hint: there are `build`, `use`, `never`"));
     let event = refused(&["ci.yml", "--event", "release"]);
     assert!(event.contains("no workflow starts on `release`") && event.contains("one of `push`"), "{event}");

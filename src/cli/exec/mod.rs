@@ -41,6 +41,14 @@ const EXIT_VM_LOST: u8 = 70;
 const INPUT_CHUNK: usize = 16 * 1024;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: the command's own; 66 it succeeded but an artifact is missing, 69 something that is needed is missing or the commit \
+could not be checked out, 70 the VM was lost, 124 the time was over, 127 the command could not be started, 128 and the \
+number of a signal.
+
+Examples:
+  dayfly exec -- uname -a
+  dayfly exec --repo https://git.example.org/acme/site --sha SHA --timeout 10m --artifact dist -- make dist")]
 pub(super) struct ExecArgs {
     #[command(flatten)]
     engine: EngineArgs,

@@ -14,6 +14,7 @@ use crate::forge::{CommitSha, GitUpstream, RepoName};
 use crate::host::process::GIT_TOKEN_VARIABLE;
 use crate::image::catalog::ImageInfo;
 use crate::job::checkout::{self, GIT_PORT, Origin, serve_git};
+use crate::job::steps::Places;
 use crate::local::event::names;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
@@ -154,9 +155,9 @@ fn read_token(file: &Path) -> anyhow::Result<SecretString> {
 }
 
 impl Clone {
-    /// Where the clone goes.
+    /// Where the clone goes: where a job's would.
     pub(super) fn directory(&self, home: &str) -> String {
-        format!("{home}/work/{}", self.name.name())
+        Places::new(home, self.name.name()).workspace
     }
 
     /// Serves the guest's git; gives the command that clones. Its output is for people.

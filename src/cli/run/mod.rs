@@ -15,10 +15,13 @@ use super::machine::MachineArgs;
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
+use crate::app::engine_settings;
 use crate::config::{Config, Profile};
 use crate::core::heavy;
-use crate::engine::Engine;
+use crate::document::Diagnostic;
+use crate::engine::{Engine, EngineSettings};
 use crate::forge::Conclusion;
+use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::intake::context::github_context;
 use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
@@ -85,18 +88,18 @@ pub(super) struct RunArgs {
 
 pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
     let interrupts = Interrupts::listen()?;
-    let (profiles, engine, grace) = match machines(&arguments)? {
+    let machines = match machines(&arguments)? {
         Ok(machines) => machines,
         Err(complaints) => {
             complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
             return Ok(EXIT_USAGE);
         }
     };
-    engine.reap().await;
+    machines.engine.reap().await;
     // A home without a machine: locked, and removed by the next command if this one is killed.
-    let mut place = engine.home(VmId::random())?;
+    let mut place = machines.engine.home(VmId::random())?;
     let mirror = place.path().join("repository.git");
-    let done = run_with(&arguments, &interrupts, profiles, engine, grace, &mirror).await;
+    let done = run_with(&arguments, &interrupts, machines, &mirror).await;
     let removed = place.remove().await.context("the copy of the repository could not be removed");
     let code = match done {
         Err(error) if is_misuse(&error) => {
@@ -115,11 +118,15 @@ fn is_misuse(error: &anyhow::Error) -> bool {
     error.is::<Misuse>() || error.downcast_ref().is_some_and(is_elsewhere)
 }
 
-/// Profiles, the engine and the grace period, or what is wrong with the configuration.
-#[expect(clippy::type_complexity, reason = "three things that are made together once")]
-fn machines(
-    arguments: &RunArgs,
-) -> anyhow::Result<Result<(Profiles, Engine, Duration), Vec<crate::document::Diagnostic>>> {
+/// What the jobs run on.
+struct Machines {
+    profiles: Profiles,
+    engine: Engine,
+    grace: Duration,
+}
+
+/// Those that the arguments ask for, or what is wrong with the configuration.
+fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnostic>>> {
     let Some(file) = &arguments.config else {
         let MachineArgs { image, vcpus, memory, disk } = &arguments.machine;
         let profile = Profile {
@@ -133,23 +140,22 @@ fn machines(
             log_limit: 0,
             cache: None,
         };
-        return Ok(Ok((Profiles::Any(Box::new(profile)), arguments.engine.engine()?, GRACE)));
+        let profiles = Profiles::Any(Box::new(profile));
+        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE }));
     };
     let config = match Config::load(file) {
         Ok((config, _)) => config,
         Err(complaints) => return Ok(Err(complaints)),
     };
-    let settings = crate::engine::EngineSettings {
-        lifetime: crate::host::process::Lifetime::EndsWithUs,
-        ..crate::app::engine_settings(&config)
-    };
+    let settings = EngineSettings { lifetime: Lifetime::EndsWithUs, ..engine_settings(&config) };
     let grace = config.limits.grace;
-    Ok(Ok((Profiles::Configured(Box::new(config)), Engine::open(settings)?, grace)))
+    Ok(Ok(Machines { profiles: Profiles::Configured(Box::new(config)), engine: Engine::open(settings)?, grace }))
 }
 
 async fn run_with(
-    arguments: &RunArgs, interrupts: &Interrupts, profiles: Profiles, engine: Engine, grace: Duration, place: &Path,
+    arguments: &RunArgs, interrupts: &Interrupts, machines: Machines, place: &Path,
 ) -> anyhow::Result<u8> {
+    let Machines { profiles, engine, grace } = machines;
     let prepared = async {
         let repository = Repository::open(&arguments.repo).await?;
         let which = if arguments.dirty { Which::WorkTree } else { Which::Head };

@@ -7,6 +7,16 @@ use crate::local_forge::{Forge, Options};
 use crate::support::leaks;
 use crate::support::repository::Repository;
 
+/// The guest's tar is the guest's: this one sends a file under names of its choice, and a link and a file behind it.
+const HOSTILE_TAR: &str = r#"#!/bin/sh
+send() { /usr/bin/tar -c -f - -P --transform "s,.*,$1,S" dist/x | head -c 1024; }
+for name in ../outside .git/hooks/post-checkout Makefile /etc/outside dist2 dist/../../outside; do send "$name"; done
+ln -s /tmp dist/way
+/usr/bin/tar -c -f - dist/way | head -c 512
+send dist/way/x
+head -c 1024 /dev/zero
+"#;
+
 #[test]
 fn a_command_runs_on_the_pinned_commit_and_its_files_come_back() {
     let Some(state) = State::new() else { return };
@@ -52,19 +62,16 @@ async fn a_hostile_guest_picks_no_place_on_the_host() {
     let Some(state) = State::new() else { return };
     let forge = Forge::start(Options::default()).await.unwrap();
     forge.create_repository("demo/hello").await.unwrap();
-    let sha = forge.commit("demo/hello", "main", &[("README.md", "# Hello\n")], "Begin").await.unwrap();
+    let sha = forge
+        .commit("demo/hello", "main", &[("README.md", "# Hello\n"), ("hostile-tar", HOSTILE_TAR)], "Begin")
+        .await
+        .unwrap();
     let host = tempfile::tempdir().unwrap();
     let to = host.path().join("a/b");
     fs::write(host.path().join("token"), format!("{}\n", forge.plain_token())).unwrap();
-    let (url, token) = (format!("{}demo/hello", forge.url()), host.path().join("token"));
-    // The guest's tar is the guest's: here it sends everything under names of its choice.
-    let script = "test -z \"$DAYFLY_GIT_TOKEN\" && cat README.md && mkdir -p dist ~/.local/bin && echo content > dist/x
-        for name in ../outside .git/hooks/post-checkout Makefile /etc/outside dist2 'dist/../../outside'; do
-          echo \"tar -c -f - -P --transform 's,.*,$name,S' dist/x | head -c 1024\"
-        done | sed 's,^tar,/usr/bin/&,' > names
-        { echo '#!/bin/sh'; cat names; echo 'ln -sf /tmp dist/way; /usr/bin/tar -c -f - dist/way | head -c 512'
-          echo \"/usr/bin/tar -c -f - -P --transform 's,.*,dist/way/x,S' dist/x\"; } > ~/.local/bin/tar
-        chmod +x ~/.local/bin/tar";
+    let (url, token) = (format!("{}/demo/hello", forge.url().trim_end_matches('/')), host.path().join("token"));
+    let script = "test -z \"$DAYFLY_GIT_TOKEN\"; cat README.md; mkdir -p dist ~/.local/bin; echo content > dist/x
+        cp hostile-tar ~/.local/bin/tar; chmod +x ~/.local/bin/tar";
     let arguments = [
         "--repo",
         &url,
