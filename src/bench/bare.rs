@@ -34,7 +34,7 @@ pub fn restore(template: &Template, directory: &Path) -> io::Result<Duration> {
 /// A VM without anything around it.
 pub(super) struct Bare {
     monitor: Child,
-    control: UnixStream,
+    pub(super) control: UnixStream,
     /// Nobody speaks a protocol here: what the guest writes to its port is what arrives.
     pub(super) bulk: UnixStream,
 }

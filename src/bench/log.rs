@@ -6,6 +6,7 @@
 //! arrives to the last.
 
 use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,14 +41,17 @@ const LINE: &str = "a line of a log, neither very short nor very long: 012345678
 /// How long nothing may arrive before the bare channel counts as broken.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long is waited for what a program said that did not do its work.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Copies the text into the agent's own port, with pieces as large as the kernel passes on at once. The port can be open only
 /// once, so the descriptor is taken from the agent, which does not use it while no host speaks to it there.
 const PUMP: &str = r#"
     my ($name, $text) = @ARGV;
-    my ($port) = grep { open(my $f, "<", "$_/name") && <$f> =~ /^\Q$name\E$/ } glob("/sys/class/virtio-ports/*");
+    my ($port) = grep { open(my $file, "<", "$_/name"); <$file> =~ /^\Q$name\E$/ } glob("/sys/class/virtio-ports/*");
     $port =~ s|.*/|/dev/|;
     my ($fd) = map { m|([0-9]+)$| } grep { readlink($_) eq $port } glob("/proc/1/fd/*");
-    my $own = syscall(438, syscall(434, 1, 0), $fd, 0);
+    my $own = syscall(438, syscall(434, 1, 0), $fd + 0, 0);
     die "taking descriptor $fd of $port: $!\n" if $own < 0;
     open(my $out, ">&=", $own) or die "$!\n";
     open(my $in, "<", $text) or die "$!\n";
@@ -145,19 +149,28 @@ fn read_port(template: &Template, directory: &Path, bytes: u64) -> io::Result<Du
     let mut bare = Bare::start(template, directory)?;
     let script = format!("{}\nexec perl -e '{PUMP}' {BULK_PORT} {TEXT}", make_text(bytes));
     bare.request(&shell(&script))?;
-    bare.bulk.set_read_timeout(Some(SILENCE))?;
-    let mut buffer = vec![0; 256 * 1024];
-    let mut left = bytes.saturating_sub(bare.bulk.read(&mut buffer)? as u64);
-    let began = Instant::now();
-    while left > 0 {
-        match bare.bulk.read(&mut buffer)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => left = left.saturating_sub(length as u64),
-        }
-    }
-    let took = began.elapsed();
+    let took = count(&mut bare.bulk, bytes).map_err(|error| {
+        // The program says why it ended early, if it did.
+        let said = bare.control.set_read_timeout(Some(LAST_WORDS)).and_then(|()| bare.wait()).unwrap_or_default();
+        io::Error::other(format!("nothing comes over the bare channel: {error}: {}", String::from_utf8_lossy(&said)))
+    });
     bare.end()?;
-    Ok(took)
+    took
+}
+
+/// Reads so many bytes; gives the time from the first of them to the last.
+fn count(port: &mut UnixStream, bytes: u64) -> io::Result<Duration> {
+    port.set_read_timeout(Some(SILENCE))?;
+    let mut buffer = vec![0; 256 * 1024];
+    let (mut began, mut read) = (None, 0);
+    while read < bytes {
+        match port.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => read += length as u64,
+        }
+        began.get_or_insert_with(Instant::now);
+    }
+    Ok(began.map(|began| began.elapsed()).unwrap_or_default())
 }
 
 fn make_text(bytes: u64) -> String {
