@@ -271,8 +271,7 @@ fn the_sweep_has_an_interval_or_is_off() {
       hint: write it like `"30s"`
     dayfly.toml:7:9: github.sweep: `never` is not a duration
       hint: write it like `30s` or `1h 30m`
-    dayfly.toml:7:9: github.sweep: expected a string, found `false`
-      hint: put it in quotes
+    dayfly.toml:7:9: github.sweep: expected something like `"30s"`, found `false`
     "#);
 }
 

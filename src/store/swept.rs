@@ -36,7 +36,7 @@ pub struct PullHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadMemory {
     Unknown,
-    /// Its commit has runs of a pull request.
+    /// Its commit has runs of this pull request.
     HasRuns,
     /// It needs no more looks; when it was seen last.
     Settled {
@@ -225,11 +225,14 @@ async fn head_memory(db: &mut SqliteConnection, forge: &str, head: &PullHead) ->
         return Ok(HeadMemory::Settled { seen_at });
     }
     let has_runs: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM runs WHERE forge = $1 AND repo = $2 AND sha = $3 AND event = 'pull_request')",
+        // Runs of before a pull request was noted with them count for all.
+        "SELECT EXISTS (SELECT 1 FROM runs WHERE forge = $1 AND repo = $2 AND sha = $3 AND event = 'pull_request' \
+         AND (pull_request = $4 OR pull_request IS NULL))",
     )
     .bind(forge)
     .bind(head.repo.as_str())
     .bind(head.sha.as_str())
+    .bind(head.number.cast_signed())
     .fetch_one(db)
     .await?;
     Ok(if has_runs { HeadMemory::HasRuns } else { HeadMemory::Unknown })
@@ -256,32 +259,26 @@ async fn remember(
     Ok(())
 }
 
-/// Whether the run exists already by other news of the same head: of what the sweep found, if any event of a pull request
-/// started the workflow at this commit; of an event, if the sweep did, knowing all that the event tells.
+/// Whether the run exists already by other news of the same head: of what the sweep found, if any event of the pull request
+/// started the workflow at this commit; of an event, if it tells no more than the sweep knew, whatever followed from that.
 async fn is_old_news(
     db: &mut SqliteConnection, delivery: &DeliveryKey, news: Option<HeadNews>, run: &NewRun,
 ) -> Result<bool, StoreError> {
-    let is_found: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM swept_heads WHERE forge = $1 AND delivery_id = $2)")
-            .bind(&delivery.forge)
-            .bind(&delivery.id)
-            .fetch_one(&mut *db)
-            .await?;
-    let exists = if is_found {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM runs WHERE forge = $1 AND repo = $2 AND sha = $3 AND workflow_path = $4 \
-             AND event = 'pull_request')",
-        )
-    } else {
-        let Some(HeadNews { number, as_of }) = news else { return Ok(false) };
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM swept_heads JOIN runs ON runs.forge = swept_heads.forge \
-             AND runs.delivery_id = swept_heads.delivery_id WHERE swept_heads.number = $1 AND swept_heads.as_of >= $2 \
-             AND swept_heads.forge = $3 AND swept_heads.repo = $4 AND swept_heads.sha = $5 AND runs.workflow_path = $6)",
-        )
-        .bind(number.cast_signed())
-        .bind(as_of)
-    };
-    let exists = exists.bind(&delivery.forge).bind(run.access.repo.as_str()).bind(run.sha.as_str());
-    Ok(exists.bind(&run.workflow_path).fetch_one(db).await?)
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM swept_heads JOIN runs ON runs.forge = swept_heads.forge \
+         AND runs.repo = swept_heads.repo AND runs.sha = swept_heads.sha \
+         AND (runs.pull_request = swept_heads.number OR runs.pull_request IS NULL) \
+         WHERE swept_heads.forge = $1 AND swept_heads.repo = $2 AND swept_heads.sha = $3 \
+         AND runs.workflow_path = $4 AND runs.event = 'pull_request' \
+         AND (swept_heads.delivery_id = $5 OR (swept_heads.number = $6 AND swept_heads.as_of >= $7)))",
+    )
+    .bind(&delivery.forge)
+    .bind(run.access.repo.as_str())
+    .bind(run.sha.as_str())
+    .bind(&run.workflow_path)
+    .bind(&delivery.id)
+    .bind(news.map(|news| news.number.cast_signed()))
+    .bind(news.map(|news| news.as_of))
+    .fetch_one(db)
+    .await?)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::forge::HeadNews;
-use crate::store::{Accepted, DeliveryCounts, HeadMemory, PullHead};
+use crate::store::{Accepted, DeliveryCounts, FromPullRequest, HeadMemory, PullHead};
 
 const FORGE: &str = "github";
 
@@ -59,7 +59,28 @@ async fn what_is_found_after_the_event_starts_nothing_again() {
     store.find().await;
     assert_eq!(store.process("in time after all", news(3, 50), &["a.yml"]).await, 1);
     assert_eq!(store.process("found", news(3, 50), &["a.yml", "b.yml"]).await, 1, "only what the event did not start");
-    assert_eq!(store.process("later", news(3, 50), &["a.yml"]).await, 1, "what the event started hides no other event");
+    assert_eq!(store.process("later", news(3, 51), &["a.yml"]).await, 1, "what came after both");
+}
+
+#[tokio::test]
+async fn a_late_event_starts_nothing_that_followed_from_what_was_found() {
+    let store = TestStore::new().await;
+    store.find().await;
+    store.process("found", news(3, 50), &["held"]).await;
+    assert_eq!(store.process("approval", None, &["a.yml"]).await, 1);
+    assert_eq!(store.process("late", news(3, 50), &["a.yml"]).await, 0);
+}
+
+#[tokio::test]
+async fn another_pull_request_of_the_same_commit_hides_nothing() {
+    let store = TestStore::new().await;
+    store.accept_delivery(new_delivery("of a stranger")).await.unwrap();
+    let mut run = NewRun { event: "pull_request".into(), ..new_run("a.yml", &[]) };
+    run.origin.pull_request = Some(FromPullRequest { number: 4, is_fork: true });
+    store.create_runs_of_news(&key("of a stranger"), None, vec![run], 100).await.unwrap();
+    assert_eq!((store.memory(4).await, store.memory(3).await), (HeadMemory::HasRuns, HeadMemory::Unknown));
+    store.find().await;
+    assert_eq!(store.process("found", news(3, 50), &["a.yml"]).await, 1);
 }
 
 #[tokio::test]
