@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod command;
 pub mod disk;
 pub mod lease;
+pub mod output;
 pub mod process;
 pub mod tsc;
 

@@ -21,6 +21,7 @@ use crate::image::{ImageError, Logged};
 use crate::protocol::message::Service;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
+use crate::vm::loss::Loss;
 use crate::vm::machine::{CacheMount, Machine};
 use crate::vm::spec::Shape;
 use crate::workflow::contexts::GithubContext;
@@ -207,11 +208,9 @@ async fn run_and_store(
     if let Some(why) = &prepared.why_not_kvm {
         journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
-    if let Ending::VmLost(_) = ending
-        && let Some(console) = machine.console().await
-    {
-        journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
+    let (mut ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    if let Ending::VmLost(loss) = ending {
+        ending = Ending::VmLost(explain_loss(loss, machine, &mut journal).await);
     }
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = machine.pause().await {
@@ -281,10 +280,20 @@ async fn run_steps(
         let text = format!("error: the job took longer than its limit of {}", crate::config::format_duration(*limit));
         journal.say(0, &text).await;
     }
-    if let Ending::VmLost(why) = &ending {
-        journal.say(0, &format!("error: the VM was lost: {why}")).await;
-    }
     (ending, lines)
+}
+
+/// Says in the log how the VM was lost, with the last of its console.
+async fn explain_loss(loss: Loss, machine: &mut Machine, journal: &mut Journal) -> Loss {
+    let console = machine.console().await.unwrap_or_default();
+    let loss = loss.explained_by(&console);
+    journal.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;
+    if !console.is_empty() {
+        // Each line marked: the guest wrote them, and may write what looks like words of Dayfly's own.
+        let lines: Vec<String> = console.lines().map(|line| format!("  | {line}")).collect();
+        journal.say(0, &format!("The last of the machine's console:\n{}", lines.join("\n"))).await;
+    }
+    loss
 }
 
 enum Bounded {
@@ -293,19 +302,19 @@ enum Bounded {
     TimedOut,
     /// Did not even end within the grace period after it was told to.
     Overran,
-    Lost(String),
+    Lost(Loss),
 }
 
 /// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
 async fn bounded(
-    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration,
+    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = Loss>, limit: Duration,
     grace: Duration, stop: &CancellationToken,
 ) -> Bounded {
     tokio::pin!(work, lost);
     let deadline = Instant::now() + limit;
     let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
         Ok(()) => when_done,
-        Err(error) => Bounded::Lost(error.to_string()),
+        Err(error) => Bounded::Lost(error.into()),
     };
     tokio::select! {
         result = &mut work => return as_bounded(result, Bounded::Done),

@@ -81,6 +81,7 @@ pub(super) struct Steps<'a> {
     pub(super) grace: Duration,
     pub(super) lines: Vec<StepLine>,
     oom_kills: u64,
+    is_disk_full: bool,
 }
 
 impl<'a> Steps<'a> {
@@ -90,8 +91,22 @@ impl<'a> Steps<'a> {
         image: &'a ImageInfo, places: &'a Places, journal: &'a mut Journal, cancel: &'a CancellationToken,
     ) -> Self {
         let grace = core.config.limits.grace;
-        let (lines, oom_kills) = (Vec::new(), 0);
-        Self { core, job, attempt, access, guest, image, places, journal, cancel, grace, lines, oom_kills }
+        let (lines, oom_kills, is_disk_full) = (Vec::new(), 0, false);
+        Self {
+            core,
+            job,
+            attempt,
+            access,
+            guest,
+            image,
+            places,
+            journal,
+            cancel,
+            grace,
+            lines,
+            oom_kills,
+            is_disk_full,
+        }
     }
 
     /// Puts what steps expect in place.
@@ -126,7 +141,7 @@ impl<'a> Steps<'a> {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
                     let result = self.run_step(&plan).await?;
-                    if let Some(report) = run.finish_step(result) {
+                    if let Some(report) = heavy(|| run.finish_step(result)) {
                         self.note(report, began.elapsed()).await;
                     }
                 }
@@ -137,7 +152,7 @@ impl<'a> Steps<'a> {
     async fn begin(&mut self, index: usize, name: &str) {
         self.core.timeline.record(self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
         self.journal.write(step_number(index), Stream::Heading, name.as_bytes()).await;
-        self.oom_kills = 0;
+        (self.oom_kills, self.is_disk_full) = (0, false);
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
@@ -149,11 +164,16 @@ impl<'a> Steps<'a> {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
             self.journal.say(number, &format!("warning: {text}")).await;
         }
+        if self.is_disk_full {
+            let text = "the machine's disk is full; a profile with a larger disk may help";
+            self.journal.say(number, &format!("warning: {text}")).await;
+        }
         if report.outcome != contexts::Outcome::Skipped {
             let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
             self.core.timeline.record(self.job, self.attempt, "step_finished", &detail);
         }
-        self.lines.push(StepLine { report, took, oom_kills: std::mem::take(&mut self.oom_kills) });
+        let (oom_kills, is_disk_full) = (std::mem::take(&mut self.oom_kills), std::mem::take(&mut self.is_disk_full));
+        self.lines.push(StepLine { report, took, oom_kills, is_disk_full });
     }
 
     async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
@@ -279,7 +299,9 @@ impl<'a> Steps<'a> {
             Output::Stdout(bytes) => self.journal.write(number, Stream::Stdout, &bytes).await,
             Output::Stderr(bytes) => self.journal.write(number, Stream::Stderr, &bytes).await,
             Output::Exited(exit) => {
-                self.oom_kills += exit.oom_kills;
+                // The guest's own count: it may say what it likes.
+                self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
+                self.is_disk_full = exit.is_disk_full;
                 return Some(exit);
             }
         }
