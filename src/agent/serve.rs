@@ -66,7 +66,9 @@ impl Agent {
             // What fails here has lost its stream, and the host sees that.
             take(&for_thread).map(|(stream, request)| agent.handle(stream, &request))
         });
-        if let (Err(error), Some((stream, request))) = (started, take(&task)) {
+        if let Err(error) = started
+            && let Some((stream, request)) = take(&task)
+        {
             drop(refuse(&stream, &request, &error));
         }
     }
