@@ -139,17 +139,17 @@ pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
 pub(super) fn summary(
     outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>,
 ) -> String {
-    let mut text = format!("{}\n", outcome.detail);
+    let mut text = format!("{}\n", defused(&outcome.detail));
     if !steps.is_empty() {
         text.push_str("\n| | Step | Time |\n|---|---|---:|\n");
         for StepLine { report, took, .. } in steps {
             let mark = report.conclusion.as_str();
-            let name = report.name.replace('|', "\\|").replace(['\n', '\r'], " ");
+            let name = defused(&report.name).replace('|', "\\|").replace(['\n', '\r'], " ");
             text.push_str(&format!("| {mark} | {name} | {} |\n", format_duration(rounded(*took))));
         }
     }
     for error in end.iter().flat_map(|end| &end.errors) {
-        text.push_str(&format!("\n{error}\n"));
+        text.push_str(&format!("\n{}\n", defused(error)));
     }
     if let Some(failure) = log_failure {
         text.push_str(&format!("\nThe log is incomplete: {failure}\n"));
@@ -158,6 +158,13 @@ pub(super) fn summary(
         text.push_str(&format!("\n{}\n", end.summary));
     }
     text
+}
+
+/// Text of a stranger inside of ours: no tags or comments, which would hide what follows, and nobody is mentioned. Works in
+/// code too, where escapes would show.
+fn defused(text: &str) -> String {
+    const INVISIBLE: char = '\u{200b}';
+    text.chars().flat_map(|letter| [Some(letter), matches!(letter, '<' | '@').then_some(INVISIBLE)]).flatten().collect()
 }
 
 /// Nobody reads microseconds.
@@ -218,6 +225,17 @@ mod tests {
             format!("{:?} {:?}: {}", outcome.conclusion, outcome.reason, title(&outcome, Duration::from_millis(2468)))
         });
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn strangers_words_do_not_hide_ours() {
+        let mut hiding = step(1, contexts::Outcome::Failure, 0);
+        hiding.report.name = "<!-- @octocat | <details>\nsecond".into();
+        let steps = [step(0, contexts::Outcome::Success, 0), hiding, step(2, contexts::Outcome::Failure, 0)];
+        let ending = ended(contexts::Outcome::Failure);
+        let text = summary(&outcome(&ending, &steps), &steps, None, None);
+        assert!(!text.contains("<!--") && !text.contains("<details>") && !text.contains("@octocat"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("| ")).count(), 1 + steps.len(), "{text}");
     }
 
     #[test]

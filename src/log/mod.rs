@@ -11,7 +11,7 @@
 
 mod reader;
 mod record;
-mod render;
+pub mod render;
 mod segments;
 mod writer;
 

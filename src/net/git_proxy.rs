@@ -9,7 +9,7 @@
 //!   redirects are not followed.
 //! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
 
-mod admission;
+pub mod admission;
 mod decisions;
 mod transfer;
 

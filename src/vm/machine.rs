@@ -9,7 +9,7 @@ use super::guest::Guest;
 use super::home::Home;
 use super::loss::Loss;
 use super::qemu::argv::Start;
-use super::qemu::monitor::GuestEnd;
+use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::process::Lifetime;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files and directories of pure modules, below `src`.
-const PURE: [&str; 11] = [
+const PURE: [&str; 13] = [
     "protocol",
     "ids.rs",
     "workflow",
@@ -13,7 +13,9 @@ const PURE: [&str; 11] = [
     "scheduler/plan.rs",
     "scheduler/plan",
     "document",
+    "vm/loss.rs",
     "vm/qemu/argv.rs",
+    "vm/qemu/message.rs",
     "job/verdict.rs",
     "webhook",
     "store/transitions.rs",

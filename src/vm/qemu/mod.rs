@@ -1,6 +1,7 @@
 //! QEMU's `microvm` machine as the monitor of a VM.
 
 pub mod argv;
+pub mod message;
 pub mod monitor;
 
 use std::fs::File;

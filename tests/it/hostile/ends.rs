@@ -103,7 +103,7 @@ async fn each_end_has_its_name_and_its_machine_is_gone() {
         match verdict.1 {
             "guest_misbehaved" => assert_eq!(ended.said("port"), "busy", "{name}"),
             "kernel_panic" => assert!(ended.log.contains("\n  | "), "{name}: {}", ended.log),
-            "" => assert_eq!(ended.said("alive"), "dayfly-agent"),
+            "" => assert_eq!(ended.said("alive"), "init"),
             _ => {}
         }
     }

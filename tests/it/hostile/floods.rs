@@ -2,13 +2,13 @@
 
 use super::{Attack, under_attack};
 
-/// 48 MiB each: without a line end, of nothing but NUL, of invalid bytes and escape sequences, of empty lines.
+/// 8 MiB each: without a line end, of nothing but NUL, of invalid bytes and escape sequences, of empty lines.
 const FLOOD: &str = r#"
 echo "first=line"
-head -c 48M /dev/zero | tr '\0' x
-head -c 48M /dev/zero
-yes "$(printf '\033]0;\377\233\033[2J::add-mask::x\r')" | head -c 48M
-yes '' | head -c 2M
+head -c 8M /dev/zero | tr '\0' x
+head -c 8M /dev/zero
+yes "$(printf '\033]0;\377\233\033[2J::add-mask::x\r')" | head -c 8M
+yes '' | head -c 200K
 echo
 echo "last=line"
 "#;
