@@ -24,7 +24,9 @@ const SPIN: &str =
     "sudo sh -c 'echo -1 > /proc/sys/kernel/sched_rt_runtime_us; exec chrt -f 99 sh -c \"while :; do :; done\"'";
 
 /// Name, profile, script, conclusion and reason, what the detail says.
-const TABLE: [(&str, &str, &str, (&str, &str), &str); 12] = [
+type Row = (&'static str, &'static str, &'static str, (&'static str, &'static str), &'static str);
+
+const TABLE: [Row; 12] = [
     (
         "power-off",
         "linux",
