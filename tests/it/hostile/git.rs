@@ -2,7 +2,7 @@
 
 use super::{Attack, under_attack};
 
-/// Connections by the hundred that say nothing, a head that never ends, a body that is announced and never comes, other
+/// A hundred connections that say nothing, a head that never ends, a body that is announced and never comes, other
 /// repositories, other methods, other hosts; then a fetch like any other.
 const ABUSE: &str = r#"
 cat > abuse.py <<'END'
@@ -16,20 +16,24 @@ def connect(first=b""):
     return s
 def answer(first):
     s = connect(first)
+    # A server that hangs up on what it did not read may take its answer with it.
     try:
         return s.recv(4096).split(b"\r\n")[0].decode("latin-1") or "closed"
     except OSError as error:
         return type(error).__name__
-print("long=" + answer(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"a" * 100000))
-print("many=" + answer(b"GET / HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(1000)) + b"\r\n"))
-print("garbage=" + answer(bytes(range(256)) * 4))
+def refused(first):
+    said = answer(first)
+    return "yes" if " 4" in said or said in ("closed", "ConnectionResetError") else said
+print("long=" + refused(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"a" * 100000))
+print("many=" + refused(b"GET / HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % n for n in range(1000)) + b"\r\n"))
+print("garbage=" + refused(bytes(range(256)) * 4))
 print("elsewhere=" + answer(b"GET http://169.254.169.254/latest/meta-data HTTP/1.1\r\nhost: x\r\n\r\n"))
 print("connect=" + answer(b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nhost: x\r\n\r\n"))
 print("other=" + answer(b"GET /demo/other/info/refs?service=git-upload-pack HTTP/1.1\r\nhost: x\r\n\r\n"))
 print("push=" + answer(b"GET /demo/hello/info/refs?service=git-receive-pack HTTP/1.1\r\nhost: x\r\n\r\n"))
-print("body=" + answer(b"POST /demo/hello/git-upload-pack HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"))
+print("body=" + refused(b"POST /demo/hello/git-upload-pack HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"))
 slow = [connect(b"POST /demo/hello/git-upload-pack HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nx") for _ in range(6)]
-idle = [connect(b"GE") for _ in range(400)]
+idle = [connect(b"GE") for _ in range(100)]
 print("held=%d" % (len(slow) + len(idle)))
 END
 python3 abuse.py
