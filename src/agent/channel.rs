@@ -246,7 +246,7 @@ impl Stream {
             if state.conversation != self.conversation {
                 return Err(gone());
             }
-            if state.session.has_credit(self.id).map_err(|_| gone())? {
+            if state.session.credit_of(self.id).ok_or_else(gone)? > 0 {
                 return Ok(());
             }
             state = self.channel.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

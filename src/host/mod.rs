@@ -9,6 +9,7 @@ pub mod disk;
 pub mod git;
 pub mod lease;
 pub mod notify;
+pub mod output;
 pub mod probe;
 pub mod process;
 pub mod tsc;

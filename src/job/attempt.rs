@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkout::{GIT_PORT, Origin, serve_git};
 use super::steps::{Places, Steps, Witness};
-use super::verdict::{CANCELLED, Ending, StepLine};
+use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
 use crate::net::git_proxy::GitProxy;
 use crate::protocol::message::Service;
 use crate::vm::VmError;
+use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::run::JobRun;
@@ -55,6 +56,7 @@ impl Attempt<'_> {
             grace,
             lines: Vec::new(),
             oom_kills: 0,
+            is_disk_full: false,
         };
         let work = async {
             guest.listen(GIT_PORT, Service::Git).await?;
@@ -73,18 +75,27 @@ impl Attempt<'_> {
             Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled(CANCELLED.to_owned()),
             Bounded::Done => Ending::Steps(run.finish()),
             Bounded::TimedOut | Bounded::Overran => Ending::TimedOut(limit),
-            Bounded::Lost(why) => Ending::VmLost(why),
+            Bounded::Lost(loss) => Ending::VmLost(explain_loss(loss, machine, witness).await),
         };
-        match &ending {
-            Ending::TimedOut(limit) => {
-                let text = format!("error: the job took longer than its limit of {}", format_duration(*limit));
-                witness.say(0, &text).await;
-            }
-            Ending::VmLost(why) => witness.say(0, &format!("error: the VM was lost: {why}")).await,
-            Ending::Steps(_) | Ending::Cancelled(_) | Ending::NotStarted { .. } => {}
+        if let Ending::TimedOut(limit) = &ending {
+            let text = format!("error: the job took longer than its limit of {}", format_duration(*limit));
+            witness.say(0, &text).await;
         }
         (ending, lines)
     }
+}
+
+/// Says in the log how the VM was lost, with the last of its console.
+async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
+    let console = machine.console().await.unwrap_or_default();
+    let loss = loss.explained_by(&console);
+    witness.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;
+    if !console.is_empty() {
+        // Each line marked: the guest wrote them, and may write what looks like words of Dayfly's own.
+        let lines: Vec<String> = console.lines().map(|line| format!("  | {line}")).collect();
+        witness.say(0, &format!("The last of the machine's console:\n{}", lines.join("\n"))).await;
+    }
+    loss
 }
 
 enum Bounded {
@@ -93,19 +104,19 @@ enum Bounded {
     TimedOut,
     /// Did not even end within the grace period after it was told to.
     Overran,
-    Lost(String),
+    Lost(Loss),
 }
 
 /// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
 async fn bounded(
-    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration,
+    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = Loss>, limit: Duration,
     grace: Duration, stop: &CancellationToken,
 ) -> Bounded {
     tokio::pin!(work, lost);
     let deadline = Instant::now() + limit;
     let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
         Ok(()) => when_done,
-        Err(error) => Bounded::Lost(error.to_string()),
+        Err(error) => Bounded::Lost(error.into()),
     };
     tokio::select! {
         result = &mut work => return as_bounded(result, Bounded::Done),

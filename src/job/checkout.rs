@@ -11,6 +11,10 @@ use crate::workflow::run::CheckoutPlan;
 /// The guest's loopback port of the git proxy.
 pub const GIT_PORT: u16 = 9418;
 
+/// Connections of one VM that are served at a time; more wait, and a few beyond that are refused. Git opens one for each
+/// submodule that it fetches at the same time.
+const MAX_CONNECTIONS: usize = 32;
+
 /// What a checkout fetches from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin<'a> {
@@ -26,7 +30,7 @@ pub(crate) fn serve_git(proxy: GitProxy, mut connections: Connections) -> tokio:
         let mut open = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
-                connection = connections.recv() => match connection {
+                connection = connections.recv(), if open.len() < MAX_CONNECTIONS => match connection {
                     Some((stream, request)) => {
                         if let Ok(AgentRequest::Connected { service: Service::Git }) = decode(&request) {
                             let proxy = proxy.clone();

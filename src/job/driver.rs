@@ -220,11 +220,6 @@ async fn run_and_store(
     }
     let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
-    if let Ending::VmLost(_) = ending
-        && let Some(console) = machine.console().await
-    {
-        journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
-    }
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = machine.pause().await {

@@ -102,6 +102,8 @@ pub(super) struct Steps<'a, W> {
     pub(super) lines: Vec<StepLine>,
     /// Of the step that runs.
     pub(super) oom_kills: u64,
+    /// When the step that runs ended.
+    pub(super) is_disk_full: bool,
 }
 
 impl<W: Witness> Steps<'_, W> {
@@ -137,7 +139,7 @@ impl<W: Witness> Steps<'_, W> {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
                     let result = self.run_step(&plan).await?;
-                    if let Some(report) = run.finish_step(result) {
+                    if let Some(report) = heavy(|| run.finish_step(result)) {
                         self.note(report, began.elapsed()).await;
                     }
                 }
@@ -148,7 +150,7 @@ impl<W: Witness> Steps<'_, W> {
     async fn begin(&mut self, index: usize, name: &str) {
         self.witness.step_started(index, name);
         self.witness.write(step_number(index), Stream::Heading, name.as_bytes()).await;
-        self.oom_kills = 0;
+        (self.oom_kills, self.is_disk_full) = (0, false);
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
@@ -160,7 +162,12 @@ impl<W: Witness> Steps<'_, W> {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
             self.witness.say(number, &format!("warning: {text}")).await;
         }
-        let line = StepLine { report, took, oom_kills: std::mem::take(&mut self.oom_kills) };
+        if self.is_disk_full {
+            let text = "the machine's disk is full; a profile with a larger disk may help";
+            self.witness.say(number, &format!("warning: {text}")).await;
+        }
+        let (oom_kills, is_disk_full) = (std::mem::take(&mut self.oom_kills), std::mem::take(&mut self.is_disk_full));
+        let line = StepLine { report, took, oom_kills, is_disk_full };
         self.witness.step_ended(&line);
         self.lines.push(line);
     }
@@ -287,7 +294,9 @@ impl<W: Witness> Steps<'_, W> {
             Output::Stdout(bytes) => self.witness.write(number, Stream::Stdout, &bytes).await,
             Output::Stderr(bytes) => self.witness.write(number, Stream::Stderr, &bytes).await,
             Output::Exited(exit) => {
-                self.oom_kills += exit.oom_kills;
+                // The guest's own count: it may say what it likes.
+                self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
+                self.is_disk_full = exit.is_disk_full;
                 return Some(exit);
             }
         }

@@ -71,11 +71,6 @@ async fn drive<W: Witness>(
         Err(detail) => return (Ending::NotStarted { reason: Reason::VmLost, detail }, Vec::new()),
     };
     let ended = attend(session, job, profile, needs, &mut machine, &prepared, witness, cancel).await;
-    if let Ending::VmLost(_) = ended.0
-        && let Some(console) = machine.console().await
-    {
-        witness.say(0, &format!("The last of the machine's console:\n{console}")).await;
-    }
     if let Err(error) = machine.destroy().await {
         tracing::error!(vm = %machine.id(), %error, "a VM could not be removed");
     }

@@ -12,7 +12,7 @@
 mod last_lines;
 mod reader;
 mod record;
-mod render;
+pub mod render;
 mod segments;
 mod writer;
 

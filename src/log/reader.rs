@@ -315,6 +315,7 @@ fn tail(directory: &Path, max_bytes: usize) -> io::Result<String> {
         return Ok(text);
     }
     let kept = &text[text.ceil_char_boundary((text.len() + TAIL_NOTE.len()).saturating_sub(max_bytes))..];
-    let kept = kept.split_once('\n').map_or(kept, |(_, lines)| lines);
+    // From the start of a line, unless the cut one is all there is.
+    let kept = kept.split_once('\n').map_or(kept, |(cut, lines)| if lines.is_empty() { cut } else { lines });
     Ok(if max_bytes < TAIL_NOTE.len() { String::new() } else { format!("{TAIL_NOTE}{kept}") })
 }

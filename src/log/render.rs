@@ -7,7 +7,7 @@
 const MAX_ESCAPE: usize = 256;
 
 /// Most bytes that [`safe_length`] holds back: an escape sequence, and an unfinished character or line end after it.
-pub(super) const MAX_HELD: usize = MAX_ESCAPE + 8;
+pub const MAX_HELD: usize = MAX_ESCAPE + 8;
 
 const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 0x07;
@@ -98,7 +98,7 @@ fn string_length(bytes: &[u8]) -> Option<usize> {
 
 /// How many leading bytes may be a record of their own: all, less an unfinished character, escape sequence or line end at
 /// the end. What remains, at most [`MAX_HELD`] bytes, belongs in front of what follows.
-pub(crate) fn safe_length(bytes: &[u8]) -> usize {
+pub fn safe_length(bytes: &[u8]) -> usize {
     let mut length = bytes.len() - unfinished_character(bytes);
     if bytes[..length].ends_with(b"\r") {
         length -= 1;

@@ -10,7 +10,7 @@
 //! - A repository of this host is served by git's own program, from a directory that holds nothing else.
 //! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
 
-mod admission;
+pub mod admission;
 mod decisions;
 mod local;
 mod reach;
@@ -64,6 +64,8 @@ const PROTOCOL_V2: &str = "version=2";
 /// Limits of one VM's fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GitLimits {
+    /// Requests of one VM that are passed on to the forge. What a job asks for in a loop counts against the operator there.
+    pub requests: u64,
     /// Bytes of one request's body.
     pub request_bytes: u64,
     /// Bytes of all answers together.
@@ -77,6 +79,7 @@ pub struct GitLimits {
 impl Default for GitLimits {
     fn default() -> Self {
         Self {
+            requests: 10_000,
             request_bytes: 64 << 20,
             response_bytes: 16 << 30,
             idle: Duration::from_secs(120),
@@ -126,6 +129,7 @@ struct Shared {
     /// The job's repository first.
     repositories: Vec<RepoName>,
     limits: GitLimits,
+    requests: AtomicU64,
     response_bytes: Arc<AtomicU64>,
     slots: Arc<Semaphore>,
     decisions: Arc<decisions::Record>,
@@ -138,6 +142,7 @@ impl GitProxy {
             source,
             repositories,
             limits,
+            requests: AtomicU64::new(0),
             response_bytes: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
             decisions: Arc::default(),
@@ -205,6 +210,10 @@ impl Shared {
     }
 
     async fn forward(&self, admitted: &Admitted, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= self.limits.requests {
+            let detail = format!("the job has made {} requests, which is as many as it may", self.limits.requests);
+            return Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, detail });
+        }
         // Never closed; an error here would only mean that nothing is left to wait for.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Failure::gateway("the proxy is gone"))?;
         let (client, upstream) = match &self.source {

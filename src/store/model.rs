@@ -262,8 +262,18 @@ pub enum Reason {
     Timeout,
     /// Its VM had no memory left.
     OutOfMemory,
-    /// Its VM stopped answering or ended by itself.
+    /// Its VM ended, and neither the guest nor the host said why.
     VmLost,
+    /// The guest switched its machine off, or restarted it.
+    PoweredOff,
+    /// The guest's kernel gave up.
+    KernelPanic,
+    /// The guest did not answer in time.
+    Unresponsive,
+    /// The guest broke the protocol between host and guest. Only a guest that was tampered with does.
+    GuestMisbehaved,
+    /// A step failed, and the machine's disk was full.
+    GuestDiskFull,
     /// Somebody, or a newer run, asked for its end.
     Cancelled,
     /// No profile has the labels that it asks for.
@@ -272,7 +282,7 @@ pub enum Reason {
     Workflow,
     /// Its image is missing or does not start.
     Image,
-    /// A disk was full.
+    /// The host's disk was full.
     DiskFull,
     /// A fault of Dayfly.
     Internal,

@@ -7,8 +7,9 @@ use super::VmError;
 use super::channel::{Channel, Connections, Incoming};
 use super::guest::Guest;
 use super::home::Home;
+use super::loss::Loss;
 use super::qemu::argv::Start;
-use super::qemu::monitor::GuestEnd;
+use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::process::Lifetime;
@@ -154,22 +155,22 @@ impl Machine {
         self.connections.take()
     }
 
-    /// Waits until the VM is lost; gives what an author of a workflow can understand.
-    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+    /// Waits until the VM is lost; gives how.
+    pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
         let mut ended = self.qemu.monitor.ended();
         let guest = self.guest.clone();
         async move {
             tokio::select! {
+                // What the monitor saw says more than that a channel closed.
+                biased;
                 end = ended.wait_for(Option::is_some) => match end.ok().and_then(|end| end.clone()) {
-                    Some(GuestEnd::PoweredOff) => "the guest powered itself off".to_owned(),
-                    Some(GuestEnd::Reset) => "the guest's kernel panicked, or the guest rebooted".to_owned(),
-                    Some(GuestEnd::Panicked) => "the guest's kernel panicked".to_owned(),
-                    Some(GuestEnd::HostDiskFull) => "the host's disk is full, and what the guest writes cannot be kept\n  \
-                         hint: free some space where `state_dir` is"
-                        .to_owned(),
-                    Some(GuestEnd::MonitorGone) | None => "the virtual machine monitor ended".to_owned(),
+                    Some(GuestEnd::PoweredOff) => Loss::PoweredOff,
+                    Some(GuestEnd::Reset) => Loss::Rebooted,
+                    Some(GuestEnd::Panicked) => Loss::Panicked(None),
+                    Some(GuestEnd::HostDiskFull) => Loss::HostDiskFull,
+                    Some(GuestEnd::MonitorGone) | None => Loss::MonitorEnded,
                 },
-                reason = guest.lost() => reason,
+                closed = guest.lost() => Loss::from(VmError::from(closed)),
             }
         }
     }

@@ -64,6 +64,11 @@ fn code(outcome: &Outcome) -> &'static str {
         (Some(Reason::Timeout), _) => "timeout",
         (Some(Reason::OutOfMemory), _) => "out_of_memory",
         (Some(Reason::VmLost), _) => "vm_lost",
+        (Some(Reason::PoweredOff), _) => "powered_off",
+        (Some(Reason::KernelPanic), _) => "kernel_panic",
+        (Some(Reason::Unresponsive), _) => "unresponsive",
+        (Some(Reason::GuestMisbehaved), _) => "guest_misbehaved",
+        (Some(Reason::GuestDiskFull), _) => "guest_disk_full",
         (Some(Reason::Cancelled), _) => "cancelled",
         (Some(Reason::NoProfile), _) => "no_profile",
         (Some(Reason::Workflow), _) => "workflow",
@@ -86,7 +91,14 @@ fn meaning(reason: Reason) -> &'static str {
     match reason {
         Reason::Timeout => "it ran longer than it may",
         Reason::OutOfMemory => "its VM had no memory left, and the guest's kernel killed a process of the step",
-        Reason::VmLost => "its VM ended by itself or stopped answering",
+        Reason::VmLost => "its VM ended, and neither the guest nor the host said why",
+        Reason::PoweredOff => "the machine was switched off or restarted from inside",
+        Reason::KernelPanic => "the guest's kernel gave up",
+        Reason::Unresponsive => "the guest stopped answering",
+        Reason::GuestMisbehaved => {
+            "the guest broke the protocol between host and guest, which only one that was tampered with does"
+        }
+        Reason::GuestDiskFull => "a step failed, and the machine's disk was full",
         Reason::Cancelled => "somebody, or a newer run, asked for its end",
         Reason::NoProfile => "no profile that it may have offers all labels of its `runs-on`",
         Reason::Workflow => "its workflow cannot be evaluated",
@@ -110,7 +122,12 @@ fn remedy(question: &JobQuestion<'_>, outcome: &Outcome) -> Option<String> {
             Some(known) => format!("give the profile `{profile}` more `memory` than {}", format_size(known.memory)),
             None => format!("give the profile `{profile}` more `memory`"),
         },
-        Some(Reason::VmLost) => {
+        Some(Reason::GuestDiskFull) => match question.profile {
+            Some(known) => format!("give the profile `{profile}` a larger `disk` than {}", format_size(known.disk)),
+            None => format!("give the profile `{profile}` a larger `disk`"),
+        },
+        Some(Reason::GuestMisbehaved) => format!("look at what the job runs: `dayfly logs {id}`"),
+        Some(Reason::VmLost | Reason::PoweredOff | Reason::KernelPanic | Reason::Unresponsive) => {
             format!("its log ends with the machine's console: `dayfly logs {id}`; `dayfly rerun {id}` tries again")
         }
         Some(Reason::Cancelled) => format!("`dayfly rerun {id}` runs it again"),

@@ -18,7 +18,6 @@ pub mod plan;
 pub mod run;
 mod scopes;
 pub mod setting;
-mod text;
 pub mod trigger;
 
 pub use model::Workflow;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
 use super::matrix;
 use super::model::{DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
-use super::text::one_line;
 use crate::document::Diagnostic;
+use crate::document::text::one_line;
 
 /// Jobs of one run.
 pub const MAX_PLANNED: usize = 1024;

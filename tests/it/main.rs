@@ -1,6 +1,7 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `service`, `exec`, `run`, `faults`, `crashes` and `images`; the rest needs nothing of the host but git.
+//! What runs VMs is in the modules `service`, `exec`, `run`, `faults`, `crashes`, `hostile` and `images`; the rest needs nothing of
+//! the host but git.
 
 mod commands;
 mod crashes;
@@ -11,6 +12,7 @@ mod faults;
 mod forge;
 mod forge_questions;
 mod forks;
+mod hostile;
 mod images;
 mod local_forge_rules;
 mod metrics;

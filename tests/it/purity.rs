@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files and directories of pure modules, below `src`.
-const PURE: [&str; 17] = [
+const PURE: [&str; 19] = [
     "artifact/name.rs",
     "artifact/tar.rs",
     "local/choose.rs",
@@ -17,7 +17,9 @@ const PURE: [&str; 17] = [
     "scheduler/plan.rs",
     "scheduler/plan",
     "document",
+    "vm/loss.rs",
     "vm/qemu/argv.rs",
+    "vm/qemu/message.rs",
     "job/verdict.rs",
     "webhook",
     "store/transitions.rs",

@@ -1,11 +1,12 @@
 //! QEMU's `microvm` machine as the monitor of a VM.
 
 pub mod argv;
+pub mod message;
 pub mod monitor;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 
 use tokio::net::UnixStream;
@@ -17,11 +18,9 @@ use super::VmError;
 use super::home::Home;
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::command::install_hint;
+use crate::host::output::Output;
 use crate::host::process::{Lifetime, Spawn, find_program, spawn};
 use crate::lifecycle::Step;
-
-/// What the monitor prints goes here, in the VM's home.
-const OUTPUT_FILE: &str = "monitor.log";
 
 /// Bytes of the monitor's output that an error quotes.
 const OUTPUT_QUOTED: usize = 2048;
@@ -44,7 +43,7 @@ pub struct Launch<'a> {
 pub struct Qemu {
     pub monitor: Monitor,
     child: Child,
-    output: PathBuf,
+    output: Output,
 }
 
 /// Connections to the agent's two ports.
@@ -94,14 +93,14 @@ impl Qemu {
             async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
         let ports = Ports { control: connect(&control.path).await?, bulk: connect(&bulk.path).await? };
         let to_monitor = connect(&monitor.path).await?;
-        let output = home.path().join(OUTPUT_FILE);
+        let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
         let inherited = sockets.map(|socket| socket.listener);
         let child = spawn(Spawn {
             program: launch.program,
             arguments: &arguments,
             directory: home.path(),
             inherited: &inherited,
-            output: File::create(&output).map_err(VmError::host("the monitor's log"))?,
+            output: output.writer().map_err(VmError::host("room for the monitor's words"))?,
             lifetime: launch.lifetime,
         })
         .map_err(VmError::host(format!("starting `{}`", launch.program)))?;
@@ -143,11 +142,11 @@ impl Qemu {
 }
 
 /// A monitor that ended says more on its error output than its closed socket does.
-async fn explain(child: &mut Child, output: &Path, error: VmError) -> VmError {
+async fn explain(child: &mut Child, output: &Output, error: VmError) -> VmError {
     let exited = tokio::time::timeout(std::time::Duration::from_secs(1), child.wait()).await;
     let Ok(Ok(status)) = exited else { return error };
-    let text = fs::read(output).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT_QUOTED)..]).trim().to_owned();
+    let text = output.text().unwrap_or_default();
+    let tail = text[text.ceil_char_boundary(text.len().saturating_sub(OUTPUT_QUOTED))..].trim().to_owned();
     let mentions_full_disk = tail.contains("No space left on device");
     let detail = if tail.is_empty() { format!("it ended ({status}) without a word") } else { tail };
     if mentions_full_disk {

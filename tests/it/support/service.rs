@@ -109,6 +109,21 @@ impl Service {
         self.log.lock().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The most memory that it has needed so far.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Children of it that have ended and were not waited for.
+    pub(crate) fn zombies(&self) -> usize {
+        let parent = format!("PPid:\t{}", self.child.id());
+        let is_ours = |status: &String| status.lines().any(|line| line == parent) && status.contains("State:\tZ");
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|process| fs::read_to_string(process.path().join("status")).ok()).filter(is_ours).count()
+    }
+
     /// Ends it without giving it a chance to notice.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
