@@ -40,7 +40,7 @@ use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
-use crate::sweep::{self, SweepStats};
+use crate::sweep;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -95,7 +95,6 @@ impl App {
             config,
             metrics,
             wake: Arc::default(),
-            sweep: SweepStats::default(),
             sent: Sent::default(),
             lifecycle,
             shutdown,

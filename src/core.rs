@@ -21,7 +21,6 @@ use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::sweep::SweepStats;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -42,8 +41,6 @@ pub struct Core {
     pub timeline: Timeline,
     pub metrics: Metrics,
     pub wake: Arc<Wake>,
-    /// What the sweeps of the forge did, for the metrics.
-    pub sweep: SweepStats,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.

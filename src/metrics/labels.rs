@@ -172,6 +172,15 @@ label_enum!(
 );
 
 label_enum!(
+    /// How a look for lost webhooks ended.
+    SweepEnd, "result" {
+        Complete = "complete",
+        /// Something could not be asked or stored.
+        Incomplete = "incomplete",
+    }
+);
+
+label_enum!(
     /// How the forge answered.
     ForgeResult, "result" {
         Ok = "ok",

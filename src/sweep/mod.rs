@@ -11,15 +11,14 @@
 
 mod look;
 pub mod plan;
-mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::stats::{SweepCounts, SweepStats};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{ForgeError, RepoName, backoff};
+use crate::metrics::labels::SweepEnd;
 use crate::store::StoreError;
 
 /// How long what is under way may take before it counts as lost, and how soon a sweep comes that has more to do; the interval
@@ -136,11 +135,7 @@ impl Sweeper {
         if let Some(error) = trouble {
             tracing::warn!(troubles, error, "the sweep of the forge is incomplete; it will be tried again");
         }
-        self.core.sweep.add(&SweepCounts {
-            sweeps: 1,
-            failed: u64::from(*troubles > 0),
-            redeliveries: *redeliveries,
-            pull_requests: *found,
-        });
+        let end = if *troubles > 0 { SweepEnd::Incomplete } else { SweepEnd::Complete };
+        self.core.metrics.sweep.ended(end, *redeliveries, *found);
     }
 }

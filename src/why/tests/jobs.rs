@@ -197,7 +197,7 @@ fn every_end_has_its_meaning_and_its_remedy() {
         (Failure, None, "Step 2 `make test`: the step ended with exit code 2"),
         (TimedOut, Some(Reason::Timeout), "The job took longer than its limit of 1h"),
         (Error, Some(Reason::OutOfMemory), "Step 1 `make`: out of memory; the step ended with exit code 137"),
-        (Error, Some(Reason::VmLost), "The VM was lost: the guest powered itself off"),
+        (Error, Some(Reason::VmLost), "The VM was lost: the virtual machine monitor ended"),
         (Cancelled, Some(Reason::Cancelled), "Cancelled"),
         (Error, Some(Reason::NoProfile), "no profile has `gpu`\n  hint: the labels here are `linux`"),
         (Error, Some(Reason::Workflow), "it needs `a`, which its run does not have"),
@@ -227,8 +227,8 @@ fn every_end_has_its_meaning_and_its_remedy() {
         reason: its VM had no memory left, and the guest's kernel killed a process of the step
         ended: 2 min ago, after 3 min
         hint: give the profile `linux` more `memory` than 512 MiB
-    [vm_lost] It ended with an error: The VM was lost: the guest powered itself off
-        reason: its VM ended by itself or stopped answering
+    [vm_lost] It ended with an error: The VM was lost: the virtual machine monitor ended
+        reason: its VM ended, and neither the guest nor the host said why
         ended: 2 min ago, after 3 min
         hint: its log ends with the machine's console: `dayfly logs job-bbbbbbbbbbbb`; `dayfly rerun job-bbbbbbbbbbbb` tries again
     [cancelled] Cancelled
