@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::checkout::{GIT_PORT, Origin, serve_git};
@@ -21,6 +21,9 @@ use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::run::JobRun;
+
+/// How long after a failed call it is waited for what ended the VM, if anything did.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A machine and what its job gets.
 pub(crate) struct Attempt<'a> {
@@ -114,22 +117,28 @@ async fn bounded(
 ) -> Bounded {
     tokio::pin!(work, lost);
     let deadline = Instant::now() + limit;
-    let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
-        Ok(()) => when_done,
-        Err(error) => Bounded::Lost(error.into()),
+    let ended = tokio::select! {
+        result = &mut work => Some((result, Bounded::Done)),
+        loss = &mut lost => return Bounded::Lost(loss),
+        () = tokio::time::sleep_until(deadline) => None,
+        () = stop.cancelled() => None,
     };
-    tokio::select! {
-        result = &mut work => return as_bounded(result, Bounded::Done),
-        why = &mut lost => return Bounded::Lost(why),
-        () = tokio::time::sleep_until(deadline) => {}
-        () = stop.cancelled() => {}
-    }
-    let was_cancelled = stop.is_cancelled();
-    stop.cancel();
-    // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
-    tokio::select! {
-        result = &mut work => as_bounded(result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
-        why = &mut lost => Bounded::Lost(why),
-        () = tokio::time::sleep(grace * 2) => Bounded::Overran,
+    let (result, when_done) = match ended {
+        Some(ended) => ended,
+        None => {
+            let was_cancelled = stop.is_cancelled();
+            stop.cancel();
+            // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
+            tokio::select! {
+                result = &mut work => (result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
+                loss = &mut lost => return Bounded::Lost(loss),
+                () = tokio::time::sleep(grace * 2) => return Bounded::Overran,
+            }
+        }
+    };
+    match result {
+        Ok(()) => when_done,
+        // What ended the VM often shows first as a call that failed.
+        Err(error) => Bounded::Lost(timeout(LAST_WORDS, lost).await.unwrap_or_else(|_| error.into())),
     }
 }

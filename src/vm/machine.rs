@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::time::timeout;
+
 use super::VmError;
-use super::channel::{Channel, Connections, Incoming};
+use super::channel::{Channel, Closed, Connections, Incoming};
 use super::guest::Guest;
 use super::home::Home;
 use super::loss::Loss;
@@ -19,6 +21,9 @@ use crate::protocol::message::Identity;
 
 /// How long a restored agent may take to answer. Under emulation on a loaded host it takes seconds, not tens of them.
 const RESTORE_ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a monitor may take to say what it saw after a channel of its guest closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running VM. Must be destroyed: dropping it leaves that to the reaper.
 #[derive(Debug)]
@@ -160,17 +165,19 @@ impl Machine {
         let mut ended = self.qemu.monitor.ended();
         let guest = self.guest.clone();
         async move {
-            tokio::select! {
+            let closed = tokio::select! {
                 // What the monitor saw says more than that a channel closed.
                 biased;
-                end = ended.wait_for(Option::is_some) => match end.ok().and_then(|end| end.clone()) {
-                    Some(GuestEnd::PoweredOff) => Loss::PoweredOff,
-                    Some(GuestEnd::Reset) => Loss::Rebooted,
-                    Some(GuestEnd::Panicked) => Loss::Panicked(None),
-                    Some(GuestEnd::HostDiskFull) => Loss::HostDiskFull,
-                    Some(GuestEnd::MonitorGone) | None => Loss::MonitorEnded,
+                end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
+                closed = guest.lost() => closed,
+            };
+            match closed {
+                // A channel closes with its monitor, which may be about to say why.
+                Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
+                    Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
+                    Err(_) => Loss::from(VmError::from(closed)),
                 },
-                closed = guest.lost() => Loss::from(VmError::from(closed)),
+                Closed::Violated(_) => Loss::from(VmError::from(closed)),
             }
         }
     }
@@ -191,6 +198,17 @@ impl Machine {
             tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed");
         }
         self.home.remove().await
+    }
+}
+
+/// What the monitor saw; nothing, if it is gone itself.
+fn loss_of(end: Option<GuestEnd>) -> Loss {
+    match end {
+        Some(GuestEnd::PoweredOff) => Loss::PoweredOff,
+        Some(GuestEnd::Reset) => Loss::Rebooted,
+        Some(GuestEnd::Panicked) => Loss::Panicked(None),
+        Some(GuestEnd::HostDiskFull) => Loss::HostDiskFull,
+        Some(GuestEnd::MonitorGone) | None => Loss::MonitorEnded,
     }
 }
 
