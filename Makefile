@@ -41,6 +41,10 @@ lint: deny ## Format, clippy, documentation, licences, bans and sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib --document-private-items
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 
+.PHONY: fuzz
+fuzz: packages ## Random input to everything that reads a stranger's, a minute each
+	fuzz/run $(or $(SECONDS),60)
+
 .PHONY: advisories
 advisories: deny ## Known vulnerabilities of dependencies (fetches the advisory database)
 	$(CARGO) deny --locked check advisories

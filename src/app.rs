@@ -18,31 +18,38 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::{self, Config, Credential, Secrets};
+use crate::config::{Config, Credential, Secrets};
 use crate::core::Core;
-use crate::engine::{Backend, Engine, EngineSettings};
+use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
 use crate::host::cgroup::Support;
 use crate::host::lease::Lease;
+use crate::host::notify;
 use crate::host::process::Lifetime;
 use crate::http;
 use crate::image::Logged;
 use crate::intake;
 use crate::job::driver::shape_of;
 use crate::job::timeline::Timeline;
+use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::{self, Sent};
 use crate::scheduler;
+use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
+use crate::sweep;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
 
-/// How long the parts may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long destroying VMs and putting their jobs back may take once the time for draining is over.
+const END_JOBS_LIMIT: Duration = Duration::from_secs(45);
+
+/// How long the parts may take to end after that.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// A service that is ready to run.
 #[derive(Debug)]
@@ -58,7 +65,10 @@ pub struct App {
 
 impl App {
     /// Opens everything and brings the store in line with the host. Nothing is served yet.
-    pub async fn open(config: Config, secrets: Secrets) -> anyhow::Result<Self> {
+    /// `fault` is for tests.
+    pub async fn open(
+        config: Config, secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
+    ) -> anyhow::Result<Self> {
         let state_dir = config.server.state_dir.clone();
         std::fs::create_dir_all(&state_dir)
             .and_then(|()| std::fs::set_permissions(&state_dir, Permissions::from_mode(0o700)))
@@ -67,7 +77,9 @@ impl App {
             bail!("another dayfly serves from `{}`\n  hint: stop it, or use another state_dir", state_dir.display());
         };
         let metrics = Metrics::new(config.profiles.iter().map(|profile| profile.name.as_str()));
-        let engine = Engine::open(engine_settings(&config))?.measured(metrics.images.clone());
+        let lifecycle = fault.map_or_else(Lifecycle::default, |fault| disturbed(fault, &state_dir));
+        let engine =
+            Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
         if let Support::Missing(why) = engine.homes().cgroups() {
             tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
         }
@@ -84,6 +96,8 @@ impl App {
             metrics,
             wake: Arc::default(),
             sent: Sent::default(),
+            lifecycle,
+            shutdown,
             stop: CancellationToken::new(),
         });
         scheduler::recover(&core).await?;
@@ -106,8 +120,8 @@ impl App {
         self.metrics.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Serves until `stop` is cancelled, then ends in an orderly way. An error is a part that died.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Serves until it is asked to end, then does so in an orderly way. An error is a part that died.
+    pub async fn run(self) -> anyhow::Result<()> {
         let core = self.core;
         let control_socket = core.config.server.control_socket();
         let mut parts = JoinSet::new();
@@ -120,18 +134,29 @@ impl App {
         parts.spawn(named("intake", as_part(intake::run(Arc::clone(&core)))));
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
+        parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
+        notify::ready();
         let mut died = None;
         tokio::select! {
-            () = stop.cancelled() => tracing::info!("stopping"),
-            ended = parts.join_next() => died = Some(describe(ended)),
+            // First: a part that ends because it was asked to has not died.
+            biased;
+            () = core.shutdown.drain.cancelled() => {}
+            ended = parts.join_next() => {
+                died = Some(describe(ended));
+                core.shutdown.hurry.cancel();
+            }
         }
+        end_jobs(&core).await;
         core.stop.cancel();
         let all = async { while parts.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("some parts did not end within {} s", STOP_LIMIT.as_secs());
+            parts.shutdown().await;
         }
+        // A bake that was interrupted has a VM, too.
+        core.engine.reap().await;
         core.store.close().await;
         // While the directory is still ours: whoever asks from now on learns that nobody serves.
         if let Err(error) = std::fs::remove_file(&control_socket) {
@@ -144,22 +169,37 @@ impl App {
     }
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
+/// Says so as loudly as it can: nobody wants this by accident.
+fn disturbed(fault: Fault, state_dir: &Path) -> Lifecycle {
+    tracing::warn!("DAYFLY_FAULT IS SET: this service will do `{fault}`, which is for tests only");
+    Lifecycle::disturbed_by(fault, state_dir)
+}
+
+/// Lets jobs end, within their limit, then ends those that are left.
+async fn end_jobs(core: &Core) {
+    let limit = core.config.limits.drain + END_JOBS_LIMIT;
+    notify::stopping(limit + STOP_LIMIT, "draining");
+    core.shutdown.drain.cancel();
+    if tokio::time::timeout(limit, core.shutdown.drained.cancelled()).await.is_err() {
+        tracing::warn!("the jobs that ran did not end in time; the next start ends them");
+    }
+    tracing::info!("stopping");
+}
+
+/// Where the engine of a configuration keeps things and what it runs.
+pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
     EngineSettings {
         state_dir: config.server.state_dir.clone(),
         images_dir: config.vm.images_dir.clone(),
         recipes: config.vm.recipes_dir.clone(),
         qemu: config.vm.qemu.display().to_string(),
-        backend: match config.vm.backend {
-            config::Backend::Auto => Backend::Auto,
-            config::Backend::QemuKvm => Backend::QemuKvm,
-            config::Backend::QemuTcg => Backend::QemuTcg,
-        },
+        backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
     }
 }
 
-fn forge_of(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<dyn Forge>> {
+/// The forge as the configuration has it; asks it nothing yet.
+pub(crate) fn forge_of(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<dyn Forge>> {
     let auth = match &secrets.credential {
         Credential::Token(token) => Auth::Token(token.clone()),
         Credential::App { id, private_key } => Auth::App { id: *id, private_key: private_key.clone() },
@@ -223,10 +263,19 @@ async fn serve_control(listener: UnixListener, core: Arc<Core>) -> anyhow::Resul
 
 /// Builds and bakes what the profiles name, so that the first job does not wait for it. Then only waits.
 async fn prepare_images(core: Arc<Core>) {
+    if let Err(error) = core.engine.remove_unfinished().await {
+        tracing::warn!(%error, "what an interrupted build left could not be removed");
+    }
+    prepare_profiles(&core).await;
+    core.stop.cancelled().await;
+}
+
+async fn prepare_profiles(core: &Core) {
+    let mut is_complete = true;
     for profile in &core.config.profiles {
         let prepared = tokio::select! {
             prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => prepared,
-            () = core.stop.cancelled() => return,
+            () = core.shutdown.drain.cancelled() => return,
         };
         match prepared {
             Ok(prepared) => {
@@ -236,10 +285,15 @@ async fn prepare_images(core: Arc<Core>) {
                 tracing::info!(profile = profile.name, accelerator = %prepared.template.accelerator, "ready");
             }
             // A job that needs it will say so to its author.
-            Err(error) => tracing::error!(profile = profile.name, %error, "the profile's image cannot be prepared"),
+            Err(error) => {
+                tracing::error!(profile = profile.name, %error, "the profile's image cannot be prepared");
+                is_complete = false;
+            }
         }
     }
-    core.stop.cancelled().await;
+    if !is_complete {
+        tracing::warn!("`dayfly doctor --config {}` tells what this host lacks", core.config.file);
+    }
 }
 
 /// Destroys VMs that nobody owns. There should be none: whoever makes one destroys it.

@@ -14,10 +14,12 @@ use crate::engine::Engine;
 use crate::forge::Forge;
 use crate::ids::LogToken;
 use crate::job::timeline::Timeline;
+use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
 use crate::reporter::Sent;
+use crate::shutdown::Shutdown;
 use crate::store::Store;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
@@ -41,7 +43,11 @@ pub struct Core {
     pub wake: Arc<Wake>,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
-    /// Nothing new starts once this is cancelled.
+    /// Is told of each step of a job's life.
+    pub lifecycle: Lifecycle,
+    /// Requests to end; no job starts once it drains.
+    pub shutdown: Shutdown,
+    /// Everything ends once this is cancelled. No job runs by then.
     pub stop: CancellationToken,
 }
 

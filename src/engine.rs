@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{Catalog, Image, ImageInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::vm::VmError;
@@ -28,6 +30,16 @@ pub enum Backend {
     Auto,
     QemuKvm,
     QemuTcg,
+}
+
+impl From<crate::config::Backend> for Backend {
+    fn from(configured: crate::config::Backend) -> Self {
+        match configured {
+            crate::config::Backend::Auto => Self::Auto,
+            crate::config::Backend::QemuKvm => Self::QemuKvm,
+            crate::config::Backend::QemuTcg => Self::QemuTcg,
+        }
+    }
 }
 
 /// Where the engine keeps things and what it runs.
@@ -49,11 +61,22 @@ pub struct Engine {
     catalog: Catalog,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
+    lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
+
+/// Whether VMs of one image and shape can be restored at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Somebody builds, bakes or looks for it at the moment.
+    BeingMade,
+    /// Nobody has asked for it since the start.
+    Unknown,
+}
 
 /// Everything that a VM of one image and shape starts from.
 #[derive(Debug)]
@@ -70,7 +93,13 @@ impl Engine {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
         let (templates, volumes, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, volumes, metrics })
+        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
+    }
+
+    /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
+    #[must_use]
+    pub fn told_to(self, lifecycle: Lifecycle) -> Self {
+        Self { lifecycle, ..self }
     }
 
     /// The same engine, telling `metrics` of what it makes.
@@ -142,6 +171,22 @@ impl Engine {
         Ok(prepared)
     }
 
+    /// Whether a VM of that image and shape can be restored at once.
+    pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
+        let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        match templates.get(&(name.to_owned(), shape)).map(|slot| slot.try_lock()) {
+            None => Readiness::Unknown,
+            Some(Err(_)) => Readiness::BeingMade,
+            Some(Ok(slot)) => {
+                if slot.is_some() {
+                    Readiness::Ready
+                } else {
+                    Readiness::Unknown
+                }
+            }
+        }
+    }
+
     fn slot(&self, name: &str, shape: Shape) -> Slot {
         let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
@@ -172,12 +217,11 @@ impl Engine {
             program: self.settings.qemu.clone(),
             accelerator,
             boot_limit: BOOT_LIMIT,
-            lifetime: self.settings.lifetime,
             metrics: self.metrics.clone(),
         }
     }
 
-    async fn lock(&self, name: &str) -> Result<crate::host::lease::Lease, ImageError> {
+    async fn lock(&self, name: &str) -> Result<Lease, ImageError> {
         let (catalog, name) = (self.catalog.clone(), name.to_owned());
         // Waiting for another process may take minutes, and blocks its thread.
         tokio::task::spawn_blocking(move || catalog.lock(&name))
@@ -185,16 +229,35 @@ impl Engine {
             .map_err(|error| ImageError::Unusable(format!("waiting for the image's lock: {error}")))?
     }
 
+    /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
+    pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
+        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let removed = tokio::task::spawn_blocking(move || {
+            catalog.remove_unfinished()?;
+            match Lease::try_take(&caches) {
+                Ok(Some(_lock)) => cache::remove_unfinished(&caches),
+                Ok(None) => Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(ImageError::io("locking the cache volumes")(error)),
+            }
+        });
+        removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
+    }
+
+    fn caches(&self) -> PathBuf {
+        self.settings.state_dir.join("caches")
+    }
+
     /// The volume for a cache directory or image file.
     pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.settings.state_dir.join("caches");
+        let volumes = self.caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
-            tokio::task::spawn_blocking(move || crate::host::lease::Lease::wait(&volumes))
+            tokio::task::spawn_blocking(move || Lease::wait(&volumes))
                 .await
                 .map_err(std::io::Error::other)
                 .and_then(|lease| lease)
@@ -211,7 +274,7 @@ impl Engine {
 
     /// A home for a VM that [`Engine::restore`] will fill.
     pub fn home(&self, id: VmId) -> Result<Home, VmError> {
-        self.homes.create(id)
+        Ok(self.homes.create(id)?.told_to(&self.lifecycle))
     }
 
     /// Restores a VM.
@@ -228,7 +291,8 @@ impl Engine {
             Vec::new()
         });
         let mut reaped = Vec::new();
-        for mut home in abandoned {
+        for home in abandoned {
+            let mut home = home.told_to(&self.lifecycle);
             match home.remove().await {
                 Ok(()) => reaped.push(home.id().clone()),
                 Err(error) => tracing::error!(vm = %home.id(), %error, "an abandoned VM could not be removed"),

@@ -102,6 +102,10 @@ id_type!(
     ReportId, "rep-", 12
 );
 id_type!(
+    /// Something that was asked for on the control socket.
+    WishId, "wish-", 12
+);
+id_type!(
     /// The unguessable part of a log page's address. Whoever has it may read that log.
     LogToken, "", TOKEN_LETTERS
 );

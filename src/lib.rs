@@ -12,6 +12,8 @@ pub mod agent;
 #[cfg(feature = "service")]
 pub mod app;
 #[cfg(feature = "service")]
+pub mod artifact;
+#[cfg(feature = "service")]
 pub mod bench;
 #[cfg(feature = "service")]
 pub mod cli;
@@ -21,6 +23,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "service")]
 pub mod core;
+#[cfg(feature = "service")]
+pub mod doctor;
 #[cfg(feature = "service")]
 pub mod document;
 #[cfg(feature = "service")]
@@ -38,6 +42,10 @@ pub mod intake;
 #[cfg(feature = "service")]
 pub mod job;
 #[cfg(feature = "service")]
+pub mod lifecycle;
+#[cfg(feature = "service")]
+pub mod local;
+#[cfg(feature = "service")]
 pub mod log;
 #[cfg(feature = "service")]
 pub mod metrics;
@@ -50,10 +58,16 @@ pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
 #[cfg(feature = "service")]
+pub mod shutdown;
+#[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "service")]
+pub mod sweep;
 #[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;
+#[cfg(feature = "service")]
+pub mod why;
 #[cfg(feature = "service")]
 pub mod workflow;

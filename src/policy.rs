@@ -1,21 +1,44 @@
 //! Who may run what: from a verified event to a verdict. Pure.
 //!
-//! A fork's pull request is code of somebody who may write nothing here, so it is held, visibly. Everything else that names
-//! a commit is a request to run the workflows that stand in that commit.
+//! A fork's pull request is code of somebody who may write nothing here, so it is held, visibly, until somebody who may
+//! approves the commit. Everything else that names a commit is a request to run the workflows that stand in that commit.
 
-use crate::forge::{CommitSha, RepoAccess};
-use crate::webhook::{Event, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget};
+mod command;
+
+pub use self::command::{Command, command_in};
+use crate::config::Forks;
+use crate::forge::{CommitSha, HeadNews, RepoAccess};
+use crate::ids::ReportId;
+use crate::webhook::{
+    Event, IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push,
+    PushTarget,
+};
 use crate::workflow::trigger::Trigger;
+
+/// What is known besides the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What becomes of forks in the event's repository.
+    pub forks: Forks,
+    /// Whether the head commit of the event's pull request has an approval, and is still the head.
+    pub is_approved: bool,
+}
 
 /// What is to be done about an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Nothing; why, for the operator.
     Ignore(String),
-    /// Nothing runs, and the forge shows why.
-    Hold(Box<Request>, String),
+    /// Nothing runs until somebody approves the commit, and the forge shows that.
+    Hold(Box<Request>),
+    /// Nothing runs, whoever asks, and the forge shows that.
+    Deny(Box<Request>),
     /// The workflows of this commit that want the event run.
     Start(Box<Request>),
+    /// Somebody asks for an approval.
+    Approve(Box<Asked>),
+    /// Somebody asks for a re-run.
+    Rerun(Box<Rerun>),
 }
 
 /// A commit and what is known about how it came.
@@ -27,6 +50,14 @@ pub struct Request {
     pub sha: CommitSha,
     pub trigger: Trigger,
     pub subject: Subject,
+    pub pull_request: Option<OfPullRequest>,
+}
+
+/// The pull request of a [`Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfPullRequest {
+    pub number: u64,
+    pub is_fork: bool,
 }
 
 /// What the `github` context says about the ref.
@@ -40,47 +71,138 @@ pub struct Subject {
     pub actor: String,
 }
 
+/// A comment on a pull request with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub access: RepoAccess,
+    /// The pull request's.
+    pub number: u64,
+    /// Who wrote it. What they may do has to be asked of the forge.
+    pub person: String,
+    pub command: Command,
+}
+
+/// What shall run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rerun {
+    pub access: RepoAccess,
+    pub sha: CommitSha,
+    /// Who asked; the forge has made sure that they may.
+    pub person: String,
+    pub what: RerunOf,
+}
+
+/// One check, or all of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RerunOf {
+    Check(ReportId),
+    Commit,
+}
+
 /// The verdict about an event.
-pub fn judge(event: &Event) -> Verdict {
+pub fn judge(event: &Event, standing: &Standing) -> Verdict {
     match event {
         Event::Ping => Verdict::Ignore("a ping needs nothing but an answer".to_owned()),
-        Event::PullRequest(pull_request) => judge_pull_request(pull_request),
+        Event::PullRequest(pull_request) => judge_pull_request(pull_request, standing),
         Event::Push(push) => judge_push(push),
-        Event::MergeGroup(group) if group.action == MergeGroupAction::ChecksRequested => {
-            let subject = Subject {
-                git_ref: group.head_ref.clone(),
-                ref_name: short_ref(&group.head_ref),
-                ref_type: "branch".to_owned(),
-                head_ref: group.head_ref.clone(),
-                base_ref: group.base_ref.clone(),
-                actor: group.sender.clone(),
-            };
-            Verdict::Start(Box::new(Request {
-                access: group.repository.access.clone(),
-                repository_id: group.repository.id,
-                sha: group.head_sha.clone(),
-                trigger: Trigger {
-                    event: "merge_group".to_owned(),
-                    action: Some("checks_requested".to_owned()),
-                    branch: Some(short_ref(&group.base_ref)),
-                    tag: None,
-                    changed_paths: None,
-                },
-                subject,
-            }))
+        Event::MergeGroup(group) => judge_merge_group(group),
+        Event::CheckRunRerequested(asked) => match &asked.external_id {
+            Some(report) => {
+                rerun(&asked.repository.access, &asked.head_sha, &asked.sender, RerunOf::Check(report.clone()))
+            }
+            None => Verdict::Ignore("the check run is not one of Dayfly's".to_owned()),
+        },
+        Event::CheckSuiteRerequested(asked) => {
+            rerun(&asked.repository.access, &asked.head_sha, &asked.sender, RerunOf::Commit)
         }
-        Event::MergeGroup(_) => Verdict::Ignore("the merge group asks for no checks".to_owned()),
-        Event::CheckRunRerequested(_) | Event::CheckSuiteRerequested(_) => {
-            Verdict::Ignore("re-runs are not served yet; push again to run".to_owned())
-        }
-        Event::IssueComment(_) => Verdict::Ignore("comments are no commands yet".to_owned()),
+        Event::IssueComment(comment) => judge_comment(comment, standing),
         Event::Other { name, .. } => Verdict::Ignore(format!("events of the kind `{name}` start nothing")),
     }
 }
 
-fn judge_pull_request(pull_request: &PullRequest) -> Verdict {
+fn rerun(access: &RepoAccess, sha: &CommitSha, person: &str, what: RerunOf) -> Verdict {
+    Verdict::Rerun(Box::new(Rerun { access: access.clone(), sha: sha.clone(), person: person.to_owned(), what }))
+}
+
+fn judge_merge_group(group: &MergeGroup) -> Verdict {
+    if group.action != MergeGroupAction::ChecksRequested {
+        return Verdict::Ignore("the merge group asks for no checks".to_owned());
+    }
+    Verdict::Start(Box::new(Request {
+        access: group.repository.access.clone(),
+        repository_id: group.repository.id,
+        sha: group.head_sha.clone(),
+        trigger: Trigger {
+            event: "merge_group".to_owned(),
+            action: Some("checks_requested".to_owned()),
+            branch: Some(short_ref(&group.base_ref)),
+            tag: None,
+            changed_paths: None,
+        },
+        subject: Subject {
+            git_ref: group.head_ref.clone(),
+            ref_name: short_ref(&group.head_ref),
+            ref_type: "branch".to_owned(),
+            head_ref: group.head_ref.clone(),
+            base_ref: group.base_ref.clone(),
+            actor: group.sender.clone(),
+        },
+        pull_request: None,
+    }))
+}
+
+fn judge_comment(comment: &IssueComment, standing: &Standing) -> Verdict {
+    let ignore = |why: &str| Verdict::Ignore(why.to_owned());
+    if comment.action != IssueCommentAction::Created {
+        // Whoever edits a comment need not be its author, and who may edit is not who may approve.
+        return ignore("only a new comment is a command");
+    }
+    let Some(command) = command_in(&comment.body) else {
+        return ignore("the comment has no command");
+    };
+    if !comment.is_pull_request {
+        return ignore("the comment is not on a pull request");
+    }
+    if comment.author != comment.sender {
+        return ignore("the comment was not written by who sent it");
+    }
+    match standing.forks {
+        Forks::Run => ignore("forks run without an approval here"),
+        Forks::Deny => ignore("forks are denied here, and no approval changes that"),
+        Forks::Approve => Verdict::Approve(Box::new(Asked {
+            access: comment.repository.access.clone(),
+            number: comment.number,
+            person: comment.author.clone(),
+            command,
+        })),
+    }
+}
+
+fn judge_pull_request(pull_request: &PullRequest, standing: &Standing) -> Verdict {
+    use PullRequestAction::{Opened, ReadyForReview, Reopened, Synchronize};
+    let request = Box::new(pull_request_request(pull_request));
+    if !pull_request.is_fork || standing.forks == Forks::Run {
+        return Verdict::Start(request);
+    }
+    let is_new = matches!(pull_request.action, Opened | Synchronize | Reopened | ReadyForReview);
+    match (standing.forks, &pull_request.action) {
+        // Each of these happens once per commit, and a push voids its approval: this event came after the approval of its own
+        // commit, which ran what it asks for.
+        (Forks::Approve, Opened | Synchronize) if standing.is_approved => {
+            Verdict::Ignore("the commit was approved, and run, before this event arrived".to_owned())
+        }
+        (Forks::Approve, _) if standing.is_approved => Verdict::Start(request),
+        (Forks::Approve, _) if is_new => Verdict::Hold(request),
+        (Forks::Deny, _) if is_new => Verdict::Deny(request),
+        (Forks::Deny, _) => Verdict::Ignore("forks are denied here".to_owned()),
+        _ => Verdict::Ignore("the pull request of a fork is held since it was opened".to_owned()),
+    }
+}
+
+/// What a pull request's event asks for, whether or not it may run.
+pub fn pull_request_request(pull_request: &PullRequest) -> Request {
     let number = pull_request.number;
-    let request = Box::new(Request {
+    Request {
         access: pull_request.repository.access.clone(),
         repository_id: pull_request.repository.id,
         sha: pull_request.head_sha.clone(),
@@ -99,20 +221,20 @@ fn judge_pull_request(pull_request: &PullRequest) -> Verdict {
             base_ref: pull_request.base_ref.clone(),
             actor: pull_request.sender.clone(),
         },
-    });
-    if !pull_request.is_fork {
-        return Verdict::Start(request);
+        pull_request: Some(OfPullRequest { number, is_fork: pull_request.is_fork }),
     }
-    match pull_request.action {
-        PullRequestAction::Opened
-        | PullRequestAction::Synchronize
-        | PullRequestAction::Reopened
-        | PullRequestAction::ReadyForReview => {
-            let why = "Held: the pull request comes from a fork, and forks are not run".to_owned();
-            Verdict::Hold(request, why)
-        }
-        _ => Verdict::Ignore("the pull request of a fork is held since it was opened".to_owned()),
-    }
+}
+
+/// What an event tells of a pull request's head, if that is all it asks for: the sweep of the forge, which brings heads whose
+/// events were lost, says the same. Other actions ask for something new, such as a run because of a label.
+pub fn head_news(event: &Event) -> Option<HeadNews> {
+    let Event::PullRequest(pull_request) = event else { return None };
+    let brings_the_head = matches!(
+        pull_request.action,
+        PullRequestAction::Opened | PullRequestAction::Synchronize | PullRequestAction::Reopened
+    );
+    let as_of = pull_request.changed_at.filter(|_| brings_the_head)?;
+    Some(HeadNews { number: pull_request.number, as_of })
 }
 
 fn judge_push(push: &Push) -> Verdict {
@@ -142,9 +264,13 @@ fn judge_push(push: &Push) -> Verdict {
             tag,
             changed_paths: push.changed_paths.clone(),
         },
+        pull_request: None,
     }))
 }
 
 fn short_ref(name: &str) -> String {
     ["refs/heads/", "refs/tags/"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::core::Core;
 use crate::forge::{ForgeError, ReportState, backoff};
 use crate::ids::ReportId;
+use crate::lifecycle::Step;
 use crate::metrics::labels::ReportResult;
 use crate::store::{StoreError, StoredReport};
 
@@ -26,6 +27,14 @@ const IDLE_LOOK: Duration = Duration::from_secs(15);
 /// The first and the longest wait after the forge refused the credential: until somebody changes a permission.
 const REFUSED_WAIT: Duration = Duration::from_secs(5 * 60);
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// How long the forge may take for the last reports when the service ends, and when it shall end in a hurry. What it did not
+/// take is sent after the next start.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+const HURRIED_FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a report that could not even be read or marked in the store is left alone: it is still due.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a log's end that a report carries. The forge's module cuts again, to the forge's own limit.
 const LOG_TAIL: usize = 64 * 1024;
@@ -87,7 +96,7 @@ impl Traffic {
     }
 }
 
-/// Sends reports until the service stops; then sends what is due once more.
+/// Sends reports until the service stops; then sends what is due once more, within a few seconds.
 pub async fn run(core: Arc<Core>) {
     match core.store.revive_abandoned_reports(clock::now_ms()).await {
         Ok(0) => {}
@@ -96,18 +105,33 @@ pub async fn run(core: Arc<Core>) {
     }
     let traffic = Arc::new(Traffic::default());
     let mut calls = JoinSet::new();
-    loop {
+    while !core.stop.is_cancelled() {
         while calls.try_join_next().is_some() {}
         start_due(&core, &traffic, &mut calls).await;
-        let stopping = core.stop.is_cancelled();
-        if stopping && calls.is_empty() {
-            return;
-        }
         tokio::select! {
             () = core.wake.reports.notified() => {}
             _ = calls.join_next(), if !calls.is_empty() => {}
-            () = tokio::time::sleep(next_look(&core).await), if !stopping => {}
-            () = core.stop.cancelled(), if !stopping => {}
+            () = tokio::time::sleep(next_look(&core).await) => {}
+            () = core.stop.cancelled() => {}
+        }
+    }
+    let hurried = async {
+        core.shutdown.hurry.cancelled().await;
+        tokio::time::sleep(HURRIED_FLUSH_LIMIT).await;
+    };
+    tokio::select! {
+        () = flush(&core, &traffic, &mut calls) => return,
+        () = tokio::time::sleep(FLUSH_LIMIT) => {}
+        () = hurried => {}
+    }
+    tracing::warn!("the forge does not answer; what it was not told is sent after the next start");
+}
+
+async fn flush(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet<()>) {
+    loop {
+        start_due(core, traffic, calls).await;
+        if calls.join_next().await.is_none() {
+            return;
         }
     }
 }
@@ -133,6 +157,7 @@ async fn start_due(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet
         calls.spawn(async move {
             if let Err(error) = send(&core, &traffic, report).await {
                 tracing::error!(report = %id, %error, "a report's progress could not be stored");
+                tokio::time::sleep(STORE_PAUSE).await;
             }
             traffic.end(&id);
             core.sent.0.send_modify(|count| *count += 1);
@@ -155,12 +180,21 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
     let mut report = stored.desired.clone();
     // In this order: a log that grows from here on asks for another version.
     core.store.report_sending(&id).await?;
+    let is_last = matches!(report.state, ReportState::Finished(_));
+    if is_last {
+        core.lifecycle.reached(Step::LastReportNoted).await;
+    }
     report.log = log_tail(core, &stored).await;
     match core.forge.publish(&report, &stored.external, stored.earlier()).await {
         Ok(external) => {
+            core.lifecycle.reached(if is_last { Step::LastReportTaken } else { Step::FirstReportTaken }).await;
             core.metrics.reports.sent(ReportResult::Sent);
             core.store.report_sent(&id, stored.version, &external, clock::now_ms()).await?;
-            if let (Some(job), ReportState::Finished(_)) = (&stored.job, report.state)
+            if is_last {
+                core.lifecycle.reached(Step::LastReportSent).await;
+            }
+            if is_last
+                && let Some(job) = &stored.job
                 && let Some(job) = core.store.job(job).await?
             {
                 core.timeline.record(&job.id, job.attempt, "status_posted", "");

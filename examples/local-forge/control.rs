@@ -26,6 +26,10 @@ pub(crate) fn router(forge: Forge, repository: String) -> Router {
     Router::new()
         .route("/_control/pull-requests", post(open_pull_request))
         .route("/_control/pull-requests/{number}/push", post(push_to_pull_request))
+        .route("/_control/pull-requests/{number}/close", post(close_pull_request))
+        .route("/_control/comments", post(comment))
+        .route("/_control/permissions", post(set_permission))
+        .route("/_control/check-runs/{id}/rerequest", post(rerequest))
         .route("/_control/push", post(push))
         .route("/_control/writes", get(writes))
         .with_state(Control { forge, repository })
@@ -42,6 +46,9 @@ struct OpenPullRequest {
     files: Files,
     #[serde(default)]
     from_fork: bool,
+    /// The webhook gets lost on its way.
+    #[serde(default)]
+    lost: bool,
 }
 
 fn default_title() -> String {
@@ -66,6 +73,24 @@ fn default_branch() -> String {
 #[serde(deny_unknown_fields)]
 struct PushToPullRequest {
     files: Files,
+    /// The webhook gets lost on its way.
+    #[serde(default)]
+    lost: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Comment {
+    number: u64,
+    author: String,
+    body: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetPermission {
+    user: String,
+    permission: String,
 }
 
 async fn open_pull_request(State(control): State<Control>, Json(asked): Json<OpenPullRequest>) -> Answer {
@@ -78,6 +103,7 @@ async fn open_pull_request(State(control): State<Control>, Json(asked): Json<Ope
     };
     let pull = control.forge.open_pull_request(&control.repository, new).await.map_err(failed)?;
     let payload = control.forge.pull_request_payload(&pull, "opened");
+    control.forge.lose_deliveries(usize::from(asked.lost));
     deliver(&control, "pull_request", &payload, json!({"number": pull.number, "sha": pull.sha})).await
 }
 
@@ -87,7 +113,33 @@ async fn push_to_pull_request(
     let files = pairs(&asked.files);
     let pull = control.forge.push_to_pull_request(&control.repository, number, &files).await.map_err(failed)?;
     let payload = control.forge.pull_request_payload(&pull, "synchronize");
+    control.forge.lose_deliveries(usize::from(asked.lost));
     deliver(&control, "pull_request", &payload, json!({"number": pull.number, "sha": pull.sha})).await
+}
+
+async fn close_pull_request(State(control): State<Control>, Path(number): Path<u64>) -> Answer {
+    let pull = control.forge.close_pull_request(&control.repository, number).map_err(failed)?;
+    let payload = control.forge.pull_request_payload(&pull, "closed");
+    deliver(&control, "pull_request", &payload, json!({"number": pull.number, "sha": pull.sha})).await
+}
+
+async fn comment(State(control): State<Control>, Json(asked): Json<Comment>) -> Answer {
+    let pull = control.forge.pull_request(&control.repository, asked.number).map_err(failed)?;
+    let payload = control.forge.comment_payload(&pull, &asked.author, &asked.body);
+    deliver(&control, "issue_comment", &payload, json!({"number": pull.number, "sha": pull.sha})).await
+}
+
+async fn set_permission(State(control): State<Control>, Json(asked): Json<SetPermission>) -> Answer {
+    control.forge.set_permission(&control.repository, &asked.user, &asked.permission).map_err(failed)?;
+    Ok(Json(json!({"user": asked.user, "permission": asked.permission})))
+}
+
+/// Presses "Re-run" of a check run.
+async fn rerequest(State(control): State<Control>, Path(id): Path<u64>) -> Answer {
+    let run = control.forge.check_runs().into_iter().find(|run| run.id == id);
+    let run = run.ok_or_else(|| failed(io::Error::other(format!("there is no check run {id}"))))?;
+    let payload = control.forge.check_run_rerequested_payload(&run);
+    deliver(&control, "check_run", &payload, json!({"name": run.name, "sha": run.head_sha})).await
 }
 
 async fn push(State(control): State<Control>, Json(asked): Json<Push>) -> Answer {

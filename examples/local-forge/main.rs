@@ -10,6 +10,9 @@
 //! ```text
 //! curl -d '{"files": {".dayfly/workflows/ci.yml": "…"}}' -H 'content-type: application/json' URL/_control/pull-requests
 //! ```
+//!
+//! `control.rs` has the other things that people do: comment, push, close, press "Re-run". With `"lost": true` the webhook does
+//! not arrive.
 
 mod control;
 mod forge;

@@ -242,7 +242,7 @@ impl Channel {
         if state.conversation != conversation {
             return Err(gone());
         }
-        let most = state.session.credit(stream).map_err(|_| gone())?.min(MAX_PAYLOAD).saturating_sub(HEAD);
+        let most = (state.session.credit_of(stream).ok_or_else(gone)? as usize).min(MAX_PAYLOAD).saturating_sub(HEAD);
         if most == 0 {
             return Ok(Moved::NoCredit);
         }
@@ -330,7 +330,7 @@ impl Stream {
             if state.conversation != self.conversation {
                 return Err(gone());
             }
-            if state.session.credit(self.id).map_err(|_| gone())? >= least {
+            if state.session.credit_of(self.id).ok_or_else(gone)? as usize >= least {
                 return Ok(());
             }
             state = self.channel.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::channel::Stream;
+use super::files;
 use super::processes::Processes;
 use super::sys;
 use crate::protocol::message::{Exec, Exit, ExitStatus, MAX_RECORD, Output, Pipe, decode};
@@ -88,15 +89,36 @@ pub(super) fn run(stream: Stream, length: u32, processes: &Processes, running: &
         Ok(child) => {
             let pid = Pid::from_raw(child.id() as i32);
             running.set(sink.stream.id(), Some(pid));
-            let status = attend(child, pid, &exec, rest, &sink, processes);
+            let status = attend(child, pid, &exec, rest, &sink, processes).unwrap_or_else(|error| {
+                // Its output cannot be passed on, so it must not run. Fails if it has ended.
+                drop(killpg(pid, Signal::SIGKILL));
+                processes.wait(pid);
+                ExitStatus::NotStarted(no_thread(&error).to_string())
+            });
             running.set(sink.stream.id(), None);
             status
         }
         Err(error) => ExitStatus::NotStarted(not_started(&exec, &error)),
     };
-    let exit = Exit { status, oom_kills: oom_kills().saturating_sub(oom_kills_before) };
-    sink.send(&Output::Exited(exit).to_record())?;
+    let oom_kills = oom_kills().saturating_sub(oom_kills_before);
+    sink.send(&Output::Exited(Exit { status, oom_kills, is_disk_full: files::is_disk_full() }).to_record())?;
     sink.stream.end()
+}
+
+/// Answers a request to run a program where not even this agent's own thread for it can be had.
+pub(super) fn refuse(stream: &Stream, why: &io::Error) -> io::Result<()> {
+    let status = ExitStatus::NotStarted(no_thread(why).to_string());
+    let exit = Exit { status, oom_kills: 0, is_disk_full: files::is_disk_full() };
+    stream.write_all(&Output::Exited(exit).to_record())?;
+    stream.end()
+}
+
+/// What a full table of processes looks like to those who filled it.
+pub(super) fn no_thread(error: &io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return io::Error::new(error.kind(), "the machine can run no more processes");
+    }
+    io::Error::new(error.kind(), error.to_string())
 }
 
 /// The description, and what came behind it already.
@@ -136,7 +158,7 @@ fn command(exec: &Exec) -> Command {
 fn not_started(exec: &Exec, error: &io::Error) -> String {
     let program = exec.argv.first().map_or("", String::as_str);
     if fs::metadata(&exec.directory).is_ok_and(|found| found.is_dir()) {
-        format!("cannot start `{program}`: {error}")
+        format!("cannot start `{program}`: {}", no_thread(error))
     } else {
         format!("cannot start `{program}`: its working directory `{}` is not there", exec.directory)
     }
@@ -144,29 +166,31 @@ fn not_started(exec: &Exec, error: &io::Error) -> String {
 
 fn attend(
     mut child: Child, pid: Pid, exec: &Exec, first_input: Vec<u8>, sink: &Arc<Sink>, processes: &Processes,
-) -> ExitStatus {
+) -> io::Result<ExitStatus> {
     let (done, pumps_done) = channel();
-    pump(child.stdout.take(), Arc::clone(sink), Pipe::Stdout, pid, done.clone());
-    pump(child.stderr.take(), Arc::clone(sink), Pipe::Stderr, pid, done);
+    pump(child.stdout.take(), Arc::clone(sink), Pipe::Stdout, pid, done.clone())?;
+    pump(child.stderr.take(), Arc::clone(sink), Pipe::Stderr, pid, done)?;
     if let Some(input) = child.stdin.take().filter(|_| exec.stdin) {
         let sink = Arc::clone(sink);
         // Ends with the input, the stream or the program.
-        thread::spawn(move || feed(input, first_input, &sink.stream));
+        thread::Builder::new().name("input".into()).spawn(move || feed(input, first_input, &sink.stream))?;
     }
     let status = processes.wait(pid);
     // Nobody else sets it.
     drop(sink.exited.set(Instant::now()));
     // Each pump says once that it has passed on all there is; then there is no sender left.
     while pumps_done.recv().is_ok() {}
-    status
+    Ok(status)
 }
 
 /// Passes one output of the program on in records. When the host gives the stream up, the program is killed.
-fn pump<R: Read + AsFd + Send + 'static>(source: Option<R>, sink: Arc<Sink>, pipe: Pipe, pid: Pid, done: Sender<()>) {
-    let Some(mut source) = source else { return };
+fn pump<R: Read + AsFd + Send + 'static>(
+    source: Option<R>, sink: Arc<Sink>, pipe: Pipe, pid: Pid, done: Sender<()>,
+) -> io::Result<()> {
+    let Some(mut source) = source else { return Ok(()) };
     // More room only spares turns between the program and this thread; without it everything works.
     drop(fcntl(&source, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)));
-    thread::spawn(move || {
+    thread::Builder::new().name("output".into()).spawn(move || {
         // A program that prints a lot would else be interrupted by its first bytes, and so again and again, for a few each.
         sys::wait_for_turn();
         let ended = loop {
@@ -187,7 +211,8 @@ fn pump<R: Read + AsFd + Send + 'static>(source: Option<R>, sink: Arc<Sink>, pip
         // What the program left in the background goes on writing, into the void: a closed pipe would kill it.
         let mut void = [0; 4096];
         while !ended && !matches!(source.read(&mut void), Ok(0)) {}
-    });
+    })?;
+    Ok(())
 }
 
 /// Waits until there is something to read. Gives whether there is nothing more to wait for, although the pipe is open.

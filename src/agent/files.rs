@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::libc;
 use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::statvfs;
 
 use super::boot::named;
 use super::channel::Stream;
@@ -59,6 +60,14 @@ pub(super) fn read(path: &str, limit: u32) -> io::Result<FileContent> {
     let truncated = bytes.len() as u64 > limit;
     bytes.truncate(limit as usize);
     Ok(FileContent { bytes, truncated })
+}
+
+/// Whether programs can write no more to the scratch disk: no room for a page, or for another file.
+pub(super) fn is_disk_full() -> bool {
+    const PAGE: u64 = 4096;
+    statvfs("/").is_ok_and(|disk| {
+        disk.blocks_available() * disk.fragment_size() < PAGE || (disk.files() > 0 && disk.files_available() == 0)
+    })
 }
 
 fn check_regular(file: &File, path: &str) -> io::Result<()> {

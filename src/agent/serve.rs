@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use serde::Serialize;
@@ -47,26 +47,50 @@ fn try_serve(machine: Machine) -> io::Result<Infallible> {
             drop(answer(&stream, identity::assume(&who)));
             return;
         }
-        let agent = Arc::clone(&agent);
-        // Without a thread the stream is dropped, and the host sees a reset.
-        drop(thread::Builder::new().name("request".into()).spawn(move || agent.handle(stream, &request)));
+        if let Ok(Request::Signal { stream: target, signal }) = decode(&request) {
+            // Here too: when there are too many processes for another thread, this is what ends some.
+            drop(answer(&stream, agent.running.signal(target, signal).map_err(io::Error::other)));
+            return;
+        }
+        agent.handle_on_thread(stream, request);
     })
 }
 
 impl Agent {
+    /// Requests may wait for the host or for programs, and must not keep others from being taken.
+    fn handle_on_thread(self: &Arc<Self>, stream: Stream, request: Vec<u8>) {
+        let task = Arc::new(Mutex::new(Some((stream, request))));
+        let take = |task: &Mutex<Option<_>>| task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (agent, for_thread) = (Arc::clone(self), Arc::clone(&task));
+        let started = thread::Builder::new().name("request".into()).spawn(move || {
+            // What fails here has lost its stream, and the host sees that.
+            take(&for_thread).map(|(stream, request)| agent.handle(stream, &request))
+        });
+        if let Err(error) = started
+            && let Some((stream, request)) = take(&task)
+        {
+            drop(refuse(&stream, &request, &error));
+        }
+    }
+
     fn handle(&self, stream: Stream, request: &[u8]) -> io::Result<()> {
         match decode::<Request>(request).map_err(io::Error::other)? {
             Request::Exec { length } => exec::run(stream, length, &self.processes, &self.running),
-            Request::Identify(_) => Err(io::Error::other("it is answered where it arrives")),
-            Request::Signal { stream: target, signal } => {
-                answer(&stream, self.running.signal(target, signal).map_err(io::Error::other))
-            }
+            Request::Identify(_) | Request::Signal { .. } => Err(io::Error::other("it is answered where it arrives")),
             Request::WriteFile { path, mode, owner } => answer(&stream, files::write(&path, mode, owner, &stream)),
             Request::MakeDirectory { path, owner } => answer(&stream, files::make_directory(&path, owner)),
             Request::ReadFile { path, limit } => answer(&stream, files::read(&path, limit)),
             Request::Listen { port, service } => answer(&stream, tunnel::listen(port, service, Arc::clone(&self.bulk))),
             Request::Sync { unmount } => answer(&stream, files::sync(&self.scratch, unmount)),
         }
+    }
+}
+
+/// Says that there was no thread to do it. A stream that was just opened has room for so few words.
+fn refuse(stream: &Stream, request: &[u8], why: &io::Error) -> io::Result<()> {
+    match decode::<Request>(request) {
+        Ok(Request::Exec { .. }) => exec::refuse(stream, why),
+        _ => answer::<()>(stream, Err(exec::no_thread(why))),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) enum BenchCommand {
     ///
     /// Beside Debian's `webhook` verifying the same signatures, where that is installed.
     Webhook(WebhookArgs),
-    /// From a program's output in a guest to a reader of its log, beside the bare channel
+    /// How fast a guest's output reaches a reader, beside the bare channel
     Log(LogArgs),
     /// Our side of `bench webhook`
     #[command(hide = true)]

@@ -1,31 +1,46 @@
 //! The command line.
 //!
-//! Exit codes: 0 success; 64 wrong usage or configuration; 69 something that is needed is missing; 70 an internal failure;
-//! `exec` passes its command's code through and uses 124 for a time-out.
+//! Exit codes: 0 success; 1 a running service refused what was asked for, or a job of `run` did not succeed; 64 wrong usage or
+//! configuration; 69 something that is needed is missing; 70 an internal failure; 77 no permission. `exec` passes its
+//! command's code through and uses 124 for a time-out. `exec` and `run` use 128 and the signal's number where a signal ended them.
 
 mod bench;
+mod client;
 mod config;
+mod doctor;
 mod exec;
 mod image;
+mod interrupts;
+mod log_view;
+mod machine;
+mod manual;
+mod operator;
 mod progress;
+mod run;
 mod serve;
+mod table;
+mod terminal;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Backend, Engine, EngineSettings};
 use crate::host::process::Lifetime;
 use crate::vm::VmError;
 
+/// A running service refused what was asked for, or a job did not succeed.
+pub(crate) const EXIT_REFUSED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
 /// Something that is needed is missing or failed (`EX_UNAVAILABLE`).
 pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
 /// An internal failure (`EX_SOFTWARE`).
 pub(crate) const EXIT_INTERNAL: u8 = 70;
+/// The control socket is for somebody else (`EX_NOPERM`).
+pub(crate) const EXIT_NO_PERMISSION: u8 = 77;
 
 /// A self-hosted CI runner: every job in its own microVM, once, for one job.
 #[derive(Debug, Parser)]
@@ -42,14 +57,22 @@ enum Command {
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Run the workflows of a local repository in fresh VMs, without a forge
+    Run(run::RunArgs),
     /// Run one command in a fresh VM, then destroy the VM
     Exec(exec::ExecArgs),
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Examine what this host can do, and why not more
+    Doctor(doctor::DoctorArgs),
     /// Measure what this host delivers
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    #[command(flatten)]
+    Operator(operator::OperatorCommand),
+    #[command(flatten)]
+    Manual(manual::ManualCommand),
 }
 
 /// Where a standalone command keeps images and VMs.
@@ -109,7 +132,9 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut definition = manual::definition();
+    let parsed = definition.try_get_matches_from_mut(std::env::args_os());
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors. Nothing can be done if the terminal is gone.
@@ -134,6 +159,10 @@ async fn run(command: Command) -> u8 {
     let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Config(command) => Ok(config::run(&command)),
+        Command::Run(arguments) => {
+            quiet_log();
+            run::run(arguments).await
+        }
         Command::Exec(arguments) => {
             quiet_log();
             exec::run(arguments).await
@@ -141,6 +170,12 @@ async fn run(command: Command) -> u8 {
         Command::Image(command) => {
             quiet_log();
             image::run(command).await
+        }
+        Command::Manual(command) => manual::run(command),
+        Command::Operator(command) => operator::run(command).await,
+        Command::Doctor(arguments) => {
+            quiet_log();
+            doctor::run(arguments).await
         }
         Command::Bench(command) => {
             quiet_log();
@@ -167,7 +202,12 @@ fn explained(error: &anyhow::Error) -> String {
 
 /// Prints to standard output. A reader that left early (`| head`) has what it wanted, which is no failure.
 fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    say_bytes(format!("{text}\n").as_bytes())
+}
+
+/// The same for what brings its own line ends.
+fn say_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }

@@ -4,16 +4,26 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::EXIT_USAGE;
 use crate::app::App;
 use crate::config::{Config, LogFormat, Secrets};
 use crate::document::Diagnostic;
+use crate::lifecycle::{self, Fault};
+use crate::shutdown::Shutdown;
+
+const HELP: &str = "\
+The service runs until SIGTERM or SIGINT: then jobs that run get the time of `limits.drain` to end, and a second signal takes it
+from them. What it needs to know is in the configuration; `dayfly config check` finds its mistakes. Its log goes to standard
+error. `dayfly jobs` and the other commands of a running service look into it.
+
+For tests, DAYFLY_FAULT=kill@STEP (or hold@, fail@) disturbs it at a step of a job's life: docs/starts-and-stops.md.
+
+Exit codes: 0 stopped; 64 the configuration has mistakes; 69 something that it needs is missing.";
 
 #[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
 pub(super) struct ServeArgs {
     /// The configuration
     #[arg(long, short, default_value = "/etc/dayfly/dayfly.toml")]
@@ -30,18 +40,24 @@ pub(super) async fn run(arguments: ServeArgs) -> anyhow::Result<u8> {
             return Ok(EXIT_USAGE);
         }
     };
+    let fault = match fault() {
+        Ok(fault) => fault,
+        Err(error) => {
+            eprintln!("error: {}: {error}", lifecycle::VARIABLE);
+            return Ok(EXIT_USAGE);
+        }
+    };
     start_log(&config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone()));
-    let app = App::open(config, secrets).await?;
+    let shutdown = Shutdown::on_signals().context("waiting for signals")?;
+    let app = App::open(config, secrets, shutdown, fault).await?;
     if let Some(address) = app.metrics_address()? {
         tracing::info!(%address, "serving metrics");
     }
     tracing::info!(address = %app.address()?, "serving");
-    app.run(stop).await?;
+    app.run().await?;
     Ok(0)
 }
 
@@ -52,6 +68,11 @@ fn load(path: &std::path::Path) -> Result<(Config, Secrets, Vec<Diagnostic>), Ve
     Ok((config, secrets, warnings))
 }
 
+/// What a test wants to go wrong.
+fn fault() -> Result<Option<Fault>, lifecycle::BadFault> {
+    std::env::var(lifecycle::VARIABLE).ok().filter(|text| !text.is_empty()).map(|text| text.parse()).transpose()
+}
+
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log.filter).context("`log.filter`")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
@@ -60,17 +81,4 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
-}
-
-async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be waited for");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.cancel();
 }

@@ -23,8 +23,8 @@ use std::time::Duration;
 use url::Url;
 
 pub use load::{CheckReport, check};
-pub use repositories::{RepositoryPattern, RepositorySettings};
-pub use secrets::{SecretPlace, SecretRef, Secrets};
+pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
+pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -71,6 +71,10 @@ pub struct GitHub {
     pub credential: Credential<SecretRef>,
     /// Where workflows live in a repository, without slashes at its ends.
     pub workflows_dir: String,
+    /// What becomes of the pull requests of forks.
+    pub forks: Forks,
+    /// How often the forge is asked for what its webhooks did not bring; `None`: never.
+    pub sweep: Option<Duration>,
     /// Whose events count; empty: those of every repository that signs correctly.
     pub repositories: Vec<Repository>,
 }
@@ -96,6 +100,8 @@ pub struct Repository {
     pub profiles: Option<Vec<String>>,
     /// Other repositories that its jobs may fetch, with the credential that reads this one.
     pub submodules: Vec<RepoName>,
+    /// Overrides [`GitHub::forks`].
+    pub forks: Option<Forks>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.
@@ -141,6 +147,8 @@ pub struct Limits {
     pub log_retention: Duration,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
+    /// How long jobs that run may go on when the service is stopped.
+    pub drain: Duration,
 }
 
 /// `[vm]`: what runs the machines.

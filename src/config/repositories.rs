@@ -6,7 +6,7 @@ use std::fmt;
 use super::values::repository_directory;
 use super::{Config, Profile, Repository};
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item};
+use crate::document::{Complaint, Item, Value};
 use crate::forge::RepoName;
 
 /// `owner/name`, or `owner/*` for all of an owner's. GitHub does not tell names apart by case, nor does this.
@@ -45,6 +45,25 @@ impl fmt::Display for RepositoryPattern {
     }
 }
 
+/// What becomes of the pull requests of forks: the code of people who may write nothing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forks {
+    /// Held until somebody with write access approves the commit.
+    #[default]
+    Approve,
+    /// Run like any other.
+    Run,
+    /// Never run.
+    Deny,
+}
+
+impl Forks {
+    /// Reads one of the three words.
+    pub(super) fn read(item: &Item<'_>) -> Option<Self> {
+        item.one_of(&[("approve", Self::Approve), ("run", Self::Run), ("deny", Self::Deny)])
+    }
+}
+
 /// What one repository may have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RepositorySettings<'c> {
@@ -52,6 +71,8 @@ pub struct RepositorySettings<'c> {
     pub workflows_dir: &'c str,
     /// Other repositories that its jobs may fetch.
     pub submodules: &'c [RepoName],
+    /// What becomes of the pull requests of its forks.
+    pub forks: Forks,
     profiles: Option<&'c [String]>,
 }
 
@@ -70,13 +91,18 @@ impl Config {
         let mut covering = github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect::<Vec<_>>();
         covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::AllOf { .. }));
         let Some(entry) = covering.first() else {
-            let everybody =
-                RepositorySettings { workflows_dir: &github.workflows_dir, submodules: &[], profiles: None };
+            let everybody = RepositorySettings {
+                workflows_dir: &github.workflows_dir,
+                submodules: &[],
+                forks: github.forks,
+                profiles: None,
+            };
             return github.repositories.is_empty().then_some(everybody);
         };
         Some(RepositorySettings {
             workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
             submodules: &entry.submodules,
+            forks: entry.forks.unwrap_or(github.forks),
             profiles: entry.profiles.as_deref(),
         })
     }
@@ -84,10 +110,15 @@ impl Config {
 
 /// Reads the list of `[[github.repository]]`; `profiles` are the names that exist.
 pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>> {
+    if let Value::Mapping(_) = list.node().value {
+        let complaint = Complaint::new("repositories are a list");
+        list.refuse(complaint.hint("write `[[github.repository]]`, once for each of them"));
+        return None;
+    }
     let mut first_lines = HashMap::new();
     let mut read = Vec::new();
     for entry in list.list()? {
-        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules"]) else { continue };
+        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules", "forks"]) else { continue };
         let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
         let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
         let workflows_dir = table.read("workflows_dir", repository_directory);
@@ -95,12 +126,13 @@ pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>
         let submodules = table.read_or("submodules", Vec::new(), |item| {
             item.list()?.iter().map(|name| name.parse(RepoName::parse)).collect()
         });
+        let forks = table.read("forks", Forks::read);
         let (Some(name), Some(pattern)) = (name, pattern) else { continue };
         if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
             let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
             name.refuse(complaint.hint("merge the two entries"));
         }
-        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules });
+        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules, forks });
     }
     Some(read)
 }

@@ -17,6 +17,9 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// A webhook secret with fewer characters gets a warning: signatures can be tried offline.
 const MIN_WEBHOOK_SECRET: usize = 16;
 
+/// Where systemd puts a service's credentials.
+pub const SYSTEMD_CREDENTIALS: &str = "/run/credentials/";
+
 /// Permission bits of a file that let others read or change it.
 const OPEN_TO_OTHERS: u32 = 0o006;
 
@@ -145,7 +148,7 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             "" => Err("is empty".to_owned()),
             trimmed => Ok(trimmed.to_owned()),
         });
-        checked.map_err(|why| self.refuse(secret, format!("{} {why}", secret.place).into())).ok()
+        checked.map_err(|why| self.refuse(secret, unread(&secret.place, &why))).ok()
     }
 
     fn read_private_key(&mut self, secret: &SecretRef) -> Option<String> {
@@ -156,6 +159,21 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
         let complaint = Complaint::new(format!("{} is not a private key in PEM form", secret.place));
         self.refuse(secret, complaint.hint("use the .pem file that GitHub offers for download in the App's settings"));
         None
+    }
+}
+
+/// The complaint about a secret that could not be read; `why` stands after its place.
+fn unread(place: &SecretPlace, why: &str) -> Complaint {
+    let complaint = Complaint::new(format!("{place} {why}"));
+    match place {
+        SecretPlace::File(path) if !path.exists() && path.starts_with(SYSTEMD_CREDENTIALS) => complaint.hint(
+            "systemd puts it there for the service alone: see `LoadCredential=` in the unit, and whether its source exists",
+        ),
+        SecretPlace::File(path) if !path.exists() => {
+            complaint.hint("relative paths start at the configuration's directory")
+        }
+        SecretPlace::File(_) => complaint,
+        SecretPlace::Env(_) => complaint.hint("set it in the service's environment, such as `EnvironmentFile=` of the unit"),
     }
 }
 
@@ -242,11 +260,14 @@ mod tests {
         };
         insta::assert_snapshot!(refused(None), @"
         DIR/dayfly.toml:2:18: github.webhook_secret: environment variable `HOOK` is not set
+          hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
         DIR/dayfly.toml:3:31: github.app.private_key: file `DIR/key.pem` does not exist
+          hint: relative paths start at the configuration's directory
         ");
         write(&place.directory.path().join("key.pem"), "ghp_not_a_key", 0o600);
         insta::assert_snapshot!(refused(Some("\n")), @"
         DIR/dayfly.toml:2:18: github.webhook_secret: environment variable `HOOK` is empty
+          hint: set it in the service's environment, such as `EnvironmentFile=` of the unit
         DIR/dayfly.toml:3:31: github.app.private_key: file `DIR/key.pem` is not a private key in PEM form
           hint: use the .pem file that GitHub offers for download in the App's settings
         ");

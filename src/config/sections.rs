@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::units::{duration_between, size_between};
+use super::units::{duration_between, parse_duration, size_between};
 use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
 use super::{
-    Backend, Cache, Config, Credential, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, repositories,
-    secrets, select,
+    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm,
+    repositories, secrets, select,
 };
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Field, Item, Position, Table};
+use crate::document::{Complaint, Field, Item, Position, Table, Value};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -32,20 +32,21 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
 
-/// A path that must exist on this host; asked only where the file is loaded, not where its text is parsed.
+/// Something that must exist on this host; asked only where the file is loaded, not where its text is parsed.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) key: String,
     pub(super) position: Position,
-    pub(super) path: PathBuf,
-    pub(super) kind: PathKind,
+    pub(super) what: Claimed,
 }
 
-/// What a claimed path must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PathKind {
-    Directory,
-    FileOrDirectory,
+/// What must exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Claimed {
+    Directory(PathBuf),
+    FileOrDirectory(PathBuf),
+    /// An image, or the recipe of one.
+    Image(String),
 }
 
 /// What all sections share: where relative paths start, and the claims on paths so far.
@@ -91,11 +92,20 @@ impl<'d> Sections<'d> {
         host_path(item, self.directory)
     }
 
-    fn existing_path(&self, item: &Item<'_>, kind: PathKind) -> Option<PathBuf> {
+    fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
         let path = self.path(item)?;
-        let claim = Claim { key: item.path().to_owned(), position: item.position(), path: path.clone(), kind };
-        self.claims.borrow_mut().push(claim);
+        self.claim(item, claimed(path.clone()));
         Some(path)
+    }
+
+    fn existing_image(&self, item: &Item<'_>) -> Option<String> {
+        let name = image_name(item)?;
+        self.claim(item, Claimed::Image(name.clone()));
+        Some(name)
+    }
+
+    fn claim(&self, item: &Item<'_>, what: Claimed) {
+        self.claims.borrow_mut().push(Claim { key: item.path().to_owned(), position: item.position(), what });
     }
 
     fn server(&self, root: &Table<'_>) -> Option<Server> {
@@ -118,7 +128,8 @@ impl<'d> Sections<'d> {
     }
 
     fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
-        let known = &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "repository"];
+        let known =
+            &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
         let api_url = address("api_url", "https://api.github.com/");
@@ -132,6 +143,8 @@ impl<'d> Sections<'d> {
             api_url,
             url,
             workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            forks: table.read_or("forks", Forks::default(), Forks::read),
+            sweep: table.read_or("sweep", Some(10 * MINUTE), sweep_interval),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,
@@ -143,15 +156,19 @@ impl<'d> Sections<'d> {
             (Some(token), None) => secrets::read_ref(&token, self.directory).map(Credential::Token),
             (None, Some(app)) => {
                 let table = app.table(&["id", "private_key"])?;
-                let id = table.required("id").and_then(|item| item.integer_in(1..=u64::MAX));
-                let private_key =
-                    table.required("private_key").and_then(|item| secrets::read_ref(&item, self.directory));
+                let id = table
+                    .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
+                    .and_then(|item| item.integer_in(1..=u64::MAX));
+                let private_key = table
+                    .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
+                    .and_then(|item| secrets::read_ref(&item, self.directory));
                 Some(Credential::App { id: id?, private_key: private_key? })
             }
             (Some(_), Some(app)) => {
                 app.refuse(Complaint::new("`token` and `app` exclude each other").hint("remove one of them"));
                 None
             }
+            (None, None) if github.is_misspelt("token") || github.is_misspelt("app") => None,
             (None, None) => {
                 let complaint = Complaint::new("neither `token` nor `app` says as whom to speak to GitHub");
                 github.item().refuse(complaint.hint(
@@ -165,7 +182,14 @@ impl<'d> Sections<'d> {
 
     fn profiles(&self, root: &Table<'_>) -> Option<Vec<Profile>> {
         let hint = "add `[profile.linux]` with `labels = [\"linux\"]`";
-        let fields = root.required_hint("profile", hint)?.fields()?;
+        let item = root.required_hint("profile", hint)?;
+        if let Value::Sequence(_) = item.node().value {
+            item.refuse(
+                Complaint::new("each profile is a table of its own").hint("write `[profile.linux]`, not `[[profile]]`"),
+            );
+            return None;
+        }
+        let fields = item.fields()?;
         if let Some(excess) = fields.get(MAX_PROFILES) {
             excess.refuse_key(format!("more than {MAX_PROFILES} profiles"));
             return None;
@@ -186,7 +210,7 @@ impl<'d> Sections<'d> {
         let cache = table.get("cache").map(|item| self.cache(&item));
         Some(Profile {
             name: field.key.to_owned(),
-            image: table.read_or("image", "base".into(), image_name),
+            image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
             vcpus: table.read_or("vcpus", 1, |item| item.integer_in(1..=64)),
             memory: table.read_or("memory", 512 * MIB, |item| whole_mib(item, 128 * MIB, TIB)),
             disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
@@ -202,7 +226,9 @@ impl<'d> Sections<'d> {
 
     fn cache(&self, item: &Item<'_>) -> Option<Cache> {
         let table = item.table(&["path", "mount"])?;
-        let path = table.required("path").and_then(|item| self.existing_path(&item, PathKind::FileOrDirectory));
+        let path = table
+            .required_hint("path", "like `path = \"/srv/cache\"`")
+            .and_then(|item| self.existing_path(&item, Claimed::FileOrDirectory));
         let mount = table.read_or("mount", "/cache".into(), guest_mount);
         Some(Cache { path: path?, mount })
     }
@@ -211,7 +237,7 @@ impl<'d> Sections<'d> {
         let table = root.section("vm", &["backend", "qemu", "images_dir", "recipes_dir"])?;
         let backends = [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
         let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
-        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, PathKind::Directory));
+        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, Claimed::Directory));
         Some(Vm {
             backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
             qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),
@@ -279,7 +305,8 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
 }
 
 fn limits(root: &Table<'_>) -> Option<Limits> {
-    let known = &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace"];
+    let known =
+        &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace", "drain"];
     let table = root.section("limits", known)?;
     let retention = |item: &Item<'_>| duration_between(item, HOUR, 3650 * DAY);
     Some(Limits {
@@ -290,7 +317,24 @@ fn limits(root: &Table<'_>) -> Option<Limits> {
         delivery_retention: table.read_or("delivery_retention", 14 * DAY, retention),
         log_retention: table.read_or("log_retention", 30 * DAY, retention),
         grace: table.read_or("grace", 10 * SECOND, |item| duration_between(item, Duration::ZERO, 10 * MINUTE)),
+        drain: table.read_or("drain", 30 * SECOND, |item| duration_between(item, Duration::ZERO, DAY)),
     })
+}
+
+/// A duration, or `off`.
+fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+    if let Value::String(text) = &item.node().value {
+        if text == "off" {
+            return Some(None);
+        }
+        if parse_duration(text) == Ok(Duration::ZERO) {
+            item.refuse(
+                Complaint::new(format!("{} is not an interval", quoted(text))).hint("write `\"off\"` for never"),
+            );
+            return None;
+        }
+    }
+    duration_between(item, SECOND, DAY).map(Some)
 }
 
 fn log(root: &Table<'_>) -> Option<Log> {

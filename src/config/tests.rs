@@ -155,6 +155,47 @@ fn an_empty_file_says_what_is_needed() {
 }
 
 #[test]
+fn a_misspelt_key_is_not_also_a_missing_one() {
+    insta::assert_snapshot!(errors("[github]\nwebhok_secret = {}\ntokn = {}\n[profile.linux]\nlables = ['x']\n"), @"
+    dayfly.toml:2:1: github.webhok_secret: unknown key `webhok_secret`
+      hint: did you mean `webhook_secret`?
+    dayfly.toml:3:1: github.tokn: unknown key `tokn`
+      hint: did you mean `token`?
+    dayfly.toml:5:1: profile.linux.lables: unknown key `lables`
+      hint: did you mean `labels`?
+    ");
+    let app = "[github]\nwebhook_secret = { env = 'X' }\napp = { idd = 1 }\n[profile.linux]\nlabels = ['x']\n";
+    insta::assert_snapshot!(errors(app), @r#"
+    dayfly.toml:3:7: github.app.private_key: missing key `private_key`
+      hint: like `private_key = { file = "app.pem" }`
+    dayfly.toml:3:9: github.app.idd: unknown key `idd`
+      hint: did you mean `id`?
+    "#);
+}
+
+#[test]
+fn values_of_another_kind_lead_to_the_right_one() {
+    let text = "server = 5\nprofile = 'x'\n[github]\nwebhook_secret = { env = 'X' }\ntoken = { env = 'Y' }\n[github.repository]\n\
+                name = 'a/b'\n[limits]\nmax_vms = '4'\nattempts = 2.5\ngrace = true\nlog_retention = 1.5\n";
+    insta::assert_snapshot!(errors(text), @r#"
+    dayfly.toml:1:10: server: expected a table, found the number `5`
+    dayfly.toml:2:11: profile: expected a table, found the string `x`
+    dayfly.toml:6:1: github.repository: repositories are a list
+      hint: write `[[github.repository]]`, once for each of them
+    dayfly.toml:9:11: limits.max_vms: expected a whole number, found the string `4`
+      hint: write it without quotes
+    dayfly.toml:10:12: limits.attempts: expected a whole number, found the number `2.5`
+    dayfly.toml:11:9: limits.grace: expected something like `"30s"`, found `true`
+    dayfly.toml:12:17: limits.log_retention: `1.5` has no unit
+      hint: write it like `"30s"`
+    "#);
+    insta::assert_snapshot!(errors("[[profile]]\nname = 'linux'\n[github]\nwebhook_secret = { env = 'X' }\ntoken = { env = 'Y' }\n"), @"
+    dayfly.toml:1:1: profile: each profile is a table of its own
+      hint: write `[profile.linux]`, not `[[profile]]`
+    ");
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let text = SMALL.replace("token =", "app = { id = 0, private_key = { env = \"not a name\" } }\ntoken =")
         + r#"
@@ -216,6 +257,25 @@ fn relative_paths_start_at_the_files_directory() {
 }
 
 #[test]
+fn the_sweep_has_an_interval_or_is_off() {
+    let with = |value: &str| SMALL.replace("[profile", &format!("sweep = {value}\n[profile"));
+    assert_eq!(parsed(SMALL).0.github.sweep, Some(Duration::from_secs(600)));
+    assert_eq!(parsed(&with("'off'")).0.github.sweep, None);
+    assert_eq!(parsed(&with("'1h 30m'")).0.github.sweep, Some(Duration::from_secs(5400)));
+    let complaints = ["'0s'", "'2d'", "10", "'never'", "false"].map(|value| errors(&with(value)));
+    insta::assert_snapshot!(complaints.join("\n"), @r#"
+    dayfly.toml:7:9: github.sweep: `0s` is not an interval
+      hint: write `"off"` for never
+    dayfly.toml:7:9: github.sweep: `2d` is not between 1s and 1d
+    dayfly.toml:7:9: github.sweep: `10` has no unit
+      hint: write it like `"30s"`
+    dayfly.toml:7:9: github.sweep: `never` is not a duration
+      hint: write it like `30s` or `1h 30m`
+    dayfly.toml:7:9: github.sweep: expected something like `"30s"`, found `false`
+    "#);
+}
+
+#[test]
 fn mounts_over_the_guests_system_are_refused() {
     let mount = |path: &str| {
         let text = format!("{SMALL}cache = {{ path = '/c', mount = '{path}' }}");
@@ -249,6 +309,23 @@ fn events_of_unlisted_repositories_are_ignored_and_the_nearer_entry_wins() {
     insta::assert_snapshot!(listed.select_profile_for(&other, &big).unwrap_err(), @"
     no runner has the label `big`; the nearest, `linux`, lacks `big`
       hint: `runs-on` may name `linux`
+    ");
+}
+
+#[test]
+fn forks_are_held_unless_the_nearest_entry_says_otherwise() {
+    let repo = |name: &str| RepoName::parse(name).unwrap();
+    let (open, _) = parsed(SMALL);
+    assert_eq!(open.repository(&repo("any/body")).unwrap().forks, Forks::Approve);
+    let (listed, _) = parsed(&format!(
+        "{}[[github.repository]]\nname = 'acme/*'\n[[github.repository]]\nname = 'acme/site'\nforks = 'run'\n",
+        SMALL.replace("[profile", "forks = 'deny'\n[profile")
+    ));
+    let forks = ["acme/other", "acme/site"].map(|name| listed.repository(&repo(name)).unwrap().forks);
+    assert_eq!(forks, [Forks::Deny, Forks::Run]);
+    insta::assert_snapshot!(errors(&SMALL.replace("[profile", "forks = 'aprove'\n[profile")), @r"
+    dayfly.toml:7:9: github.forks: `aprove` is not a known value
+      hint: did you mean `approve`?
     ");
 }
 

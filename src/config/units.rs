@@ -99,10 +99,17 @@ pub fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }
 
-/// The item, unless it is a bare number: "put it in quotes" alone would lead from one mistake to the next.
+/// The item, unless it is no string: "put it in quotes" alone would lead from one mistake to the next.
 fn with_unit<'i, 'a>(item: &'i Item<'a>, example: &str) -> Option<&'i Item<'a>> {
-    let Value::Integer(number) = item.node().value else { return Some(item) };
-    item.refuse(Complaint::new(format!("`{number}` has no unit")).hint(format!("write it like `\"{example}\"`")));
+    let without_unit = |number: &dyn std::fmt::Display| {
+        item.refuse(Complaint::new(format!("`{number}` has no unit")).hint(format!("write it like `\"{example}\"`")));
+    };
+    match &item.node().value {
+        Value::String(_) => return Some(item),
+        Value::Integer(number) => without_unit(number),
+        Value::Float(number) => without_unit(number),
+        _ => item.refuse_type(&format!("something like `\"{example}\"`")),
+    }
     None
 }
 

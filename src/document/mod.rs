@@ -5,6 +5,7 @@
 //! Loaders bound what they accept (size, depth, nodes, alias expansion) before anything is built from it.
 
 pub mod reader;
+pub(crate) mod text;
 pub mod toml;
 pub mod yaml;
 

@@ -127,13 +127,21 @@ pub struct Findings {
 #[derive(Debug)]
 pub struct Reader {
     file: String,
+    /// What the file's format calls a mapping.
+    mapping: &'static str,
     findings: RefCell<Findings>,
 }
 
 impl Reader {
     /// A reader for `file`, named as the user named it.
     pub fn new(file: impl Into<String>) -> Self {
-        Self { file: file.into(), findings: RefCell::default() }
+        Self { file: file.into(), mapping: "a mapping", findings: RefCell::default() }
+    }
+
+    /// The same for a format in which mappings are called tables.
+    #[must_use]
+    pub fn of_tables(self) -> Self {
+        Self { mapping: "a table", ..self }
     }
 
     /// The whole document.
@@ -212,12 +220,15 @@ impl<'a> Item<'a> {
 
     /// Records that `expected` ("a string") should stand here, naming what does.
     pub fn refuse_type(&self, expected: &str) {
-        let mut complaint = Complaint::new(format!("expected {expected}, found {}", describe(&self.node.value)));
-        let is_bare_scalar = matches!(self.node.value, Value::Bool(_) | Value::Integer(_) | Value::Float(_));
-        if expected.starts_with("a string") && is_bare_scalar {
-            complaint = complaint.hint("put it in quotes");
-        }
-        self.refuse(complaint);
+        let found = describe(&self.node.value, self.reader.mapping);
+        let complaint = Complaint::new(format!("expected {expected}, found {found}"));
+        self.refuse(match &self.node.value {
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) if expected.starts_with("a string") => {
+                complaint.hint("put it in quotes")
+            }
+            Value::String(text) if is_quoted_scalar(text, expected) => complaint.hint("write it without quotes"),
+            _ => complaint,
+        });
     }
 
     fn expect<T>(&self, expected: &str, value: Option<T>) -> Option<T> {
@@ -343,7 +354,7 @@ impl<'a> Item<'a> {
 
     /// A mapping whose keys the document's author chooses (job names, variables), in the order of the text.
     pub fn fields(&self) -> Option<Vec<Field<'a>>> {
-        let entries = self.expect("a mapping", self.node.value.as_mapping())?;
+        let entries = self.expect(self.reader.mapping, self.node.value.as_mapping())?;
         Some(entries.iter().map(|entry| self.field(entry)).collect())
     }
 
@@ -419,7 +430,13 @@ impl<'a> Table<'a> {
         self.field(key).map(|field| field.value.clone())
     }
 
-    /// The value of `key`; its absence is an error at the mapping.
+    /// Whether an unknown key was taken for `key`, and its author told so.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        let is_meant = |field: &Field<'_>| nearest(field.key, self.known.iter().copied()) == Some(key);
+        self.fields.iter().any(|field| !self.known.contains(&field.key) && is_meant(field))
+    }
+
+    /// The value of `key`; its absence is an error at the mapping, unless the key is there and misspelt.
     pub fn required(&self, key: &str) -> Option<Item<'a>> {
         self.required_complaint(key, || Complaint::new(format!("missing key `{key}`")))
     }
@@ -431,7 +448,7 @@ impl<'a> Table<'a> {
 
     fn required_complaint(&self, key: &str, complaint: impl FnOnce() -> Complaint) -> Option<Item<'a>> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.is_misspelt(key) {
             self.item.reader.error(self.item.node.position, &join(&self.item.path, key), complaint());
         }
         found
@@ -477,8 +494,18 @@ fn join(path: &str, key: &str) -> String {
     joined
 }
 
+/// Whether the text of a string is what was `expected` without its quotes.
+fn is_quoted_scalar(text: &str, expected: &str) -> bool {
+    match expected {
+        "a whole number" => text.parse::<i64>().is_ok(),
+        "a number" => text.parse::<f64>().is_ok(),
+        "`true` or `false`" => matches!(text, "true" | "false"),
+        _ => false,
+    }
+}
+
 /// What stands there, for "expected …, found …".
-fn describe(value: &Value) -> String {
+fn describe(value: &Value, mapping: &str) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::Bool(value) => format!("`{value}`"),
@@ -486,7 +513,7 @@ fn describe(value: &Value) -> String {
         Value::Float(value) => format!("the number `{value}`"),
         Value::String(text) => format!("the string {}", quoted(text)),
         Value::Sequence(_) => "a list".into(),
-        Value::Mapping(_) => "a mapping".into(),
+        Value::Mapping(_) => mapping.into(),
     }
 }
 

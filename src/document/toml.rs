@@ -1,7 +1,9 @@
 //! TOML text into the document tree, with the place of every key and value.
 //!
 //! Keys come out in the order of the text. What TOML has and the tree does not (dates, integers beyond 64 bits) is refused
-//! at its place. A syntax error ends the reading: a model built from what a parser guessed would only mislead.
+//! at its place. A mistake that stays within its value leaves the rest readable, so that what is wrong elsewhere is found
+//! too. A mistake in the structure (an unclosed table, a key without a value) ends the reading: a model built from what a
+//! parser guessed would only mislead.
 
 use std::ops::Range;
 
@@ -17,8 +19,29 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of tables and lists.
 pub const MAX_DEPTH: usize = 64;
 
-/// Reads `text` of `file` (as the user named it). Fails with every syntax error, in the order of the text.
-pub fn read(file: &str, text: &str) -> Result<Node, Vec<Diagnostic>> {
+/// The parser's words for mistakes after which it goes on where a person would: at the next line.
+const LOCAL: [&str; 8] = [
+    "duplicate key",
+    "string values must be quoted",
+    "invalid basic string",
+    "invalid literal string",
+    "invalid boolean",
+    "invalid float",
+    "unexpected leading zero",
+    "unexpected key or value, expected newline",
+];
+
+/// A text whose structure is sound.
+#[derive(Debug)]
+pub struct Document {
+    pub root: Node,
+    /// Values that could not be read, in the order of the text. What stands in the tree in their places is made up.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// Reads `text` of `file` (as the user named it). Fails with every syntax error, in the order of the text, if one of them is
+/// in the structure.
+pub fn read(file: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     let mut tree = Tree { file, text, line_starts: line_starts(text), errors: Vec::new() };
     if text.len() > MAX_BYTES {
         tree.refuse(None, Complaint::new(format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len())));
@@ -28,23 +51,28 @@ pub fn read(file: &str, text: &str) -> Result<Node, Vec<Diagnostic>> {
     for error in &errors {
         tree.refuse(error.span().as_ref(), syntax_complaint(error.message()));
     }
-    if tree.errors.is_empty() {
-        let root = tree.mapping(document.get_ref(), 0);
-        if tree.errors.is_empty() {
-            return Ok(Node { position: Position { line: 1, column: 1 }, value: root });
-        }
-    }
+    let is_sound = errors.iter().all(|error| LOCAL.iter().any(|local| error.message().starts_with(local)));
+    let root = is_sound.then(|| tree.root(document.get_ref()));
     tree.errors.sort_by_key(|found| found.position);
-    Err(tree.errors)
+    match root {
+        Some(root) => Ok(Document { root, errors: tree.errors }),
+        None => Err(tree.errors),
+    }
 }
 
 /// The parser's words, with help for what people write most often.
 fn syntax_complaint(message: &str) -> Complaint {
     match message {
         "duplicate key" => Complaint::new("the key stands here a second time").hint("merge the two, or rename one"),
+        _ if message.starts_with("key with no value") => {
+            Complaint::new("a key without a value").hint("write `key = value`")
+        }
         // Also said of a value that is missing altogether.
         _ if message.starts_with("string values must be quoted") => {
-            Complaint::new("expected a value").hint("strings stand in quotes")
+            Complaint::new("expected a value").hint("strings stand in quotes: `\"…\"`")
+        }
+        _ if message.starts_with("unclosed") => {
+            Complaint::new(message).hint("what follows is looked at when this is mended")
         }
         _ => Complaint::new(message),
     }
@@ -74,6 +102,17 @@ impl Tree<'_> {
         let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Position { line: count(line), column: count(before.chars().count() + 1) }
+    }
+
+    fn root(&mut self, document: &DeTable<'_>) -> Node {
+        let damaged: Vec<u32> = self.errors.iter().filter_map(|error| Some(error.position?.line)).collect();
+        let known = self.errors.len();
+        let value = self.mapping(document, 0);
+        // What is made up in the place of a damaged value is not worth a complaint of its own.
+        let is_elsewhere = |error: &Diagnostic| error.position.is_none_or(|at| !damaged.contains(&at.line));
+        let found: Vec<Diagnostic> = self.errors.drain(known..).filter(is_elsewhere).collect();
+        self.errors.extend(found);
+        Node { position: Position { line: 1, column: 1 }, value }
     }
 
     fn node(&mut self, value: &Spanned<DeValue<'_>>, depth: usize) -> Node {
@@ -138,7 +177,7 @@ mod tests {
     use super::*;
 
     fn errors(text: &str) -> String {
-        let found = read("dayfly.toml", text).unwrap_err();
+        let found = read("dayfly.toml", text).map_or_else(|errors| errors, |document| document.errors);
         found.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
     }
 
@@ -158,19 +197,41 @@ mod tests {
     #[test]
     fn keys_keep_the_order_of_the_text_and_everything_has_its_place() {
         let text = "z = 1\na = ['x', true]\n[profile.b]\n\"ké\" = 'é' # ü\nf = 1.5\n[profile.a]\n[[repo]]\nn = 0x10\n[[repo]]\n";
-        insta::assert_snapshot!(sketch(&read("f", text).unwrap()), @r#"{z@1:1=Integer(1)@1:5 a@2:1=[String("x")@2:6 Bool(true)@2:11] profile@3:2={b@3:10={ké@4:1=String("é")@4:8 f@5:1=Float(1.5)@5:5} a@6:10={}} repo@7:3=[{n@8:1=Integer(16)@8:5} {}]}"#);
+        insta::assert_snapshot!(sketch(&read("f", text).unwrap().root), @r#"{z@1:1=Integer(1)@1:5 a@2:1=[String("x")@2:6 Bool(true)@2:11] profile@3:2={b@3:10={ké@4:1=String("é")@4:8 f@5:1=Float(1.5)@5:5} a@6:10={}} repo@7:3=[{n@8:1=Integer(16)@8:5} {}]}"#);
     }
 
     #[test]
     fn all_syntax_errors_are_reported_where_they_are() {
-        insta::assert_snapshot!(errors("a = \nb = linux\n[c]\nd = 1\nd = 2\n"), @"
+        insta::assert_snapshot!(errors("a = \nb = linux\n[c]\nd = 1\nd = 2\n"), @r#"
         dayfly.toml:1:5: expected a value
-          hint: strings stand in quotes
+          hint: strings stand in quotes: `"…"`
         dayfly.toml:2:5: expected a value
-          hint: strings stand in quotes
+          hint: strings stand in quotes: `"…"`
         dayfly.toml:5:1: the key stands here a second time
           hint: merge the two, or rename one
-        ");
+        "#);
+    }
+
+    #[test]
+    fn only_mistakes_in_the_structure_hide_what_follows() {
+        for damaged in [
+            "a = 512 MiB",
+            "a = ",
+            "a = 1\na = 2",
+            "a = 'x",
+            "a = tru",
+            "a = 1.2.3",
+            "a = 010",
+            "a = 'x' 'y'",
+            "a = 2026-01-02",
+        ] {
+            let document = read("f", &format!("{damaged}\nb = 7\n")).unwrap();
+            assert_eq!(document.errors.len(), 1, "{damaged}: {:?}", document.errors);
+            assert!(sketch(&document.root).contains("=Integer(7)"), "{damaged}: {}", sketch(&document.root));
+        }
+        for broken in ["[a", "a 5", "a: 5", "a = [1", "a = { x = 1", "a = \"\"\"x"] {
+            assert!(read("f", &format!("{broken}\nb = 7\n")).is_err(), "{broken}");
+        }
     }
 
     #[test]
@@ -191,7 +252,7 @@ mod tests {
         #[test]
         fn every_text_is_read_or_refused_with_a_place_in_it(text in "[\\[\\]{}=.,#\"' \\n0-9a-ceé-]{0,80}") {
             let lines = text.split('\n').count();
-            for found in read("f", &text).err().unwrap_or_default() {
+            for found in read("f", &text).map_or_else(|errors| errors, |document| document.errors) {
                 prop_assert!(found.position.is_none_or(|at| at.line as usize <= lines && at.column >= 1), "{found}");
             }
         }

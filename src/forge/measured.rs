@@ -6,7 +6,10 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{CommitSha, DirectoryEntry, Earlier, ExternalIds, Forge, ForgeError, GitUpstream, RepoAccess, Report};
+use super::{
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
+    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+};
 use crate::metrics::ForgeMetrics;
 use crate::metrics::labels::{ForgeCall, ForgeResult};
 
@@ -61,5 +64,43 @@ impl Forge for Measured {
 
     fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>> {
         self.timed(ForgeCall::GitCredential, self.forge.git_upstream(access))
+    }
+
+    fn permission<'a>(
+        &'a self, access: &'a RepoAccess, user: &'a str,
+    ) -> BoxFuture<'a, Result<Permission, ForgeError>> {
+        self.timed(ForgeCall::Permission, self.forge.permission(access, user))
+    }
+
+    fn pull_request<'a>(
+        &'a self, access: &'a RepoAccess, number: u64,
+    ) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>> {
+        self.timed(ForgeCall::PullRequest, self.forge.pull_request(access, number))
+    }
+
+    fn open_pull_requests<'a>(
+        &'a self, access: &'a RepoAccess,
+    ) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>> {
+        self.timed(ForgeCall::OpenPullRequests, self.forge.open_pull_requests(access))
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>> {
+        self.timed(ForgeCall::Repositories, self.forge.repositories())
+    }
+
+    fn failed_deliveries(&self, since: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
+        self.timed(ForgeCall::FailedDeliveries, self.forge.failed_deliveries(since))
+    }
+
+    fn redeliver(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        self.timed(ForgeCall::Redeliver, self.forge.redeliver(id))
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>> {
+        self.timed(ForgeCall::Standing, self.forge.standing())
+    }
+
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        self.forge.budgets()
     }
 }

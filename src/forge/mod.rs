@@ -4,6 +4,7 @@
 //! comes from them is untrusted and bounded; everything that goes to them is a [`Report`]: the level to show, not an event,
 //! so that sending it twice is harmless.
 
+mod answers;
 mod backoff;
 pub mod github;
 mod measured;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
 pub use self::backoff::backoff;
 pub use self::measured::Measured;
 use crate::ids::ReportId;
@@ -121,7 +123,7 @@ impl fmt::Display for CommitSha {
 }
 
 /// Where a repository's API calls go and as whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RepoAccess {
     pub repo: RepoName,
     /// The GitHub App's installation that sent the event; absent with plain-token authentication.
@@ -265,4 +267,36 @@ pub trait Forge: fmt::Debug + Send + Sync {
 
     /// Where a VM's git fetches of this repository go.
     fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>>;
+
+    /// What `user` may do in the repository at this moment. Anything that is no account's name has [`Permission::None`].
+    fn permission<'a>(&'a self, access: &'a RepoAccess, user: &'a str)
+    -> BoxFuture<'a, Result<Permission, ForgeError>>;
+
+    /// A pull request as it is at this moment.
+    fn pull_request<'a>(
+        &'a self, access: &'a RepoAccess, number: u64,
+    ) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>>;
+
+    /// The open pull requests, those that were changed last first; at most some hundred.
+    fn open_pull_requests<'a>(
+        &'a self, access: &'a RepoAccess,
+    ) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>>;
+
+    /// The repositories in which an App is installed; at most some thousand. Always empty with a token: it may reach
+    /// repositories that never asked for Dayfly.
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>>;
+
+    /// The deliveries since `since` (milliseconds since the epoch) that never had an answer of success, newest first; at
+    /// most some thousand. A forge that keeps no list of them has none.
+    fn failed_deliveries(&self, since: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>>;
+
+    /// Asks for another attempt at a delivery, by [`FailedDelivery::id`].
+    fn redeliver(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
+
+    /// As whom Dayfly speaks, and what it may do.
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>>;
+
+    /// What the last answers said is left of each budget, by a name for people (`App`, `installation 815`, `token`); of a
+    /// bounded number of them. Asks nothing. Empty for a forge that does not count.
+    fn budgets(&self) -> Vec<(String, Budget)>;
 }

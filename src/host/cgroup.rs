@@ -3,15 +3,18 @@
 //! Hosts with version 1 only, or without write access, run VMs without one; the caller says so once, clearly.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// All cgroups of this product are below this one.
 const PARENT: &str = "dayfly";
+/// The controllers that bound a monitor.
+pub const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// What a monitor needs beside the guest's memory. Half of it is for the translated code of an emulated guest.
 const MONITOR_OVERHEAD: u64 = 512 << 20;
 /// Threads of a monitor: vCPUs, IO workers.
@@ -24,22 +27,78 @@ pub enum Support {
     Missing(String),
 }
 
+/// Which kind of cgroups a host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Version 2: the controllers that it offers, and whether this user may make groups.
+    V2 { controllers: Vec<String>, is_writable: bool },
+    /// Version 1; hybrid hosts have an empty version 2 beside it.
+    V1 { is_hybrid: bool },
+    /// None, and why.
+    Missing(String),
+}
+
+/// Looks which cgroups there are; changes nothing.
+pub fn hierarchy() -> Hierarchy {
+    let is_v2 = |path: &str| statfs(path).map(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    match is_v2(ROOT) {
+        Ok(true) => Hierarchy::V2 {
+            controllers: fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))
+                .map(|text| text.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            is_writable: access(ROOT, AccessFlags::W_OK).is_ok(),
+        },
+        Ok(false) => Hierarchy::V1 { is_hybrid: is_v2("/sys/fs/cgroup/unified") == Ok(true) },
+        Err(errno) => Hierarchy::Missing(format!("{ROOT}: {errno}")),
+    }
+}
+
 /// Looks what this host offers and prepares the parent group.
 pub fn detect() -> Support {
-    match statfs(ROOT) {
-        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => {}
-        Ok(_) => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
-        Err(errno) => return Support::Missing(format!("{ROOT}: {errno}")),
+    match hierarchy() {
+        Hierarchy::V2 { .. } => {}
+        Hierarchy::V1 { .. } => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
+        Hierarchy::Missing(why) => return Support::Missing(why),
     }
     let parent = Path::new(ROOT).join(PARENT);
-    let prepare = || -> io::Result<()> {
-        fs::create_dir_all(&parent)?;
-        fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+memory +cpu +pids")?;
-        fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids")
-    };
-    match prepare() {
+    match pass_on_controllers(Path::new(ROOT)).and_then(|()| prepare(&parent)) {
         Ok(()) => Support::V2(parent),
         Err(error) => Support::Missing(format!("{}: {error}", parent.display())),
+    }
+}
+
+/// Makes a group whose children can have limits.
+fn prepare(group: &Path) -> io::Result<()> {
+    fs::create_dir_all(group)?;
+    pass_on_controllers(group)
+}
+
+fn pass_on_controllers(group: &Path) -> io::Result<()> {
+    fs::write(group.join("cgroup.subtree_control"), "+memory +cpu +pids")
+}
+
+impl Support {
+    /// The same one level down, in a group of this name: whatever is in it belongs to whoever has the name.
+    pub fn within(self, name: &str) -> Self {
+        let Self::V2(parent) = self else { return self };
+        let own = parent.join(name);
+        match prepare(&own) {
+            Ok(()) => Self::V2(own),
+            Err(error) => Self::Missing(format!("{}: {error}", own.display())),
+        }
+    }
+
+    /// The names of the groups that there are.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let Self::V2(parent) = self else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(parent)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 }
 
@@ -93,6 +152,7 @@ impl Cgroup {
 
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let path = self.path.join(file);
-        fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        let written = fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+        written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 }

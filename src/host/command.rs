@@ -42,17 +42,42 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+impl CommandError {
+    /// The code of a program that ran to its end.
+    pub fn exit_code(&self) -> Option<i32> {
+        if let Cause::Failed { status, .. } = &self.cause { status.code() } else { None }
+    }
+
+    /// The end of what a program said before it failed, for those to whom its long command line says nothing.
+    pub fn said(&self) -> Option<&str> {
+        if let Cause::Failed { stderr, .. } = &self.cause {
+            Some(stderr.trim()).filter(|text| !text.is_empty())
+        } else {
+            None
+        }
+    }
+
+    /// Whether the program was ended because it took too long.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.cause, Cause::TimedOut(_))
+    }
+}
+
 /// What to install for a program that is missing.
 pub fn install_hint(program: &str) -> String {
-    let package = match program {
+    format!("install it, on Debian and Ubuntu with `apt-get install {}`", package_of(program))
+}
+
+/// The package of Debian and Ubuntu that has a program.
+pub fn package_of(program: &str) -> &str {
+    match program {
         "qemu-system-x86_64" => "qemu-system-x86",
         "mkfs.erofs" => "erofs-utils",
         "mkfs.ext4" | "mke2fs" => "e2fsprogs",
         "dpkg-deb" => "dpkg",
         "unshare" => "util-linux",
         other => other,
-    };
-    format!("install it, on Debian and Ubuntu with `apt-get install {package}`")
+    }
 }
 
 /// Fails as [`run`] does if `program` is not installed: for one that another program is to start.
@@ -68,18 +93,34 @@ pub fn require(program: &str) -> Result<(), CommandError> {
 /// Runs a program to its end and gives its standard output. `on_stderr_line` sees each line of its error output, for
 /// progress. It does not outlive this process, nor the future.
 pub async fn run(
-    program: &str, arguments: &[&str], limit: Duration, mut on_stderr_line: impl FnMut(&str),
+    program: &str, arguments: &[&str], limit: Duration, on_stderr_line: impl FnMut(&str),
 ) -> Result<Vec<u8>, CommandError> {
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-
-    let fail = |cause| CommandError {
-        program: program.to_owned(),
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        cause,
-    };
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments);
+    run_prepared(command, Vec::new(), limit, on_stderr_line).await
+}
+
+/// The same for a command with an environment or a directory of its own, and with input.
+pub async fn run_prepared(
+    mut command: Command, input: Vec<u8>, limit: Duration, mut on_stderr_line: impl FnMut(&str),
+) -> Result<Vec<u8>, CommandError> {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+    let shown = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let program = shown(command.as_std().get_program());
+    let arguments: Vec<String> = command.as_std().get_args().map(shown).collect();
+    let fail = |cause| CommandError { program: program.clone(), arguments: arguments.clone(), cause };
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = process::start(command, Lifetime::EndsWithUs).map_err(|error| fail(Cause::NotStarted(error)))?;
+    let stdin = child.stdin.take();
+    let feed = async move {
+        if let Some(mut stdin) = stdin {
+            // A program that does not want all of it says by its status whether that is a failure.
+            drop(stdin.write_all(&input).await);
+        }
+        Ok(())
+    };
     let mut stdout = child.stdout.take().expect("it is piped");
     let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut output = Vec::new();
@@ -95,12 +136,12 @@ pub async fn run(
         }
         Ok(())
     };
-    let whole = async { tokio::try_join!(stdout.read_to_end(&mut output), read_stderr, child.wait()) };
+    let whole = async { tokio::try_join!(feed, stdout.read_to_end(&mut output), read_stderr, child.wait()) };
     match tokio::time::timeout(limit, whole).await {
         Err(_) => Err(fail(Cause::TimedOut(limit))),
         Ok(Err(error)) => Err(fail(Cause::NotStarted(error))),
-        Ok(Ok((_, (), status))) if status.success() => Ok(output),
-        Ok(Ok((_, (), status))) => {
+        Ok(Ok(((), _, (), status))) if status.success() => Ok(output),
+        Ok(Ok(((), _, (), status))) => {
             Err(fail(Cause::Failed { status, stderr: String::from_utf8_lossy(&tail).into_owned() }))
         }
     }

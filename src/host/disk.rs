@@ -28,6 +28,17 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves a disk image, to another file system if need be.
+pub fn move_image(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_sparse(from, to)?;
+            fs::remove_file(from)
+        }
+        moved => moved,
+    }
+}
+
 fn seek(file: &File, position: i64, whence: Whence) -> io::Result<Option<i64>> {
     match lseek(file.as_fd(), position, whence) {
         Ok(found) => Ok(Some(found)),
@@ -146,6 +157,9 @@ mod tests {
         copy_sparse(&from, &to).unwrap();
         assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap(), "the copy differs");
         assert!(allocated_bytes(&to).unwrap() < 4 << 20);
+        let moved = there.path().join("moved");
+        move_image(&from, &moved).unwrap();
+        assert!(!from.exists() && fs::read(&moved).unwrap() == fs::read(&to).unwrap(), "it is not moved");
     }
 
     #[test]

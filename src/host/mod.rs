@@ -2,10 +2,15 @@
 //!
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
+pub mod beneath;
 pub mod cgroup;
 pub mod command;
 pub mod disk;
+pub mod git;
 pub mod lease;
+pub mod notify;
+pub mod output;
+pub mod probe;
 pub mod process;
 pub mod tsc;
 

@@ -56,8 +56,12 @@ pub fn spawn_blocking(spawn: &Spawn<'_>) -> io::Result<std::process::Child> {
     }
 }
 
+/// The variable that may hold a credential for git. No program that this one starts sees it.
+pub const GIT_TOKEN_VARIABLE: &str = "DAYFLY_GIT_TOKEN";
+
 /// Starts what was prepared, with that lifetime. Must be called in an async runtime, which then waits for its end.
 pub(super) fn start(mut command: tokio::process::Command, lifetime: Lifetime) -> io::Result<Child> {
+    command.env_remove(GIT_TOKEN_VARIABLE);
     match lifetime {
         Lifetime::Independent => command.spawn(),
         Lifetime::EndsWithUs => {
@@ -191,32 +195,61 @@ fn pidfd_kill(process: &OwnedFd) -> nix::Result<()> {
 /// Processes of this user, other than this one, that were started with the arguments `-name` and `marker`. Zombies have no
 /// arguments and do not count.
 pub fn marked(marker: &str) -> io::Result<Vec<Pid>> {
-    let own = std::process::id();
+    let mut found = pids()?;
+    found.retain(|pid| is_marked(*pid, marker));
+    Ok(found)
+}
+
+/// The markers of processes of this user that were started in a directory right below `parent`, whether or not that directory
+/// is still there. `parent` has no symbolic links in it.
+pub fn markers_below(parent: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Ok(entry) = entry else { continue };
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let pid = Pid::from_raw(pid as i32);
-        if pid.as_raw() as u32 != own && is_marked(pid, marker) {
-            found.push(pid);
+    for pid in pids()? {
+        // Of a directory that was removed the kernel gives the path that it had, and ` (deleted)`.
+        let is_below = |directory: PathBuf| directory.parent() == Some(parent);
+        if fs::read_link(place_of(pid).join("cwd")).is_ok_and(is_below)
+            && let Some(marker) = marker_of(pid)
+        {
+            found.push(marker);
         }
     }
     Ok(found)
 }
 
-/// Anybody may put any text on a command line; only who runs as this user can be one of ours.
-fn is_marked(pid: Pid, marker: &str) -> bool {
-    let place = Path::new("/proc").join(pid.to_string());
-    // A process may end while it is looked at.
-    let Ok(owner) = fs::metadata(&place) else { return false };
-    let Ok(arguments) = fs::read(place.join("cmdline")) else { return false };
-    owner.uid() == nix::unistd::geteuid().as_raw() && is_named(&arguments, marker)
+/// Every process other than this one.
+fn pids() -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw) {
+            found.push(pid);
+        }
+    }
+    found.retain(|pid| *pid != Pid::this());
+    Ok(found)
 }
 
-/// Whether a command line, as the kernel gives it, has `-name` followed by exactly `marker`.
-fn is_named(command_line: &[u8], marker: &str) -> bool {
+fn place_of(pid: Pid) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+fn is_marked(pid: Pid, marker: &str) -> bool {
+    marker_of(pid).is_some_and(|found| found == marker)
+}
+
+/// Anybody may put any text on a command line; only who runs as this user can be one of ours.
+fn marker_of(pid: Pid) -> Option<String> {
+    let place = place_of(pid);
+    // A process may end while it is looked at.
+    let owner = fs::metadata(&place).ok()?;
+    let arguments = fs::read(place.join("cmdline")).ok()?;
+    if owner.uid() == nix::unistd::geteuid().as_raw() { name_in(&arguments) } else { None }
+}
+
+/// What follows `-name` in a command line, as the kernel gives it.
+fn name_in(command_line: &[u8]) -> Option<String> {
     let mut arguments = command_line.split(|byte| *byte == 0).skip_while(|argument| *argument != b"-name");
-    arguments.nth(1) == Some(marker.as_bytes())
+    arguments.nth(1).and_then(|name| String::from_utf8(name.to_vec()).ok())
 }
 
 /// The file that `program` names, looked up like a shell does.
@@ -263,7 +296,8 @@ mod tests {
     #[test]
     fn only_the_name_of_a_machine_marks_a_process() {
         let marker = "dayfly-vm-1";
-        assert!(is_named(b"qemu\0-name\0dayfly-vm-1\0-nodefaults\0", marker));
+        let is_named = |command_line: &[u8]| name_in(command_line).is_some_and(|name| name == marker);
+        assert!(is_named(b"qemu\0-name\0dayfly-vm-1\0-nodefaults\0"));
         for other in [
             "qemu\0-name\0dayfly-vm-12\0",
             "qemu\0-name\0",
@@ -272,7 +306,7 @@ mod tests {
             "grep -name dayfly-vm-1\0",
             "",
         ] {
-            assert!(!is_named(other.as_bytes(), marker), "{other:?}");
+            assert!(!is_named(other.as_bytes()), "{other:?}");
         }
     }
 

@@ -27,6 +27,10 @@ async fn scrape(State(core): State<Arc<Core>>) -> Response {
             core.metrics.store.unreadable();
         }
     }
+    let budgets = core.forge.budgets();
+    if let Some((_, scarcest)) = budgets.iter().min_by_key(|(_, budget)| budget.remaining) {
+        core.metrics.forge.budget(scarcest.remaining, scarcest.limit);
+    }
     match core.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(error) => {

@@ -4,6 +4,7 @@
 //! anything. That is on the control socket, which only its owner can open.
 
 pub mod control;
+mod feed;
 pub mod log_page;
 pub mod metrics;
 pub mod webhook;

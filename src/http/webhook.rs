@@ -20,13 +20,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock;
 use crate::core::{Core, Wake};
+use crate::forge::github;
+use crate::lifecycle::{Lifecycle, Step};
 use crate::metrics::DeliveryMetrics;
 use crate::metrics::labels::{EventKind, Received};
 use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery, Store};
 use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
-
-/// The name of the forge in the store.
-const FORGE: &str = "github";
 
 /// The header that says what kind of event it is.
 const EVENT: &str = "x-github-event";
@@ -53,6 +52,7 @@ pub struct Door {
     store: Store,
     wake: Arc<Wake>,
     metrics: DeliveryMetrics,
+    lifecycle: Lifecycle,
 }
 
 impl Door {
@@ -65,13 +65,15 @@ impl Door {
             place_timeout: PLACE_TIMEOUT,
             body_timeout: BODY_TIMEOUT,
         };
-        Self { gate, store, wake, metrics }
+        Self { gate, store, wake, metrics, lifecycle: Lifecycle::default() }
     }
 
     /// The door of a service.
     pub fn of(core: &Core) -> Self {
         let (secret, limit) = (core.webhook_secret.clone(), core.config.server.body_limit);
-        Self::new(secret, limit, core.store.clone(), Arc::clone(&core.wake), core.metrics.deliveries.clone())
+        let door =
+            Self::new(secret, limit, core.store.clone(), Arc::clone(&core.wake), core.metrics.deliveries.clone());
+        Self { lifecycle: core.lifecycle.clone(), ..door }
     }
 
     async fn take(&self, headers: &HeaderMap, body: Body) -> Answer {
@@ -173,7 +175,7 @@ fn too_large() -> Answer {
 }
 
 async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
-    let key = DeliveryKey { forge: FORGE.to_owned(), id: headers.delivery.as_str().to_owned() };
+    let key = DeliveryKey { forge: github::NAME.to_owned(), id: headers.delivery.as_str().to_owned() };
     let problem = parse_github(&headers.event, &body).err();
     let delivery = NewDelivery {
         key: key.clone(),
@@ -181,6 +183,7 @@ async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
         received_at: clock::now_ms(),
         payload: body.into(),
     };
+    door.lifecycle.reached(Step::DeliveryVerified).await;
     let accepted = match door.store.accept_delivery(delivery).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -189,6 +192,7 @@ async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
             return Answer::new(Received::NotStored, StatusCode::SERVICE_UNAVAILABLE, text);
         }
     };
+    door.lifecycle.reached(Step::DeliveryStored).await;
     if let Some(problem) = problem {
         if accepted != Accepted::Duplicate
             && let Err(error) =

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
-use super::catalog::{Bake, BakeInfo, Image, Staging, write_json};
+use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::initramfs::{self, File};
+use super::staging::Staging;
 use super::{ImageError, Progress, cache};
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};
@@ -57,8 +57,6 @@ pub struct Studio {
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
-    /// Whether a VM may outlive this process, for the reaper of the next one to end.
-    pub lifetime: Lifetime,
     pub metrics: ImageMetrics,
 }
 
@@ -70,27 +68,24 @@ pub(super) struct BootedVm {
 }
 
 impl BootedVm {
-    /// Ends the VM and gives its scratch disk.
-    pub(super) async fn finish(mut self) -> Result<tempfile::TempPath, ImageError> {
-        let parent = self.home.path().parent().unwrap_or(Path::new("/")).to_owned();
+    /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
+    pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
         if let Err(error) = self.attached.qemu.kill().await {
             tracing::warn!(%error, "waiting for the monitor's end failed");
         }
-        // Out of the VM's home, which goes now.
-        let kept = NamedTempFile::new_in(parent).map_err(ImageError::io("keeping a disk"))?.into_temp_path();
-        fs::rename(&self.scratch, &kept).map_err(ImageError::io("keeping a disk"))?;
+        let moved = kept.map_or(Ok(()), |kept| disk::move_image(&self.scratch, kept));
         self.home.remove().await?;
-        Ok(kept)
+        moved.map_err(ImageError::io("keeping the image's layer"))
     }
 }
 
-/// The key of the snapshot that `studio` makes of `image` in that shape.
-pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String, ImageError> {
-    let monitor = monitor_version(&studio.program).await?;
+/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
+pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(program).await?;
     let mut hash = Sha256::new();
     let parts = (
         (&image.info.digest, image.info.built_at, protocol::VERSION, env!("CARGO_PKG_VERSION")),
-        (shape, studio.accelerator, cpu_model(studio.accelerator), &monitor, command_line(studio.accelerator)),
+        (shape, accelerator, cpu_model(accelerator), &monitor, command_line(accelerator)),
     );
     hash.update(serde_json::to_vec(&parts).expect("the parts of a key are plain data"));
     hash.update(AGENT);
@@ -99,7 +94,7 @@ pub async fn key(image: &Image, studio: &Studio, shape: Shape) -> Result<String,
 
 /// Makes a snapshot of `image`, unless there is one. The caller holds the image's lock.
 pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn Progress) -> Result<Bake, ImageError> {
-    let key = key(image, studio, shape).await?;
+    let key = key(image, &studio.program, studio.accelerator, shape).await?;
     if let Some(bake) = image.bake(&key)? {
         return Ok(bake);
     }
@@ -264,7 +259,8 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
         boot,
         disks,
         memory,
-        lifetime: studio.lifetime,
+        // Nobody takes up a bake where another process left it.
+        lifetime: Lifetime::EndsWithUs,
     };
     let (qemu, ports) = Qemu::launch(home, launch).await?;
     attach(qemu, ports, studio.boot_limit, false).await

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bake::{self, Studio};
-use super::catalog::{Catalog, Image, ImageInfo, Staging, write_json};
+use super::catalog::{Catalog, Image, ImageInfo, write_json};
 use super::recipe::Recipe;
+use super::staging::Staging;
 use super::{ImageError, Progress, modules};
 use crate::host::command;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
@@ -24,7 +25,7 @@ const SETUP_OUTPUT_LINES: usize = 30;
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// What `unshare` is told. The package step mounts the host's devices below the new root: in a mount namespace of its own no
 /// mount outlives it, and in a process namespace of its own none of its processes does, however it ends.
-const ISOLATION: [&str; 7] = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"];
+pub const ISOLATION: [&str; 7] = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"];
 
 /// Documentation is of no use in a job's machine.
 const EXCLUDED: [&str; 4] = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"];
@@ -195,9 +196,9 @@ async fn run_setup(image: &Image, script: &str, studio: &Studio) -> Result<(), I
         Ok(outcome) => outcome,
         Err(_) => Err(ImageError::Setup { status: "time-out".into(), output: String::new() }),
     };
-    let scratch = vm.finish().await?;
-    outcome?;
-    fs::rename(&scratch, image.file("layer.ext4")).map_err(ImageError::io("keeping the image's layer"))
+    let layer = image.file("layer.ext4");
+    vm.finish(outcome.is_ok().then_some(&layer)).await?;
+    outcome
 }
 
 fn setup_failed(status: &ExitStatus, output: &[u8]) -> ImageError {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::catalog::Staging;
+use super::staging::{Staging, remove_unfinished_in};
 use super::{ImageError, build};
 use crate::vm::spec::CACHE_VOLUME_BYTES;
 
@@ -83,6 +83,17 @@ pub async fn volume(caches: &Path, source: &Path) -> Result<PathBuf, ImageError>
     staging.publish(&place).await?;
     remove_old(volumes, KEPT)?;
     Ok(image)
+}
+
+/// Removes what was left half-way of volumes. The caller holds the lock of `caches`. Blocks the thread.
+pub fn remove_unfinished(caches: &Path) -> Result<(), ImageError> {
+    let remove = || {
+        fs::read_dir(caches)?.try_for_each(|entry| {
+            let place = entry?.path();
+            if place.is_dir() { remove_unfinished_in(&place) } else { Ok(()) }
+        })
+    };
+    remove().map_err(ImageError::io(format!("cache volumes in `{}`", caches.display())))
 }
 
 /// Work on files that may take seconds, where it holds up nobody.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::recipe::{User, check_name};
+use super::staging::remove_unfinished_in;
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::vm::spec::{Accelerator, Shape};
@@ -27,9 +28,8 @@ const NEEDED: [&str; 3] = ["kernel", "root.erofs", "modules"];
 /// files open and does not need the names.
 const SUPERSEDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Beginnings of the names of directories that are not whole yet, and of those that another is taking the place of.
-const BUILDING: &str = ".building-";
-const REPLACED: &str = ".replaced-";
+/// Below an image's directory.
+const BAKES: &str = "bakes";
 
 /// All images of a host.
 #[derive(Debug, Clone)]
@@ -189,6 +189,21 @@ impl Catalog {
         Ok(())
     }
 
+    /// Removes what builds and bakes left that ended half-way. Images at which somebody is just working are left alone.
+    /// Blocks the thread.
+    pub fn remove_unfinished(&self) -> Result<(), ImageError> {
+        for name in names_in(&self.root)? {
+            let directory = self.root.join(&name);
+            let context = || ImageError::io(format!("image directory `{}`", directory.display()));
+            let Some(_lock) = Lease::try_take(&directory).map_err(context())? else { continue };
+            remove_unfinished_in(&directory).map_err(context())?;
+            for digest in names_in(&directory)? {
+                remove_unfinished_in(&directory.join(digest).join(BAKES)).map_err(context())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until nobody else builds or bakes this image. Blocks the thread.
     pub fn lock(&self, name: &str) -> Result<Lease, ImageError> {
         let directory = self.directory(name);
@@ -239,7 +254,7 @@ impl Image {
 
     /// Where the bakes are.
     pub fn bakes(&self) -> PathBuf {
-        self.directory.join("bakes")
+        self.directory.join(BAKES)
     }
 
     /// Every bake.
@@ -252,76 +267,6 @@ impl Bake {
     /// A file of the bake.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
-    }
-}
-
-/// A directory under construction beside its final place. Dropped before [`Staging::publish`], nothing is left.
-#[derive(Debug)]
-pub struct Staging {
-    directory: PathBuf,
-}
-
-impl Staging {
-    /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed: the
-    /// caller holds the image's lock, so nobody is at it.
-    pub fn begin(parent: &Path) -> Result<Self, ImageError> {
-        let begin = || -> io::Result<PathBuf> {
-            fs::create_dir_all(parent)?;
-            for entry in fs::read_dir(parent)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
-                    disk::remove_tree(&entry.path())?;
-                }
-            }
-            Ok(tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?.keep())
-        };
-        begin()
-            .map(|directory| Self { directory })
-            .map_err(ImageError::io(format!("building in `{}`", parent.display())))
-    }
-
-    /// The directory to build in.
-    pub fn path(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Moves what was built to its place, which replaces what was there. It is all on the disk before it is seen. After a
-    /// crash the place has the old, the new, or nothing.
-    pub async fn publish(self, place: &Path) -> Result<(), ImageError> {
-        let place = place.to_owned();
-        // Gigabytes may have to reach the disk.
-        let done = tokio::task::spawn_blocking(move || {
-            self.publish_blocking(&place).map_err(ImageError::io(format!("publishing `{}`", place.display())))
-        });
-        done.await.map_err(|error| ImageError::Unusable(format!("publishing was interrupted: {error}")))?
-    }
-
-    fn publish_blocking(&self, place: &Path) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
-        disk::sync_tree(self.path())?;
-        let parent = place.parent().unwrap_or(Path::new("/"));
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let aside = parent.join(format!("{REPLACED}{name}"));
-        if place.exists() {
-            fs::rename(place, &aside)?;
-        }
-        fs::rename(self.path(), place)?;
-        fs::File::open(parent)?.sync_all()?;
-        if aside.exists() { disk::remove_tree(&aside) } else { Ok(()) }
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        match disk::remove_tree(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %self.directory.display(), %error, "an unfinished build could not be removed");
-            }
-            _ => {}
-        }
     }
 }
 
@@ -368,6 +313,7 @@ fn names_in(directory: &Path) -> Result<Vec<String>, ImageError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::staging::Staging;
     use super::*;
 
     async fn publish(catalog: &Catalog, digest: &str) -> PathBuf {
@@ -423,6 +369,23 @@ mod tests {
         assert!(!place.join("old").exists());
         let hidden = fs::read_dir(catalog.directory("base")).unwrap().flatten();
         assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_ended_half_way_goes_unless_somebody_is_at_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(directory.path().to_owned());
+        catalog.remove_unfinished().unwrap();
+        let place = publish(&catalog, "one").await;
+        let left = [catalog.directory("base").join(".building-a"), place.join(BAKES).join(".replaced-b")];
+        left.iter().for_each(|left| fs::create_dir_all(left.join("root")).unwrap());
+        let lock = catalog.lock("base").unwrap();
+        catalog.remove_unfinished().unwrap();
+        assert!(left.iter().all(|left| left.exists()));
+        drop(lock);
+        catalog.remove_unfinished().unwrap();
+        assert!(!left.iter().any(|left| left.exists()));
+        assert!(catalog.current("base").unwrap().is_some());
     }
 
     #[tokio::test]

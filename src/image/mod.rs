@@ -17,6 +17,7 @@ pub mod initramfs;
 pub mod modules;
 pub mod prove;
 pub mod recipe;
+mod staging;
 
 use crate::host::command::CommandError;
 use crate::host::disk::hint_if_full;

@@ -74,8 +74,13 @@ fn say_how_to_forget(proof: &Proof, memory: &Path) {
     }
 }
 
+/// What is remembered in `state_dir` of the monitor `program`, if it still holds. Tries nothing.
+pub async fn recall(state_dir: &Path, program: &str) -> Option<Proof> {
+    remembered(&memory_file(state_dir), &boot_id(), &monitor_version(program).await.ok()?)
+}
+
 /// The remembered answer, if it was found since the host started and with this version of the monitor.
-pub fn remembered(memory: &Path, boot_id: &str, monitor: &str) -> Option<Proof> {
+fn remembered(memory: &Path, boot_id: &str, monitor: &str) -> Option<Proof> {
     let text = std::fs::read(memory).ok()?;
     let proof = serde_json::from_slice::<Proof>(&text).ok()?;
     (proof.boot_id == boot_id && proof.monitor == monitor).then_some(proof)
@@ -102,7 +107,7 @@ fn is_the_guests(error: &ImageError) -> bool {
 }
 
 /// Differs after every start of the host.
-pub fn boot_id() -> String {
+fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

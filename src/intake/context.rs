@@ -6,7 +6,7 @@ use crate::policy::Request;
 use crate::workflow::contexts::GithubContext;
 
 /// The context, but for what is known only per job and VM: job id, run number, paths in the VM.
-pub(super) fn github_context(
+pub(crate) fn github_context(
     request: &Request, payload: &Json, workflow_path: &str, workflow_name: &str, server_url: &str, api_url: &str,
 ) -> GithubContext {
     let subject = &request.subject;

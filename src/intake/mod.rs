@@ -3,10 +3,17 @@
 //! A delivery is processed after it was answered, as often as it takes: everything until the transaction that creates its
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
-mod context;
+mod approval;
+pub(crate) mod context;
+mod held;
+pub mod internal;
+mod jobs;
 mod naming;
+mod rerun;
 mod retry;
 mod runs;
+
+pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +21,19 @@ use std::time::Duration;
 
 use tokio::task::{self, JoinError, JoinSet};
 
+use self::internal::Wish;
 use self::retry::Retry;
+use self::runs::Planner;
 use crate::clock;
+use crate::config::Forks;
 use crate::core::Core;
-use crate::forge::{CommitSha, ForgeError, RepoName};
+use crate::forge::{CommitSha, ForgeError, RepoName, github};
+use crate::ids::RunId;
+use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
-use crate::policy::{Verdict, judge};
-use crate::store::{Delivery, DeliveryKey, DeliveryState, StoreError};
-use crate::webhook::{EventName, parse_github};
+use crate::policy::{Standing, Verdict, head_news, judge};
+use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
+use crate::webhook::{Event, EventName, parse_github};
 
 /// Deliveries processed at a time: one that the forge keeps waiting must not keep the others.
 const PARALLEL: usize = 8;
@@ -123,6 +135,7 @@ async fn next_look(core: &Core) -> Duration {
 
 /// Processes one delivery, or stores when to try again.
 async fn attend(core: &Core, delivery: &Delivery) {
+    core.lifecycle.reached(Step::DeliveryTaken).await;
     let Err(error) = process(core, delivery).await else { return };
     let Some(Retry { wait, denied }) = retry::after(&error, delivery, clock::jitter()) else {
         tracing::error!(delivery = %delivery.key, %error, "a delivery cannot be processed");
@@ -140,38 +153,70 @@ async fn attend(core: &Core, delivery: &Delivery) {
 
 async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     let payload = core.store.delivery_payload(&delivery.key).await?;
+    if delivery.key.forge == internal::FORGE {
+        return match Wish::parse(&payload)? {
+            Wish::Approval { pull_request, sha } => approval::of_operator(core, delivery, &pull_request, &sha).await,
+            Wish::Rerun { run, job, person } => {
+                rerun::of_wish(core, delivery, &run, job.as_ref(), person.as_deref()).await
+            }
+        };
+    }
     let name = EventName::parse(&delivery.event).map_err(IntakeError::Payload)?;
     let event = parse_github(&name, &payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let runs = match judge(&event) {
-        Verdict::Ignore(why) => {
-            ignore(core, delivery, &why).await;
-            return Ok(());
+    let Some(repo) = event.repo() else {
+        return ended(core, delivery, &format!("events of the kind `{name}` start nothing")).await;
+    };
+    let Some(settings) = core.config.repository(repo) else {
+        return ended(core, delivery, "the repository is not configured").await;
+    };
+    let standing = standing(core, delivery, &event, settings.forks).await?;
+    let received_at = delivery.received_at;
+    let runs = match judge(&event, &standing) {
+        Verdict::Ignore(why) => return ended(core, delivery, &why).await,
+        Verdict::Approve(asked) => return approval::of_comment(core, delivery, &asked).await,
+        Verdict::Rerun(asked) => return rerun::of_person(core, delivery, &asked).await,
+        Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, received_at)],
+        Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, received_at)],
+        Verdict::Start(request) => {
+            let payload = serde_json::from_slice(&payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
+            Planner { core, request: &request, settings: &settings, payload: &payload, received_at }.runs().await?
         }
-        Verdict::Hold(request, why) => match core.config.repository(&request.access.repo) {
-            Some(_) => vec![runs::held(core, &request, &why)],
-            None => Vec::new(),
-        },
-        Verdict::Start(request) => match core.config.repository(&request.access.repo) {
-            Some(settings) => runs::planned(core, &request, &settings, &payload, delivery.received_at).await?,
-            None => Vec::new(),
-        },
     };
     if runs.is_empty() {
-        let why = "no workflow of the commit asks for this event, or the repository is not configured";
-        ignore(core, delivery, why).await;
-        return Ok(());
+        return ended(core, delivery, "no workflow of the commit asks for this event").await;
     }
-    let created = core.store.create_runs(&delivery.key, runs, DeliveryState::Processed, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::RunsPlanned).await;
+    let created = core.store.create_runs_of_news(&delivery.key, head_news(&event), runs, clock::now_ms()).await?;
+    finish_created(core, delivery, &created).await
+}
+
+/// What is known besides the event. What a push to a fork's pull request makes void is void from here on.
+async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks) -> Result<Standing, IntakeError> {
+    let mut standing = Standing { forks, is_approved: false };
+    let Event::PullRequest(pull) = event else { return Ok(standing) };
+    if !pull.is_fork || forks != Forks::Approve {
+        return Ok(standing);
+    }
+    let access = &pull.repository.access;
+    if let Some(before) = pull.before.clone().filter(|before| *before != pull.head_sha) {
+        let (repo, number) = (access.repo.clone(), pull.number);
+        let arrived_at = delivery.received_at;
+        let replaced = ReplacedHead { forge: github::NAME.to_owned(), repo, number, sha: before, arrived_at };
+        core.store.replace_head(replaced).await?;
+        core.wake.scheduler.notify_one();
+    }
+    standing.is_approved = approval::counts(core, github::NAME, access, pull.number, &pull.head_sha).await?;
+    Ok(standing)
+}
+
+/// Runs were created, with the delivery's end.
+async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> Result<(), IntakeError> {
+    core.lifecycle.reached(Step::RunsCreated).await;
     core.metrics.deliveries.processed(Processed::Runs, age(delivery));
-    for run in &created {
+    for run in created {
         for job in core.store.jobs_of_run(run).await? {
-            core.timeline.record_at(
-                &job.id,
-                job.attempt,
-                delivery.received_at * 1000,
-                "delivery_accepted",
-                &delivery.key.id,
-            );
+            let at_us = delivery.received_at * 1000;
+            core.timeline.record_at(&job.id, job.attempt, at_us, "delivery_accepted", &delivery.key.id);
         }
     }
     core.wake.scheduler.notify_one();
@@ -179,9 +224,11 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     Ok(())
 }
 
-async fn ignore(core: &Core, delivery: &Delivery, why: &str) {
+/// Nothing follows from the delivery, for this reason.
+async fn ended(core: &Core, delivery: &Delivery, why: &str) -> Result<(), IntakeError> {
     core.metrics.deliveries.processed(Processed::Ignored, age(delivery));
     finish(core, &delivery.key, DeliveryState::Ignored, why).await;
+    Ok(())
 }
 
 fn age(delivery: &Delivery) -> Duration {

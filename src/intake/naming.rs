@@ -50,6 +50,7 @@ mod tests {
     use super::*;
     use crate::forge::{CommitSha, RepoAccess, RepoName, Report, ReportState};
     use crate::ids::{ReportId, RunId};
+    use crate::store::Origin;
     use crate::workflow::parse;
 
     fn workflow(path: &str, name: &str) -> (String, Workflow) {
@@ -76,12 +77,14 @@ mod tests {
         };
         NewRun {
             id: RunId::random(),
+            forge: "github".to_owned(),
             access,
             event: "push".to_owned(),
             sha,
             workflow_path: String::new(),
             workflow_name: String::new(),
             context: serde_json::Value::Null,
+            origin: Origin::default(),
             report: Some(report),
             jobs: Vec::new(),
         }

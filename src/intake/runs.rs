@@ -1,73 +1,182 @@
 //! Reads the workflows that stand in the pinned commit and plans their jobs.
 
+use serde_json::Value as Json;
+
 use super::context::github_context;
+use super::jobs::{first_line, new_job, new_report};
 use super::{IntakeError, naming};
 use crate::config::RepositorySettings;
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
-use crate::document::reader::quoted;
-use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState};
-use crate::ids::{JobId, LogToken, ReportId, RunId};
-use crate::policy::Request;
-use crate::store::{NewJob, NewRun, Outcome, Reason};
+use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState, github};
+use crate::ids::RunId;
+use crate::policy::{OfPullRequest, Request};
+use crate::store::{Concurrency, FromPullRequest, NewJob, NewRun, Origin};
+use crate::workflow::contexts::GithubContext;
 use crate::workflow::plan::{PlanInput, PlannedJob, plan};
 use crate::workflow::trigger::{Match, matches};
-use crate::workflow::{Workflow, parse};
+use crate::workflow::{Workflow, concurrency, parse};
 
 /// The largest workflow file, as GitHub has it.
-const MAX_FILE_BYTES: usize = 500 * 1024;
+pub(crate) const MAX_FILE_BYTES: usize = 500 * 1024;
 
 /// Workflow files of one commit that are read.
-const MAX_FILES: usize = 64;
+pub(crate) const MAX_FILES: usize = 64;
 
 /// Complaints about one workflow that its report lists.
 const MAX_LISTED: usize = 20;
 
-/// The run of an event that may not run: one report that says so.
-pub(super) fn held(core: &Core, request: &Request, why: &str) -> NewRun {
-    let mut report = new_report(request, "dayfly".to_owned(), why.to_owned());
-    report.state = ReportState::Held;
-    report.summary = format!(
-        "{why}.\n\nThe code of a fork was written by somebody who may not write to `{}`. Commit `{}` was not run.",
-        request.access.repo, request.sha
-    );
-    let workflows_dir = core.config.repository(&request.access.repo).map_or("", |settings| settings.workflows_dir);
-    new_run(request, workflows_dir, "held", serde_json::Value::Null, Some(report), Vec::new())
+/// What all runs of one event have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planner<'a> {
+    pub(super) core: &'a Core,
+    pub(super) request: &'a Request,
+    pub(super) settings: &'a RepositorySettings<'a>,
+    /// The event's payload.
+    pub(super) payload: &'a Json,
+    /// When the delivery arrived, in milliseconds since the epoch.
+    pub(super) received_at: i64,
 }
 
-/// One run for every workflow of the commit that asks for the event, and for every one that cannot be read.
-pub(super) async fn planned(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, payload: &[u8], received_at: i64,
-) -> Result<Vec<NewRun>, IntakeError> {
-    let payload = serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let (mut runs, mut workflows) = (Vec::new(), Vec::new());
-    for path in workflow_files(core, request, settings.workflows_dir).await? {
-        let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
-            Err(ForgeError::Permanent { detail, .. }) => Err(detail),
-            Err(error) => return Err(error.into()),
+/// A workflow that starts.
+#[derive(Debug, Clone, Copy)]
+struct Source<'w> {
+    path: &'w str,
+    workflow: &'w Workflow,
+    /// What tells its contexts from those of a workflow with the same name.
+    suffix: &'w str,
+}
+
+impl Planner<'_> {
+    /// One run for every workflow of the commit that asks for the event, and for every one that cannot be read.
+    pub(super) async fn runs(&self) -> Result<Vec<NewRun>, IntakeError> {
+        let Self { core, request, .. } = self;
+        let (mut runs, mut workflows) = (Vec::new(), Vec::new());
+        for path in workflow_files(core, request, self.settings.workflows_dir).await? {
+            let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
+                Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
+                Err(ForgeError::Permanent { detail, .. }) => Err(detail),
+                Err(error) => return Err(error.into()),
+            };
+            let parsed =
+                text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
+            match parsed {
+                Err(complaints) => runs.push(self.unreadable(&path, &complaints)),
+                Ok(workflow) => workflows.push((path, workflow)),
+            }
+        }
+        let suffixes = naming::suffixes(&workflows);
+        let full = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue);
+        for (path, workflow) in &workflows {
+            if matches(workflow, &request.trigger) != Match::Starts {
+                continue;
+            }
+            let suffix = suffixes.get(path).map_or("", String::as_str);
+            runs.push(match &full {
+                Some(why) => self.refused(path, why),
+                None => self.run_of(Source { path, workflow, suffix }),
+            });
+        }
+        naming::make_unique(&mut runs);
+        Ok(runs)
+    }
+
+    fn run_of(&self, source: Source<'_>) -> NewRun {
+        let Source { path, workflow, .. } = source;
+        let name = workflow.display_name();
+        let github = self.context(path, name);
+        let input = PlanInput { github: github.to_value(), ..PlanInput::default() };
+        let grouped = || concurrency::group(workflow, &input).map_err(|complaint| vec![complaint]);
+        let (planned, group) = match heavy(|| plan(workflow, &input).and_then(|planned| Ok((planned, grouped()?)))) {
+            Ok(planned) => planned,
+            Err(complaints) => return self.unreadable(path, &complaints),
         };
-        let parsed =
-            text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
-        match parsed {
-            Err(complaints) => runs.push(unreadable(request, &path, &complaints)),
-            Ok(workflow) => workflows.push((path, workflow)),
+        let limit = self.core.config.limits.max_jobs_per_run as usize;
+        if planned.len() > limit {
+            let message =
+                format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
+            return self.unreadable(path, &[complaint(path, message)]);
+        }
+        let new = |job: PlannedJob| {
+            let Request { access, sha, .. } = self.request;
+            let context = context_name(self.request, source, &job.name);
+            let report = |title| new_report(access, sha, context, title);
+            new_job(self.core, self.settings, job, report, self.received_at)
+        };
+        let mut run = self.new_run(path, name, None, planned.into_iter().map(new).collect());
+        run.origin.concurrency =
+            group.map(|group| Concurrency { group: group.name, cancels: group.cancel_in_progress });
+        run
+    }
+
+    /// The run of a workflow that is not even planned.
+    fn refused(&self, path: &str, why: &str) -> NewRun {
+        let mut report = self.report(path, first_line(why));
+        report.summary = format!("`{path}` was not run: {why}");
+        self.new_run(path, file_name(path), Some(report), Vec::new())
+    }
+
+    /// A run that consists of complaints about its workflow.
+    fn unreadable(&self, path: &str, complaints: &[Diagnostic]) -> NewRun {
+        let title =
+            complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
+        let mut report = self.report(path, title);
+        let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();
+        let left_out = complaints.len().saturating_sub(MAX_LISTED);
+        report.summary =
+            format!("`{path}` cannot be run.\n\n```text\n{}\n```\n", listed.join("\n").replace("```", "'''"));
+        if left_out > 0 {
+            report.summary.push_str(&format!("\n… and {left_out} more.\n"));
+        }
+        self.new_run(path, file_name(path), Some(report), Vec::new())
+    }
+
+    /// The report of a workflow that becomes no jobs.
+    fn report(&self, path: &str, title: String) -> Report {
+        let Request { access, sha, .. } = self.request;
+        let mut report = new_report(access, sha, format!("dayfly/{}", file_name(path)), title);
+        report.state = ReportState::Finished(Conclusion::Error);
+        report
+    }
+
+    fn new_run(&self, path: &str, name: &str, report: Option<Report>, jobs: Vec<NewJob>) -> NewRun {
+        let context = serde_json::to_value(self.context(path, name)).unwrap_or_default();
+        NewRun {
+            workflow_path: path.to_owned(),
+            workflow_name: name.to_owned(),
+            context,
+            report,
+            jobs,
+            ..empty_run(self.request, self.received_at)
         }
     }
-    let suffixes = naming::suffixes(&workflows);
-    let full = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue);
-    for (path, workflow) in &workflows {
-        if matches(workflow, &request.trigger) != Match::Starts {
-            continue;
-        }
-        let suffix = suffixes.get(path).map_or("", String::as_str);
-        runs.push(match &full {
-            Some(why) => refused(request, path, why),
-            None => run_of(core, request, settings, Source { path, workflow, suffix }, &payload, received_at),
-        });
+
+    fn context(&self, path: &str, name: &str) -> GithubContext {
+        let github = &self.core.config.github;
+        github_context(self.request, self.payload, path, name, github.url.as_str(), github.api_url.as_str())
     }
-    naming::make_unique(&mut runs);
-    Ok(runs)
+}
+
+/// A run of an event without anything in it.
+pub(super) fn empty_run(request: &Request, received_at: i64) -> NewRun {
+    let of_pull_request = |pull: OfPullRequest| FromPullRequest { number: pull.number, is_fork: pull.is_fork };
+    NewRun {
+        id: RunId::random(),
+        forge: github::NAME.to_owned(),
+        access: request.access.clone(),
+        event: request.trigger.event.clone(),
+        sha: request.sha.clone(),
+        workflow_path: String::new(),
+        workflow_name: String::new(),
+        context: Json::Null,
+        origin: Origin {
+            pull_request: request.pull_request.map(of_pull_request),
+            arrived_at: received_at,
+            ..Origin::default()
+        },
+        report: None,
+        jobs: Vec::new(),
+    }
 }
 
 async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Result<Vec<String>, IntakeError> {
@@ -98,149 +207,14 @@ async fn entries_of(forge: &dyn Forge, request: &Request, directory: &str) -> Re
     }
 }
 
-/// A workflow that starts.
-#[derive(Debug, Clone, Copy)]
-struct Source<'w> {
-    path: &'w str,
-    workflow: &'w Workflow,
-    /// What tells its contexts from those of a workflow with the same name.
-    suffix: &'w str,
-}
-
-fn run_of(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, payload: &serde_json::Value,
-    received_at: i64,
-) -> NewRun {
-    let Source { path, workflow, .. } = source;
-    let name = workflow.display_name();
-    let github = &core.config.github;
-    let context = github_context(request, payload, path, name, github.url.as_str(), github.api_url.as_str());
-    let input = PlanInput { github: context.to_value(), ..PlanInput::default() };
-    let planned = match heavy(|| plan(workflow, &input)) {
-        Ok(planned) => planned,
-        Err(complaints) => return unreadable(request, path, &complaints),
-    };
-    let limit = core.config.limits.max_jobs_per_run as usize;
-    if planned.len() > limit {
-        let message =
-            format!("the workflow becomes {} jobs; this service runs at most {limit} of one event", planned.len());
-        return unreadable(request, path, &[complaint(path, message)]);
-    }
-    let jobs = planned.into_iter().map(|job| new_job(core, request, settings, source, job, received_at)).collect();
-    let context = serde_json::to_value(&context).unwrap_or_default();
-    new_run(request, path, name, context, None, jobs)
-}
-
-fn new_job(
-    core: &Core, request: &Request, settings: &RepositorySettings<'_>, source: Source<'_>, job: PlannedJob,
-    received_at: i64,
-) -> NewJob {
-    let log_token = LogToken::random();
-    let mut report = new_report(request, context_name(request, source, &job.name), "Waiting to start".to_owned());
-    report.details_url = Some(core.log_url(&log_token));
-    let chosen = match &job.group {
-        Some(group) => Err(no_groups(group)),
-        None => core.config.select_profile_for(settings, &job.labels).map_err(|no_profile| no_profile.to_string()),
-    };
-    let (profile, outcome) = match chosen {
-        Ok(profile) => {
-            report.title = format!("Queued for the profile `{}`", profile.name);
-            (Some(profile.name.clone()), None)
-        }
-        Err(detail) => {
-            report.title = first_line(&detail);
-            report.summary = detail.clone();
-            report.state = ReportState::Finished(Conclusion::Error);
-            report.finished_at = Some(received_at);
-            (None, Some(Outcome { conclusion: Conclusion::Error, reason: Some(Reason::NoProfile), detail }))
-        }
-    };
-    NewJob {
-        id: JobId::random(),
-        key: job.key,
-        name: job.name,
-        needs: job.needs,
-        spec: serde_json::to_value(&job.spec).unwrap_or_default(),
-        profile,
-        log_token,
-        report,
-        outcome,
-    }
-}
-
-/// What a job that asks for a runner group is told. To ignore the group would give it a machine that it did not ask for.
-fn no_groups(group: &str) -> String {
-    format!(
-        "there are no runner groups here, so none is named {}\n  hint: ask by labels, like `runs-on: linux`",
-        quoted(group)
-    )
-}
-
 /// Why nothing more is taken, if so many jobs are unfinished.
-fn full_queue(unfinished: u64, limit: u32) -> Option<String> {
+pub(super) fn full_queue(unfinished: u64, limit: u32) -> Option<String> {
     (unfinished >= u64::from(limit)).then(|| {
         format!(
             "the queue is full: {unfinished} jobs have not finished, and this service takes {limit}\n  hint: push again \
              later; the operator sets `limits.queue`"
         )
     })
-}
-
-/// The run of a workflow that is not even planned.
-fn refused(request: &Request, path: &str, why: &str) -> NewRun {
-    let file = file_name(path);
-    let mut report = new_report(request, format!("dayfly/{file}"), first_line(why));
-    report.state = ReportState::Finished(Conclusion::Error);
-    report.summary = format!("`{path}` was not run: {why}");
-    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
-}
-
-/// A run that consists of complaints about its workflow.
-fn unreadable(request: &Request, path: &str, complaints: &[Diagnostic]) -> NewRun {
-    let file = file_name(path);
-    let title =
-        complaints.first().map_or_else(|| "The workflow cannot be read".to_owned(), |c| first_line(&c.to_string()));
-    let mut report = new_report(request, format!("dayfly/{file}"), title);
-    report.state = ReportState::Finished(Conclusion::Error);
-    let listed: Vec<String> = complaints.iter().take(MAX_LISTED).map(Diagnostic::to_string).collect();
-    let left_out = complaints.len().saturating_sub(MAX_LISTED);
-    report.summary = format!("`{path}` cannot be run.\n\n```text\n{}\n```\n", listed.join("\n").replace("```", "'''"));
-    if left_out > 0 {
-        report.summary.push_str(&format!("\n… and {left_out} more.\n"));
-    }
-    new_run(request, path, file, serde_json::Value::Null, Some(report), Vec::new())
-}
-
-fn new_run(
-    request: &Request, path: &str, name: &str, context: serde_json::Value, report: Option<Report>, jobs: Vec<NewJob>,
-) -> NewRun {
-    NewRun {
-        id: RunId::random(),
-        access: request.access.clone(),
-        event: request.trigger.event.clone(),
-        sha: request.sha.clone(),
-        workflow_path: path.to_owned(),
-        workflow_name: name.to_owned(),
-        context,
-        report,
-        jobs,
-    }
-}
-
-fn new_report(request: &Request, context: String, title: String) -> Report {
-    Report {
-        id: ReportId::random(),
-        access: request.access.clone(),
-        sha: request.sha.clone(),
-        context,
-        state: ReportState::Queued,
-        title,
-        summary: String::new(),
-        log: String::new(),
-        details_url: None,
-        started_at: None,
-        finished_at: None,
-    }
 }
 
 /// What the forge calls the job. Branch protection refers to it, so a pull request's name has nothing in it that changes;
@@ -262,10 +236,6 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,14 +246,6 @@ mod tests {
         insta::assert_snapshot!(full_queue(10, 10).unwrap_or_default(), @"
         the queue is full: 10 jobs have not finished, and this service takes 10
           hint: push again later; the operator sets `limits.queue`
-        ");
-    }
-
-    #[test]
-    fn a_runner_group_is_answered_with_what_to_use() {
-        insta::assert_snapshot!(no_groups("large"), @"
-        there are no runner groups here, so none is named `large`
-          hint: ask by labels, like `runs-on: linux`
         ");
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{GIT_PORT, serve_git};
+use super::attempt::Attempt;
+use super::checkout::Origin;
 use super::journal::Journal;
-use super::steps::{Places, Steps};
-use super::verdict::{self, Ending, StepLine};
+use super::steps::{Places, Witness};
+use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
@@ -18,7 +19,8 @@ use crate::engine::Prepared;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
-use crate::protocol::message::Service;
+use crate::lifecycle::Step;
+use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
 use crate::vm::machine::{CacheMount, Machine};
@@ -87,6 +89,7 @@ pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
     });
     if is_absent {
         core.store.set_vm_state(vm, VmState::Gone, clock::now_ms()).await?;
+        core.lifecycle.reached(Step::VmGoneStored).await;
     }
     Ok(is_absent)
 }
@@ -103,7 +106,7 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
-            return conclude(core, lease, &Ending::Cancelled.into()).await;
+            return conclude(core, lease, &cancelled(core, lease).await.into()).await;
         }
     };
     match created {
@@ -195,7 +198,9 @@ async fn run_and_store(
 ) -> Result<Option<End>, StoreError> {
     let (job, began) = (&lease.job, Instant::now());
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::VmRunningStored).await;
     core.store.start_job(&job.id, job.attempt, clock::now_ms()).await?;
+    core.lifecycle.reached(Step::JobStartedStored).await;
     set_state(core, job, ReportState::Running, running_title(profile, job.attempt)).await?;
     let writer = match core.logs.create(&job.id, job.attempt, profile.log_limit).await {
         Ok(writer) => writer,
@@ -205,7 +210,8 @@ async fn run_and_store(
             return conclude(core, lease, &end).await.map(|()| None);
         }
     };
-    let mut journal = Journal::new(Arc::clone(core), job.report.clone(), writer);
+    core.lifecycle.reached(Step::LogCreated).await;
+    let mut journal = Journal::new(Arc::clone(core), lease, writer);
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
     }
@@ -213,18 +219,16 @@ async fn run_and_store(
         journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;
     }
     let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
-    if let Ending::VmLost(_) = ending
-        && let Some(console) = machine.console().await
-    {
-        journal.say(0, &format!("The last of the machine's console:\n{console}")).await;
-    }
+    core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = machine.pause().await {
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
     }
     core.timeline.record(&job.id, job.attempt, "vm_paused", "");
+    core.lifecycle.reached(Step::VmPaused).await;
     let log_failure = journal.finish().await.map(|error| error.to_string());
+    core.lifecycle.reached(Step::LogFinished).await;
     let end = End { ending, lines, log_failure };
     if let Err(error) = conclude(core, lease, &end).await {
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
@@ -240,105 +244,43 @@ async fn run_steps(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     journal: &mut Journal, cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
-    let job = &lease.job;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
-    let mut run = match job_run(lease, &places, &github) {
+    let run = match job_run(lease, &places, &github) {
         Ok(run) => run,
         Err(detail) => {
             journal.say(0, &detail).await;
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let limit = run.timeout().map_or(profile.timeout, |own| own.min(profile.timeout));
     let submodules =
         core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let git = machine
-        .take_connections()
-        .map(|connections| serve_git(core, lease.run.access.clone(), submodules, connections));
-    // One token for both ways to end early, so that the steps see one thing.
-    let stop = cancel.child_token();
-    let guest = machine.guest().clone();
-    let lost = machine.lost();
-    let mut steps =
-        Steps::new(core, &job.id, job.attempt, &lease.run.access, &guest, &prepared.info, &places, journal, &stop);
-    let webhook = first_step_counts_from(core, lease).await;
-    let work = async {
-        guest.listen(GIT_PORT, Service::Git).await?;
-        steps.prepare(&github).await?;
-        if let Some(received_at) = webhook {
-            core.metrics.jobs.first_step(clock::since_ms(received_at, clock::now_ms()));
-        }
-        steps.run(&mut run).await
+    let access = &lease.run.access;
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    let git = GitProxy::new(source, repositories, GitLimits::default());
+    let attempt = Attempt {
+        machine,
+        image: &prepared.info,
+        places: &places,
+        github: &github,
+        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+        git,
+        limit: profile.timeout,
+        grace: core.config.limits.grace,
+        cancel,
     };
-    let outcome = bounded(work, lost, limit, core.config.limits.grace, &stop).await;
-    let lines = std::mem::take(&mut steps.lines);
-    if let Some((proxy, task)) = git {
-        task.abort();
-        for decision in proxy.take_decisions().list {
-            tracing::debug!(job = %job.id, %decision, "git proxy");
-        }
+    match attempt.run(run, journal).await {
+        (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
+        ended => ended,
     }
-    let ending = match outcome {
-        Bounded::Done if cancel.is_cancelled() => Ending::Cancelled,
-        Bounded::Done => Ending::Steps(run.finish()),
-        Bounded::TimedOut => Ending::TimedOut(limit),
-        Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled,
-        Bounded::Overran => Ending::TimedOut(limit),
-        Bounded::Lost(why) => Ending::VmLost(why),
-    };
-    if let Ending::TimedOut(limit) = &ending {
-        let text = format!("error: the job took longer than its limit of {}", crate::config::format_duration(*limit));
-        journal.say(0, &text).await;
-    }
-    if let Ending::VmLost(why) = &ending {
-        journal.say(0, &format!("error: the VM was lost: {why}")).await;
-    }
-    (ending, lines)
 }
 
-/// When the webhook came, for jobs whose first step nothing but Dayfly delays.
-async fn first_step_counts_from(core: &Core, lease: &Lease) -> Option<i64> {
-    if lease.job.attempt > 1 || !lease.job.needs.is_empty() {
-        return None;
-    }
-    core.store.delivery_received_at(&lease.run.delivery).await.ok().flatten()
-}
-
-enum Bounded {
-    Done,
-    /// Ended within the grace period after its time was over.
-    TimedOut,
-    /// Did not even end within the grace period after it was told to.
-    Overran,
-    Lost(String),
-}
-
-/// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
-async fn bounded(
-    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = String>, limit: Duration,
-    grace: Duration, stop: &CancellationToken,
-) -> Bounded {
-    tokio::pin!(work, lost);
-    let deadline = Instant::now() + limit;
-    let as_bounded = |result: Result<(), VmError>, when_done: Bounded| match result {
-        Ok(()) => when_done,
-        Err(error) => Bounded::Lost(error.to_string()),
-    };
-    tokio::select! {
-        result = &mut work => return as_bounded(result, Bounded::Done),
-        why = &mut lost => return Bounded::Lost(why),
-        () = tokio::time::sleep_until(deadline) => {}
-        () = stop.cancelled() => {}
-    }
-    let was_cancelled = stop.is_cancelled();
-    stop.cancel();
-    // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
-    tokio::select! {
-        result = &mut work => as_bounded(result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
-        why = &mut lost => Bounded::Lost(why),
-        () = tokio::time::sleep(grace * 2) => Bounded::Overran,
-    }
+/// The end of a job that somebody asked for, with what was stored about who did.
+async fn cancelled(core: &Core, lease: &Lease) -> Ending {
+    let why = core.store.job(&lease.job.id).await.ok().flatten().and_then(|job| job.cancel_why);
+    Ending::Cancelled(why.unwrap_or_else(|| CANCELLED.to_owned()))
 }
 
 fn github_of(lease: &Lease, places: &Places) -> GithubContext {
@@ -346,14 +288,15 @@ fn github_of(lease: &Lease, places: &Places) -> GithubContext {
     github.job = lease.job.key.clone();
     github.workspace = places.workspace.clone();
     github.event_path = places.event_path.clone();
-    github.run_id = numeric_id(lease.run.id.as_str()).to_string();
+    github.run_id = numeric_id(lease.run.root().as_str()).to_string();
     github.run_number = lease.run.number.to_string();
-    github.run_attempt = lease.job.attempt.to_string();
+    // Whoever repeats it, a person or Dayfly after a lost VM: the number never falls.
+    github.run_attempt = (lease.run.attempt() + lease.job.attempt - 1).to_string();
     github
 }
 
 /// Tools expect a number in `GITHUB_RUN_ID`. 52 bits of the run's id, so that it stays exact in a double.
-fn numeric_id(id: &str) -> u64 {
+pub(crate) fn numeric_id(id: &str) -> u64 {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(id);
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 12
@@ -397,6 +340,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
         report.summary = summary;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
+    core.lifecycle.reached(Step::OutcomeStored).await;
     if finished == Finished::Now {
         core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
         tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
@@ -424,6 +368,7 @@ async fn destroy(core: &Core, lease: &Lease, mut machine: Machine) {
     if let Err(error) = core.store.set_vm_state(&lease.vm, VmState::Stopping, clock::now_ms()).await {
         tracing::error!(vm = %lease.vm, %error, "a VM's teardown could not be stored");
     }
+    core.lifecycle.reached(Step::VmStoppingStored).await;
     let began = Instant::now();
     for attempt in 1..=DESTROY_TRIES {
         match timeout(Duration::from_secs(60), machine.destroy()).await {

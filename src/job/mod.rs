@@ -5,10 +5,12 @@
 //!        └─────────────┴────── no VM: queued again, or an outcome ───────────┘                  whatever the forge says
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
+//! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
+pub mod attempt;
 pub mod checkout;
 pub mod driver;
 pub mod journal;

@@ -1,24 +1,20 @@
 //! The workflow's steps in the guest, one after the other.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout;
-use super::journal::Journal;
+use super::checkout::{self, Origin};
 use super::verdict::StepLine;
-use crate::core::{Core, heavy};
-use crate::forge::RepoAccess;
-use crate::ids::JobId;
+use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
 use crate::log::Stream;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
-use crate::workflow::contexts::{self, GithubContext, RunnerContext};
+use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
 
@@ -31,19 +27,46 @@ const WORK_DIRECTORY: &str = "work";
 /// A `PATH` for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Sees a job's steps run: the log and the timeline of the service, or somebody's terminal.
+pub(crate) trait Witness: Send + Sync {
+    /// Output of the guest, a step's heading, or a word of Dayfly's own. Steps count from 1; 0 is what comes before them.
+    fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+
+    /// A step begins; `index` counts from 0.
+    fn step_started(&mut self, _index: usize, _name: &str) {}
+
+    /// A step has ended, or was passed over.
+    fn step_ended(&mut self, _line: &StepLine) {}
+
+    /// When [`Witness::update`] is to be called, if it is.
+    fn update_due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Tells others how far the job is.
+    fn update(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// A line of Dayfly's own.
+    fn say(&mut self, step: u16, text: &str) -> impl Future<Output = ()> + Send {
+        async move { self.write(step, Stream::Service, format!("{}\n", text.trim_end()).as_bytes()).await }
+    }
+}
+
 /// Where things are in the guest.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
-    pub(super) home: String,
-    pub(super) workspace: String,
+pub(crate) struct Places {
+    pub(crate) home: String,
+    pub(crate) workspace: String,
     pub(super) temp: String,
-    pub(super) event_path: String,
-    pub(super) commands: String,
+    pub(crate) event_path: String,
+    pub(crate) commands: String,
 }
 
 impl Places {
     /// As on GitHub's own machines: the repository's name twice below the account's `work`.
-    pub(super) fn new(home: &str, repository: &str) -> Self {
+    pub(crate) fn new(home: &str, repository: &str) -> Self {
         let work = format!("{home}/{WORK_DIRECTORY}");
         let temp = format!("{work}/_temp");
         Self {
@@ -55,7 +78,7 @@ impl Places {
         }
     }
 
-    pub(super) fn runner_context(&self, name: &str) -> RunnerContext {
+    pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
         RunnerContext {
             name: name.to_owned(),
             os: "Linux".to_owned(),
@@ -67,33 +90,23 @@ impl Places {
 }
 
 /// Everything that running a job's steps takes.
-pub(super) struct Steps<'a> {
-    pub(super) core: &'a Arc<Core>,
-    pub(super) job: &'a JobId,
-    pub(super) attempt: u32,
-    pub(super) access: &'a RepoAccess,
+pub(super) struct Steps<'a, W> {
+    pub(super) origin: Origin<'a>,
     pub(super) guest: &'a Guest,
     pub(super) image: &'a ImageInfo,
     pub(super) places: &'a Places,
-    pub(super) journal: &'a mut Journal,
+    pub(super) witness: &'a mut W,
     /// Ends the step that runs; afterwards only those run that want to.
     pub(super) cancel: &'a CancellationToken,
     pub(super) grace: Duration,
     pub(super) lines: Vec<StepLine>,
-    oom_kills: u64,
+    /// Of the step that runs.
+    pub(super) oom_kills: u64,
+    /// When the step that runs ended.
+    pub(super) is_disk_full: bool,
 }
 
-impl<'a> Steps<'a> {
-    #[expect(clippy::too_many_arguments, reason = "they are the fields, and the caller names them in order once")]
-    pub(super) fn new(
-        core: &'a Arc<Core>, job: &'a JobId, attempt: u32, access: &'a RepoAccess, guest: &'a Guest,
-        image: &'a ImageInfo, places: &'a Places, journal: &'a mut Journal, cancel: &'a CancellationToken,
-    ) -> Self {
-        let grace = core.config.limits.grace;
-        let (lines, oom_kills) = (Vec::new(), 0);
-        Self { core, job, attempt, access, guest, image, places, journal, cancel, grace, lines, oom_kills }
-    }
-
+impl<W: Witness> Steps<'_, W> {
     /// Puts what steps expect in place.
     pub(super) async fn prepare(&self, github: &GithubContext) -> Result<(), VmError> {
         let owner = self.owner();
@@ -126,7 +139,7 @@ impl<'a> Steps<'a> {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
                     let result = self.run_step(&plan).await?;
-                    if let Some(report) = run.finish_step(result) {
+                    if let Some(report) = heavy(|| run.finish_step(result)) {
                         self.note(report, began.elapsed()).await;
                     }
                 }
@@ -135,26 +148,28 @@ impl<'a> Steps<'a> {
     }
 
     async fn begin(&mut self, index: usize, name: &str) {
-        self.core.timeline.record(self.job, self.attempt, "step_started", &format!("{} {name}", index + 1));
-        self.journal.write(step_number(index), Stream::Heading, name.as_bytes()).await;
-        self.oom_kills = 0;
+        self.witness.step_started(index, name);
+        self.witness.write(step_number(index), Stream::Heading, name.as_bytes()).await;
+        (self.oom_kills, self.is_disk_full) = (0, false);
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
         let number = step_number(report.index);
         for error in &report.errors {
-            self.journal.say(number, &format!("error: {error}")).await;
+            self.witness.say(number, &format!("error: {error}")).await;
         }
         if self.oom_kills > 0 {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
-            self.journal.say(number, &format!("warning: {text}")).await;
+            self.witness.say(number, &format!("warning: {text}")).await;
         }
-        self.core.metrics.jobs.step(report.conclusion.into(), took);
-        if report.outcome != contexts::Outcome::Skipped {
-            let detail = format!("{} {}", report.index + 1, report.conclusion.as_str());
-            self.core.timeline.record(self.job, self.attempt, "step_finished", &detail);
+        if self.is_disk_full {
+            let text = "the machine's disk is full; a profile with a larger disk may help";
+            self.witness.say(number, &format!("warning: {text}")).await;
         }
-        self.lines.push(StepLine { report, took, oom_kills: std::mem::take(&mut self.oom_kills) });
+        let (oom_kills, is_disk_full) = (std::mem::take(&mut self.oom_kills), std::mem::take(&mut self.is_disk_full));
+        let line = StepLine { report, took, oom_kills, is_disk_full };
+        self.witness.step_ended(&line);
+        self.lines.push(line);
     }
 
     async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
@@ -184,9 +199,8 @@ impl<'a> Steps<'a> {
                 let script = format!("{}/checkout_{}.sh", self.places.temp, plan.index + 1);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
-                let forge_url = self.core.config.github.url.as_str();
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
-                argv.extend(checkout::arguments(checkout, self.access, sha, forge_url));
+                argv.extend(checkout::arguments(checkout, self.origin, sha));
                 (argv, self.places.workspace.clone())
             }
         };
@@ -237,14 +251,14 @@ impl<'a> Steps<'a> {
         // A step that runs although the job was cancelled is not ended by that cancellation again.
         let already_cancelled = self.cancel.is_cancelled();
         loop {
-            let live_update = self.journal.live_update_due();
+            let live_update = self.witness.update_due();
             let end = tokio::select! {
                 output = running.next() => match self.take(number, output?).await {
                     Some(exit) => return Ok(step_end(exit.status)),
                     None => continue,
                 },
                 () = until(live_update) => {
-                    self.journal.update_forge().await;
+                    self.witness.update().await;
                     continue;
                 }
                 () = until(deadline) => StepEnd::TimedOut,
@@ -277,10 +291,12 @@ impl<'a> Steps<'a> {
     /// Writes output to the log; gives the exit.
     async fn take(&mut self, number: u16, output: Output) -> Option<Exit> {
         match output {
-            Output::Stdout(bytes) => self.journal.write(number, Stream::Stdout, &bytes).await,
-            Output::Stderr(bytes) => self.journal.write(number, Stream::Stderr, &bytes).await,
+            Output::Stdout(bytes) => self.witness.write(number, Stream::Stdout, &bytes).await,
+            Output::Stderr(bytes) => self.witness.write(number, Stream::Stderr, &bytes).await,
             Output::Exited(exit) => {
-                self.oom_kills += exit.oom_kills;
+                // The guest's own count: it may say what it likes.
+                self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
+                self.is_disk_full = exit.is_disk_full;
                 return Some(exit);
             }
         }

@@ -1,41 +1,81 @@
 //! What happened in a job → its outcome, its title and its summary. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::format_duration;
 use crate::forge::Conclusion;
 use crate::store::{Outcome, Reason};
+use crate::vm::loss::Loss;
 use crate::workflow::contexts;
+use crate::workflow::gate::NeedResult;
 use crate::workflow::run::{JobEnd, StepReport};
+
+/// What is said of a cancellation of which nobody stored a reason.
+pub(crate) const CANCELLED: &str = "Cancelled";
 
 /// How the attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// The steps decided.
     Steps(JobEnd),
     /// The host's time limit.
     TimedOut(Duration),
-    /// Somebody asked for its end.
-    Cancelled,
-    /// The VM ended or stopped answering; the text is for the author.
-    VmLost(String),
+    /// Somebody asked for its end; the text says who.
+    Cancelled(String),
+    /// The VM ended before the job did.
+    VmLost(Loss),
     /// It could not begin.
     NotStarted { reason: Reason, detail: String },
 }
 
 /// One step, for the summary.
 #[derive(Debug, Clone)]
-pub(super) struct StepLine {
-    pub(super) report: StepReport,
-    pub(super) took: Duration,
+pub(crate) struct StepLine {
+    pub(crate) report: StepReport,
+    pub(crate) took: Duration,
     /// Processes that the guest killed for lack of memory meanwhile.
-    pub(super) oom_kills: u64,
+    pub(crate) oom_kills: u64,
+    /// The machine's disk was full when the step ended.
+    pub(crate) is_disk_full: bool,
+}
+
+/// What a machine was too small for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shortage {
+    Memory,
+    Disk,
+}
+
+impl Shortage {
+    /// What a failed step lacked, if it lacked something.
+    fn of(step: &StepLine) -> Option<Self> {
+        match step {
+            StepLine { oom_kills: 1.., .. } => Some(Self::Memory),
+            StepLine { is_disk_full: true, .. } => Some(Self::Disk),
+            _ => None,
+        }
+    }
+
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Memory => Reason::OutOfMemory,
+            Self::Disk => Reason::GuestDiskFull,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Memory => "out of memory",
+            Self::Disk => "the machine's disk is full",
+        }
+    }
 }
 
 /// The outcome of an attempt.
-pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
+pub(crate) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
     let failed = steps.iter().find(|line| line.report.conclusion == contexts::Outcome::Failure);
-    let out_of_memory = failed.is_some_and(|line| line.oom_kills > 0);
+    let shortage = failed.and_then(Shortage::of);
     let (conclusion, reason, detail) = match ending {
         Ending::Steps(end) => match end.outcome {
             contexts::Outcome::Success | contexts::Outcome::Skipped => {
@@ -43,34 +83,74 @@ pub(super) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
             }
             contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
             contexts::Outcome::Failure => {
-                let detail = failure_text(failed, end, out_of_memory);
+                let detail = failure_text(failed, end, shortage);
                 // The machine was too small, which says nothing about the code.
-                let conclusion = if out_of_memory { Conclusion::Error } else { Conclusion::Failure };
-                (conclusion, out_of_memory.then_some(Reason::OutOfMemory), detail)
+                let conclusion = if shortage.is_some() { Conclusion::Error } else { Conclusion::Failure };
+                (conclusion, shortage.map(Shortage::reason), detail)
             }
         },
         Ending::TimedOut(limit) => {
             let detail = format!("The job took longer than its limit of {}", format_duration(*limit));
             (Conclusion::TimedOut, Some(Reason::Timeout), detail)
         }
-        Ending::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled".to_owned()),
-        Ending::VmLost(why) => (Conclusion::Error, Some(Reason::VmLost), format!("The VM was lost: {why}")),
+        Ending::Cancelled(why) => (Conclusion::Cancelled, Some(Reason::Cancelled), why.clone()),
+        Ending::VmLost(loss) => (Conclusion::Error, Some(reason_of(loss)), loss_text(loss)),
         Ending::NotStarted { reason, detail } => (Conclusion::Error, Some(*reason), detail.clone()),
     };
     Outcome { conclusion, reason, detail }
 }
 
-fn failure_text(failed: Option<&StepLine>, end: &JobEnd, out_of_memory: bool) -> String {
+fn reason_of(loss: &Loss) -> Reason {
+    match loss {
+        Loss::PoweredOff | Loss::Rebooted => Reason::PoweredOff,
+        Loss::Panicked(_) => Reason::KernelPanic,
+        Loss::HostDiskFull => Reason::DiskFull,
+        Loss::Misbehaved(_) => Reason::GuestMisbehaved,
+        Loss::Unresponsive(_) => Reason::Unresponsive,
+        Loss::MonitorEnded | Loss::Other(_) => Reason::VmLost,
+    }
+}
+
+/// Who lost whom: a guest that misbehaves is not lost, it is put down.
+pub(super) fn loss_text(loss: &Loss) -> String {
+    match loss {
+        Loss::Misbehaved(_) => format!("The VM was destroyed: {loss}"),
+        _ => format!("The VM was lost: {loss}"),
+    }
+}
+
+fn failure_text(failed: Option<&StepLine>, end: &JobEnd, shortage: Option<Shortage>) -> String {
     let Some(StepLine { report, .. }) = failed else {
         return end.errors.first().cloned().unwrap_or_else(|| "The job failed".to_owned());
     };
     let why = report.errors.first().map_or("it failed", String::as_str);
     let step = format!("Step {} `{}`", report.index + 1, report.name);
-    if out_of_memory { format!("{step}: out of memory; {why}") } else { format!("{step}: {why}") }
+    match shortage {
+        Some(shortage) => format!("{step}: {}; {why}", shortage.words()),
+        None => format!("{step}: {why}"),
+    }
+}
+
+/// What the jobs that need this one see of its end.
+pub(crate) fn need_result(ending: &Ending, outcome: &Outcome) -> NeedResult {
+    match ending {
+        Ending::Steps(end) => end.need_result(),
+        _ => NeedResult { result: seen_by_needs(outcome.conclusion), outputs: BTreeMap::new() },
+    }
+}
+
+/// The result, in the dialect's words, of a job that ended without its steps deciding.
+pub(crate) fn seen_by_needs(conclusion: Conclusion) -> contexts::Outcome {
+    match conclusion {
+        Conclusion::Success => contexts::Outcome::Success,
+        Conclusion::Skipped => contexts::Outcome::Skipped,
+        Conclusion::Cancelled => contexts::Outcome::Cancelled,
+        Conclusion::Failure | Conclusion::Error | Conclusion::TimedOut => contexts::Outcome::Failure,
+    }
 }
 
 /// One line for the forge.
-pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
+pub(crate) fn title(outcome: &Outcome, took: Duration) -> String {
     let first_line = outcome.detail.lines().next().unwrap_or_default();
     match outcome.conclusion {
         Conclusion::Success => format!("{first_line} in {}", format_duration(rounded(took))),
@@ -79,20 +159,20 @@ pub(super) fn title(outcome: &Outcome, took: Duration) -> String {
 }
 
 /// Markdown for the forge: the steps and what they wrote.
-pub(super) fn summary(
+pub(crate) fn summary(
     outcome: &Outcome, steps: &[StepLine], end: Option<&JobEnd>, log_failure: Option<&str>,
 ) -> String {
-    let mut text = format!("{}\n", outcome.detail);
+    let mut text = format!("{}\n", defused(&outcome.detail));
     if !steps.is_empty() {
         text.push_str("\n| | Step | Time |\n|---|---|---:|\n");
         for StepLine { report, took, .. } in steps {
             let mark = report.conclusion.as_str();
-            let name = report.name.replace('|', "\\|").replace(['\n', '\r'], " ");
+            let name = defused(&report.name).replace('|', "\\|").replace(['\n', '\r'], " ");
             text.push_str(&format!("| {mark} | {name} | {} |\n", format_duration(rounded(*took))));
         }
     }
     for error in end.iter().flat_map(|end| &end.errors) {
-        text.push_str(&format!("\n{error}\n"));
+        text.push_str(&format!("\n{}\n", defused(error)));
     }
     if let Some(failure) = log_failure {
         text.push_str(&format!("\nThe log is incomplete: {failure}\n"));
@@ -101,6 +181,13 @@ pub(super) fn summary(
         text.push_str(&format!("\n{}\n", end.summary));
     }
     text
+}
+
+/// Text of a stranger inside of ours: no tags or comments, which would hide what follows, and nobody is mentioned. Works in
+/// code too, where escapes would show.
+fn defused(text: &str) -> String {
+    const INVISIBLE: char = '\u{200b}';
+    text.chars().flat_map(|letter| [Some(letter), matches!(letter, '<' | '@').then_some(INVISIBLE)]).flatten().collect()
 }
 
 /// Nobody reads microseconds.
@@ -123,7 +210,7 @@ mod tests {
             _ => Vec::new(),
         };
         let report = StepReport { index, name: format!("Run step {index}"), outcome: conclusion, conclusion, errors };
-        StepLine { report, took: Duration::from_millis(1234), oom_kills }
+        StepLine { report, took: Duration::from_millis(1234), oom_kills, is_disk_full: false }
     }
 
     fn ended(outcome: contexts::Outcome) -> Ending {
@@ -144,8 +231,16 @@ mod tests {
             (ended(bad), vec![step(0, good, 0), step(1, bad, 0)]),
             (ended(bad), vec![step(0, bad, 1)]),
             (Ending::TimedOut(Duration::from_secs(90)), vec![]),
-            (Ending::Cancelled, vec![]),
-            (Ending::VmLost("the guest powered itself off".into()), vec![]),
+            (Ending::Cancelled("Cancelled by the operator".into()), vec![]),
+            (ended(bad), vec![StepLine { is_disk_full: true, ..step(0, bad, 0) }]),
+            (Ending::VmLost(Loss::PoweredOff), vec![]),
+            (Ending::VmLost(Loss::Rebooted), vec![]),
+            (Ending::VmLost(Loss::Panicked(Some("Attempted to kill init!".into()))), vec![]),
+            (Ending::VmLost(Loss::HostDiskFull), vec![]),
+            (Ending::VmLost(Loss::MonitorEnded), vec![]),
+            (Ending::VmLost(Loss::Misbehaved("the peer sent something else than an answer".into())), vec![]),
+            (Ending::VmLost(Loss::Unresponsive("an answer of the guest took longer than 60 s".into())), vec![]),
+            (Ending::VmLost(Loss::Other("its channel closed".into())), vec![]),
             (Ending::NotStarted { reason: Reason::Image, detail: "there is no image `x`\n  hint: y".into() }, vec![]),
         ]
         .map(|(ending, steps)| {
@@ -153,6 +248,17 @@ mod tests {
             format!("{:?} {:?}: {}", outcome.conclusion, outcome.reason, title(&outcome, Duration::from_millis(2468)))
         });
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn strangers_words_do_not_hide_ours() {
+        let mut hiding = step(1, contexts::Outcome::Failure, 0);
+        hiding.report.name = "<!-- @octocat | <details>\nsecond".into();
+        let steps = [step(0, contexts::Outcome::Success, 0), hiding, step(2, contexts::Outcome::Failure, 0)];
+        let ending = ended(contexts::Outcome::Failure);
+        let text = summary(&outcome(&ending, &steps), &steps, None, None);
+        assert!(!text.contains("<!--") && !text.contains("<details>") && !text.contains("@octocat"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("| ")).count(), 1 + steps.len(), "{text}");
     }
 
     #[test]

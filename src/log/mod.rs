@@ -9,9 +9,10 @@
 //!
 //! Nothing is synchronised to the disk before [`LogWriter::finish`]: a log is worth less than the job's speed.
 
+mod last_lines;
 mod reader;
 mod record;
-mod render;
+pub mod render;
 mod segments;
 mod writer;
 
@@ -29,6 +30,8 @@ use tokio::sync::watch;
 
 pub use reader::{Chunk, Entry, LogReader};
 pub use record::Stream;
+pub(crate) use render::safe_length;
+pub use render::{coloured, plain};
 pub use segments::{LogSize, MIN_LIMIT};
 pub use writer::LogWriter;
 

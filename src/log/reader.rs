@@ -9,11 +9,11 @@ use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use futures::stream::{self, Stream as AsyncStream, StreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::record::{HEADER, Header, Kind, Stream};
-use super::render::plain;
+use super::render::{coloured, plain};
 use super::{LogError, blocking, segments};
 
 /// Content of one chunk, in bytes; at least one record.
@@ -26,7 +26,7 @@ const MAX_LENGTH: u32 = 1024 * 1024;
 const TAIL_NOTE: &str = "[dayfly: earlier output is not shown here]\n";
 
 /// A piece of a log as it can be shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// What a stream of a step wrote, or the heading of a step.
@@ -39,7 +39,11 @@ impl Entry {
     /// The entry in a plain text. The texts of all entries one after the other are the log.
     pub fn to_text(&self) -> String {
         match self {
-            Self::Piece { stream: Stream::Heading, text, .. } => format!("==> {text}\n"),
+            Self::Piece { stream: Stream::Heading, text, .. } => match text.strip_prefix('\n') {
+                // The line before it had no end.
+                Some(name) => format!("\n==> {name}\n"),
+                None => format!("==> {text}\n"),
+            },
             Self::Piece { text, .. } => text.clone(),
             Self::Cut { bytes } => {
                 format!("\n[dayfly: {bytes} bytes were cut here to keep the log within its limit]\n")
@@ -69,28 +73,41 @@ pub struct LogReader {
     directory: PathBuf,
     /// Present while the log is written.
     live: Option<watch::Receiver<()>>,
+    render: Render,
 }
+
+/// From the bytes of a record to its text.
+type Render = fn(&[u8]) -> String;
 
 impl LogReader {
     pub(super) fn new(directory: PathBuf, live: Option<watch::Receiver<()>>) -> Self {
-        Self { directory, live }
+        Self { directory, live, render: plain }
+    }
+
+    /// Leaves colours in the text, for a terminal.
+    pub fn with_colours(self) -> Self {
+        Self { render: coloured, ..self }
     }
 
     /// The chunks from `cursor` on; waits for more until the log ends. A cursor beyond the end waits at the end.
     pub fn follow(&self, cursor: u64) -> impl AsyncStream<Item = Result<Chunk, LogError>> + Send + use<> {
-        let state = Following { scan: Scan::new(&self.directory, cursor), live: self.live.clone() };
+        let state = Following { scan: self.scan(cursor), live: self.live.clone() };
         stream::try_unfold(state, Following::next)
     }
 
     /// The chunks from `cursor` to what is the end now.
     pub fn read(&self, cursor: u64) -> impl AsyncStream<Item = Result<Chunk, LogError>> + Send + use<> {
-        let state = Following { scan: Scan::new(&self.directory, cursor), live: None };
+        let state = Following { scan: self.scan(cursor), live: None };
         stream::try_unfold(state, Following::next)
     }
 
     /// The log from `cursor` to what is the end now as plain text, in pieces.
     pub fn text(&self, cursor: u64) -> impl AsyncStream<Item = Result<String, LogError>> + Send + use<> {
         self.read(cursor).map(|chunk| chunk.map(|chunk| chunk.to_text()))
+    }
+
+    fn scan(&self, cursor: u64) -> Scan {
+        Scan::new(&self.directory, cursor, self.render)
     }
 
     /// The end of the log as plain text, at most `max_bytes` bytes, from the start of a line; says if something precedes.
@@ -138,6 +155,7 @@ struct Scan {
     /// Records that end at or before this were asked not to be shown.
     from: u64,
     segment: Option<Segment>,
+    render: Render,
 }
 
 /// A segment that is being read.
@@ -149,8 +167,8 @@ struct Segment {
 }
 
 impl Scan {
-    fn new(directory: &Path, from: u64) -> Self {
-        Self { directory: directory.to_owned(), offset: 0, from, segment: None }
+    fn new(directory: &Path, from: u64, render: Render) -> Self {
+        Self { directory: directory.to_owned(), offset: 0, from, segment: None, render }
     }
 
     /// The next entries, up to about `limit` bytes of content; none at what is the end now.
@@ -170,7 +188,7 @@ impl Scan {
             let Kind::Piece(stream) = header.kind else { continue };
             if self.offset > self.from {
                 size += content.len();
-                entries.push(piece(header, stream, &content));
+                entries.push(piece(header, stream, (self.render)(&content)));
             }
         }
         Ok(entries)
@@ -250,8 +268,7 @@ fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn piece(header: Header, stream: Stream, content: &[u8]) -> Entry {
-    let mut text = plain(content);
+fn piece(header: Header, stream: Stream, mut text: String) -> Entry {
     if stream == Stream::Heading {
         text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     }
@@ -272,7 +289,7 @@ fn tail(directory: &Path, max_bytes: usize) -> io::Result<String> {
             break;
         }
     }
-    let mut scan = Scan::new(directory, from);
+    let mut scan = Scan::new(directory, from, plain);
     let mut texts: VecDeque<String> = VecDeque::new();
     let mut size = 0;
     let mut is_whole = from == 0;
@@ -298,6 +315,7 @@ fn tail(directory: &Path, max_bytes: usize) -> io::Result<String> {
         return Ok(text);
     }
     let kept = &text[text.ceil_char_boundary((text.len() + TAIL_NOTE.len()).saturating_sub(max_bytes))..];
-    let kept = kept.split_once('\n').map_or(kept, |(_, lines)| lines);
+    // From the start of a line, unless the cut one is all there is.
+    let kept = kept.split_once('\n').map_or(kept, |(cut, lines)| if lines.is_empty() { cut } else { lines });
     Ok(if max_bytes < TAIL_NOTE.len() { String::new() } else { format!("{TAIL_NOTE}{kept}") })
 }

@@ -7,7 +7,7 @@
 pub(super) const HEADER: usize = 16;
 
 /// Where a piece of a log came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
     Stdout,

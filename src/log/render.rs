@@ -7,13 +7,30 @@
 const MAX_ESCAPE: usize = 256;
 
 /// Most bytes that [`safe_length`] holds back: an escape sequence, and an unfinished character or line end after it.
-pub(super) const MAX_HELD: usize = MAX_ESCAPE + 8;
+pub const MAX_HELD: usize = MAX_ESCAPE + 8;
 
 const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 0x07;
 
 /// Harmless text. Contains no control character but `\n` and `\t`.
-pub(super) fn plain(bytes: &[u8]) -> String {
+pub fn plain(bytes: &[u8]) -> String {
+    rendered(bytes, |_| false)
+}
+
+/// Harmless text that may have colours, for a terminal: of escape sequences only SGR remains, which cannot move the cursor,
+/// change a title, write to the clipboard or ask the terminal for an answer.
+pub fn coloured(bytes: &[u8]) -> String {
+    rendered(bytes, is_colour)
+}
+
+/// Whether an escape sequence only sets colours and weights of what follows (SGR).
+fn is_colour(sequence: &str) -> bool {
+    let parameters = sequence.strip_prefix("\x1b[").and_then(|rest| rest.strip_suffix('m'));
+    parameters.is_some_and(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b';' | b':')))
+}
+
+/// `bytes` without the escape sequences that `keeps` does not want.
+fn rendered(bytes: &[u8], keeps: impl Fn(&str) -> bool) -> String {
     let lossy = String::from_utf8_lossy(bytes);
     let mut rest = &*lossy;
     let mut out = String::with_capacity(rest.len());
@@ -26,7 +43,13 @@ pub(super) fn plain(bytes: &[u8]) -> String {
                 out.push('\n');
                 1
             }
-            [ESCAPE, ..] => escape_length(rest).unwrap_or(rest.len()),
+            [ESCAPE, ..] => {
+                let length = escape_length(rest).unwrap_or(rest.len());
+                if keeps(&rest[..length]) {
+                    out.push_str(&rest[..length]);
+                }
+                length
+            }
             _ => {
                 out.push(char::REPLACEMENT_CHARACTER);
                 rest.chars().next().map_or(0, char::len_utf8)
@@ -75,7 +98,7 @@ fn string_length(bytes: &[u8]) -> Option<usize> {
 
 /// How many leading bytes may be a record of their own: all, less an unfinished character, escape sequence or line end at
 /// the end. What remains, at most [`MAX_HELD`] bytes, belongs in front of what follows.
-pub(super) fn safe_length(bytes: &[u8]) -> usize {
+pub fn safe_length(bytes: &[u8]) -> usize {
     let mut length = bytes.len() - unfinished_character(bytes);
     if bytes[..length].ends_with(b"\r") {
         length -= 1;
@@ -129,6 +152,20 @@ mod tests {
             (b"cut \x1b[3", "cut "),
         ] {
             assert_eq!(plain(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn only_text_and_colours_remain() {
+        for (bytes, expected) in [
+            (&b"\x1b[1;31mred\x1b[0m \x1b[38:5:200mpink\x1b[m"[..], "\x1b[1;31mred\x1b[0m \x1b[38:5:200mpink\x1b[m"),
+            (b"\x1b]0;title\x07\x1b]52;c;Y2xpcA==\x07after", "after"),
+            (b"\x1b[2J\x1b[1;1H\x1b[?1049h\x1b[6n\x1b[>4;2mup", "up"),
+            (b"\x1bP+q544e\x1b\\\x1b_x\x1b\\\x1bc\x1b(0text", "text"),
+            ("c1\u{9b}31m\u{9d}0;t\u{9c}".as_bytes(), "c1\u{fffd}31m\u{fffd}0;t\u{fffd}"),
+            (b"bar\x1b[31", "bar"),
+        ] {
+            assert_eq!(coloured(bytes), expected, "{}", bytes.escape_ascii());
         }
     }
 
@@ -187,6 +224,17 @@ mod tests {
             let text = plain(&bytes);
             prop_assert!(text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
             prop_assert_eq!(plain(text.as_bytes()), text);
+        }
+
+        #[test]
+        fn colours_are_all_that_a_terminal_is_told(bytes in output()) {
+            let text = coloured(&bytes);
+            prop_assert_eq!(coloured(text.as_bytes()), text.clone());
+            for sequence in text.split('\x1b').skip(1) {
+                let end = sequence.find(|c: char| !matches!(c, '[' | '0'..='9' | ';' | ':'));
+                prop_assert!(end.is_some_and(|end| sequence[end..].starts_with('m')), "{:?}", text);
+            }
+            prop_assert!(text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t' | '\x1b')));
         }
 
         #[test]

@@ -229,6 +229,19 @@ async fn the_tail_is_bounded_and_begins_with_a_line() {
 }
 
 #[tokio::test]
+async fn the_tail_of_an_endless_line_is_its_end() {
+    let logs = Logs::new();
+    let mut writer = logs.writer(1 << 20).await;
+    writer.append(1, Stream::Stdout, 0, "x".repeat(5000).as_bytes()).await.unwrap();
+    writer.append(1, Stream::Stdout, 0, b"end\n").await.unwrap();
+    writer.finish(0).await.unwrap();
+    insta::assert_snapshot!(logs.reader().await.tail(60).await.unwrap(), @r"
+    [dayfly: earlier output is not shown here]
+    xxxxxxxxxxxxxend
+    ");
+}
+
+#[tokio::test]
 async fn a_torn_end_is_not_seen() {
     let logs = Logs::new();
     let mut writer = logs.writer(1 << 20).await;

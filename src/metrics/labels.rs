@@ -161,6 +161,22 @@ label_enum!(
         ReadFile = "read_file",
         Publish = "publish",
         GitCredential = "git_credential",
+        Permission = "permission",
+        PullRequest = "pull_request",
+        OpenPullRequests = "open_pull_requests",
+        Repositories = "repositories",
+        FailedDeliveries = "failed_deliveries",
+        Redeliver = "redeliver",
+        Standing = "standing",
+    }
+);
+
+label_enum!(
+    /// How a look for lost webhooks ended.
+    SweepEnd, "result" {
+        Complete = "complete",
+        /// Something could not be asked or stored.
+        Incomplete = "incomplete",
     }
 );
 
@@ -228,6 +244,11 @@ label!(Reason, "reason" {
     Timeout = "timeout",
     OutOfMemory = "out_of_memory",
     VmLost = "vm_lost",
+    PoweredOff = "powered_off",
+    KernelPanic = "kernel_panic",
+    Unresponsive = "unresponsive",
+    GuestMisbehaved = "guest_misbehaved",
+    GuestDiskFull = "guest_disk_full",
     Cancelled = "cancelled",
     NoProfile = "no_profile",
     Workflow = "workflow",

@@ -19,7 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 pub use family::{Counters, Gauges, Label, Times};
-pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics};
+pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
 
 use crate::store::{JobState, StoreCounts, VmState};
@@ -34,6 +34,7 @@ pub struct Metrics {
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
     pub forge: ForgeMetrics,
+    pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
     pub images: ImageMetrics,
 }
@@ -50,6 +51,7 @@ impl Metrics {
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
+            sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),
             images: ImageMetrics::new(&maker),
             registry: maker.registry,

@@ -6,7 +6,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::buckets::{BATCH, CALL, QUICK, START};
 use super::family::{Counters, Maker, Times};
-use super::labels::{EventKind, ForgeCall, ForgeResult, JobEnd, Processed, Received, ReportResult};
+use super::labels::{EventKind, ForgeCall, ForgeResult, JobEnd, Processed, Received, ReportResult, SweepEnd};
 
 /// Webhooks.
 #[derive(Debug, Clone)]
@@ -148,6 +148,33 @@ impl ForgeMetrics {
     pub fn budget(&self, remaining: u64, limit: u64) {
         self.budget_remaining.set(remaining as f64);
         self.budget.set(limit as f64);
+    }
+}
+
+/// Looks for webhooks that never came.
+#[derive(Debug, Clone)]
+pub struct SweepMetrics {
+    ended: Counters<SweepEnd>,
+    redeliveries: IntCounter,
+    found: IntCounter,
+}
+
+impl SweepMetrics {
+    pub(super) fn new(maker: &Maker) -> Self {
+        Self {
+            ended: maker.counters("sweeps_total", "Looks for lost webhooks, by how they ended."),
+            redeliveries: maker
+                .counter("sweep_redeliveries_total", "Failed deliveries that the forge was asked for again."),
+            found: maker
+                .counter("sweep_pull_requests_total", "Pull requests whose event was lost and was made up for."),
+        }
+    }
+
+    /// A sweep ended, after so many requests for a redelivery and so many pull requests found.
+    pub fn ended(&self, end: SweepEnd, redeliveries: u64, found: u64) {
+        self.ended.inc(end);
+        self.redeliveries.inc_by(redeliveries);
+        self.found.inc_by(found);
     }
 }
 

@@ -7,15 +7,19 @@
 //!   that the host composed; nothing of the guest's path reaches it.
 //! - The credential never enters the guest: neither it nor anything by which the forge asks for one is passed back, and
 //!   redirects are not followed.
+//! - A repository of this host is served by git's own program, from a directory that holds nothing else.
 //! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
 
-mod admission;
+pub mod admission;
 mod decisions;
+mod local;
+mod reach;
 mod transfer;
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,6 +41,7 @@ use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
 
 use admission::{Admitted, Service};
 pub use decisions::{Decision, Decisions, Verdict};
+pub use reach::Reached;
 use transfer::TransferError;
 
 /// Time for the connection to the forge, TLS included.
@@ -59,6 +64,8 @@ const PROTOCOL_V2: &str = "version=2";
 /// Limits of one VM's fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GitLimits {
+    /// Requests of one VM that are passed on to the forge. What a job asks for in a loop counts against the operator there.
+    pub requests: u64,
     /// Bytes of one request's body.
     pub request_bytes: u64,
     /// Bytes of all answers together.
@@ -72,6 +79,7 @@ pub struct GitLimits {
 impl Default for GitLimits {
     fn default() -> Self {
         Self {
+            requests: 10_000,
             request_bytes: 64 << 20,
             response_bytes: 16 << 30,
             idle: Duration::from_secs(120),
@@ -100,34 +108,41 @@ impl GitClient {
     }
 }
 
+/// Where fetches are answered from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A forge that is asked for each repository's address and credential.
+    Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
+    /// One address, whatever the guest calls the repository.
+    Address { client: GitClient, upstream: GitUpstream },
+    /// A bare repository on this host that holds nothing but what the guest may have.
+    Directory(PathBuf),
+}
+
 /// Serves the git connections of one VM.
 #[derive(Debug, Clone)]
 pub struct GitProxy(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    client: GitClient,
-    upstream: Arc<dyn Forge>,
-    installation: Option<u64>,
+    source: Source,
     /// The job's repository first.
     repositories: Vec<RepoName>,
     limits: GitLimits,
+    requests: AtomicU64,
     response_bytes: Arc<AtomicU64>,
     slots: Arc<Semaphore>,
     decisions: Arc<decisions::Record>,
 }
 
 impl GitProxy {
-    /// A proxy for `access.repo` and `submodules`, all of them fetched with the credential of `access`.
-    pub fn new(
-        client: GitClient, upstream: Arc<dyn Forge>, access: RepoAccess, submodules: Vec<RepoName>, limits: GitLimits,
-    ) -> Self {
+    /// A proxy for these repositories, the job's own first; the rest are its submodules.
+    pub fn new(source: Source, repositories: Vec<RepoName>, limits: GitLimits) -> Self {
         Self(Arc::new(Shared {
-            client,
-            upstream,
-            installation: access.installation,
-            repositories: std::iter::once(access.repo).chain(submodules).collect(),
+            source,
+            repositories,
             limits,
+            requests: AtomicU64::new(0),
             response_bytes: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
             decisions: Arc::default(),
@@ -195,13 +210,23 @@ impl Shared {
     }
 
     async fn forward(&self, admitted: &Admitted, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= self.limits.requests {
+            let detail = format!("the job has made {} requests, which is as many as it may", self.limits.requests);
+            return Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, detail });
+        }
         // Never closed; an error here would only mean that nothing is left to wait for.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Failure::gateway("the proxy is gone"))?;
-        let access = RepoAccess { repo: admitted.repo.clone(), installation: self.installation };
-        // Asked per request: tokens last for an hour, jobs may last longer.
-        let upstream =
-            self.upstream.git_upstream(&access).await.map_err(|error| Failure::gateway(error.to_string()))?;
-        let sent = self.upstream_request(admitted, &upstream, request)?.send();
+        let (client, upstream) = match &self.source {
+            Source::Directory(directory) => return self.answer_from(directory, admitted, request, slot).await,
+            Source::Address { client, upstream } => (client, upstream.clone()),
+            Source::Forge { client, forge, installation } => {
+                let access = RepoAccess { repo: admitted.repo.clone(), installation: *installation };
+                // Asked per request: tokens last for an hour, jobs may last longer.
+                let upstream = forge.git_upstream(&access).await;
+                (client, upstream.map_err(|error| Failure::gateway(error.to_string()))?)
+            }
+        };
+        let sent = self.upstream_request(client, admitted, &upstream, request)?.send();
         let answer = tokio::time::timeout(self.limits.answer, sent)
             .await
             .map_err(|_| Failure::gateway("the forge did not answer in time"))?
@@ -211,19 +236,19 @@ impl Shared {
     }
 
     fn upstream_request(
-        &self, admitted: &Admitted, upstream: &GitUpstream, request: Request<Incoming>,
+        &self, client: &GitClient, admitted: &Admitted, upstream: &GitUpstream, request: Request<Incoming>,
     ) -> Result<reqwest::RequestBuilder, Failure> {
         let url = admitted.upstream_url(&upstream.url);
         let (head, body) = request.into_parts();
         let mut outgoing = match admitted.service {
-            Service::Advertise => self.client.0.get(url),
+            Service::Advertise => client.0.get(url),
             Service::UploadPack => {
                 let length = body.size_hint().exact();
                 if length.is_some_and(|length| length > self.limits.request_bytes) {
                     return Err(self.too_large());
                 }
                 let body = transfer::bounded(body.into_data_stream(), self.limits.idle, self.request_budget());
-                let outgoing = self.client.0.post(url).body(reqwest::Body::wrap_stream(body));
+                let outgoing = client.0.post(url).body(reqwest::Body::wrap_stream(body));
                 // A stream has no length of its own; with it the forge need not accept chunks.
                 length.into_iter().fold(outgoing, |outgoing, length| outgoing.header(CONTENT_LENGTH, length))
             }
@@ -277,10 +302,7 @@ impl Shared {
     /// The forge's answer with only those headers that git needs, counted and timed.
     fn pass_back(&self, admitted: &Admitted, answer: reqwest::Response, slot: OwnedSemaphorePermit) -> Response<Body> {
         let headers = answer.headers().clone();
-        let body = transfer::bounded(answer.bytes_stream(), self.limits.idle, self.response_budget());
-        let (decisions, target) = (Arc::clone(&self.decisions), admitted.to_string());
-        let recorded = body.inspect_err(move |error| decisions.add(&target, Verdict::Failed(error.to_string())));
-        let mut response = Response::new(Body::from_stream(holding(recorded, slot)));
+        let mut response = Response::new(self.counted(admitted, answer.bytes_stream(), slot));
         for name in [CONTENT_TYPE, CACHE_CONTROL] {
             if let Some(value) = headers.get(&name) {
                 response.headers_mut().insert(name, value.clone());
@@ -288,17 +310,20 @@ impl Shared {
         }
         response
     }
-}
 
-/// `body`, keeping `slot` until it ends or is dropped.
-fn holding<S>(body: S, slot: OwnedSemaphorePermit) -> impl Stream<Item = Result<Bytes, TransferError>>
-where
-    S: Stream<Item = Result<Bytes, TransferError>>,
-{
-    body.map(move |chunk| {
-        let _slot = &slot;
-        chunk
-    })
+    /// An answer's body within the limits, holding `held` until it ends or is dropped.
+    fn counted<E: Send + 'static>(
+        &self, admitted: &Admitted, bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        held: impl Send + 'static,
+    ) -> Body {
+        let body = transfer::bounded(bytes, self.limits.idle, self.response_budget());
+        let (decisions, target) = (Arc::clone(&self.decisions), admitted.to_string());
+        let recorded = body.inspect_err(move |error| decisions.add(&target, Verdict::Failed(error.to_string())));
+        Body::from_stream(recorded.map(move |chunk| {
+            let _held = &held;
+            chunk
+        }))
+    }
 }
 
 /// Passes 200 and explains everything else. What the forge wrote is dropped: it may ask the guest to authenticate.

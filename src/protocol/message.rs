@@ -97,6 +97,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Processes that the guest's kernel killed for lack of memory while the program ran.
     pub oom_kills: u64,
+    /// When the program ended, a user who is not root could write nothing more to the scratch disk.
+    pub is_disk_full: bool,
 }
 
 /// The status of a program.
@@ -229,7 +231,7 @@ mod tests {
         for output in [
             Output::Stdout(b"text".to_vec()),
             Output::Stderr(Vec::new()),
-            Output::Exited(Exit { status: ExitStatus::Signal(9), oom_kills: 2 }),
+            Output::Exited(Exit { status: ExitStatus::Signal(9), oom_kills: 2, is_disk_full: true }),
         ] {
             let bytes = output.to_record();
             let header = *bytes.first_chunk::<RECORD_HEADER_LEN>().unwrap();

@@ -47,7 +47,7 @@ impl Side {
 /// A rule that the peer broke. The conversation cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// Opened a stream whose number is not its to give, or one that it has used.
+    /// Opened a stream whose number is not its to give, or used one that was never opened.
     StreamNumber(u32),
     /// More than [`MAX_STREAMS`] at a time.
     TooManyStreams,
@@ -59,14 +59,14 @@ pub enum Violation {
     AfterEnd(u32),
     /// A credit frame that is not four bytes, or lifts the window above its size.
     Credit(u32),
-    /// An attach from the side that may not, or in the middle of a conversation with the host.
+    /// An attach in the middle of a conversation.
     Attach,
 }
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::StreamNumber(stream) => write!(out, "the peer opened stream {stream}, which it may not"),
+            Self::StreamNumber(stream) => write!(out, "the peer used stream {stream}, which is not its to use"),
             Self::TooManyStreams => write!(out, "the peer opened more than {MAX_STREAMS} streams at a time"),
             Self::Window(stream) => write!(out, "the peer sent more on stream {stream} than its window allows"),
             Self::Empty(stream) => write!(out, "the peer sent nothing on stream {stream}"),
@@ -156,9 +156,9 @@ impl Session {
         Ok(length)
     }
 
-    /// How many bytes may be sent on the stream now, in however many frames.
-    pub fn credit(&self, stream: u32) -> Result<usize, Gone> {
-        self.streams.get(&stream).map(|state| state.credit as usize).ok_or(Gone)
+    /// Bytes that may be sent on the stream now; `None` if it is gone.
+    pub fn credit_of(&self, stream: u32) -> Option<u32> {
+        self.streams.get(&stream).map(|state| state.credit)
     }
 
     /// Ends this side's direction. `None` if the stream is gone or ended already.
@@ -190,8 +190,10 @@ impl Session {
     /// Checks a received frame against the rules. Attach frames are the caller's: they begin another session.
     pub fn receive(&mut self, frame: Frame) -> Result<Event, Violation> {
         let stream = frame.stream;
-        if frame.kind == Kind::Open {
-            return self.peer_opens(frame);
+        match frame.kind {
+            Kind::Attach => return Err(Violation::Attach),
+            Kind::Open => return self.peer_opens(frame),
+            Kind::Data | Kind::Credit | Kind::End | Kind::Reset => {}
         }
         let Some(state) = self.streams.get_mut(&stream) else {
             // Frames cross on the way: what was sent before our Reset arrived is no fault. A number never used is.
@@ -200,7 +202,7 @@ impl Session {
             return if was_used { Ok(Event::Nothing) } else { Err(Violation::StreamNumber(stream)) };
         };
         match frame.kind {
-            Kind::Open | Kind::Attach => Err(Violation::Attach),
+            Kind::Attach | Kind::Open => Err(Violation::StreamNumber(stream)),
             Kind::Data => {
                 if state.received_end {
                     return Err(Violation::AfterEnd(stream));

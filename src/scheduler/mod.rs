@@ -3,9 +3,10 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
+mod drain;
 pub mod plan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,15 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Action, Gate, Limits, Size, Snapshot, Stage, plan};
+use self::drain::Drain;
+use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
+use crate::job::verdict::{CANCELLED, seen_by_needs};
+use crate::lifecycle::Step;
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -26,9 +30,6 @@ use crate::workflow::plan::JobSpec;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
-
-/// How long drivers may take to end their jobs when the service stops, beyond the grace period.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// The drivers that run, by job.
 type Drivers = HashMap<JobId, Driver>;
@@ -39,11 +40,14 @@ struct Driver {
     cancel: CancellationToken,
 }
 
-/// Moves jobs until the service stops; then ends those that run and puts them back into the queue.
+/// Moves jobs until the service drains; then starts none any more, and puts those that do not end in time back into the
+/// queue.
 pub async fn run(core: Arc<Core>) {
+    let _drained = core.shutdown.drained.clone().drop_guard();
     let mut tasks = JoinSet::new();
     let mut drivers = Drivers::new();
-    while !core.stop.is_cancelled() {
+    let mut drain: Option<Drain> = None;
+    while !drain.as_ref().is_some_and(|drain| drain.is_over(&core, drivers.len())) {
         if let Err(error) = look(&core, &mut tasks, &mut drivers).await {
             tracing::error!(%error, "the scheduler cannot use the store");
         }
@@ -51,19 +55,19 @@ pub async fn run(core: Arc<Core>) {
             () = core.wake.scheduler.notified() => {}
             Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => forget(&mut drivers, ended),
             () = tokio::time::sleep(IDLE_LOOK) => {}
-            () = core.stop.cancelled() => {}
+            () = drain::next_stage(&core, drain.as_ref()) => {}
         }
         while let Some(ended) = tasks.try_join_next_with_id() {
             forget(&mut drivers, ended);
         }
+        if let Some(drain) = &mut drain {
+            drain.tell_progress(drivers.len());
+        }
+        if drain.is_none() && core.shutdown.drain.is_cancelled() {
+            drain = Some(Drain::begin(&core, drivers.len()));
+        }
     }
-    // The jobs stay where the store saw them; the next start queues them again. Only their VMs go.
-    tasks.abort_all();
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_MARGIN, drained).await.is_err() {
-        tracing::warn!("some jobs did not end in time");
-    }
-    core.engine.reap().await;
+    drain::end_jobs(&core, tasks).await;
 }
 
 fn forget(drivers: &mut Drivers, ended: Result<(Id, ()), JoinError>) {
@@ -106,8 +110,7 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
             continue;
         }
-        let specs = Specs::load(core, &jobs).await?;
-        let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, &jobs).await? };
+        let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
         if planned.actions.is_empty() {
             return Ok(());
@@ -122,13 +125,27 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
     }
 }
 
+/// Everything that a plan for these jobs depends on.
+async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
+    let specs = Specs::load(core, jobs).await?;
+    let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, jobs).await? };
+    Ok((specs, snapshot))
+}
+
+/// What would be planned now, and from what, for whoever asks why a job does not move. Changes nothing.
+pub async fn prospect(core: &Core) -> Result<(Snapshot, Plan), StoreError> {
+    let (specs, snapshot) = survey(core, &core.store.unfinished_jobs().await?).await?;
+    let planned = plan(&snapshot, |job, _| specs.gate(job));
+    Ok((snapshot, planned))
+}
+
 /// Gives whether the store changed.
 async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Drivers) -> Result<bool, StoreError> {
     let mut has_changed = false;
     for job in jobs.iter().filter(|job| job.cancel_requested) {
         match job.state {
             JobState::Waiting | JobState::Queued => {
-                let detail = "Cancelled before it started".to_owned();
+                let detail = job.cancel_why.clone().unwrap_or_else(|| CANCELLED.to_owned());
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
                 has_changed = true;
             }
@@ -160,6 +177,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
             },
             size: size_of(core, job.profile.as_deref()),
+            group: job.group.clone(),
         })
         .collect();
     for vm in core.store.vms_not_gone().await? {
@@ -180,6 +198,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 needs: Vec::new(),
                 stage: Stage::Occupying,
                 size: size_of(core, job.profile.as_deref()),
+                group: None,
             });
         }
     }
@@ -194,6 +213,14 @@ fn size_of(core: &Core, profile: Option<&str>) -> Size {
     })
 }
 
+/// VMs at a time on this host, where the configuration says `configured` (0: as many as the host bears).
+pub fn max_vms(configured: u32, host: crate::host::Facts) -> usize {
+    match configured {
+        0 => host.cpus * 2,
+        max => max as usize,
+    }
+}
+
 /// What this host can carry. A profile that is larger than the host's share still fits alone: the operator asked for it.
 fn limits(core: &Core) -> Limits {
     let host = crate::host::facts();
@@ -202,10 +229,7 @@ fn limits(core: &Core) -> Limits {
     };
     let largest_vcpus = u32::try_from(largest(|size| u64::from(size.vcpus))).unwrap_or(u32::MAX);
     Limits {
-        max_vms: match core.config.limits.max_vms {
-            0 => host.cpus * 2,
-            max => max as usize,
-        },
+        max_vms: max_vms(core.config.limits.max_vms, host),
         memory_mib: (host.memory_mib / 5 * 4).max(largest(|size| size.memory_mib)),
         vcpus: u32::try_from(host.cpus * 2).unwrap_or(u32::MAX).max(largest_vcpus),
     }
@@ -227,7 +251,7 @@ impl Specs {
         runs.dedup();
         for run in runs {
             let members = core.store.jobs_of_run(run).await?;
-            loaded.results.insert(run.clone(), results_of(&members));
+            loaded.results.insert(run.clone(), results_of(&members, core.store.carried(run).await?));
             if members.iter().all(|job| job.state != JobState::Waiting) {
                 continue;
             }
@@ -261,23 +285,26 @@ impl Specs {
     }
 }
 
-fn results_of(jobs: &[store::Job]) -> BTreeMap<String, NeedResult> {
-    let mut by_key: BTreeMap<String, Vec<&store::Job>> = BTreeMap::new();
-    for job in jobs {
-        by_key.entry(job.key.clone()).or_default().push(job);
+/// By key; `carried` is how the jobs ended that a re-run does not repeat.
+fn results_of(jobs: &[store::Job], carried: serde_json::Value) -> BTreeMap<String, NeedResult> {
+    let carried: BTreeMap<String, NeedResult> = serde_json::from_value(carried).unwrap_or_default();
+    let mut by_key: BTreeMap<&str, Vec<NeedResult>> = BTreeMap::new();
+    let unfinished: HashSet<&str> =
+        jobs.iter().filter(|job| job.outcome.is_none()).map(|job| job.key.as_str()).collect();
+    for (key, result) in &carried {
+        by_key.entry(key).or_default().push(result.clone());
     }
-    by_key.retain(|_, cells| cells.iter().all(|job| job.outcome.is_some()));
-    by_key.into_iter().map(|(key, cells)| (key, NeedResult::combine(cells.into_iter().map(result_of)))).collect()
+    for job in jobs {
+        by_key.entry(&job.key).or_default().push(result_of(job));
+    }
+    by_key.retain(|key, _| !unfinished.contains(key));
+    by_key.into_iter().map(|(key, cells)| (key.to_owned(), NeedResult::combine(cells))).collect()
 }
 
-fn result_of(job: &store::Job) -> NeedResult {
+/// How a job that has ended appears to those that need it.
+pub(crate) fn result_of(job: &store::Job) -> NeedResult {
     serde_json::from_value(job.outputs.clone()).unwrap_or_else(|_| NeedResult {
-        result: match job.outcome.as_ref().map(|outcome| outcome.conclusion) {
-            Some(Conclusion::Success) => contexts::Outcome::Success,
-            Some(Conclusion::Skipped) => contexts::Outcome::Skipped,
-            Some(Conclusion::Cancelled) => contexts::Outcome::Cancelled,
-            Some(Conclusion::Failure | Conclusion::Error | Conclusion::TimedOut) | None => contexts::Outcome::Failure,
-        },
+        result: job.outcome.as_ref().map_or(contexts::Outcome::Failure, |outcome| seen_by_needs(outcome.conclusion)),
         outputs: BTreeMap::new(),
     })
 }
@@ -292,6 +319,7 @@ async fn apply(
         Action::Queue(id) => {
             let Some(job) = known(&id) else { return Ok(false) };
             core.store.queue_job(&id, clock::now_ms()).await?;
+            core.lifecycle.reached(Step::JobQueued).await;
             core.timeline.record(&id, job.attempt, "job_queued", "");
         }
         Action::Skip(id) => {
@@ -303,6 +331,7 @@ async fn apply(
             let Some(job) = known(&id) else { return Ok(false) };
             finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
         }
+        Action::Start(_) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
             return start(core, job, specs, tasks, drivers).await;
@@ -318,6 +347,7 @@ async fn start(
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
     let now = clock::now_ms();
     core.store.lease_job(&job.id, job.attempt, &vm, now).await?;
+    core.lifecycle.reached(Step::LeaseStored).await;
     let waited = clock::since_ms(job.queued_at.unwrap_or(job.created_at), now);
     core.metrics.jobs.leased(job.profile.as_deref().unwrap_or_default(), waited);
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
@@ -363,6 +393,7 @@ fn conclusion_word(conclusion: Conclusion) -> &'static str {
 /// Brings the store in line with a host on which this service has just started: what ran before is destroyed, its jobs are
 /// queued again, visibly, or ended if they have had all their attempts.
 pub async fn recover(core: &Core) -> Result<(), StoreError> {
+    core.store.make_all_due(clock::now_ms()).await?;
     let reaped = core.engine.reap().await;
     if !reaped.is_empty() {
         tracing::warn!(count = reaped.len(), "VMs of an earlier run of the service were destroyed");
@@ -385,6 +416,7 @@ async fn requeue(core: &Core, job: &ScheduledJob, why: &str, reason: Reason) -> 
         let detail = format!("No attempt left after {}: {why}", job.attempt);
         return finish(core, job, Conclusion::Error, Some(reason), detail).await;
     };
+    core.lifecycle.reached(Step::JobRequeued).await;
     core.metrics.jobs.requeued();
     core.timeline.record(&job.id, attempt, "job_queued", why);
     let Some(stored) = core.store.job(&job.id).await? else { return Ok(()) };

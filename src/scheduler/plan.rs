@@ -2,6 +2,7 @@
 //!
 //! - A waiting job is decided on when all that it needs has finished. A key that is needed stands for every job that has it:
 //!   the cells of a matrix share one.
+//! - A waiting job of a run in a concurrency group waits until the runs of the group that arrived earlier are over.
 //! - Among the queued jobs the repository with the fewest occupied VMs comes first, and within it the oldest job.
 //! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::forge::{Conclusion, RepoName};
 use crate::ids::{JobId, RunId};
+use crate::store::GroupPlace;
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -47,6 +49,8 @@ pub struct Job {
     pub needs: Vec<String>,
     pub stage: Stage,
     pub size: Size,
+    /// The concurrency group of its run.
+    pub group: Option<GroupPlace>,
 }
 
 /// What a VM takes.
@@ -101,6 +105,11 @@ pub enum Action {
 pub enum WaitReason {
     /// These keys have unfinished jobs.
     Needs(Vec<String>),
+    /// An earlier run of its concurrency group is not over; `run` is how people call that.
+    Group {
+        group: String,
+        run: String,
+    },
     Vms {
         max: usize,
     },
@@ -120,6 +129,9 @@ impl fmt::Display for WaitReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Needs(keys) => write!(out, "waiting for {}", in_backticks(keys)),
+            Self::Group { group, run } => {
+                write!(out, "waiting for the concurrency group `{group}`: {run} is not over")
+            }
             Self::Vms { max } => write!(out, "waiting for a VM: {max} of {max} are busy"),
             Self::Memory { needed_mib, free_mib } => {
                 write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
@@ -170,6 +182,7 @@ struct Candidate<'a> {
 
 fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, plan: &mut Plan) {
     let candidates = candidates(snapshot);
+    let groups = groups(snapshot);
     let circles = runs_that_wait_for_themselves(snapshot, &candidates);
     for Candidate { job, needed, missing, unfinished } in candidates {
         let id = job.id.clone();
@@ -181,6 +194,9 @@ fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Ga
             plan.actions.push(Action::Fail(id, text));
         } else if !unfinished.is_empty() {
             plan.waits.insert(id, WaitReason::Needs(unfinished));
+        } else if let Some(earlier) = earlier_in_group(job, &groups) {
+            let (group, run) = (earlier.group.clone(), earlier.label.clone());
+            plan.waits.insert(id, WaitReason::Group { group, run });
         } else {
             plan.actions.push(match gate(job, &needed) {
                 Gate::Run => Action::Queue(id),
@@ -189,6 +205,28 @@ fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Ga
             });
         }
     }
+}
+
+/// The first run of each concurrency group that is not over. Groups are of one repository.
+fn groups(snapshot: &Snapshot) -> HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> {
+    let mut first: HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> = HashMap::new();
+    for job in snapshot.jobs.iter().filter(|job| !matches!(job.stage, Stage::Finished(_))) {
+        let Some(place) = &job.group else { continue };
+        let known = first.entry((&job.repo, &place.group)).or_insert((place, &job.run));
+        if (place.order, &job.run) < (known.0.order, known.1) {
+            *known = (place, &job.run);
+        }
+    }
+    first
+}
+
+/// The place of the run that the job's run has to wait for. Attempts of one run do not wait for each other.
+fn earlier_in_group<'a>(
+    job: &'a Job, groups: &HashMap<(&'a RepoName, &'a str), (&'a GroupPlace, &'a RunId)>,
+) -> Option<&'a GroupPlace> {
+    let own = job.group.as_ref()?;
+    let (first, run) = groups.get(&(&job.repo, own.group.as_str()))?;
+    (**run != job.run && first.root != own.root).then_some(*first)
 }
 
 fn candidates(snapshot: &Snapshot) -> Vec<Candidate<'_>> {

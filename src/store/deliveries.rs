@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery};
+use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery, Reopened};
 use super::rows::Columns;
 use super::transitions::{DeliveryState, Lifecycle};
 use super::{Store, StoreError, bounded_detail};
@@ -12,6 +12,24 @@ impl Store {
     /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
         self.acceptor.accept(delivery).await
+    }
+
+    /// Has a stored delivery processed again, now, as if the forge had delivered it again.
+    pub async fn reopen_delivery(&self, key: &DeliveryKey, now: i64) -> Result<Reopened, StoreError> {
+        let key = key.clone();
+        self.write("reopen a delivery", move |db| {
+            Box::pin(async move {
+                match delivery_state(db, &key).await? {
+                    // One that waits for its next try need not wait any longer.
+                    DeliveryState::Received | DeliveryState::Failed | DeliveryState::Ignored => {
+                        reopen(db, &key, now).await?;
+                        Ok(Reopened::Due)
+                    }
+                    state @ (DeliveryState::Processed | DeliveryState::Invalid) => Ok(Reopened::Not(state)),
+                }
+            })
+        })
+        .await
     }
 
     /// Stores what became of a delivery. For one that starts runs use [`Store::create_runs`].
@@ -37,6 +55,23 @@ impl Store {
             .fetch_all(db)
             .await?;
             rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+        })
+        .await
+    }
+
+    /// Makes everything due that waits for its time, deliveries and reports: at a start of the service, which may also have
+    /// been asked for because something was put right, and before which the clock may have been set back.
+    pub async fn make_all_due(&self, now: i64) -> Result<(), StoreError> {
+        self.write("make everything due", move |db| {
+            Box::pin(async move {
+                for waiting in [
+                    "UPDATE deliveries SET next_try_at = $1 WHERE state = 'received' AND next_try_at > $1",
+                    "UPDATE reports SET next_try_at = $1 WHERE version > sent_version AND next_try_at > $1",
+                ] {
+                    sqlx::query(waiting).bind(now).execute(&mut *db).await?;
+                }
+                Ok(())
+            })
         })
         .await
     }
@@ -140,7 +175,7 @@ fn not_found(key: &DeliveryKey) -> StoreError {
     StoreError::NotFound { what: "delivery", id: key.to_string() }
 }
 
-fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
+pub(super) fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         key: DeliveryKey { forge: columns.plain("forge")?, id: columns.plain("id")? },
         event: columns.plain("event")?,
@@ -151,6 +186,34 @@ fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
         denials: columns.count("denials")?,
         next_try_at: columns.plain("next_try_at")?,
     })
+}
+
+/// See [`Store::accept_delivery`].
+pub(super) async fn accept(db: &mut SqliteConnection, delivery: NewDelivery) -> Result<Accepted, StoreError> {
+    let NewDelivery { key, event, received_at, payload } = delivery;
+    let inserted = sqlx::query(
+        "INSERT INTO deliveries (forge, id, event, received_at, state, payload, next_try_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $4) ON CONFLICT (forge, id) DO NOTHING",
+    )
+    .bind(&key.forge)
+    .bind(&key.id)
+    .bind(event)
+    .bind(received_at)
+    .bind(DeliveryState::Received.as_str())
+    .bind(payload)
+    .execute(&mut *db)
+    .await?;
+    if inserted.rows_affected() == 1 {
+        return Ok(Accepted::New);
+    }
+    match delivery_state(db, &key).await? {
+        DeliveryState::Received => Ok(Accepted::Again),
+        DeliveryState::Failed | DeliveryState::Ignored => {
+            reopen(db, &key, received_at).await?;
+            Ok(Accepted::Again)
+        }
+        DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),
+    }
 }
 
 pub(super) async fn delivery_state(db: &mut SqliteConnection, key: &DeliveryKey) -> Result<DeliveryState, StoreError> {

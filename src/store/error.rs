@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ids::{JobId, ReportId};
+use crate::ids::{JobId, ReportId, RunId};
 
 /// A refused or failed operation of the store.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum StoreError {
     /// An outcome is stored once.
     #[error("job `{job}` already ended with `{stored}`; it cannot end with `{refused}` as well")]
     OtherOutcome { job: JobId, stored: String, refused: String },
+    /// Somebody else repeated the run meanwhile.
+    #[error("run `{run}` is at attempt {latest} by now; {attempt} is not the next one")]
+    AttemptTaken { run: RunId, attempt: u32, latest: u32 },
     /// A finished report never changes again.
     #[error("report `{id}` is finished and cannot change")]
     ReportFinished { id: ReportId },

@@ -3,9 +3,11 @@
 use sqlx::sqlite::SqliteRow;
 
 use super::model::{Job, JobFilter, ListedJob, Outcome, ScheduledJob};
-use super::rows::Columns;
+use super::origin::{GroupPlace, run_label};
+use super::rows::{Columns, to_json};
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
+use crate::forge::Conclusion;
 use crate::ids::{JobId, LogToken, RunId};
 
 /// Jobs, each with its report's id, which lives in the table of reports.
@@ -52,8 +54,9 @@ impl Store {
         self.read("read the unfinished jobs", async |db| {
             let rows = sqlx::query(
                 "SELECT jobs.id, jobs.run_id, runs.repo, jobs.key, jobs.needs, jobs.profile, jobs.state, jobs.attempt, \
-                 jobs.vm_id, jobs.created_at, jobs.queued_at, jobs.cancel_requested, jobs.outcome \
-                 FROM jobs JOIN runs ON runs.id = jobs.run_id \
+                 jobs.vm_id, jobs.created_at, jobs.queued_at, jobs.cancel_requested, jobs.cancel_why, jobs.outcome, \
+                 runs.concurrency_group, runs.arrived_at, runs.created_at AS run_created_at, runs.root_id, runs.number, \
+                 runs.sha FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE jobs.run_id IN (SELECT run_id FROM jobs WHERE state <> 'finished') \
                  ORDER BY jobs.created_at, jobs.run_id, jobs.position",
             )
@@ -82,12 +85,18 @@ impl Store {
                  jobs.profile, jobs.state, jobs.attempt, jobs.vm_id, jobs.outcome, jobs.log_token, jobs.created_at, \
                  jobs.started_at, jobs.finished_at FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE (CAST($1 AS TEXT) IS NULL OR runs.repo = $1) AND (CAST($2 AS TEXT) IS NULL OR runs.sha = $2) \
-                 AND (CAST($3 AS TEXT) IS NULL OR jobs.state = $3) \
-                 ORDER BY jobs.created_at DESC, jobs.run_id, jobs.position LIMIT $4",
+                 AND (CAST($3 AS TEXT) IS NULL OR jobs.state = $3) AND (NOT $4 OR jobs.state <> 'finished') \
+                 AND (CAST($5 AS TEXT) IS NULL OR jobs.outcome LIKE $5) AND (CAST($6 AS TEXT) IS NULL OR jobs.profile = $6) \
+                 AND (CAST($7 AS TEXT) IS NULL OR runs.workflow_name = $7) \
+                 ORDER BY jobs.created_at DESC, jobs.run_id, jobs.position LIMIT $8",
             )
             .bind(filter.repo.as_ref().map(|repo| repo.as_str()))
             .bind(filter.sha.as_ref().map(|sha| sha.as_str()))
             .bind(filter.state.map(Lifecycle::as_str))
+            .bind(filter.is_unfinished)
+            .bind(filter.conclusion.map(outcome_pattern))
+            .bind(filter.profile.as_ref())
+            .bind(filter.workflow.as_ref())
             .bind(i64::from(limit))
             .fetch_all(db)
             .await?;
@@ -95,6 +104,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// What stored outcomes with this conclusion look like, for `LIKE`: the conclusion is the first field of an [`Outcome`].
+fn outcome_pattern(conclusion: Conclusion) -> String {
+    format!("{{\"conclusion\":{},%", to_json(&conclusion))
 }
 
 fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
@@ -119,6 +133,7 @@ fn read_job(row: &SqliteRow) -> Result<Job, StoreError> {
         started_at: columns.plain("started_at")?,
         finished_at: columns.plain("finished_at")?,
         cancel_requested: columns.plain("cancel_requested")?,
+        cancel_why: columns.plain("cancel_why")?,
     })
 }
 
@@ -138,8 +153,24 @@ fn read_scheduled(row: &SqliteRow) -> Result<ScheduledJob, StoreError> {
         created_at: columns.plain("created_at")?,
         queued_at: columns.plain("queued_at")?,
         cancel_requested: columns.plain("cancel_requested")?,
+        cancel_why: columns.plain("cancel_why")?,
+        group: read_group_place(columns)?,
         conclusion: outcome.map(|outcome| outcome.conclusion),
     })
+}
+
+fn read_group_place(columns: Columns<'_>) -> Result<Option<GroupPlace>, StoreError> {
+    let Some(group) = columns.plain("concurrency_group")? else { return Ok(None) };
+    let root = match columns.optional_text("root_id")? {
+        Some(root) => root,
+        None => columns.text("run_id")?,
+    };
+    Ok(Some(GroupPlace {
+        group,
+        order: (columns.plain("arrived_at")?, columns.plain("run_created_at")?),
+        root,
+        label: run_label(columns.count("number")?, &columns.text("sha")?),
+    }))
 }
 
 fn read_listed(row: &SqliteRow) -> Result<ListedJob, StoreError> {

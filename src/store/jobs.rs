@@ -5,11 +5,11 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnection;
 
 use super::model::{Finished, NewJob, Outcome, Requeued};
-use super::reports::{change_report, report_of_job};
+use super::reports::{change_report, hasten_report, report_of_job};
 use super::rows::{Columns, to_json};
 use super::transitions::{JobState, Lifecycle};
 use super::vms::insert_vm;
-use super::{Store, StoreError};
+use super::{Store, StoreError, bounded_detail};
 use crate::forge::{Report, ReportState};
 use crate::ids::{JobId, RunId, VmId};
 use crate::metrics::labels::JobEnd;
@@ -71,15 +71,15 @@ impl Store {
         .await
     }
 
-    /// A leased or running job lost its VM: queues it for its next attempt, unless it has had `max_attempts`. It keeps its
-    /// place in the queue.
+    /// A leased or running job lost its VM: queues it for its next attempt, unless it has had `max_attempts`, apart from
+    /// those that [`Store::release_job`] spared it. It keeps its place in the queue.
     pub async fn requeue_job(&self, job: &JobId, attempt: u32, max_attempts: u32) -> Result<Requeued, StoreError> {
         let job = job.clone();
         self.write("queue a job again", move |db| {
             Box::pin(async move {
-                let state = load_attempt(db, &job, attempt).await?.state;
-                expect_state(state, &[JobState::Leased, JobState::Running], &job, JobState::Queued)?;
-                if attempt >= max_attempts {
+                let known = load_attempt(db, &job, attempt).await?;
+                expect_state(known.state, &[JobState::Leased, JobState::Running], &job, JobState::Queued)?;
+                if attempt - known.spared >= max_attempts {
                     return Ok(Requeued::Exhausted);
                 }
                 let attempt = attempt + 1;
@@ -91,6 +91,36 @@ impl Store {
                 .execute(db)
                 .await?;
                 Ok(Requeued::Queued { attempt })
+            })
+        })
+        .await
+    }
+
+    /// The service is stopped while a job is leased or running: queues it for its next attempt and has the forge told `why`,
+    /// at once. This attempt does not count. Returns the next one's number; `None` if the job has moved on meanwhile.
+    pub async fn release_job(&self, job: &JobId, attempt: u32, why: &str, now: i64) -> Result<Option<u32>, StoreError> {
+        let (job, next) = (job.clone(), attempt + 1);
+        let title = format!("Queued again (attempt {next}): {why}");
+        self.write("put a job back into the queue", move |db| {
+            Box::pin(async move {
+                let known = load(db, &job).await?;
+                if known.attempt != attempt || !matches!(known.state, JobState::Leased | JobState::Running) {
+                    return Ok(None);
+                }
+                known.state.check(&job, JobState::Queued)?;
+                sqlx::query(
+                    "UPDATE jobs SET state = 'queued', attempt = $2, spared_attempts = spared_attempts + 1, \
+                     vm_id = NULL, started_at = NULL WHERE id = $1",
+                )
+                .bind(job.as_str())
+                .bind(i64::from(next))
+                .execute(&mut *db)
+                .await?;
+                let report = report_of_job(db, &job).await?;
+                let queued = |report: &mut Report| (report.state, report.title) = (ReportState::Queued, title);
+                change_report(db, &report, now, queued).await?;
+                hasten_report(db, &report, now).await?;
+                Ok(Some(next))
             })
         })
         .await
@@ -139,16 +169,21 @@ impl Store {
         Ok(finished)
     }
 
-    /// Notes that a job shall end. Returns its state: what to do depends on how far it is. A finished job stays as it is.
-    pub async fn request_cancel(&self, job: &JobId) -> Result<JobState, StoreError> {
-        let job = job.clone();
+    /// Notes that a job shall end, and why, as its outcome will say it; the first reason counts. Returns its state: what to do
+    /// depends on how far it is. A finished job stays as it is.
+    pub async fn request_cancel(&self, job: &JobId, why: &str) -> Result<JobState, StoreError> {
+        let (job, why) = (job.clone(), bounded_detail(why).to_owned());
         self.write("cancel a job", move |db| {
             Box::pin(async move {
                 let known = load(db, &job).await?;
-                sqlx::query("UPDATE jobs SET cancel_requested = TRUE WHERE id = $1 AND state <> 'finished'")
-                    .bind(job.as_str())
-                    .execute(db)
-                    .await?;
+                sqlx::query(
+                    "UPDATE jobs SET cancel_requested = TRUE, cancel_why = COALESCE(cancel_why, $2) \
+                     WHERE id = $1 AND state <> 'finished'",
+                )
+                .bind(job.as_str())
+                .bind(why)
+                .execute(db)
+                .await?;
                 Ok(known.state)
             })
         })
@@ -162,10 +197,12 @@ struct Known {
     attempt: u32,
     outcome: Option<Outcome>,
     started_at: Option<i64>,
+    /// Attempts that do not count towards the limit.
+    spared: u32,
 }
 
 async fn load(db: &mut SqliteConnection, job: &JobId) -> Result<Known, StoreError> {
-    let row = sqlx::query("SELECT state, attempt, outcome, started_at FROM jobs WHERE id = $1")
+    let row = sqlx::query("SELECT state, attempt, outcome, started_at, spared_attempts FROM jobs WHERE id = $1")
         .bind(job.as_str())
         .fetch_optional(db)
         .await?
@@ -176,6 +213,7 @@ async fn load(db: &mut SqliteConnection, job: &JobId) -> Result<Known, StoreErro
         attempt: columns.count("attempt")?,
         outcome: columns.optional_json("outcome")?,
         started_at: columns.plain("started_at")?,
+        spared: columns.count("spared_attempts")?,
     })
 }
 

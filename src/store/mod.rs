@@ -10,17 +10,25 @@
 //! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
 mod acceptor;
+mod approvals;
+mod attempts;
+mod concurrency;
 mod counts;
 mod deliveries;
+mod delivery_queries;
 mod error;
 mod events;
 mod job_queries;
 mod jobs;
+mod look;
+mod lookups;
 mod model;
+mod origin;
 mod prune;
 mod reports;
 mod rows;
 mod runs;
+mod swept;
 mod transitions;
 mod vms;
 mod writer;
@@ -40,14 +48,18 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 
+pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
 pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
-    Accepted, Delivery, DeliveryCounts, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob, NewDelivery,
-    NewJob, NewRun, Outcome, Pruned, Reason, Requeued, Retention, Run, ScheduledJob, StoredReport, Vm,
+    Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
+    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
+    StoredReport, Vm,
 };
+pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use runs::MAX_RUN_BYTES;
+pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
 use crate::metrics::StoreMetrics;
@@ -128,8 +140,9 @@ impl Store {
 
     /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        self.writer.close().await;
+        // In this order: the last connection tidies up the journal, which one that only reads cannot.
         self.readers.close().await;
+        self.writer.close().await;
     }
 
     /// Runs `work` in a transaction of the writer. See [`Writer::write`].

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::origin::{FIRST_RUN_ATTEMPT, GroupPlace, Origin};
 use super::transitions::{DeliveryState, JobState, VmState};
 use crate::forge::{CommitSha, Conclusion, Earlier, ExternalIds, RepoAccess, RepoName, Report};
 use crate::ids::{JobId, LogToken, ReportId, RunId, VmId};
@@ -72,6 +73,8 @@ pub struct DeliveryCounts {
 #[derive(Debug, Clone)]
 pub struct NewRun {
     pub id: RunId,
+    /// The forge's word for itself.
+    pub forge: String,
     pub access: RepoAccess,
     pub event: String,
     pub sha: CommitSha,
@@ -80,6 +83,7 @@ pub struct NewRun {
     pub workflow_name: String,
     /// What jobs are evaluated with; opaque here.
     pub context: Value,
+    pub origin: Origin,
     /// What the forge shows for the run itself: a workflow that cannot be read, a run that is held.
     pub report: Option<Report>,
     pub jobs: Vec<NewJob>,
@@ -107,6 +111,8 @@ pub struct NewJob {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: RunId,
+    /// The forge's word for itself.
+    pub forge: String,
     pub delivery: DeliveryKey,
     pub access: RepoAccess,
     pub event: String,
@@ -114,9 +120,22 @@ pub struct Run {
     pub workflow_path: String,
     pub workflow_name: String,
     pub context: Value,
-    /// Counts the runs of this workflow file in this repository, from 1.
+    pub origin: Origin,
+    /// Counts the runs of this workflow file in this repository, from 1. A re-run keeps it.
     pub number: u64,
     pub created_at: i64,
+}
+
+impl Run {
+    /// The first run of those that repeat each other: what a person sees as one run.
+    pub fn root(&self) -> &RunId {
+        self.origin.rerun.as_ref().map_or(&self.id, |rerun| &rerun.root)
+    }
+
+    /// Counts from 1.
+    pub fn attempt(&self) -> u32 {
+        self.origin.rerun.as_ref().map_or(FIRST_RUN_ATTEMPT, |rerun| rerun.attempt)
+    }
 }
 
 /// A stored job.
@@ -145,6 +164,8 @@ pub struct Job {
     pub started_at: Option<i64>,
     pub finished_at: Option<i64>,
     pub cancel_requested: bool,
+    /// Who or what asked for its end, as its outcome will say it.
+    pub cancel_why: Option<String>,
 }
 
 /// A job as the scheduler sees it.
@@ -162,6 +183,9 @@ pub struct ScheduledJob {
     pub created_at: i64,
     pub queued_at: Option<i64>,
     pub cancel_requested: bool,
+    pub cancel_why: Option<String>,
+    /// The concurrency group of its run, and the run's place in it.
+    pub group: Option<GroupPlace>,
     /// Present exactly when the state is [`JobState::Finished`].
     pub conclusion: Option<Conclusion>,
 }
@@ -194,6 +218,30 @@ pub struct JobFilter {
     pub repo: Option<RepoName>,
     pub sha: Option<CommitSha>,
     pub state: Option<JobState>,
+    /// Only jobs that have not finished.
+    pub is_unfinished: bool,
+    pub conclusion: Option<Conclusion>,
+    pub profile: Option<String>,
+    /// The workflow's name.
+    pub workflow: Option<String>,
+}
+
+/// Which deliveries a list shows; absent fields do not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    pub state: Option<DeliveryState>,
+    pub event: Option<String>,
+    /// What the forge's id of the delivery begins with.
+    pub id_prefix: Option<String>,
+}
+
+/// What became of the wish to have a delivery processed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reopened {
+    /// It is due now.
+    Due,
+    /// It stays as it is: its runs exist, or it is not what the forge documents.
+    Not(DeliveryState),
 }
 
 /// How an attempt of a job ended. Stored once, never changed.
@@ -214,8 +262,18 @@ pub enum Reason {
     Timeout,
     /// Its VM had no memory left.
     OutOfMemory,
-    /// Its VM stopped answering or ended by itself.
+    /// Its VM ended, and neither the guest nor the host said why.
     VmLost,
+    /// The guest switched its machine off, or restarted it.
+    PoweredOff,
+    /// The guest's kernel gave up.
+    KernelPanic,
+    /// The guest did not answer in time.
+    Unresponsive,
+    /// The guest broke the protocol between host and guest. Only a guest that was tampered with does.
+    GuestMisbehaved,
+    /// A step failed, and the machine's disk was full.
+    GuestDiskFull,
     /// Somebody, or a newer run, asked for its end.
     Cancelled,
     /// No profile has the labels that it asks for.
@@ -224,7 +282,7 @@ pub enum Reason {
     Workflow,
     /// Its image is missing or does not start.
     Image,
-    /// A disk was full.
+    /// The host's disk was full.
     DiskFull,
     /// A fault of Dayfly.
     Internal,

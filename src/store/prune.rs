@@ -14,7 +14,7 @@ const RUN_NUMBER_RETENTION: Duration = Duration::from_hours(400 * 24);
 
 impl Store {
     /// Forgets what ended longer ago than `retention` says: deliveries that were dealt with, and runs whose jobs all finished
-    /// and whose VMs are all gone, with everything that belongs to them.
+    /// and whose VMs are all gone, with everything that belongs to them. An approval is forgotten like a run.
     pub async fn prune(&self, now: i64, retention: Retention) -> Result<Pruned, StoreError> {
         let deliveries = self
             .delete_batches(
@@ -33,6 +33,12 @@ impl Store {
                 before(now, retention.runs),
             )
             .await?;
+        self.delete_batches(
+            "DELETE FROM approvals WHERE (forge, repo, number, sha) IN \
+             (SELECT forge, repo, number, sha FROM approvals WHERE at < $1 LIMIT $2)",
+            before(now, retention.runs),
+        )
+        .await?;
         self.delete_batches(
             "DELETE FROM run_numbers WHERE (forge, repo, workflow_path) IN \
              (SELECT forge, repo, workflow_path FROM run_numbers WHERE used_at < $1 LIMIT $2)",
@@ -62,6 +68,6 @@ impl Store {
     }
 }
 
-fn before(now: i64, age: Duration) -> i64 {
+pub(super) fn before(now: i64, age: Duration) -> i64 {
     now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::model::StoredReport;
 use super::rows::{Columns, to_bigint, to_json};
 use super::{Store, StoreError, bounded_detail};
-use crate::forge::{ExternalIds, Report, ReportState};
+use crate::forge::{ExternalIds, RepoName, Report, ReportState};
 use crate::ids::{JobId, ReportId, RunId};
 
 /// The least time between two versions of a report, in milliseconds, unless the later one is an end. What changes within it
@@ -129,6 +129,18 @@ impl Store {
             let row =
                 sqlx::query(select_reports!("WHERE reports.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
             row.as_ref().map(read_report).transpose()
+        })
+        .await
+    }
+
+    /// The reports of a run itself and of its jobs.
+    pub async fn reports_of_run(&self, run: &RunId) -> Result<Vec<StoredReport>, StoreError> {
+        self.read("read a run's reports", async |db| {
+            let rows = sqlx::query(select_reports!("WHERE reports.run_id = $1 ORDER BY reports.id"))
+                .bind(run.as_str())
+                .fetch_all(db)
+                .await?;
+            rows.iter().map(read_report).collect()
         })
         .await
     }
@@ -282,6 +294,19 @@ pub(super) async fn change_report(
     Ok(version)
 }
 
+/// Has a report sent without the pause between two versions: there will be nobody to send it later. One that the forge
+/// refused keeps its time.
+pub(super) async fn hasten_report(
+    db: &mut SqliteConnection, report: &StoredReport, now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE reports SET next_try_at = $2 WHERE id = $1 AND tries = 0 AND next_try_at > $2")
+        .bind(report.desired.id.as_str())
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 async fn load(db: &mut SqliteConnection, id: &ReportId) -> Result<StoredReport, StoreError> {
     let row = sqlx::query(select_reports!("WHERE reports.id = $1")).bind(id.as_str()).fetch_optional(db).await?;
     read_report(&row.ok_or_else(|| not_found(id))?)
@@ -290,6 +315,22 @@ async fn load(db: &mut SqliteConnection, id: &ReportId) -> Result<StoredReport, 
 pub(super) async fn report_of_job(db: &mut SqliteConnection, job: &JobId) -> Result<StoredReport, StoreError> {
     let row = sqlx::query(select_reports!("WHERE reports.job_id = $1")).bind(job.as_str()).fetch_optional(db).await?;
     read_report(&row.ok_or_else(|| StoreError::NotFound { what: "report of job", id: job.to_string() })?)
+}
+
+/// The reports of a pull request that still are held, oldest first.
+pub(super) async fn reports_of_held(
+    db: &mut SqliteConnection, forge: &str, repo: &RepoName, number: u64,
+) -> Result<Vec<StoredReport>, StoreError> {
+    let rows = sqlx::query(select_reports!(
+        "WHERE runs.forge = $1 AND runs.repo = $2 AND runs.pull_request = $3 AND runs.is_held AND NOT reports.is_final \
+         ORDER BY runs.created_at, runs.id"
+    ))
+    .bind(forge)
+    .bind(repo.as_str())
+    .bind(number.cast_signed())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(read_report).collect()
 }
 
 fn read_report(row: &SqliteRow) -> Result<StoredReport, StoreError> {

@@ -1,27 +1,40 @@
 //! The host's end of the conversation with an agent: streams over one socket.
 //!
-//! A reader task sorts frames into streams, a writer task sends them in the order in which the session made them. A peer
-//! that breaks a rule, or goes away, closes the channel, and every stream with it; [`Channel::closed`] says why.
+//! A reader task sorts bytes into the streams' inboxes, a writer task sends frames in the order in which the session made
+//! them. A peer that breaks a rule, or goes away, closes the channel, and every stream with it; [`Channel::closed`] says why.
+//!
+//! The peer is a guest, and may be a hostile one. What it can make this process hold is bounded whatever it sends: an inbox
+//! is one buffer of at most a window, however small the frames that filled it; what waits to be sent to a guest that does
+//! not read stops at [`HIGH_WATER`], because senders wait; and what nobody waits for, the answers to its own frames, ends the
+//! conversation at [`MAX_QUEUED`].
+
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, watch};
 
+pub use stream::Stream;
+
 use super::VmError;
 use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, MAX_PAYLOAD, NONCE_LEN};
-use crate::protocol::session::{Event, MAX_STREAMS, Session, Side, WINDOW};
+use crate::protocol::session::{Event, Session, Side};
 
 const READ_SIZE: usize = 64 * 1024;
 
-/// What may wait to be sent, in bytes: all windows full, and some. A guest that lets more gather does not read on purpose.
-const MAX_QUEUED: usize = MAX_STREAMS * WINDOW as usize + (1 << 20);
+/// Bytes that wait to be sent before those who have more wait too.
+const HIGH_WATER: usize = 1 << 20;
+
+/// The most that may wait to be sent, in bytes. A guest that lets more gather does not read on purpose.
+const MAX_QUEUED: usize = 4 << 20;
 
 /// What a queued frame takes beside its payload.
 const FRAME_OVERHEAD: usize = 64;
@@ -33,8 +46,26 @@ pub enum Incoming {
     Refused,
 }
 
-/// Streams that the agent opened and nobody has taken yet.
-const MAX_INCOMING: usize = 64;
+/// Streams that the agent opened and nobody has taken yet; more are reset.
+const MAX_INCOMING: usize = 16;
+
+/// Why a conversation is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// One of the two sides went away.
+    Gone(String),
+    /// The guest broke a rule.
+    Violated(String),
+}
+
+impl From<Closed> for VmError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Gone(how) => Self::Lost(how),
+            Closed::Violated(how) => Self::Protocol(how),
+        }
+    }
+}
 
 /// One conversation.
 #[derive(Debug, Clone)]
@@ -48,34 +79,31 @@ pub type Connections = mpsc::Receiver<(Stream, Vec<u8>)>;
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Unbounded in type; `queued` bounds it.
+    /// Unbounded in type; `State::queued` bounds it.
     outgoing: mpsc::UnboundedSender<Frame>,
-    /// What is in `outgoing`, in bytes.
-    queued: AtomicUsize,
     /// Whether the agent may open streams.
     accepts: bool,
-    closed: watch::Sender<Option<String>>,
+    closed: watch::Sender<Option<Closed>>,
 }
 
 #[derive(Debug)]
 struct State {
     session: Session,
-    streams: HashMap<u32, Inbox>,
+    /// One for each [`Stream`] that exists, whatever the session knows of it.
+    inboxes: HashMap<u32, Inbox>,
+    /// What is in `outgoing`, in bytes.
+    queued: usize,
+    /// Somebody waits for less to be queued.
+    is_congested: bool,
 }
 
 #[derive(Debug)]
 struct Inbox {
-    /// Unbounded in type only: the window bounds it. Dropped at the end of the stream's input.
-    chunks: Option<mpsc::UnboundedSender<Vec<u8>>>,
-    writable: Arc<Notify>,
-}
-
-/// One stream. Dropping it resets it, unless both directions have ended.
-#[derive(Debug)]
-pub struct Stream {
-    id: u32,
-    shared: Arc<Shared>,
-    chunks: tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<u8>>>,
+    /// At most a window; see [`crate::protocol::session::WINDOW`].
+    received: Vec<u8>,
+    /// Nothing will be added.
+    is_ended: bool,
+    readable: Arc<Notify>,
     writable: Arc<Notify>,
 }
 
@@ -102,14 +130,9 @@ impl Channel {
     fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, decoder: Decoder, accepts: bool) -> (Self, Connections) {
         let (outgoing, frames) = mpsc::unbounded_channel();
         let (opened, incoming) = mpsc::channel(MAX_INCOMING);
-        let state = State { session: Session::new(Side::Host), streams: HashMap::new() };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            outgoing,
-            queued: AtomicUsize::new(0),
-            accepts,
-            closed: watch::Sender::new(None),
-        });
+        let session = Session::new(Side::Host);
+        let state = State { session, inboxes: HashMap::new(), queued: 0, is_congested: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), outgoing, accepts, closed: watch::Sender::new(None) });
         tokio::spawn(write_frames(writer, frames, Arc::downgrade(&shared)));
         tokio::spawn(read_frames(reader, decoder, Arc::clone(&shared), opened));
         (Self { shared }, incoming)
@@ -118,29 +141,27 @@ impl Channel {
     /// Opens a stream to the agent.
     pub fn open(&self, request: Vec<u8>) -> Result<Stream, VmError> {
         let mut state = self.shared.state();
-        if let Some(reason) = self.shared.closed.borrow().clone() {
-            return Err(VmError::Lost(reason));
+        if let Some(error) = self.shared.why_closed() {
+            return Err(error);
         }
         debug_assert!(request.len() <= MAX_PAYLOAD, "requests are small; what is long is a stream's content");
         let opened = state.session.open(request);
         let (id, frame) = opened.ok_or_else(|| VmError::Protocol("too many open streams".into()))?;
         let stream = self.shared.register(&mut state, id);
-        self.shared.send(frame);
+        self.shared.send(&mut state, frame);
         Ok(stream)
     }
 
     /// Waits until the conversation is over; gives the reason.
-    pub async fn closed(&self) -> String {
+    pub async fn closed(&self) -> Closed {
         let mut closed = self.shared.closed.subscribe();
-        match closed.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "the channel is closed".to_owned(),
-        }
+        let reason = closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| Closed::Gone("the channel is closed".to_owned()))
     }
 
     /// Ends the conversation.
     pub fn close(&self, reason: &str) {
-        self.shared.close(reason);
+        self.shared.close(Closed::Gone(reason.to_owned()));
     }
 }
 
@@ -170,30 +191,32 @@ async fn await_attach(reader: &mut OwnedReadHalf, nonce: [u8; NONCE_LEN]) -> Res
     }
 }
 
-async fn write_frames(
-    mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Frame>, shared: std::sync::Weak<Shared>,
-) {
+async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Frame>, shared: Weak<Shared>) {
     let mut buffer = Vec::new();
     while let Some(frame) = frames.recv().await {
         buffer.clear();
-        let mut taken = frame.payload.len() + FRAME_OVERHEAD;
+        let mut taken = size_of_queued(&frame);
         frame.encode(&mut buffer);
         while buffer.len() < READ_SIZE
             && let Ok(more) = frames.try_recv()
         {
-            taken += more.payload.len() + FRAME_OVERHEAD;
+            taken += size_of_queued(&more);
             more.encode(&mut buffer);
         }
         if let Some(shared) = shared.upgrade() {
-            shared.queued.fetch_sub(taken, Ordering::Relaxed);
+            shared.state().note_taken(taken);
         }
         if let Err(error) = writer.write_all(&buffer).await {
             if let Some(shared) = shared.upgrade() {
-                shared.close(&format!("its channel cannot be written ({error})"));
+                shared.close(Closed::Gone(format!("its channel cannot be written ({error})")));
             }
             return;
         }
     }
+}
+
+fn size_of_queued(frame: &Frame) -> usize {
+    frame.payload.len() + FRAME_OVERHEAD
 }
 
 async fn read_frames(
@@ -202,20 +225,20 @@ async fn read_frames(
     let mut buffer = vec![0; READ_SIZE];
     let mut closed = shared.closed.subscribe();
     let reason = loop {
-        if let Err(reason) = take_frames(&mut decoder, &shared, &opened) {
-            break reason;
+        if let Err(violation) = take_frames(&mut decoder, &shared, &opened) {
+            break Closed::Violated(violation);
         }
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read,
-            _ = closed.wait_for(Option::is_some) => break "the channel is closed".to_owned(),
+            _ = closed.wait_for(Option::is_some) => break Closed::Gone("the channel is closed".to_owned()),
         };
         match read {
-            Ok(0) => break "its channel closed".to_owned(),
+            Ok(0) => break Closed::Gone("its channel closed".to_owned()),
             Ok(length) => decoder.push(&buffer[..length]),
-            Err(error) => break format!("its channel cannot be read ({error})"),
+            Err(error) => break Closed::Gone(format!("its channel cannot be read ({error})")),
         }
     };
-    shared.close(&reason);
+    shared.close(reason);
 }
 
 fn take_frames(
@@ -233,25 +256,15 @@ fn take_frames(
                 // A full queue means that nobody serves the guest's connections: dropping resets the stream.
                 drop(opened.try_send((stream, request)));
             }
-            Event::Data { stream, bytes } => {
-                if let Some(chunks) = state.streams.get(&stream).and_then(|inbox| inbox.chunks.as_ref()) {
-                    // A receiver that is gone has reset the stream.
-                    drop(chunks.send(bytes));
-                }
-            }
+            Event::Data { stream, bytes } => state.deliver(stream, bytes),
             Event::Writable { stream } => {
-                if let Some(inbox) = state.streams.get(&stream) {
+                if let Some(inbox) = state.inboxes.get(&stream) {
                     inbox.writable.notify_one();
                 }
             }
-            Event::Ended { stream } => {
-                if let Some(inbox) = state.streams.get_mut(&stream) {
-                    inbox.chunks = None;
-                }
-            }
-            Event::Reset { stream } => {
-                if let Some(inbox) = state.streams.remove(&stream) {
-                    inbox.writable.notify_one();
+            Event::Ended { stream } | Event::Reset { stream } => {
+                if let Some(inbox) = state.inboxes.get_mut(&stream) {
+                    inbox.end();
                 }
             }
             Event::Nothing => {}
@@ -260,141 +273,85 @@ fn take_frames(
     Ok(())
 }
 
+impl Inbox {
+    fn end(&mut self) {
+        self.is_ended = true;
+        self.readable.notify_one();
+        self.writable.notify_one();
+    }
+}
+
+impl State {
+    /// A stream whose reader is gone has been reset, and what still comes for it is nobody's.
+    fn deliver(&mut self, stream: u32, bytes: Vec<u8>) {
+        let Some(inbox) = self.inboxes.get_mut(&stream) else { return };
+        if inbox.received.is_empty() {
+            inbox.received = bytes;
+        } else {
+            inbox.received.extend_from_slice(&bytes);
+        }
+        inbox.readable.notify_one();
+    }
+
+    fn note_taken(&mut self, bytes: usize) {
+        self.queued = self.queued.saturating_sub(bytes);
+        if self.is_congested && self.queued < HIGH_WATER {
+            self.is_congested = false;
+            self.inboxes.values().for_each(|inbox| inbox.writable.notify_one());
+        }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn register(self: &Arc<Self>, state: &mut State, id: u32) -> Stream {
-        let (sender, chunks) = mpsc::unbounded_channel();
-        let writable = Arc::new(Notify::new());
-        state.streams.insert(id, Inbox { chunks: Some(sender), writable: Arc::clone(&writable) });
-        Stream { id, shared: Arc::clone(self), chunks: tokio::sync::Mutex::new(chunks), writable }
+        let (readable, writable) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let inbox = Inbox {
+            received: Vec::new(),
+            is_ended: false,
+            readable: Arc::clone(&readable),
+            writable: Arc::clone(&writable),
+        };
+        state.inboxes.insert(id, inbox);
+        Stream::new(id, Arc::clone(self), readable, writable)
     }
 
     /// Called with the state locked, so that frames leave in the order in which the session made them.
-    fn send(&self, frame: Frame) {
-        let size = frame.payload.len() + FRAME_OVERHEAD;
-        if self.queued.fetch_add(size, Ordering::Relaxed) > MAX_QUEUED {
-            self.note_closed("the guest does not read what it is sent");
+    fn send(&self, state: &mut State, frame: Frame) {
+        let size = size_of_queued(&frame);
+        if state.queued + size > MAX_QUEUED {
+            self.note_closed(Closed::Violated("the guest does not read what it is sent".to_owned()));
             return;
         }
+        state.queued += size;
         // The writer ends only after a close, which every reader sees.
         drop(self.outgoing.send(frame));
     }
 
     /// Without touching the streams: the reader task, which sees it, closes them.
-    fn note_closed(&self, reason: &str) {
+    fn note_closed(&self, reason: Closed) {
         self.closed.send_if_modified(|known| {
             let first = known.is_none();
             if first {
-                *known = Some(reason.to_owned());
+                *known = Some(reason);
             }
             first
         });
     }
 
-    fn close(&self, reason: &str) {
+    fn close(&self, reason: Closed) {
         self.note_closed(reason);
-        let streams = std::mem::take(&mut self.state().streams);
-        for inbox in streams.into_values() {
-            inbox.writable.notify_one();
-        }
+        self.state().inboxes.values_mut().for_each(Inbox::end);
+    }
+
+    fn why_closed(&self) -> Option<VmError> {
+        self.closed.borrow().clone().map(VmError::from)
     }
 
     fn lost(&self) -> VmError {
-        let reason = self.closed.borrow().clone();
-        VmError::Lost(reason.unwrap_or_else(|| "the agent gave a stream up".to_owned()))
-    }
-}
-
-impl Stream {
-    /// The number by which the agent knows the stream.
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// The next bytes; `None` after the last. A stream that the agent gave up looks like one that ended: what must be
-    /// complete says so in its content.
-    pub async fn read(&self) -> Result<Option<Vec<u8>>, VmError> {
-        let Some(bytes) = self.chunks.lock().await.recv().await else {
-            return if self.shared.closed.borrow().is_some() { Err(self.shared.lost()) } else { Ok(None) };
-        };
-        let mut state = self.shared.state();
-        if let Some(frame) = state.session.consumed(self.id, bytes.len()) {
-            self.shared.send(frame);
-        }
-        Ok(Some(bytes))
-    }
-
-    /// Sends all of `bytes`, waiting while the agent's window is full.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), VmError> {
-        while !bytes.is_empty() {
-            let sent = {
-                let mut state = self.shared.state();
-                match state.session.send(self.id, bytes) {
-                    Err(_) => return Err(self.shared.lost()),
-                    Ok(_) if self.shared.closed.borrow().is_some() => return Err(self.shared.lost()),
-                    Ok(None) => 0,
-                    Ok(Some(frame)) => {
-                        let length = frame.payload.len();
-                        self.shared.send(frame);
-                        length
-                    }
-                }
-            };
-            bytes = &bytes[sent..];
-            if sent == 0 {
-                self.writable.notified().await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends no more; the agent may still.
-    pub fn end(&self) {
-        let mut state = self.shared.state();
-        if let Some(frame) = state.session.end(self.id) {
-            self.shared.send(frame);
-        }
-    }
-
-    /// The stream as something to read and write bytes, for code that knows nothing of channels.
-    pub fn into_io(self) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(WINDOW as usize);
-        let (mut from_them, mut to_them) = tokio::io::split(ours);
-        tokio::spawn(async move {
-            // Apart, so that a peer that does not read cannot keep its own bytes from being taken.
-            let upload = async {
-                let mut buffer = vec![0; MAX_PAYLOAD];
-                while let Ok(length @ 1..) = from_them.read(&mut buffer).await {
-                    if self.write_all(&buffer[..length]).await.is_err() {
-                        break;
-                    }
-                }
-                self.end();
-            };
-            let download = async {
-                while let Ok(Some(bytes)) = self.read().await {
-                    if to_them.write_all(&bytes).await.is_err() {
-                        break;
-                    }
-                }
-                // It fails only if they are gone, and then there is nobody to tell.
-                drop(to_them.shutdown().await);
-            };
-            tokio::join!(upload, download);
-        });
-        theirs
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if let Some(frame) = state.session.reset(self.id) {
-            self.shared.send(frame);
-        }
-        state.streams.remove(&self.id);
+        self.why_closed().unwrap_or_else(|| VmError::Lost("the agent gave a stream up".to_owned()))
     }
 }

@@ -6,36 +6,48 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::VmError;
-use super::channel::{Channel, Stream};
+use super::channel::{Channel, Closed, Stream};
+use crate::document::text::one_line;
 use crate::protocol::message::{
-    BadMessage, Exec, FileContent, Identity, MAX_RECORD, Output, Owner, RECORD_HEADER_LEN, Request, Service,
-    answer_from_record, encode, record_len,
+    BadMessage, Exec, Exit, ExitStatus, FileContent, Identity, MAX_RECORD, Output, Owner, RECORD_HEADER_LEN, Request,
+    Service, answer_from_record, encode, record_len,
 };
 
 /// How long a small request may take before the guest counts as lost. Emulated guests under load are slow.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
+/// Characters of an explanation of the guest that are kept. It wrote them, and they end up in logs and reports.
+const MAX_WORDS: usize = 500;
+
 /// A guest that is attached.
 #[derive(Debug, Clone)]
 pub struct Guest {
     channel: Channel,
+    /// [`REQUEST_LIMIT`], but for tests.
+    limit: Duration,
 }
 
 /// A program that runs in the guest.
 #[derive(Debug)]
 pub struct Running {
     records: Records,
-    channel: Channel,
+    guest: Guest,
 }
 
 impl Guest {
     /// A guest on the other end of `channel`.
     pub fn new(channel: Channel) -> Self {
-        Self { channel }
+        Self { channel, limit: REQUEST_LIMIT }
+    }
+
+    /// Gives the guest another time to answer, for tests with guests that do not.
+    #[cfg(test)]
+    pub(super) fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Waits until the conversation with the guest is over; gives the reason.
-    pub async fn lost(&self) -> String {
+    pub async fn lost(&self) -> Closed {
         self.channel.closed().await
     }
 
@@ -57,7 +69,7 @@ impl Guest {
         if !has_input {
             stream.end();
         }
-        Ok(Running { records: Records::new(stream), channel: self.channel.clone() })
+        Ok(Running { records: Records::new(stream), guest: self.clone() })
     }
 
     /// Stores a file; it appears whole.
@@ -73,7 +85,12 @@ impl Guest {
 
     /// Reads at most `limit` bytes of a file; an absent one is empty.
     pub async fn read_file(&self, path: &str, limit: u32) -> Result<FileContent, VmError> {
-        self.ask("read a file", &Request::ReadFile { path: path.to_owned(), limit }, &[]).await
+        let content: FileContent =
+            self.ask("read a file", &Request::ReadFile { path: path.to_owned(), limit }, &[]).await?;
+        if content.bytes.len() > limit as usize {
+            return Err(VmError::Protocol(format!("{} bytes of a file when asked for {limit}", content.bytes.len())));
+        }
+        Ok(content)
     }
 
     /// Offers a host service on a loopback port of the guest.
@@ -97,9 +114,10 @@ impl Guest {
             let Some((tag, content)) = records.next().await? else {
                 return Err(VmError::Protocol(format!("no answer when asked to {what}")));
             };
-            answer_from_record(tag, &content)?.map_err(|detail| VmError::Refused { what, detail })
+            answer_from_record(tag, &content)?
+                .map_err(|detail| VmError::Refused { what, detail: one_line(&detail, MAX_WORDS) })
         };
-        let limit = REQUEST_LIMIT;
+        let limit = self.limit;
         tokio::time::timeout(limit, exchange)
             .await
             .unwrap_or(Err(VmError::TimedOut { what: "an answer of the guest", limit }))
@@ -110,7 +128,7 @@ impl Running {
     /// The next piece of output; the last one is [`Output::Exited`].
     pub async fn next(&mut self) -> Result<Output, VmError> {
         match self.records.next().await? {
-            Some((tag, content)) => Ok(Output::from_record(tag, content)?),
+            Some((tag, content)) => Ok(with_few_words(Output::from_record(tag, content)?)),
             None => Err(VmError::Protocol("a program's output ended without its exit status".into())),
         }
     }
@@ -122,13 +140,20 @@ impl Running {
 
     /// Sends a signal to the program's process group. One that has ended already is no error.
     pub async fn signal(&self, signal: i32) -> Result<(), VmError> {
-        let guest = Guest { channel: self.channel.clone() };
         let request = Request::Signal { stream: self.records.stream.id(), signal };
-        match guest.ask("send a signal", &request, &[]).await {
+        match self.guest.ask("send a signal", &request, &[]).await {
             Err(VmError::Refused { .. }) => Ok(()),
             other => other,
         }
     }
+}
+
+/// An explanation is shown as one line, whatever the guest wrote.
+fn with_few_words(mut output: Output) -> Output {
+    if let Output::Exited(Exit { status: ExitStatus::NotStarted(why), .. }) = &mut output {
+        *why = one_line(why, MAX_WORDS);
+    }
+    output
 }
 
 /// The input of a program that runs.

@@ -15,11 +15,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::VmError;
-use crate::host::cgroup::{Cgroup, Support};
+use crate::host::cgroup::{self, Cgroup, Support};
 use crate::host::lease::Lease;
 use crate::host::process;
 use crate::ids::VmId;
+use crate::lifecycle::{Lifecycle, Step};
 
 /// How long a killed monitor may take to vanish. It has gigabytes to unmap on a loaded host; then it is a leak to report.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
@@ -27,9 +30,15 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
 /// Longest path of a Unix socket, from the kernel's `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Where in the state directory the homes are.
+const DIRECTORY: &str = "vms";
+
 /// Before the id of a directory that is not locked yet, and of one that is being deleted.
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
+
+/// Before the id in the marker of a VM's processes.
+const MARKER: &str = "dayfly-";
 
 /// How often another process may take a new directory for abandoned before that is an error.
 const MAX_ATTEMPTS: usize = 8;
@@ -38,6 +47,8 @@ const MAX_ATTEMPTS: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Homes {
     root: PathBuf,
+    /// The same place without symbolic links, as the kernel names it.
+    resolved: PathBuf,
     cgroups: Support,
 }
 
@@ -47,8 +58,9 @@ pub struct Home {
     id: VmId,
     path: PathBuf,
     cgroups: Support,
-    /// Held until the directory is gone.
+    /// Held until the directory is gone. None where there is no directory, only what outlived it.
     lease: Option<Lease>,
+    lifecycle: Lifecycle,
 }
 
 /// A listening socket of the monitor and its path.
@@ -58,23 +70,32 @@ pub struct Socket {
     pub listener: OwnedFd,
 }
 
+/// Fails if the paths of VMs' sockets below `state_dir` would be longer than the system takes.
+pub fn require_short_paths(state_dir: &Path) -> Result<(), VmError> {
+    let longest = state_dir.join(DIRECTORY).join(VmId::random().as_str()).join("monitor.sock");
+    if longest.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok(());
+    }
+    let message = format!(
+        "the path of a VM's sockets would be too long for the system (`{}`, more than {MAX_SOCKET_PATH} bytes)\n  \
+         hint: use a shorter state_dir",
+        longest.display()
+    );
+    Err(VmError::host("state_dir")(io::Error::other(message)))
+}
+
 impl Homes {
     /// Homes below `state_dir`.
     pub fn open(state_dir: &Path) -> Result<Self, VmError> {
-        let root = state_dir.join("vms");
-        let longest = root.join(VmId::random().as_str()).join("monitor.sock");
-        if longest.as_os_str().len() > MAX_SOCKET_PATH {
-            let message = format!(
-                "the path of a VM's sockets would be too long for the system (`{}`, more than {MAX_SOCKET_PATH} bytes)\n  \
-                 hint: use a shorter state_dir",
-                longest.display()
-            );
-            return Err(VmError::host("state_dir")(io::Error::other(message)));
-        }
+        let root = state_dir.join(DIRECTORY);
+        require_short_paths(state_dir)?;
         fs::create_dir_all(&root).map_err(VmError::host(root.display().to_string()))?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
             .map_err(VmError::host("protecting VM directories"))?;
-        Ok(Self { root, cgroups: crate::host::cgroup::detect() })
+        let resolved = root.canonicalize().map_err(VmError::host(root.display().to_string()))?;
+        // A group for each state directory, so that what is in it is told from the VMs of other services.
+        let own_group = hex::encode(&Sha256::digest(resolved.as_os_str().as_encoded_bytes())[..8]);
+        Ok(Self { root, resolved, cgroups: cgroup::detect().within(&own_group) })
     }
 
     /// How the monitors are bounded on this host.
@@ -88,7 +109,11 @@ impl Homes {
         let made = (0..MAX_ATTEMPTS).find_map(|_| self.try_create(&path).transpose());
         let lease = made.unwrap_or_else(|| Err(io::Error::other("other processes keep removing it")));
         let lease = lease.map_err(VmError::host(format!("making the VM's directory `{}`", path.display())))?;
-        Ok(Home { id, path, cgroups: self.cgroups.clone(), lease: Some(lease) })
+        Ok(self.home(id, path, Some(lease)))
+    }
+
+    fn home(&self, id: VmId, path: PathBuf, lease: Option<Lease>) -> Home {
+        Home { id, path, cgroups: self.cgroups.clone(), lease, lifecycle: Lifecycle::default() }
     }
 
     /// `None` if another process took the nameless directory for abandoned before it was locked; it removes it then.
@@ -113,14 +138,16 @@ impl Homes {
         }
     }
 
-    /// Directories whose owners are gone: what a crash left behind, at whatever point of a VM's life.
+    /// What nobody owns: directories whose owners are gone, and what outlived its directory. Whatever left it behind, at
+    /// whatever point of a VM's life.
     pub fn abandoned(&self) -> io::Result<Vec<Home>> {
-        let mut found = Vec::new();
+        let orphans = self.orphans()?.into_iter().map(|id| (self.root.join(id.as_str()), id));
+        let mut found: Vec<Home> = orphans.map(|(path, id)| self.home(id, path, None)).collect();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             let Some(id) = path.file_name().and_then(|name| id_in(name.to_str()?)) else { continue };
             match Lease::try_take(&path) {
-                Ok(Some(lease)) => found.push(Home { id, path, cgroups: self.cgroups.clone(), lease: Some(lease) }),
+                Ok(Some(lease)) => found.push(self.home(id, path, Some(lease))),
                 Ok(None) => {}
                 // Its owner has just removed or named it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -130,14 +157,29 @@ impl Homes {
         Ok(found)
     }
 
+    /// VMs of which a process or a cgroup is left, but no directory that could have an owner.
+    fn orphans(&self) -> io::Result<Vec<VmId>> {
+        let mut left: Vec<VmId> = self.cgroups.names()?.iter().filter_map(|name| name.parse().ok()).collect();
+        let markers = process::markers_below(&self.resolved)?;
+        left.extend(markers.iter().filter_map(|marker| marker.strip_prefix(MARKER)?.parse().ok()));
+        left.sort();
+        left.dedup();
+        // The directories after the rest: a VM that is being made has its directory first.
+        left.retain(|id| !self.has_directory(id));
+        Ok(left)
+    }
+
+    fn has_directory(&self, id: &VmId) -> bool {
+        self.root.join(id.as_str()).exists() || self.root.join(format!("{GONE}{id}")).exists()
+    }
+
     /// Whether nothing of a VM is left: no directory, no process, no cgroup.
     pub fn is_absent(&self, id: &VmId) -> io::Result<bool> {
         let has_cgroup = match &self.cgroups {
             Support::V2(parent) => Cgroup::existing(parent, id.as_str()).is_some(),
             Support::Missing(_) => false,
         };
-        let has_directory = self.root.join(id.as_str()).exists() || self.root.join(format!("{GONE}{id}")).exists();
-        Ok(!has_directory && !has_cgroup && process::marked(&marker(id))?.is_empty())
+        Ok(!self.has_directory(id) && !has_cgroup && process::marked(&marker(id))?.is_empty())
     }
 }
 
@@ -148,7 +190,7 @@ fn id_in(name: &str) -> Option<VmId> {
 }
 
 fn marker(id: &VmId) -> String {
-    format!("dayfly-{id}")
+    format!("{MARKER}{id}")
 }
 
 impl Home {
@@ -160,6 +202,22 @@ impl Home {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has the steps of this VM's life told to `lifecycle`.
+    pub fn told_to(mut self, lifecycle: &Lifecycle) -> Self {
+        self.lifecycle = lifecycle.clone();
+        self
+    }
+
+    /// Who is told of the steps of this VM's life.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// The VM is at a step of its creation. Fails where a test wants that.
+    pub async fn passes(&self, step: Step) -> Result<(), VmError> {
+        self.lifecycle.passes(step).await.map_err(VmError::host("making the VM"))
     }
 
     /// A text that is in the arguments of every process of this VM and of no other.
@@ -190,27 +248,33 @@ impl Home {
         process::kill_marked(&self.marker(), ABSENCE_LIMIT)
             .await
             .map_err(VmError::host("ending the VM's processes"))?;
+        self.lifecycle.reached(Step::MonitorEnded).await;
         if let Support::V2(parent) = &self.cgroups
             && let Some(group) = Cgroup::existing(parent, self.id.as_str())
         {
             group.remove(ABSENCE_LIMIT).await.map_err(VmError::host("removing the VM's cgroup"))?;
         }
-        self.remove_directory().map_err(VmError::host("removing the VM's directory"))?;
+        self.lifecycle.reached(Step::CgroupRemoved).await;
+        self.remove_directory().await.map_err(VmError::host("removing the VM's directory"))?;
         self.lease = None;
+        self.lifecycle.reached(Step::HomeRemoved).await;
         Ok(())
     }
 
-    fn remove_directory(&mut self) -> io::Result<()> {
+    async fn remove_directory(&mut self) -> io::Result<()> {
         let gone = self.path.with_file_name(format!("{GONE}{}", self.id));
-        let remove = || -> io::Result<()> {
-            if self.path != gone {
-                fs::rename(&self.path, &gone)?;
-                self.path = gone;
-            }
-            fs::remove_dir_all(&self.path)
-        };
-        remove().or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        if self.path != gone {
+            if_there(fs::rename(&self.path, &gone))?;
+            self.path = gone;
+        }
+        self.lifecycle.reached(Step::HomeUnnamed).await;
+        if_there(fs::remove_dir_all(&self.path))
     }
+}
+
+/// That something is not there is no failure to remove it.
+fn if_there(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]
@@ -220,7 +284,15 @@ mod tests {
 
     fn homes(directory: &Path) -> Homes {
         let cgroups = Support::Missing("not needed".into());
-        Homes { root: directory.to_owned(), cgroups }
+        Homes { root: directory.to_owned(), resolved: directory.canonicalize().unwrap(), cgroups }
+    }
+
+    /// A process as a monitor is one, which was started in the home of a VM.
+    fn monitor(home: &Path, id: &VmId) -> tokio::process::Child {
+        fs::create_dir(home).unwrap();
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "read line", "sh", "-name", &marker(id)]).current_dir(home);
+        command.stdin(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap()
     }
 
     #[tokio::test]
@@ -251,6 +323,44 @@ mod tests {
             home.remove().await.unwrap();
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_outlived_its_directory_is_found_and_what_is_of_others_is_not() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let groups = tempfile::tempdir().unwrap();
+        let [lost, lived_in, stranger, group] = [(); 4].map(|()| VmId::random());
+        let place = ours.path().join(lost.as_str());
+        let mut left = monitor(&place, &lost);
+        fs::remove_dir(place).unwrap();
+        let place = theirs.path().join(stranger.as_str());
+        let mut others = monitor(&place, &stranger);
+        fs::remove_dir(place).unwrap();
+        let mut homes = homes(ours.path());
+        homes.cgroups = Support::V2(groups.path().to_owned());
+        let owned = homes.create(lived_in.clone()).unwrap();
+        for id in [&group, &lived_in] {
+            fs::create_dir(groups.path().join(id.as_str())).unwrap();
+        }
+        // Waiting closes the input, and with it would end what is to be killed.
+        let _input = left.stdin.take();
+        let found = homes.abandoned().unwrap();
+        let mut ids: Vec<VmId> = found.iter().map(|home| home.id().clone()).collect();
+        ids.sort();
+        let mut expected = vec![lost.clone(), group.clone()];
+        expected.sort();
+        assert_eq!(ids, expected);
+        let removing = async {
+            for mut home in found {
+                home.remove().await.unwrap();
+            }
+        };
+        // Waited for meanwhile: what has ended and is not waited for still has an entry among the processes.
+        let ((), status) = tokio::join!(removing, left.wait());
+        assert!(!status.unwrap().success());
+        assert_eq!(others.try_wait().unwrap(), None, "a process of another state directory was killed");
+        assert!(owned.path().exists() && groups.path().join(lived_in.as_str()).exists());
+        assert!(!groups.path().join(group.as_str()).exists());
     }
 
     #[test]

@@ -3,20 +3,27 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::time::timeout;
+
 use super::VmError;
-use super::channel::{Channel, Connections, Incoming};
+use super::channel::{Channel, Closed, Connections, Incoming};
 use super::guest::Guest;
 use super::home::Home;
+use super::loss::Loss;
 use super::qemu::argv::Start;
-use super::qemu::monitor::GuestEnd;
+use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
+use crate::lifecycle::Step;
 use crate::protocol::message::Identity;
 
 /// How long a restored agent may take to answer. Under emulation on a loaded host it takes seconds, not tens of them.
 const RESTORE_ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a monitor may take to say what it saw after a channel of its guest closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running VM. Must be destroyed: dropping it leaves that to the reaper.
 #[derive(Debug)]
@@ -101,6 +108,7 @@ impl Machine {
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
+        home.passes(Step::HomeMade).await?;
         let scratch = home.path().join("scratch");
         crate::host::disk::copy_sparse(&template.scratch, &scratch)
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
@@ -110,6 +118,7 @@ impl Machine {
             scratch,
             cache: Some(cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone()),
         };
+        home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
         let launch = Launch {
             program: &template.program,
@@ -122,12 +131,16 @@ impl Machine {
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
+        home.passes(Step::MonitorAnswered).await?;
         timings.started = began.elapsed();
         qemu.load_state(&template.state).await?;
+        home.passes(Step::StateLoaded).await?;
         timings.loaded = began.elapsed();
         let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
+        home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
         attached.guest.identify(identity_of(home.id(), cache)?).await?;
+        home.passes(Step::GuestIdentified).await?;
         timings.identified = began.elapsed();
         Ok((attached, timings))
     }
@@ -147,22 +160,24 @@ impl Machine {
         self.connections.take()
     }
 
-    /// Waits until the VM is lost; gives what an author of a workflow can understand.
-    pub fn lost(&self) -> impl Future<Output = String> + Send + use<> {
+    /// Waits until the VM is lost; gives how.
+    pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
         let mut ended = self.qemu.monitor.ended();
         let guest = self.guest.clone();
         async move {
-            tokio::select! {
-                end = ended.wait_for(Option::is_some) => match end.ok().and_then(|end| end.clone()) {
-                    Some(GuestEnd::PoweredOff) => "the guest powered itself off".to_owned(),
-                    Some(GuestEnd::Reset) => "the guest's kernel panicked, or the guest rebooted".to_owned(),
-                    Some(GuestEnd::Panicked) => "the guest's kernel panicked".to_owned(),
-                    Some(GuestEnd::HostDiskFull) => "the host's disk is full, and what the guest writes cannot be kept\n  \
-                         hint: free some space where `state_dir` is"
-                        .to_owned(),
-                    Some(GuestEnd::MonitorGone) | None => "the virtual machine monitor ended".to_owned(),
+            let closed = tokio::select! {
+                // What the monitor saw says more than that a channel closed.
+                biased;
+                end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
+                closed = guest.lost() => closed,
+            };
+            match closed {
+                // A channel closes with its monitor, which may be about to say why.
+                Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
+                    Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
+                    Err(_) => Loss::from(VmError::from(closed)),
                 },
-                reason = guest.lost() => reason,
+                Closed::Violated(_) => Loss::from(VmError::from(closed)),
             }
         }
     }
@@ -183,6 +198,17 @@ impl Machine {
             tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed");
         }
         self.home.remove().await
+    }
+}
+
+/// What the monitor saw; nothing, if it is gone itself.
+fn loss_of(end: Option<GuestEnd>) -> Loss {
+    match end {
+        Some(GuestEnd::PoweredOff) => Loss::PoweredOff,
+        Some(GuestEnd::Reset) => Loss::Rebooted,
+        Some(GuestEnd::Panicked) => Loss::Panicked(None),
+        Some(GuestEnd::HostDiskFull) => Loss::HostDiskFull,
+        Some(GuestEnd::MonitorGone) | None => Loss::MonitorEnded,
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
-//! - [`machine`]: one running VM, from restore to verified absence.
+//! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
 //!
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
 //! capacity counts as free only after it returned.
@@ -15,9 +15,15 @@
 pub mod channel;
 pub mod guest;
 pub mod home;
+pub mod loss;
 pub mod machine;
 pub mod qemu;
 pub mod spec;
+
+#[cfg(test)]
+mod fake_guest;
+#[cfg(test)]
+mod hostile_tests;
 
 use crate::host::disk::hint_if_full;
 

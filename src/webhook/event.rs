@@ -82,6 +82,22 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The repository in which it happened; those without one start nothing.
+    pub fn repo(&self) -> Option<&RepoName> {
+        let repository = match self {
+            Self::Ping | Self::Other { .. } => return None,
+            Self::PullRequest(event) => &event.repository,
+            Self::Push(event) => &event.repository,
+            Self::CheckRunRerequested(event) => &event.repository,
+            Self::CheckSuiteRerequested(event) => &event.repository,
+            Self::MergeGroup(event) => &event.repository,
+            Self::IssueComment(event) => &event.repository,
+        };
+        Some(&repository.access.repo)
+    }
+}
+
 /// The repository in which the event happened. For a pull request this is the base, never the fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
@@ -173,6 +189,8 @@ pub struct PullRequest {
     pub title: String,
     /// The commit to run.
     pub head_sha: CommitSha,
+    /// The head commit that a push replaced, with [`PullRequestAction::Synchronize`].
+    pub before: Option<CommitSha>,
     pub head_ref: String,
     /// Where the head branch lives; absent when that repository was deleted.
     pub head_repo: Option<RepoName>,
@@ -189,6 +207,9 @@ pub struct PullRequest {
     pub sender: String,
     /// The label that was added or removed, with those two actions.
     pub label: Option<String>,
+    /// When anything about the pull request changed last, as of this event and by the forge's clock: milliseconds since the
+    /// epoch, exact to a second. Absent if the forge does not tell.
+    pub changed_at: Option<i64>,
 }
 
 /// What a push moved.

@@ -120,6 +120,11 @@ fn association(field: &Field<'_>) -> AuthorAssociation {
     }
 }
 
+/// Only for comparing: what does not read counts as not told.
+fn time(field: &Field<'_>) -> Option<i64> {
+    field.str().ok()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, PayloadError> {
     let repository = repository(payload)?;
     let pull = payload.get("pull_request");
@@ -135,6 +140,7 @@ fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, Payloa
         number: pull.get("number").u64()?,
         title: pull.get("title").prose(MAX_TITLE)?,
         head_sha: head.get("sha").sha()?,
+        before: payload.get("before").present().map(|before| before.sha_or_null_id()).transpose()?.flatten(),
         head_ref: head.get("ref").name(MAX_REF)?,
         head_repo: head_repo.map(|repo| repo.get("full_name").repo_name()).transpose()?,
         base_sha: base.get("sha").sha()?,
@@ -146,6 +152,7 @@ fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, Payloa
         author_association: association(&pull.get("author_association")),
         sender: login(&payload.get("sender"))?,
         label: payload.get("label").present().map(|label| label.get("name").name(MAX_NAME)).transpose()?,
+        changed_at: time(&pull.get("updated_at")),
         repository,
     })
 }

@@ -40,6 +40,7 @@ fn pull_request_payload(action: &str) -> Value {
         "action": action, "number": 2,
         "pull_request": {
             "id": 279147437, "number": 2, "state": "open", "title": "Update the README", "draft": false, "merged": false,
+            "updated_at": "2023-11-14T22:13:20Z",
             "user": {"login": "octocat", "id": 21031067}, "author_association": "OWNER", "merge_commit_sha": null,
             "head": {"label": "octocat:changes", "ref": "changes", "sha": HEAD,
                 "repo": {"id": 186853002, "full_name": "octocat/Hello-World", "fork": false}},
@@ -93,6 +94,7 @@ fn a_pull_request_of_the_same_repository() {
     assert_eq!((pull.head_sha.as_str(), pull.head_ref.as_str()), (HEAD, "changes"));
     assert_eq!((pull.base_sha.as_str(), pull.base_ref.as_str()), (BASE, "main"));
     assert_eq!((pull.number, pull.is_fork, pull.draft, pull.merged), (2, false, false, false));
+    assert_eq!(pull.changed_at, Some(1_700_000_000_000));
     assert_eq!((pull.author.as_str(), pull.author_association), ("octocat", AuthorAssociation::Owner));
 }
 
@@ -296,5 +298,14 @@ proptest! {
                 prop_assert!(is_named, "{error}");
             }
         }
+    }
+}
+
+#[test]
+fn a_time_that_does_not_read_is_as_good_as_none() {
+    for odd in [json!("yesterday"), json!(5), Value::Null, json!("2023-11-14T22:13:20")] {
+        let mut payload = pull_request_payload("opened");
+        payload["pull_request"]["updated_at"] = odd.clone();
+        assert_eq!(pull(&payload).changed_at, None, "{odd}");
     }
 }

@@ -25,7 +25,7 @@ pub enum PayloadError {
 
 /// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
 /// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
-const USED: [&str; 43] = [
+const USED: [&str; 44] = [
     "action",
     "added",
     "after",
@@ -68,6 +68,7 @@ const USED: [&str; 43] = [
     "sender",
     "sha",
     "title",
+    "updated_at",
     "user",
 ];
 

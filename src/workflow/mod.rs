@@ -5,6 +5,7 @@
 //! one by one: all from values that the caller brings. The text and the values come from strangers, so every reader is
 //! bounded, and no input can make one panic or hang.
 
+pub mod concurrency;
 pub mod contexts;
 pub mod expression;
 pub mod file_commands;
@@ -17,7 +18,6 @@ pub mod plan;
 pub mod run;
 mod scopes;
 pub mod setting;
-mod text;
 pub mod trigger;
 
 pub use model::Workflow;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
 use super::matrix;
 use super::model::{DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
-use super::text::one_line;
 use crate::document::Diagnostic;
+use crate::document::text::one_line;
 
 /// Jobs of one run.
 pub const MAX_PLANNED: usize = 1024;
@@ -51,6 +51,11 @@ pub struct JobSpec {
     /// Without its `strategy`, which was applied.
     pub job: Job,
     pub name: String,
+    /// What the machine must have, kept so that a re-run can look for it again.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    #[serde(default)]
+    pub group: Option<String>,
     /// The cell, or null.
     pub matrix: Value,
     pub strategy: StrategyCell,
@@ -165,6 +170,8 @@ impl Planner<'_> {
             workflow_defaults: workflow.defaults.clone(),
             job: Job { strategy: Strategy::default(), ..job.clone() },
             name: name.clone(),
+            labels: labels.clone(),
+            group: group.clone(),
             matrix,
             strategy,
             inputs: self.inputs.clone(),
@@ -263,7 +270,8 @@ fn label_values(template: &Template, environment: &Environment<'_>) -> Result<Ve
 }
 
 /// The `inputs` context: what was given, in the types that the workflow asks for, and its defaults.
-fn inputs(workflow: &Workflow, input: &PlanInput) -> Result<Value, Diagnostic> {
+/// The `inputs` context.
+pub(super) fn inputs(workflow: &Workflow, input: &PlanInput) -> Result<Value, Diagnostic> {
     let is_dispatched = &*input.github.member("event_name").to_text() == "workflow_dispatch";
     let wanted = workflow.on.iter().find(|trigger| is_dispatched && trigger.event == "workflow_dispatch");
     let Some(wanted) = wanted else { return Ok(Object::default().into()) };

@@ -49,7 +49,7 @@ async fn config_check_is_content_with_what_the_service_runs_with() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["serve"],
         &["config"],
@@ -60,6 +60,18 @@ fn every_command_explains_itself() {
         &["image", "bake"],
         &["image", "list"],
         &["bench", "create"],
+        &["jobs"],
+        &["job", "show"],
+        &["logs"],
+        &["why"],
+        &["vms"],
+        &["deliveries"],
+        &["cancel"],
+        &["rerun"],
+        &["approve"],
+        &["completions"],
+        &["man"],
+        &["doctor"],
         &["bench", "log"],
         &["bench", "webhook"],
     ];
@@ -96,6 +108,22 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
+    let Some(mut scene) = Scene::start(Settings::without_vms()).await else { return };
+    assert!(scene.service.stop().await.success());
+    let config = scene.state_dir().parent().unwrap().join("dayfly.toml");
+    let mut command = dayfly();
+    command.arg("serve").arg("--config").arg(config).env("DAYFLY_FAULT", "kill@outcome-stroed");
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("DAYFLY_FAULT: there is no step `outcome-stroed`"), "{said}");
+    assert!(said.contains("24 `outcome-stored`"), "{said}");
+    scene.restart().await;
+    scene.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

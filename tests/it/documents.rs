@@ -57,9 +57,31 @@ fn every_rule_names_tests_that_exist() {
 }
 
 #[test]
+fn every_attack_names_a_test_that_exists() {
+    let text = read("docs/hostile-guests.md");
+    let sources = sources(root().join("src")) + &sources(root().join("tests"));
+    let tables = text.split("## What was tried").skip(1).flat_map(|section| section.split("\n## ").next());
+    let rows = tables.flat_map(str::lines).filter(|line| line.starts_with("| ") && !line.starts_with("| attack"));
+    let mut named = 0;
+    for row in rows {
+        let test = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        if test != "the same" {
+            let name = test.trim_matches('`');
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test `{name}`");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "only {named} tests are named");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
-    for name in DOCUMENTS {
-        let text = read(name);
+    let manuals =
+        fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let manuals = manuals.map(|name| format!("docs/{name}"));
+    for name in DOCUMENTS.into_iter().map(str::to_owned).chain(manuals) {
+        let text = read(&name);
+        let directory = root().join(&name).parent().unwrap().to_owned();
         for target in between(&text, "](", ")") {
             match target.strip_prefix('#') {
                 Some(heading) => {
@@ -67,7 +89,10 @@ fn links_between_documents_lead_somewhere() {
                     assert!(headings.contains(heading), "`{name}` has no heading `#{heading}`");
                 }
                 None if target.contains("://") => {}
-                None => assert!(root().join(target).exists(), "`{name}` links to `{target}`, which is not there"),
+                None => assert!(
+                    directory.join(target.split('#').next().unwrap()).exists(),
+                    "`{name}` links to `{target}`, which is not there"
+                ),
             }
         }
     }

@@ -322,8 +322,16 @@ async fn tokens_are_minted_once_per_purpose_and_replaced_when_revoked() {
     let grants = scene.forge.grants();
     assert_eq!(grants.len(), 2);
     assert!(grants.iter().all(|grant| grant.repositories.as_deref() == Some(&["hello".to_owned()])));
-    let git_only = |grant: &&crate::local_forge::Grant| grant.permissions.len() == 1;
-    assert_eq!(grants.iter().find(git_only).unwrap().permissions["contents"], "read");
+    let git_only = |grant: &&crate::local_forge::Grant| !grant.permissions.contains_key("statuses");
+    let git_only: Vec<(&str, &str)> = grants
+        .iter()
+        .find(git_only)
+        .unwrap()
+        .permissions
+        .iter()
+        .map(|(name, level)| (name.as_str(), level.as_str()))
+        .collect();
+    assert_eq!(git_only, [("contents", "read"), ("metadata", "read")], "every token may read metadata");
 
     scene.forge.revoke_tokens();
     github.list_directory(&access, "", &scene.sha).await.unwrap();
@@ -340,7 +348,7 @@ async fn wrong_identities_are_refused() {
     let error = stranger.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();
     insta::assert_snapshot!(error, @"
     getting a token for demo/hello: the forge refused it: HTTP 401 Unauthorized: 'Issuer' claim ('iss') must be the App's id
-      hint: the App needs `checks` and `statuses` to write, `contents` to read, and the repository among those of its installation; a token needs the same without `checks`
+      hint: the App needs `checks` and `statuses` to write, `contents` and `pull_requests` to read, and the repository among those of its installation; a token needs the same without `checks`
     ");
     let nobody = scene.client(Auth::Token(SecretString::from("ghp_wrong")));
     let error = nobody.list_directory(&scene.access(), "", &scene.sha).await.unwrap_err();

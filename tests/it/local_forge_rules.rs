@@ -53,19 +53,34 @@ impl<'a> Person<'a> {
 
     /// With a token that the App minted: a person's own would be refused.
     async fn make_check_run(&self, sha: &str, report: &ReportId) -> CheckRun {
-        let jwt = AppAuth {
-            app_id: AppId(self.forge.app_id()),
-            key: EncodingKey::from_rsa_pem(APP_PRIVATE_KEY.as_bytes()).unwrap(),
-        };
-        let path = format!("app/installations/{}/access_tokens", self.forge.installation());
-        let (_, minted) = self.post_as(&jwt.generate_bearer_token().unwrap(), &path, &json!({})).await;
-        let minted: Value = serde_json::from_str(&minted).unwrap();
+        let token = self.mint(&json!({})).await;
         let body = json!({"name": "dayfly/ci/test", "head_sha": sha, "external_id": report.as_str()});
         let path = format!("repos/{REPOSITORY}/check-runs");
-        let (status, answer) = self.post_as(minted["token"].as_str().unwrap(), &path, &body).await;
+        let (status, answer) = self.post_as(&token, &path, &body).await;
         assert_eq!(status, 201, "{answer}");
         let is_ours = |run: &CheckRun| run.external_id == report.as_str();
         self.forge.wait_for_check_run(is_ours, Duration::from_secs(5)).await.unwrap()
+    }
+
+    /// What anybody gets at a path of the API: the status, the `Link` header and the body.
+    async fn get_as(&self, token: &str, path: &str) -> (u16, Option<String>, Value) {
+        let request = self.http.get(format!("{}/{path}", self.forge.api_url())).bearer_auth(token);
+        let answer = request.send().await.unwrap();
+        let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), link, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+    }
+
+    fn jwt(&self) -> String {
+        let key = EncodingKey::from_rsa_pem(APP_PRIVATE_KEY.as_bytes()).unwrap();
+        AppAuth { app_id: AppId(self.forge.app_id()), key }.generate_bearer_token().unwrap()
+    }
+
+    /// A token of the installation with no more than what `asked` says.
+    async fn mint(&self, asked: &Value) -> String {
+        let path = format!("app/installations/{}/access_tokens", self.forge.installation());
+        let (_, minted) = self.post_as(&self.jwt(), &path, asked).await;
+        let minted: Value = serde_json::from_str(&minted).unwrap();
+        minted["token"].as_str().unwrap().to_owned()
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -228,7 +243,84 @@ async fn deliveries_are_signed_and_read_back_as_events() {
     let Event::CheckRunRerequested(rerequested) = delivered(&forge, "check_run", &payload).await else { panic!() };
     assert_eq!((rerequested.check_run_id, rerequested.external_id), (run.id, Some(report)));
 
+    let payload = forge.check_suite_rerequested_payload(REPOSITORY, &main, Some("main"));
+    let Event::CheckSuiteRerequested(suite) = delivered(&forge, "check_suite", &payload).await else { panic!() };
+    assert_eq!((suite.head_sha.as_str(), suite.head_branch.as_deref()), (main.as_str(), Some("main")));
+
+    let payload = forge.comment_payload(&pull, "stranger", "/dayfly run");
+    let Event::IssueComment(comment) = delivered(&forge, "issue_comment", &payload).await else { panic!() };
+    assert_eq!((comment.number, comment.is_pull_request, comment.author.as_str()), (pull.number, true, "stranger"));
+
     forge.set_webhook(Webhook { url, secret: "another secret".to_owned() });
     let refused = forge.deliver("ping", &forge.ping_payload(REPOSITORY)).await.unwrap();
     assert_eq!((refused.status, refused.body.as_str()), (401, "wrong"));
+}
+
+#[tokio::test]
+async fn each_question_has_its_own_kind_of_credential() {
+    let (forge, _) = forge().await;
+    let new = NewPullRequest { files: &[("new", "1")], ..Default::default() };
+    forge.open_pull_request(REPOSITORY, new).await.unwrap();
+    let person = Person::of(&forge);
+    let (jwt, plain) = (person.jwt(), forge.plain_token());
+    let all = person.mint(&json!({})).await;
+    let checks_only = person.mint(&json!({"permissions": {"checks": "write"}})).await;
+    let of_nothing = person.mint(&json!({"repositories": []})).await;
+    // By the App itself, by a full token of its installation, by one without pull requests, by one without repositories, by
+    // a person.
+    let cases = [
+        ("app", [200, 401, 401, 401, 401]),
+        ("app/installations", [200, 401, 401, 401, 401]),
+        ("app/hook/deliveries", [200, 401, 401, 401, 401]),
+        ("installation/repositories", [401, 200, 200, 200, 403]),
+        ("user", [401, 403, 403, 403, 200]),
+        ("repos/demo/hello/pulls", [401, 200, 403, 404, 200]),
+        ("repos/demo/hello/pulls/1", [401, 200, 403, 404, 200]),
+        ("repos/demo/hello/pulls/2", [401, 404, 403, 404, 404]),
+        ("repos/demo/hello/collaborators/octocat/permission", [401, 200, 200, 404, 200]),
+        ("repos/demo/hello/collaborators/nobody/permission", [401, 404, 404, 404, 404]),
+    ];
+    for (path, expected) in cases {
+        for (token, expected) in [&jwt, &all, &checks_only, &of_nothing, &plain].into_iter().zip(expected) {
+            let (status, _, answer) = person.get_as(token, path).await;
+            assert_eq!(status, expected, "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn attempts_are_listed_in_pages_and_made_again_under_the_same_id() {
+    let (forge, _) = forge().await;
+    let person = Person::of(&forge);
+    let ping = forge.ping_payload(REPOSITORY);
+    forge.lose_deliveries(3);
+    for _ in 0..3 {
+        assert_eq!(forge.deliver("ping", &ping).await.unwrap().status, 0);
+    }
+    let (_, link, page) = person.get_as(&person.jwt(), "app/hook/deliveries?per_page=2").await;
+    let link = link.unwrap();
+    let next = link.split_once("/api/v3/").unwrap().1.split_once('>').unwrap().0;
+    let (_, last_link, rest) = person.get_as(&person.jwt(), next).await;
+    assert_eq!((page.as_array().unwrap().len(), rest.as_array().unwrap().len(), last_link), (2, 1, None));
+    assert!(page[0]["id"].as_u64() > page[1]["id"].as_u64(), "newest first");
+    assert_eq!((&rest[0]["status_code"], &rest[0]["redelivery"]), (&json!(0), &json!(false)));
+
+    let again = format!("app/hook/deliveries/{}/attempts", rest[0]["id"]);
+    assert_eq!(person.post_as(&forge.plain_token(), &again, &json!({})).await.0, 401);
+    assert_eq!(person.post_as(&person.jwt(), "app/hook/deliveries/1/attempts", &json!({})).await.0, 404);
+    assert_eq!(person.post_as(&person.jwt(), &again, &json!({})).await.0, 202);
+    let attempt = forge.wait_for_attempt(|attempt| attempt.is_redelivery, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(json!(attempt.guid), rest[0]["guid"]);
+}
+
+#[tokio::test]
+async fn budgets_are_told_and_kept() {
+    let (forge, _) = forge().await;
+    let person = Person::of(&forge);
+    forge.set_calls_left(1);
+    let request = || person.http.get(format!("{}/user", forge.api_url())).bearer_auth(forge.plain_token()).send();
+    let answer = request().await.unwrap();
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().parse::<u64>().unwrap();
+    assert_eq!((header("x-ratelimit-limit"), header("x-ratelimit-remaining")), (5000, 0));
+    assert_eq!(request().await.unwrap().status(), 403);
 }

@@ -1,19 +1,29 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `service`, `exec`, `faults` and `images`; the rest needs nothing of the host but git.
+//! What runs VMs is in the modules `service`, `exec`, `run`, `faults`, `crashes`, `hostile` and `images`; the rest needs nothing of
+//! the host but git.
 
 mod commands;
+mod crashes;
+mod doctor;
 mod documents;
 mod exec;
 mod faults;
 mod forge;
+mod forge_questions;
+mod forks;
+mod hostile;
 mod images;
 mod local_forge_rules;
 mod metrics;
+mod operator;
 mod purity;
 mod refusals;
+mod reruns;
+mod run;
 mod service;
 mod support;
+mod sweep;
 mod webhooks;
 
 #[path = "../../examples/local-forge/forge/mod.rs"]

@@ -216,12 +216,17 @@ pub async fn list(
     Ok(Json(json!({"total_count": found.len(), "check_runs": runs})))
 }
 
+/// The one suite in which an App's check runs of a commit are.
+pub fn suite_id(sha: &str) -> u64 {
+    u64::from_str_radix(sha.get(..8).unwrap_or_default(), 16).unwrap_or_default()
+}
+
 /// The check run as GitHub's answers and payloads show it.
 pub fn run_json(run: &CheckRun, app_id: u64) -> Value {
     json!({
         "id": run.id, "name": run.name, "head_sha": run.head_sha, "external_id": run.external_id,
         "status": run.status, "conclusion": run.conclusion, "details_url": run.details_url,
         "started_at": run.started_at, "completed_at": run.completed_at, "output": run.output,
-        "check_suite": {"id": run.id + 1_000_000}, "app": {"id": app_id, "slug": "dayfly"}, "pull_requests": [],
+        "check_suite": {"id": suite_id(&run.head_sha)}, "app": {"id": app_id, "slug": "dayfly"}, "pull_requests": [],
     })
 }

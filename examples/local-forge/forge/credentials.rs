@@ -27,6 +27,11 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const INSTALLED_PERMISSIONS: [(&str, &str); 5] =
     [("checks", "write"), ("contents", "read"), ("metadata", "read"), ("pull_requests", "read"), ("statuses", "write")];
 
+/// As GitHub's answers show it.
+pub fn installed_permissions(shared: &Shared) -> BTreeMap<&'static str, &'static str> {
+    INSTALLED_PERMISSIONS.into_iter().filter(|(name, _)| !shared.options.lacks.contains(name)).collect()
+}
+
 /// A token that nobody guesses.
 pub fn random_token(prefix: &str) -> String {
     let mut bytes = [0u8; 20];
@@ -96,7 +101,7 @@ struct Claims {
 }
 
 /// Accepts only what the App itself signed, for at most ten minutes.
-fn require_app_jwt(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn require_app_jwt(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
     let refused = |why: &str| ApiError::new(StatusCode::UNAUTHORIZED, why);
     let key = DecodingKey::from_rsa_pem(APP_PUBLIC_KEY).expect("the file beside this one is a public key");
     let mut validation = Validation::new(Algorithm::RS256);
@@ -145,20 +150,23 @@ pub async fn mint(
     if installation != shared.options.installation {
         return Err(ApiError::not_found());
     }
+    let given = installed_permissions(&shared);
     let mut state = shared.state();
     let exists = |name: &String| state.repositories.iter().any(|found| found.name.ends_with(&format!("/{name}")));
     if !asked.repositories.iter().flatten().all(exists) {
         return Err(ApiError::invalid("There is at least one repository that does not exist or is not accessible"));
     }
     let granted: BTreeMap<String, String> =
-        INSTALLED_PERMISSIONS.map(|(name, level)| (name.into(), level.into())).into();
-    let permissions = asked.permissions.unwrap_or_else(|| granted.clone());
+        given.into_iter().map(|(name, level)| (name.into(), level.into())).collect();
+    let mut permissions = asked.permissions.unwrap_or_else(|| granted.clone());
     let is_within = |(name, level): (&String, &String)| {
         granted.get(name).is_some_and(|granted| granted == level || granted == "write")
     };
     if !permissions.iter().all(is_within) {
         return Err(ApiError::invalid("The permissions requested are not granted to this installation."));
     }
+    // Every token has it, asked for or not.
+    permissions.insert("metadata".to_owned(), "read".to_owned());
     let expires_at = SystemTime::now() + TOKEN_LIFETIME;
     let token = random_token("ghs_");
     let answer = json!({

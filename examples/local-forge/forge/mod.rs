@@ -12,19 +12,24 @@
     reason = "a library to two crates, neither of which uses all of it"
 )]
 
+mod apps;
 mod checks;
 mod contents;
 mod credentials;
+mod deliveries;
 mod faults;
 mod git;
 mod git_http;
+mod limits;
 mod payloads;
+mod people;
 mod pulls;
 mod server;
 mod state;
 mod statuses;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -34,6 +39,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use self::deliveries::Attempt;
 pub use self::faults::{Fault, FaultKind};
 use self::git::Bare;
 pub use self::payloads::Pushed;
@@ -51,11 +57,13 @@ pub struct Options {
     pub listen: SocketAddr,
     pub app_id: u64,
     pub installation: u64,
+    /// Permissions and events that the App was not given.
+    pub lacks: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815, lacks: &[] }
     }
 }
 
@@ -119,7 +127,8 @@ impl Forge {
         let bare = Bare::create(self.shared.bare_path(name)).await?;
         let mut state = self.shared.state();
         let id = state.next_id();
-        state.repositories.push(Repository { id, name: name.to_owned(), bare, pulls: Vec::new() });
+        let (name, roles) = (name.to_owned(), BTreeMap::new());
+        state.repositories.push(Repository { id, name, bare, pulls: Vec::new(), roles });
         Ok(())
     }
 
@@ -142,6 +151,11 @@ impl Forge {
     /// Lets the next calls that match go wrong.
     pub fn inject(&self, fault: Fault) {
         self.shared.state().faults.push(fault);
+    }
+
+    /// Lets everything go well again.
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
     }
 
     /// Makes all minted tokens invalid, as when an App's permissions change.

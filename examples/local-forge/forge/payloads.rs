@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Forge;
-use super::checks::run_json;
+use super::checks::{run_json, suite_id};
 use super::pulls::{PullRequest, pull_json};
 use super::state::CheckRun;
 
@@ -23,12 +23,35 @@ pub struct Pushed<'a> {
 impl Forge {
     /// `pull_request`: `opened`, `synchronize` and so on.
     pub fn pull_request_payload(&self, pull: &PullRequest, action: &str) -> Value {
-        let id = self.repository_id(&pull.repository);
-        let sender = &pull.author;
-        let mut payload = self.envelope(&pull.repository, sender);
+        let mut payload = self.envelope(&pull.repository, &pull.author);
         payload["action"] = action.into();
         payload["number"] = pull.number.into();
-        payload["pull_request"] = pull_json(pull, id);
+        if let Some(before) = pull.before.as_ref().filter(|_| action == "synchronize") {
+            payload["before"] = before.as_str().into();
+            payload["after"] = pull.sha.as_str().into();
+        }
+        let state = self.shared.state();
+        payload["pull_request"] = state.repository(&pull.repository).map(|found| pull_json(pull, found)).into();
+        payload
+    }
+
+    /// `issue_comment` with `created`: somebody wrote under a pull request.
+    pub fn comment_payload(&self, pull: &PullRequest, author: &str, body: &str) -> Value {
+        let mut payload = self.envelope(&pull.repository, author);
+        let user = payload["sender"].clone();
+        let address = format!("{}/repos/{}/pulls/{}", self.api_url(), pull.repository, pull.number);
+        let mut state = self.shared.state();
+        let association = state.repository(&pull.repository).map_or("NONE", |found| found.association(author));
+        payload["action"] = "created".into();
+        payload["issue"] = json!({
+            "id": 3_000_000 + pull.number, "number": pull.number, "title": pull.title, "locked": false,
+            "state": if pull.is_open { "open" } else { "closed" }, "user": {"login": pull.author, "type": "User"},
+            "pull_request": {"url": address},
+        });
+        payload["comment"] = json!({
+            "id": state.next_id(), "body": body, "user": user, "author_association": association,
+            "created_at": "2023-11-14T22:13:20Z", "updated_at": "2023-11-14T22:13:20Z",
+        });
         payload
     }
 
@@ -68,6 +91,17 @@ impl Forge {
         payload
     }
 
+    /// `check_suite` with `rerequested`: a person pressed "Re-run all checks". `branch` is absent for a fork's commit.
+    pub fn check_suite_rerequested_payload(&self, repository: &str, sha: &str, branch: Option<&str>) -> Value {
+        let mut payload = self.envelope(repository, "octocat");
+        payload["action"] = "rerequested".into();
+        payload["check_suite"] = json!({
+            "id": suite_id(sha), "head_sha": sha, "head_branch": branch, "status": "completed", "pull_requests": [],
+            "app": {"id": self.app_id(), "slug": "dayfly"},
+        });
+        payload
+    }
+
     /// What all payloads of a repository have in common.
     fn envelope(&self, repository: &str, sender: &str) -> Value {
         let state = self.shared.state();
@@ -76,9 +110,5 @@ impl Forge {
             "sender": {"login": sender, "id": 583_231, "type": "User"},
             "installation": {"id": self.installation(), "node_id": "MDIzOkludGVncmF0aW9u"},
         })
-    }
-
-    fn repository_id(&self, repository: &str) -> u64 {
-        self.shared.state().repository(repository).map_or(0, |found| found.id)
     }
 }

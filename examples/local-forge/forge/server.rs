@@ -12,16 +12,24 @@ use serde_json::{Value, json};
 
 use super::credentials::Caller;
 use super::state::Shared;
-use super::{checks, contents, credentials, faults, git_http, pulls, statuses};
+use super::{apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, statuses};
 
 /// Largest body of a request, in bytes: a fetch that already has much tells so.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 pub fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
+        .route("/app", get(apps::app))
+        .route("/app/installations", get(apps::installations))
         .route("/app/installations/{id}/access_tokens", post(credentials::mint))
+        .route("/app/hook/deliveries", get(deliveries::list))
+        .route("/app/hook/deliveries/{id}/attempts", post(deliveries::attempt_again))
+        .route("/installation/repositories", get(apps::repositories))
+        .route("/user", get(apps::user))
         .route("/repos/{owner}/{name}", get(repository))
         .route("/repos/{owner}/{name}/installation", get(credentials::find_installation))
+        .route("/repos/{owner}/{name}/collaborators/{user}/permission", get(people::permission))
+        .route("/repos/{owner}/{name}/pulls", get(pulls::list))
         .route("/repos/{owner}/{name}/pulls/{number}", get(pulls::show))
         .route("/repos/{owner}/{name}/contents", get(contents::show_root))
         .route("/repos/{owner}/{name}/contents/{*path}", get(contents::show))
@@ -33,6 +41,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/repos/{owner}/{name}/check-runs", post(checks::create))
         .route("/repos/{owner}/{name}/check-runs/{id}", patch(checks::update).get(checks::show))
         .fallback(|| async { ApiError::not_found() })
+        .layer(from_fn_with_state(Arc::clone(&shared), limits::apply))
         .layer(from_fn(require_user_agent));
     Router::new()
         .nest("/api/v3", api)

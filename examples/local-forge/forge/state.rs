@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::Options;
+use super::deliveries::Attempt;
 use super::faults::Fault;
 use super::git::Bare;
 use super::pulls::PullRequest;
@@ -38,6 +39,11 @@ pub struct State {
     pub writes: Vec<Write>,
     pub faults: Vec<Fault>,
     pub webhook: Option<Webhook>,
+    pub attempts: Vec<Attempt>,
+    /// So many of the next attempts do not arrive.
+    pub lost_deliveries: usize,
+    /// By whose budget it is.
+    pub calls_left: BTreeMap<&'static str, u64>,
     last_id: u64,
 }
 
@@ -47,6 +53,8 @@ pub struct Repository {
     pub name: String,
     pub bare: Bare,
     pub pulls: Vec<PullRequest>,
+    /// From account, in small letters, to role.
+    pub roles: BTreeMap<String, String>,
 }
 
 /// What a minted token may do.
@@ -164,5 +172,6 @@ pub fn repository_json(id: u64, full_name: &str, is_fork: bool) -> Value {
     json!({
         "id": id, "node_id": format!("R_{id}"), "name": name, "full_name": full_name, "private": false, "fork": is_fork,
         "owner": {"login": owner, "id": 1, "type": "User"}, "default_branch": "main", "visibility": "public",
+        "archived": false, "disabled": false,
     })
 }

@@ -1,4 +1,4 @@
-//! Sends webhooks as GitHub does: signed, with all its headers, once.
+//! Sends webhooks as GitHub does: signed, with all its headers, once. Every attempt is remembered.
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct Webhook {
     pub secret: String,
 }
 
-/// What the receiver said.
+/// What the receiver said; status 0 when the attempt got lost on its way.
 #[derive(Debug, Clone)]
 pub struct DeliveryAnswer {
     /// To deliver the same thing again with [`Forge::redeliver`].
@@ -40,11 +40,36 @@ impl Forge {
         getrandom::fill(&mut id).expect("the operating system has a random source");
         let id = hex::encode(id);
         let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-        self.redeliver(event, payload, &uuid).await
+        self.attempt(event, payload, &uuid, false).await
     }
 
     /// Delivers an event under an id that was used before, as the button "Redeliver" does.
     pub async fn redeliver(&self, event: &str, payload: &Value, delivery: &str) -> io::Result<DeliveryAnswer> {
+        self.attempt(event, payload, delivery, true).await
+    }
+
+    async fn attempt(
+        &self, event: &str, payload: &Value, delivery: &str, is_redelivery: bool,
+    ) -> io::Result<DeliveryAnswer> {
+        let is_lost = {
+            let mut state = self.shared.state();
+            let is_lost = state.lost_deliveries > 0;
+            state.lost_deliveries = state.lost_deliveries.saturating_sub(1);
+            is_lost
+        };
+        let answer = match is_lost {
+            true => {
+                let body = "failed to connect to host".to_owned();
+                Ok(DeliveryAnswer { delivery: delivery.to_owned(), status: 0, body })
+            }
+            false => self.send(event, payload, delivery).await,
+        };
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        self.record_attempt(event, payload, delivery, is_redelivery, status);
+        answer
+    }
+
+    async fn send(&self, event: &str, payload: &Value, delivery: &str) -> io::Result<DeliveryAnswer> {
         let webhook = self.shared.state().webhook.clone();
         let webhook = webhook.ok_or_else(|| io::Error::other("no webhook is set"))?;
         let body = payload.to_string();

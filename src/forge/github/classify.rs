@@ -17,8 +17,8 @@ const UNNAMED_WAIT: Duration = Duration::from_secs(60);
 const MAX_MESSAGE: usize = 300;
 
 /// What to do about a refusal.
-pub(super) const PERMISSIONS_HINT: &str = "the App needs `checks` and `statuses` to write, `contents` to read, and the repository \
-     among those of its installation; a token needs the same without `checks`";
+pub(super) const PERMISSIONS_HINT: &str = "the App needs `checks` and `statuses` to write, `contents` and `pull_requests` to \
+     read, and the repository among those of its installation; a token needs the same without `checks`";
 
 /// Classifies an answer that is not a success. `now` is in seconds since the epoch.
 pub(super) fn classify(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8], now: u64) -> ForgeError {
@@ -63,7 +63,8 @@ fn wait(headers: &HeaderMap, now: u64) -> Duration {
         .clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+/// A header's value as a number.
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
@@ -160,7 +161,7 @@ mod tests {
         let error = classified(403, &headers, r#"{"message":"Resource not accessible by integration"}"#);
         insta::assert_snapshot!(error, @"
         reading `x`: the forge refused it: HTTP 403 Forbidden: Resource not accessible by integration
-          hint: the App needs `checks` and `statuses` to write, `contents` to read, and the repository among those of its installation; a token needs the same without `checks`
+          hint: the App needs `checks` and `statuses` to write, `contents` and `pull_requests` to read, and the repository among those of its installation; a token needs the same without `checks`
         ");
     }
 

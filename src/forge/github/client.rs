@@ -12,6 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::SettingsError;
+use super::budget::{Budgets, Payer};
 use super::classify::classify;
 use crate::forge::ForgeError;
 
@@ -38,6 +39,21 @@ pub(super) struct Call {
     pub(super) limit: usize,
 }
 
+/// An answer of success.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// In whose name a call is sent, and from whose budget it is taken.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// A token for the `Authorization` header.
+    pub(super) token: SecretString,
+    pub(super) payer: Payer,
+}
+
 /// The connection pool to one GitHub. Octocrab is used without its authentication: tokens here are narrower than its own.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -45,6 +61,7 @@ pub(super) struct Client {
     api: Url,
     /// For connecting and the complete answer together.
     pub(super) timeout: Duration,
+    pub(super) budgets: Budgets,
 }
 
 impl Client {
@@ -59,7 +76,7 @@ impl Client {
             .set_connect_timeout(Some(timeout))
             .build()
             .map_err(|error| SettingsError::Tls { detail: causes(&error) })?;
-        Ok(Self { octocrab, api, timeout })
+        Ok(Self { octocrab, api, timeout, budgets: Budgets::default() })
     }
 
     /// The API's address of a path. Segments are escaped, so that none of them can leave its place; callers refuse `.` and
@@ -70,18 +87,19 @@ impl Client {
         url
     }
 
-    /// Sends `call` with the given value of the `Authorization` header and returns the body of the answer.
-    pub(super) async fn send(&self, call: &Call, authorization: &SecretString) -> Result<Vec<u8>, ForgeError> {
-        let exchange = self.exchange(call, authorization);
+    /// Sends `call` in the name of `identity`.
+    pub(super) async fn send(&self, call: &Call, identity: &Identity) -> Result<Answer, ForgeError> {
+        let exchange = self.exchange(call, &identity.token);
         let (status, headers, body) = tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
             let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
             ForgeError::Transient { what: call.what.clone(), detail }
         })??;
+        self.budgets.note(identity.payer, &headers);
         if status.is_success() {
-            return Ok(body);
+            return Ok(Answer { headers, body });
         }
         // An answer that echoes the credential must not carry it into an error, which is logged.
-        let secret = authorization.expose_secret().split_once(' ').map_or("", |(_, secret)| secret).as_bytes();
+        let secret = identity.token.expose_secret().as_bytes();
         let echoes = !secret.is_empty() && body.windows(secret.len()).any(|window| window == secret);
         let body = if echoes { Vec::new() } else { body };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -89,13 +107,13 @@ impl Client {
     }
 
     async fn exchange(
-        &self, call: &Call, authorization: &SecretString,
+        &self, call: &Call, token: &SecretString,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ForgeError> {
         let permanent = |detail| ForgeError::Permanent { what: call.what.clone(), detail };
         let transient = |detail| ForgeError::Transient { what: call.what.clone(), detail };
 
         let uri: Uri = call.url.as_str().parse().map_err(|_| permanent("its address is too long".to_owned()))?;
-        let mut credential = HeaderValue::from_str(authorization.expose_secret())
+        let mut credential = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
             .map_err(|_| permanent("the credential has characters that no HTTP header can carry".to_owned()))?;
         credential.set_sensitive(true);
         let request = Request::builder().method(&call.method).uri(uri);

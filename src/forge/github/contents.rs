@@ -4,10 +4,9 @@ use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::GitHub;
 use super::client::{COMMIT_ID, Call, JSON, RAW};
+use super::{GitHub, parse, unexpected};
 use crate::forge::{CommitSha, DirectoryEntry, ForgeError, RepoAccess};
 
 /// Largest accepted listing, in bytes. GitHub lists at most 1,000 entries, with about 1.5 KB of addresses each.
@@ -59,8 +58,7 @@ pub(super) async fn list_directory(
     if !answer.is_array() {
         return Err(permanent(&what, "it is not a directory"));
     }
-    let entries: Vec<EntryAnswer> =
-        serde_json::from_value(answer).map_err(|error| permanent(&what, &unexpected(&error)))?;
+    let entries: Vec<EntryAnswer> = serde_json::from_value(answer).map_err(|error| unexpected(&what, &error))?;
     Ok(entries.into_iter().map(|entry| DirectoryEntry { is_file: entry.kind == "file", name: entry.name }).collect())
 }
 
@@ -77,7 +75,7 @@ pub(super) async fn read_file(
     if answer.is_array() {
         return Err(permanent(&what, "it is a directory"));
     }
-    let file: FileAnswer = serde_json::from_value(answer).map_err(|error| permanent(&what, &unexpected(&error)))?;
+    let file: FileAnswer = serde_json::from_value(answer).map_err(|error| unexpected(&what, &error))?;
     if file.kind != "file" {
         return Err(permanent(&what, &format!("it is not a file but a {}", file.kind.escape_debug())));
     }
@@ -112,14 +110,6 @@ fn call(
     let mut url = github.client.url(head.into_iter().chain(segments));
     url.query_pairs_mut().append_pair("ref", sha.as_str());
     Ok(Call { what: what.to_owned(), method: Method::GET, url, accept, body: None, limit })
-}
-
-fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, ForgeError> {
-    serde_json::from_slice(body).map_err(|error| permanent(what, &unexpected(&error)))
-}
-
-fn unexpected(error: &serde_json::Error) -> String {
-    format!("the answer is not what GitHub documents: {error}")
 }
 
 fn permanent(what: &str, detail: &str) -> ForgeError {

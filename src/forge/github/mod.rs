@@ -5,12 +5,18 @@
 //! check runs are not possible and commit statuses are all that is shown.
 
 mod auth;
+mod budget;
 mod classify;
 mod client;
 mod contents;
+mod deliveries;
+mod people;
 mod presentation;
 mod publish;
+mod pulls;
+mod standing;
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,11 +24,19 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
-use self::auth::{Credentials, Purpose};
-use self::client::{Call, Client};
-use super::{CommitSha, DirectoryEntry, Earlier, ExternalIds, Forge, ForgeError, GitUpstream, RepoAccess, Report};
+use self::auth::{Credentials, Purpose, Scope};
+use self::client::{Answer, Call, Client};
+use super::{
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
+    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+};
+use crate::clock;
+
+/// This forge's word for itself.
+pub const NAME: &str = "github";
 
 /// Time for one call: connecting and the complete answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,24 +109,29 @@ impl GitHub {
     }
 
     /// One call with a token for the repository.
+    async fn ask(&self, access: &RepoAccess, call: &Call) -> Result<Vec<u8>, ForgeError> {
+        Ok(self.ask_within(&Scope::One(access.clone(), Purpose::Api), call).await?.body)
+    }
+
+    /// One call with a token for `scope`.
     ///
     /// When GitHub refuses a token from memory, it may have been revoked, or the App may have got more permissions since: a
     /// new one gets one chance.
-    async fn ask(&self, access: &RepoAccess, call: &Call) -> Result<Vec<u8>, ForgeError> {
-        let token = self.credentials.token(&self.client, access, Purpose::Api).await?;
-        match self.client.send(call, &bearer(&token.secret)).await {
+    async fn ask_within(&self, scope: &Scope, call: &Call) -> Result<Answer, ForgeError> {
+        let token = self.credentials.token(&self.client, scope).await?;
+        match self.client.send(call, &token.identity).await {
             Err(ForgeError::Refused { .. }) if token.is_cached => {
-                self.credentials.forget(access, Purpose::Api);
-                let fresh = self.credentials.token(&self.client, access, Purpose::Api).await?;
-                self.client.send(call, &bearer(&fresh.secret)).await
+                self.credentials.forget(scope);
+                let fresh = self.credentials.token(&self.client, scope).await?;
+                self.client.send(call, &fresh.identity).await
             }
             answer => answer,
         }
     }
 
     async fn upstream(&self, access: &RepoAccess) -> Result<GitUpstream, ForgeError> {
-        let token = self.credentials.token(&self.client, access, Purpose::Git).await?;
-        let pair = SecretString::from(format!("x-access-token:{}", token.secret.expose_secret()));
+        let token = self.credentials.token(&self.client, &Scope::One(access.clone(), Purpose::Git)).await?;
+        let pair = SecretString::from(format!("x-access-token:{}", token.identity.token.expose_secret()));
         let authorization = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
         let mut url = self.url.clone();
         let mut segments = url.path_segments_mut().expect("an http address has a path");
@@ -137,8 +156,15 @@ fn require_confidential(url: &Url) -> Result<(), SettingsError> {
     }
 }
 
-fn bearer(token: &SecretString) -> SecretString {
-    SecretString::from(format!("Bearer {}", token.expose_secret()))
+/// An answer that GitHub's documentation does not promise.
+fn unexpected(what: &str, detail: &dyn fmt::Display) -> ForgeError {
+    let detail = format!("the answer is not what GitHub documents: {detail}");
+    ForgeError::Permanent { what: what.to_owned(), detail }
+}
+
+/// Reads an answer; not one with a secret in it, which the error could repeat.
+fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, ForgeError> {
+    serde_json::from_slice(body).map_err(|error| unexpected(what, &error))
 }
 
 impl Forge for GitHub {
@@ -166,5 +192,43 @@ impl Forge for GitHub {
 
     fn git_upstream<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<GitUpstream, ForgeError>> {
         self.upstream(access).boxed()
+    }
+
+    fn permission<'a>(
+        &'a self, access: &'a RepoAccess, user: &'a str,
+    ) -> BoxFuture<'a, Result<Permission, ForgeError>> {
+        people::permission(self, access, user).boxed()
+    }
+
+    fn pull_request<'a>(
+        &'a self, access: &'a RepoAccess, number: u64,
+    ) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>> {
+        pulls::one(self, access, number).boxed()
+    }
+
+    fn open_pull_requests<'a>(
+        &'a self, access: &'a RepoAccess,
+    ) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>> {
+        pulls::open(self, access).boxed()
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>> {
+        standing::repositories(self).boxed()
+    }
+
+    fn failed_deliveries(&self, since: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
+        deliveries::failed(self, since).boxed()
+    }
+
+    fn redeliver(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        deliveries::redeliver(self, id).boxed()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>> {
+        standing::standing(self).boxed()
+    }
+
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        self.client.budgets.current(clock::now_ms())
     }
 }

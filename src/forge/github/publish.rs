@@ -8,9 +8,9 @@ use axum::http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::GitHub;
 use super::client::{Call, JSON};
 use super::presentation::{check_run_body, commit_status_body, is_completed};
+use super::{GitHub, parse};
 use crate::forge::{Earlier, ExternalIds, ForgeError, Report};
 
 /// Check runs of one name and commit that are looked through for ours. Each re-run makes one.
@@ -89,7 +89,7 @@ async fn find_check_run(github: &GitHub, report: &Report, app: u64) -> Result<Op
         .append_pair("per_page", LISTED_CHECK_RUNS);
     let call = Call { what, method: Method::GET, url, accept: JSON, body: None, limit: MAX_LIST };
     let body = github.ask(&report.access, &call).await?;
-    let list: CheckRunList = serde_json::from_slice(&body).map_err(|error| unexpected(&call.what, &error))?;
+    let list: CheckRunList = parse(&call.what, &body)?;
     let ours = list.check_runs.into_iter().filter(|run| run.external_id.as_deref() == Some(report.id.as_str()));
     Ok(ours.max_by_key(|run| run.id))
 }
@@ -101,9 +101,5 @@ async fn write(
     let url = github.client.url(["repos", repo.owner(), repo.name()].into_iter().chain(path.iter().copied()));
     let call = Call { what, method, url, accept: JSON, body: Some(body), limit: MAX_ANSWER };
     let answer = github.ask(&report.access, &call).await?;
-    serde_json::from_slice(&answer).map_err(|error| unexpected(&call.what, &error))
-}
-
-fn unexpected(what: &str, error: &serde_json::Error) -> ForgeError {
-    ForgeError::Permanent { what: what.to_owned(), detail: format!("the answer is not what GitHub documents: {error}") }
+    parse(&call.what, &answer)
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
+use crate::http::feed::Standing;
 use crate::store::{Job, Run};
 
 const STYLE: &str = include_str!("page.css");
@@ -35,7 +36,7 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
     let repo = escape(run.access.repo.as_str());
     let event = escape(&run.event);
     let number = run.number;
-    let state = super::events::StateEvent::of(job).text;
+    let state = Standing::of(job).text;
     let (sha, short) = (run.sha.as_str(), run.sha.short());
     format!(
         r#"<!doctype html>

@@ -12,7 +12,7 @@ use super::*;
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, ReportId, RunId, VmId};
 use crate::log::{LogWriter, Stream};
-use crate::store::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Outcome};
+use crate::store::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -36,12 +36,14 @@ impl Site {
         store.accept_delivery(delivery).await.unwrap();
         let run = NewRun {
             id: RunId::random(),
+            forge: "github".into(),
             access: job.report.access.clone(),
             event: "push".into(),
             sha: job.report.sha.clone(),
             workflow_path: "ci.yml".into(),
             workflow_name: "ci".into(),
             context: Value::Null,
+            origin: Origin::default(),
             report: None,
             jobs: vec![job.clone()],
         };

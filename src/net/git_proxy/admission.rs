@@ -10,7 +10,7 @@ use crate::forge::RepoName;
 
 /// The two requests of a fetch over smart HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
+pub enum Service {
     /// `GET …/info/refs?service=git-upload-pack`
     Advertise,
     /// `POST …/git-upload-pack`
@@ -19,15 +19,15 @@ pub(super) enum Service {
 
 /// A request that may be made at the forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Admitted {
+pub struct Admitted {
     /// As the host writes it, whatever case the guest used.
-    pub(super) repo: RepoName,
-    pub(super) service: Service,
+    pub repo: RepoName,
+    pub service: Service,
 }
 
 impl Admitted {
     /// The address of the service of the repository at `repository` (without `.git`).
-    pub(super) fn upstream_url(&self, repository: &Url) -> Url {
+    pub fn upstream_url(&self, repository: &Url) -> Url {
         let mut url = repository.clone();
         let base = repository.path().trim_end_matches('/');
         match self.service {
@@ -55,7 +55,7 @@ impl fmt::Display for Admitted {
 
 /// Why a request is not made. Its text is shown by git in the job's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     Push,
     OtherRepository(RepoName),
     NotAFetch,
@@ -78,7 +78,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Decides about one request, given the repositories that the guest may fetch.
-pub(super) fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result<Admitted, Refusal> {
+pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result<Admitted, Refusal> {
     // `GET http://elsewhere/…` and CONNECT: this is no general proxy.
     if target.scheme().is_some() || target.authority().is_some() {
         return Err(Refusal::NotAFetch);

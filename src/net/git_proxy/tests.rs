@@ -16,7 +16,10 @@ use tokio::process::Command;
 use url::Url;
 
 use super::*;
-use crate::forge::{CommitSha, DirectoryEntry, Earlier, ExternalIds, ForgeError, Report};
+use crate::forge::{
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, ForgeError, ForgeStanding, Permission,
+    PullRequestNow, Report,
+};
 
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";
 
@@ -124,6 +127,38 @@ impl Forge for GitOnly {
         let authorization = self.authorization.map(SecretString::from);
         Box::pin(async { Ok(GitUpstream { url, authorization }) })
     }
+
+    fn permission<'a>(&'a self, _: &'a RepoAccess, _: &'a str) -> BoxFuture<'a, Result<Permission, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn pull_request<'a>(&'a self, _: &'a RepoAccess, _: u64) -> BoxFuture<'a, Result<PullRequestNow, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn open_pull_requests<'a>(&'a self, _: &'a RepoAccess) -> BoxFuture<'a, Result<Vec<PullRequestNow>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn repositories(&self) -> BoxFuture<'_, Result<Vec<RepoAccess>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn failed_deliveries(&self, _: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn redeliver(&self, _: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        Self::unasked()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Result<ForgeStanding, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        Vec::new()
+    }
 }
 
 /// A forge with `acme/site` (one commit), `acme/lib` and `acme/other`, a proxy for the first two, and a working copy.
@@ -134,6 +169,12 @@ struct World {
     /// Where git in the guest finds the proxy.
     address: String,
     commit: String,
+}
+
+fn proxy_of(forge: Arc<dyn Forge>, access: RepoAccess, submodules: Vec<RepoName>, limits: GitLimits) -> GitProxy {
+    let client = GitClient::new().unwrap();
+    let source = Source::Forge { client, forge, installation: access.installation };
+    GitProxy::new(source, std::iter::once(access.repo).chain(submodules).collect(), limits)
 }
 
 impl World {
@@ -153,7 +194,7 @@ impl World {
         let access = RepoAccess { repo: repo("acme/site"), installation: Some(7) };
         let submodules = vec![repo("acme/lib"), repo("acme/moved")];
         let forge = Arc::new(GitOnly { address, authorization });
-        let proxy = GitProxy::new(GitClient::new().unwrap(), forge, access, submodules, limits);
+        let proxy = proxy_of(forge, access, submodules, limits);
         let address = serve_proxy(proxy.clone()).await;
         Self { directory, seen, proxy, address, commit }
     }
@@ -368,7 +409,7 @@ async fn an_unreachable_forge_is_named_as_the_cause() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let forge = GitOnly { address: Url::parse(&format!("http://{closed}/")).unwrap(), authorization: None };
     let access = RepoAccess { repo: RepoName::parse("acme/site").unwrap(), installation: None };
-    let proxy = GitProxy::new(GitClient::new().unwrap(), Arc::new(forge), access, Vec::new(), GitLimits::default());
+    let proxy = proxy_of(Arc::new(forge), access, Vec::new(), GitLimits::default());
     let (mut guest, host) = tokio::io::duplex(4096);
     let served = tokio::spawn({
         let proxy = proxy.clone();

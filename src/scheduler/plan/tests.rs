@@ -29,6 +29,7 @@ impl World {
             needs: needs.split_whitespace().map(str::to_owned).collect(),
             stage,
             size,
+            group: None,
         };
         self.jobs.push(job);
         self.jobs.last().unwrap().id.clone()
@@ -101,6 +102,62 @@ fn the_gate_decides_with_the_jobs_that_are_needed() {
     });
     let expected = [Action::Skip(skipped), Action::Fail(broken, "`if` is not an expression".into())];
     assert_eq!(plan.actions, expected);
+}
+
+/// Puts all jobs of a run into a group.
+fn group(world: &mut World, run: &str, group: &str, arrived_at: i64, root: Option<&str>) {
+    let id = world.runs[run].clone();
+    let root = root.map_or_else(|| id.clone(), |root| world.runs[root].clone());
+    for job in world.jobs.iter_mut().filter(|job| job.run == id) {
+        let label = format!("run {run}");
+        job.group = Some(GroupPlace { group: group.into(), order: (arrived_at, 0), root: root.clone(), label });
+    }
+}
+
+#[test]
+fn one_run_of_a_group_runs_after_the_other_in_the_order_of_arrival() {
+    let mut world = World::default();
+    for (place, needs, stage) in [
+        // Created out of order.
+        ("hello/third/c", "", Stage::Waiting),
+        ("hello/first/done", "", DONE),
+        ("hello/first/a", "", Stage::Occupying),
+        ("hello/second/b", "", Stage::Waiting),
+        ("hello/second/later", "b", Stage::Waiting),
+        ("hello/again/x", "", Stage::Waiting),
+        ("hello/other/y", "", Stage::Waiting),
+        ("fork/foreign/z", "", Stage::Waiting),
+    ] {
+        world.add(place, needs, stage, SMALL);
+    }
+    for (run, name, arrived_at, root) in [
+        ("third", "g", 3, None),
+        ("first", "g", 1, None),
+        ("second", "g", 2, None),
+        // A re-run of one job of the first does not wait for the rest of it.
+        ("again", "g", 4, Some("first")),
+        ("other", "h", 2, None),
+        ("foreign", "g", 2, None),
+    ] {
+        group(&mut world, run, name, arrived_at, root);
+    }
+    insta::assert_snapshot!(world.told(0), @r"
+    queue x
+    queue y
+    queue z
+    c: waiting for the concurrency group `g`: run first is not over
+    b: waiting for the concurrency group `g`: run first is not over
+    later: waiting for `b`
+    ");
+    world.jobs[2].stage = DONE;
+    world.jobs[5].stage = DONE;
+    insta::assert_snapshot!(world.told(0), @r"
+    queue b
+    queue y
+    queue z
+    c: waiting for the concurrency group `g`: run second is not over
+    later: waiting for `b`
+    ");
 }
 
 #[test]

@@ -2,6 +2,19 @@ use super::*;
 use crate::store::{Accepted, DeliveryCounts, StoreError};
 
 #[tokio::test]
+async fn nothing_waits_for_a_time_that_a_restart_has_never_seen() {
+    let store = TestStore::new().await;
+    let run = store.add_run("a", &["test"]).await;
+    store.report_failed(&run.jobs[0].report.id, 9_000).await.unwrap();
+    store.accept_delivery(NewDelivery { received_at: 9_000, ..new_delivery("b") }).await.unwrap();
+    let due =
+        async || (store.due_deliveries(50, 9).await.unwrap().len(), store.due_reports(50, 9).await.unwrap().len());
+    assert_eq!(due().await, (0, 0));
+    store.make_all_due(50).await.unwrap();
+    assert_eq!(due().await, (1, 1));
+}
+
+#[tokio::test]
 async fn a_delivery_is_new_once_open_until_processed_and_then_a_duplicate() {
     let store = TestStore::new().await;
     assert_eq!(store.accept_delivery(new_delivery("a")).await.unwrap(), Accepted::New);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::forge::ExternalIds;
 use crate::ids::VmId;
 use crate::store::{Finished, JobFilter, JobState, Lifecycle, Reason, Requeued, StoreError, VmState};
 
@@ -46,6 +47,26 @@ async fn every_pair_of_job_states_follows_the_table() {
             assert_eq!(now, if result.is_ok() { to } else { *from }, "{from} → {to}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_planned_stop_costs_no_attempt_and_is_told_at_once() {
+    let store = TestStore::new().await;
+    let job = job_in(&store, "a", JobState::Running).await;
+    let report = store.job(&job).await.unwrap().unwrap().report;
+    store.report_sent(&report, 1, &ExternalIds::default(), 1_000).await.unwrap();
+    assert_eq!(store.next_report_due().await.unwrap(), None);
+    for attempt in 1..=3 {
+        assert_eq!(store.release_job(&job, attempt, "stopped", 1_001).await.unwrap(), Some(attempt + 1));
+        assert_eq!(store.release_job(&job, attempt, "stopped", 1_002).await.unwrap(), None, "it has moved on");
+        assert_eq!(store.release_job(&job, attempt + 1, "stopped", 1_003).await.unwrap(), None, "it has no VM");
+        store.lease_job(&job, attempt + 1, &VmId::random(), 1_004).await.unwrap();
+    }
+    let told = store.get_report(&report).await.unwrap().unwrap();
+    assert_eq!((told.desired.title.as_str(), told.next_try_at), ("Queued again (attempt 4): stopped", 1_001));
+    assert_eq!(store.requeue_job(&job, 4, 2).await.unwrap(), Requeued::Queued { attempt: 5 });
+    store.lease_job(&job, 5, &VmId::random(), 1_005).await.unwrap();
+    assert_eq!(store.requeue_job(&job, 5, 2).await.unwrap(), Requeued::Exhausted, "two attempts were its own fault");
 }
 
 #[tokio::test]
@@ -112,12 +133,12 @@ async fn a_lost_attempt_cannot_touch_the_next_one() {
 async fn cancelling_is_noted_until_the_job_is_finished() {
     let store = TestStore::new().await;
     let job = job_in(&store, "a", JobState::Running).await;
-    assert_eq!(store.request_cancel(&job).await.unwrap(), JobState::Running);
+    assert_eq!(store.request_cancel(&job, "Cancelled").await.unwrap(), JobState::Running);
     assert!(store.unfinished_jobs().await.unwrap()[0].cancel_requested);
     let done = job_in(&store, "b", JobState::Finished).await;
-    assert_eq!(store.request_cancel(&done).await.unwrap(), JobState::Finished);
+    assert_eq!(store.request_cancel(&done, "Cancelled").await.unwrap(), JobState::Finished);
     assert!(!store.job(&done).await.unwrap().unwrap().cancel_requested);
-    assert!(matches!(store.request_cancel(&JobId::random()).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.request_cancel(&JobId::random(), "Cancelled").await, Err(StoreError::NotFound { .. })));
 }
 
 #[tokio::test]
@@ -147,7 +168,8 @@ async fn lists_filter_and_limit() {
     let running = job_in(&store, "b", JobState::Running).await;
     assert_eq!(store.recent_jobs(10, &JobFilter::default()).await.unwrap().len(), 2);
     assert_eq!(store.recent_jobs(1, &JobFilter::default()).await.unwrap().len(), 1);
-    let filter = JobFilter { state: Some(JobState::Running), sha: Some(sha()), repo: Some(access().repo) };
+    let filter =
+        JobFilter { state: Some(JobState::Running), sha: Some(sha()), repo: Some(access().repo), ..Default::default() };
     let listed = store.recent_jobs(10, &filter).await.unwrap();
     assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&running]);
     let elsewhere = JobFilter { repo: Some(RepoName::parse("demo/other").unwrap()), ..Default::default() };

@@ -2,6 +2,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sqlx::Connection;
+
 use super::*;
 use crate::ids::VmId;
 use crate::store::{JobEvent, JobState, MAX_EVENTS_PER_JOB, Pruned, Retention, StoreError, VmState};
@@ -197,4 +199,36 @@ fn whatever_was_answered_survives_an_end_without_goodbye() {
             assert_eq!(store.delivery_payload(&key(&id)).await.unwrap(), b"{}", "{id}");
         }
     });
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_stored_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dayfly.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = sqlx::sqlite::SqliteConnection::connect_with(&options).await.unwrap();
+    let first = crate::store::MIGRATIONS.iter().next().unwrap().clone();
+    let earlier = sqlx::migrate::Migrator { migrations: vec![first].into(), ..sqlx::migrate::Migrator::DEFAULT };
+    earlier.run(&mut connection).await.unwrap();
+    for (id, name, context) in [("run-222222222222", "held", "null"), ("run-333333333333", "ci", "{\"sha\": \"\"}")] {
+        sqlx::query(
+            "INSERT INTO runs (id, forge, delivery_id, repo, event, sha, workflow_path, workflow_name, context, number, \
+             created_at) VALUES ($1, 'github', $1, 'demo/hello', 'pull_request', $2, 'ci.yml', $3, $4, 1, 50)",
+        )
+        .bind(id)
+        .bind(sha().as_str())
+        .bind(name)
+        .bind(context)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+    connection.close().await.unwrap();
+
+    let store = Store::open(&path).await.unwrap();
+    for (id, is_held) in [("run-222222222222", true), ("run-333333333333", false)] {
+        let run = store.run(&id.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!((run.origin.is_held, run.origin.arrived_at, run.attempt()), (is_held, 50, 1));
+        assert_eq!((run.delivery.forge.as_str(), run.root()), ("github", &run.id));
+    }
 }

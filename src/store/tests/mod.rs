@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod approvals;
+mod attempts;
 mod deliveries;
 mod jobs;
 mod lifetime;
+mod lookups;
 mod model;
 mod reports;
+mod swept;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Outcome, Store};
+use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome, Store};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 
@@ -101,12 +105,14 @@ fn new_job(key: &str) -> NewJob {
 fn new_run(path: &str, keys: &[&str]) -> NewRun {
     NewRun {
         id: RunId::random(),
+        forge: "github".into(),
         access: access(),
         event: "push".into(),
         sha: sha(),
         workflow_path: path.into(),
         workflow_name: "ci".into(),
         context: json!({ "actor": "octocat" }),
+        origin: Origin::default(),
         report: None,
         jobs: keys.iter().map(|key| new_job(key)).collect(),
     }

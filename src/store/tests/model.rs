@@ -16,6 +16,7 @@ enum Operation {
     Lease(usize, u32),
     Start(usize, u32),
     Requeue(usize, u32),
+    Release(usize, u32),
     Finish(usize, u32, Conclusion),
     Cancel(usize),
     Restart,
@@ -25,6 +26,8 @@ enum Operation {
 struct Model {
     state: JobState,
     attempt: u32,
+    /// Attempts that do not count.
+    spared: u32,
     conclusion: Option<Conclusion>,
     cancelled: bool,
 }
@@ -38,6 +41,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (job.clone(), behind.clone()).prop_map(|(job, behind)| Operation::Lease(job, behind)),
         4 => (job.clone(), behind.clone()).prop_map(|(job, behind)| Operation::Start(job, behind)),
         2 => (job.clone(), behind.clone()).prop_map(|(job, behind)| Operation::Requeue(job, behind)),
+        1 => (job.clone(), behind.clone()).prop_map(|(job, behind)| Operation::Release(job, behind)),
         3 => (job.clone(), behind, conclusion).prop_map(|(job, behind, end)| Operation::Finish(job, behind, end)),
         1 => job.prop_map(Operation::Cancel),
         1 => Just(Operation::Restart),
@@ -54,11 +58,19 @@ impl Model {
             Operation::Start(_, behind) => self.step(behind == 0 && self.state == Leased, Running),
             Operation::Requeue(_, behind) => {
                 let allowed = behind == 0 && matches!(self.state, Leased | Running);
-                if allowed && self.attempt < MAX_ATTEMPTS {
+                if allowed && self.attempt - self.spared < MAX_ATTEMPTS {
                     self.attempt += 1;
                     self.state = Queued;
                 }
                 allowed
+            }
+            Operation::Release(_, behind) => {
+                if behind == 0 && matches!(self.state, Leased | Running) {
+                    self.attempt += 1;
+                    self.spared += 1;
+                    self.state = Queued;
+                }
+                true
             }
             Operation::Finish(_, behind, conclusion) => match self.conclusion {
                 Some(stored) => behind == 0 && stored == conclusion,
@@ -99,21 +111,27 @@ async fn tell(store: &Store, jobs: &[NewJob], models: &[Model], operation: Opera
             }
             told.is_ok()
         }
+        Operation::Release(job, behind) => {
+            store.release_job(&jobs[job].id, attempt(job, behind), "stopped", 130).await.is_ok()
+        }
         Operation::Finish(job, behind, conclusion) => {
             let end = outcome(conclusion);
             store.finish_job(&jobs[job].id, attempt(job, behind), end, json!({}), 140, |_| {}).await.is_ok()
         }
-        Operation::Cancel(job) => store.request_cancel(&jobs[job].id).await.is_ok(),
+        Operation::Cancel(job) => store.request_cancel(&jobs[job].id, "Cancelled").await.is_ok(),
         Operation::Restart => true,
     }
 }
 
-async fn observed(store: &Store, run: &RunId) -> Vec<Model> {
+/// What can be seen of the jobs, beside what only the model knows.
+async fn observed(store: &Store, run: &RunId, models: &[Model]) -> Vec<Model> {
     let jobs = store.jobs_of_run(run).await.unwrap();
     jobs.into_iter()
-        .map(|job| Model {
+        .zip(models)
+        .map(|(job, model)| Model {
             state: job.state,
             attempt: job.attempt,
+            spared: model.spared,
             conclusion: job.outcome.map(|outcome| outcome.conclusion),
             cancelled: job.cancel_requested,
         })
@@ -123,7 +141,7 @@ async fn observed(store: &Store, run: &RunId) -> Vec<Model> {
 async fn check(operations: Vec<Operation>) {
     let mut store = TestStore::new().await;
     let run = store.add_run("a", &["one", "two", "three"]).await;
-    let fresh = Model { state: JobState::Waiting, attempt: 1, conclusion: None, cancelled: false };
+    let fresh = Model { state: JobState::Waiting, attempt: 1, spared: 0, conclusion: None, cancelled: false };
     let mut models = vec![fresh; JOBS];
     for operation in operations {
         if matches!(operation, Operation::Restart) {
@@ -135,12 +153,13 @@ async fn check(operations: Vec<Operation>) {
             | Operation::Lease(job, _)
             | Operation::Start(job, _)
             | Operation::Requeue(job, _)
+            | Operation::Release(job, _)
             | Operation::Finish(job, ..)
             | Operation::Cancel(job) => job,
             Operation::Restart => 0,
         };
         assert_eq!(succeeded, models[job].apply(operation), "{operation:?} on {:?}", models[job]);
-        assert_eq!(observed(&store, &run.id).await, models, "after {operation:?}");
+        assert_eq!(observed(&store, &run.id, &models).await, models, "after {operation:?}");
     }
 }
 

@@ -62,6 +62,53 @@ fn accelerator(accelerator: Accelerator) -> String {
     }
 }
 
+/// What a trial machine runs instead of an agent.
+#[derive(Debug, Clone, Copy)]
+pub enum Trial<'a> {
+    /// A firmware of some instructions, which end the monitor by the port [`TRIAL_PORT`]; with every kind of device that a
+    /// VM has. `scratch` is the memory file.
+    Firmware { firmware: &'a Path, scratch: &'a Path },
+    /// A kernel, which finds no root file system and says so on the serial console, which is standard output.
+    Kernel(&'a Path),
+}
+
+/// Writing `n` there ends a trial machine's monitor with the exit code `2n + 1`.
+pub const TRIAL_PORT: u8 = 0xF4;
+
+/// MiB of memory of a trial machine: what a stock kernel boots in.
+const TRIAL_MIB: u64 = 128;
+
+/// Arguments for a machine that shows whether this host can run others: the same platform, devices and confinement.
+/// `ticks_khz` is the frequency of the time stamp counter, which a kernel under emulation must be told.
+pub fn trial(accelerator: Accelerator, trial: Trial<'_>, ticks_khz: u64) -> Vec<String> {
+    let mut arguments = Arguments::default();
+    arguments.platform(accelerator);
+    arguments.flag("-no-reboot");
+    arguments.push("-m", format!("{TRIAL_MIB}M"));
+    arguments.confinement();
+    match trial {
+        Trial::Firmware { firmware, scratch } => {
+            let memory = escaped(scratch);
+            let object = format!("memory-backend-file,id=ram,size={TRIAL_MIB}M,share=on,mem-path={memory}");
+            arguments.push("-object", object);
+            arguments.push("-bios", firmware.display().to_string());
+            arguments.push("-device", format!("isa-debug-exit,iobase={TRIAL_PORT:#x},iosize=1"));
+            arguments.push("-device", "virtio-serial-device,max_ports=3");
+            arguments.push("-chardev", "ringbuf,id=control,size=4096");
+            arguments.push("-device", "virtserialport,chardev=control,name=trial");
+            arguments.disk("scratch", firmware, "read-only=on,file.locking=off");
+        }
+        Trial::Kernel(kernel) => {
+            arguments.push("-object", format!("memory-backend-ram,id=ram,size={TRIAL_MIB}M"));
+            arguments.push("-kernel", kernel.display().to_string());
+            let options = format!("console=ttyS0 panic=-1 reboot=t mitigations=off tsc_early_khz={ticks_khz}");
+            arguments.push("-append", options);
+            arguments.push("-serial", "stdio");
+        }
+    }
+    arguments.0
+}
+
 /// Arguments, without the program.
 pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     let mut arguments = Arguments::default();
@@ -92,15 +139,19 @@ impl Arguments {
 
     fn machine(&mut self, machine: &Machine<'_>) {
         self.push("-name", machine.name);
+        // A guest that powers off, reboots or panics is held still, so that its last words can be read.
+        self.push("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+        self.platform(machine.accelerator);
+        self.push("-smp", machine.shape.vcpus.to_string());
+    }
+
+    fn platform(&mut self, accelerated_by: Accelerator) {
         self.flag("-nodefaults");
         self.flag("-no-user-config");
         self.push("-display", "none");
-        // A guest that powers off, reboots or panics is held still, so that its last words can be read.
-        self.push("-action", "reboot=shutdown,shutdown=pause,panic=pause");
         self.push("-machine", "microvm,x-option-roms=off,rtc=on,acpi=on,pcie=off,pit=on,pic=on,memory-backend=ram");
-        self.push("-accel", accelerator(machine.accelerator));
-        self.push("-cpu", cpu_model(machine.accelerator));
-        self.push("-smp", machine.shape.vcpus.to_string());
+        self.push("-accel", accelerator(accelerated_by));
+        self.push("-cpu", cpu_model(accelerated_by));
     }
 
     fn memory(&mut self, machine: &Machine<'_>) {

@@ -1,11 +1,12 @@
 //! QEMU's `microvm` machine as the monitor of a VM.
 
 pub mod argv;
+pub mod message;
 pub mod monitor;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 
 use tokio::net::UnixStream;
@@ -17,10 +18,9 @@ use super::VmError;
 use super::home::Home;
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::command::install_hint;
+use crate::host::output::Output;
 use crate::host::process::{Lifetime, Spawn, find_program, spawn};
-
-/// What the monitor prints goes here, in the VM's home.
-const OUTPUT_FILE: &str = "monitor.log";
+use crate::lifecycle::Step;
 
 /// Bytes of the monitor's output that an error quotes.
 const OUTPUT_QUOTED: usize = 2048;
@@ -43,7 +43,7 @@ pub struct Launch<'a> {
 pub struct Qemu {
     pub monitor: Monitor,
     child: Child,
-    output: PathBuf,
+    output: Output,
 }
 
 /// Connections to the agent's two ports.
@@ -57,8 +57,15 @@ pub struct Ports {
 pub fn require(program: &str) -> Result<(), VmError> {
     match find_program(program) {
         Some(_) => Ok(()),
-        None => Err(VmError::NoMonitor { program: program.to_owned(), hint: install_hint("qemu-system-x86_64") }),
+        None => Err(VmError::NoMonitor { program: program.to_owned(), hint: missing_hint(program) }),
     }
+}
+
+/// What to do about a monitor program that is not there.
+pub fn missing_hint(program: &str) -> String {
+    let install = install_hint("qemu-system-x86_64");
+    // Whoever gave a path may have meant another one.
+    if program.contains('/') { format!("correct the path, or {install}") } else { install }
 }
 
 impl Qemu {
@@ -86,20 +93,21 @@ impl Qemu {
             async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
         let ports = Ports { control: connect(&control.path).await?, bulk: connect(&bulk.path).await? };
         let to_monitor = connect(&monitor.path).await?;
-        let output = home.path().join(OUTPUT_FILE);
+        let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
         let inherited = sockets.map(|socket| socket.listener);
         let child = spawn(Spawn {
             program: launch.program,
             arguments: &arguments,
             directory: home.path(),
             inherited: &inherited,
-            output: File::create(&output).map_err(VmError::host("the monitor's log"))?,
+            output: output.writer().map_err(VmError::host("room for the monitor's words"))?,
             lifetime: launch.lifetime,
         })
         .map_err(VmError::host(format!("starting `{}`", launch.program)))?;
         // Only the monitor listens now: if it ends, the connections end.
         drop(inherited);
         let mut child = child;
+        home.passes(Step::MonitorStarted).await?;
         if let Some(pid) = child.id() {
             home.confine(pid, launch.shape.memory_mib << 20, launch.shape.vcpus)?;
         }
@@ -134,11 +142,11 @@ impl Qemu {
 }
 
 /// A monitor that ended says more on its error output than its closed socket does.
-async fn explain(child: &mut Child, output: &Path, error: VmError) -> VmError {
+async fn explain(child: &mut Child, output: &Output, error: VmError) -> VmError {
     let exited = tokio::time::timeout(std::time::Duration::from_secs(1), child.wait()).await;
     let Ok(Ok(status)) = exited else { return error };
-    let text = fs::read(output).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT_QUOTED)..]).trim().to_owned();
+    let text = output.text().unwrap_or_default();
+    let tail = text[text.ceil_char_boundary(text.len().saturating_sub(OUTPUT_QUOTED))..].trim().to_owned();
     let mentions_full_disk = tail.contains("No space left on device");
     let detail = if tail.is_empty() { format!("it ended ({status}) without a word") } else { tail };
     if mentions_full_disk {

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
+use super::message::{GuestEnd, Message, interpret};
 use crate::vm::VmError;
 
 /// The longest line that is accepted.
@@ -22,19 +23,6 @@ const MAX_ANSWERS: usize = 4;
 
 /// The longest that a command may take unless it says otherwise. A host under load is slow, not broken.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-
-/// How a guest ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuestEnd {
-    PoweredOff,
-    /// A reboot; with `panic=-1` on its command line, also what a panic of its kernel looks like.
-    Reset,
-    Panicked,
-    /// The host could not store what the guest wrote; the monitor holds the guest still, for ever if nobody looks.
-    HostDiskFull,
-    /// The control socket closed: the monitor is gone.
-    MonitorGone,
-}
 
 /// A connected control socket.
 #[derive(Debug)]
@@ -195,65 +183,4 @@ async fn read_lines(
         }
     }
     ended.send_if_modified(|known| known.is_none() && known.replace(GuestEnd::MonitorGone).is_none());
-}
-
-/// What a line means to us.
-#[derive(Debug, PartialEq)]
-enum Message {
-    Answer(Result<Value, String>),
-    Ended(GuestEnd),
-    Migrated(bool),
-    Other,
-}
-
-fn interpret(line: &[u8]) -> Result<Message, String> {
-    let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if let Some(answer) = value.get("return") {
-        return Ok(Message::Answer(Ok(answer.clone())));
-    }
-    if let Some(error) = value.get("error") {
-        let description = error.get("desc").and_then(Value::as_str).unwrap_or("an error without description");
-        return Ok(Message::Answer(Err(description.to_owned())));
-    }
-    let data = |key: &str| value.get("data").and_then(|data| data.get(key)).and_then(Value::as_str);
-    Ok(match value.get("event").and_then(Value::as_str) {
-        Some("SHUTDOWN") if data("reason") == Some("guest-reset") => Message::Ended(GuestEnd::Reset),
-        Some("SHUTDOWN") if data("reason") == Some("guest-panic") => Message::Ended(GuestEnd::Panicked),
-        Some("SHUTDOWN") => Message::Ended(GuestEnd::PoweredOff),
-        Some("GUEST_PANICKED") => Message::Ended(GuestEnd::Panicked),
-        // The monitor stops the guest for a full disk only; other errors are the guest's to see.
-        Some("BLOCK_IO_ERROR") if data("action") == Some("stop") => Message::Ended(GuestEnd::HostDiskFull),
-        Some("MIGRATION") if data("status") == Some("completed") => Message::Migrated(true),
-        Some("MIGRATION") if data("status") == Some("failed") => Message::Migrated(false),
-        _ => Message::Other,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_mean_what_the_protocol_says() {
-        let cases: [(&str, Message); 8] = [
-            (r#"{"QMP": {"version": {}}}"#, Message::Other),
-            (r#"{"return": {}}"#, Message::Answer(Ok(json!({})))),
-            (r#"{"error": {"class": "GenericError", "desc": "no"}}"#, Message::Answer(Err("no".into()))),
-            (
-                r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
-                Message::Ended(GuestEnd::Reset),
-            ),
-            (r#"{"event": "MIGRATION", "data": {"status": "completed"}}"#, Message::Migrated(true)),
-            (r#"{"event": "STOP"}"#, Message::Other),
-            (
-                r#"{"event": "BLOCK_IO_ERROR", "data": {"nospace": true, "action": "stop", "operation": "write"}}"#,
-                Message::Ended(GuestEnd::HostDiskFull),
-            ),
-            (r#"{"event": "BLOCK_IO_ERROR", "data": {"nospace": false, "action": "report"}}"#, Message::Other),
-        ];
-        for (line, message) in cases {
-            assert_eq!(interpret(line.as_bytes()), Ok(message), "{line}");
-        }
-        assert!(interpret(b"garbage\n").is_err());
-    }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use super::model::{Job, MAX_NAME, Workflow};
 use super::scopes;
-use super::text::one_line;
+use crate::document::text::one_line;
 use crate::document::{Complaint, Diagnostic, Item, Reader, Table, yaml};
 
 /// Jobs of one workflow file, before their matrices.

@@ -124,7 +124,6 @@ jobs:
     steps: [{run: x}]
 ";
     insta::assert_snapshot!(complaints(text), @r#"
-    ci.yml:2:1: on: missing key `on`
     ci.yml:3:1: onn: unknown key `onn`
       hint: did you mean `on`?
     ci.yml:5:3: jobs.1st: `1st` is no job id
@@ -134,7 +133,6 @@ jobs:
       hint: remove one of these `needs`
     ci.yml:7:5: jobs.a.run-on: unknown key `run-on`
       hint: did you mean `runs-on`?
-    ci.yml:7:5: jobs.a.runs-on: missing key `runs-on`
     ci.yml:8:16: jobs.a.needs[1]: there is no job `missing`
       hint: known here: `1st`, `b`
     ci.yml:9:9: jobs.a.if: in the expression `github.event_name = 'push'`: `=` is not understood (character 19 of the expression)

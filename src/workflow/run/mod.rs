@@ -224,8 +224,9 @@ impl JobRun {
         match file_commands::parse_path(&result.path) {
             // Of all directories the last one written comes first.
             Ok(directories) => {
+                let directories = &directories[directories.len().saturating_sub(MAX_PATH_ENTRIES)..];
                 self.path.retain(|known| !directories.contains(known));
-                self.path.splice(0..0, directories.into_iter().rev());
+                self.path.splice(0..0, directories.iter().rev().cloned());
                 self.path.truncate(MAX_PATH_ENTRIES);
             }
             Err(error) => note(error),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
 use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
+use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
 use crate::workflow::model::{Action, Checkout, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
 use crate::workflow::setting::Setting;
-use crate::workflow::text::one_line;
 
 /// Different calls of `hashFiles` in one step.
 const MAX_HASHES: usize = 64;

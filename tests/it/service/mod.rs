@@ -1,8 +1,11 @@
 //! The way of a job, from the webhook to the verified absence of its VM.
 #![allow(clippy::unwrap_used)]
 
+mod cancel;
 mod machine;
 mod metrics;
+mod operator;
 mod outcomes;
 mod pull_request;
+mod reruns;
 mod workflow;

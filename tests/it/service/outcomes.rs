@@ -20,13 +20,13 @@ async fn a_machine_that_ends_by_itself_is_lost_and_says_how() {
     let dies =
         |letter: char| job_of("linux", &format!("echo dies\necho {letter} | sudo tee /proc/sysrq-trigger\nsleep 600"));
     let (off, panic) = (scene.pull_request(&dies('o')).await, scene.pull_request(&dies('c')).await);
-    for (pull, word) in [(off, "powered"), (panic, "panicked")] {
+    for (pull, reason, word) in [(off, "powered_off", "powered"), (panic, "kernel_panic", "panicked")] {
         let ended = scene.ended(&pull.sha, "test").await;
-        assert_eq!(ended.job.verdict(), ("error", "vm_lost"), "{}", ended.log);
+        assert_eq!(ended.job.verdict(), ("error", reason), "{}", ended.log);
         assert!(ended.title().contains("VM was lost"), "{}", ended.title());
         assert!(ended.job.detail.as_deref().unwrap().contains(word), "{:?}", ended.job.detail);
         assert_eq!((ended.status.state.as_str(), ended.job.attempt), ("error", 1));
-        assert!(ended.log.contains("dies\n") && ended.log.contains("error: the VM was lost"), "{}", ended.log);
+        assert!(ended.log.contains("dies\n") && ended.log.contains("error: The VM was lost"), "{}", ended.log);
         if word == "panicked" {
             assert!(ended.log.contains("Kernel panic"), "the console's end is missing: {}", ended.log);
         }

@@ -23,7 +23,15 @@ impl From<Output> for Outcome {
 /// The program, without settings of whoever runs the tests.
 pub(crate) fn dayfly() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dayfly"));
-    for variable in ["DAYFLY_STATE_DIR", "DAYFLY_RECIPES", "DAYFLY_BACKEND", "DAYFLY_QEMU", "DAYFLY_LOG"] {
+    for variable in [
+        "DAYFLY_STATE_DIR",
+        "DAYFLY_RECIPES",
+        "DAYFLY_BACKEND",
+        "DAYFLY_QEMU",
+        "DAYFLY_LOG",
+        "DAYFLY_SOCKET",
+        "DAYFLY_GIT_TOKEN",
+    ] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());

@@ -42,6 +42,12 @@ pub(crate) fn shared_images() -> PathBuf {
     directory
 }
 
+/// What is being built or baked among the shared images, or was left so.
+pub(crate) fn unfinished_images() -> Vec<String> {
+    let below = Command::new("find").arg(shared_images()).args(["-name", ".building-*"]).output().unwrap();
+    String::from_utf8(below.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// A copy of the shared images that shares their files, for tests that remove some.
 pub(crate) fn copy_images(to: &Path) {
     let copied = Command::new("cp").arg("-al").arg(shared_images()).arg(to).status().unwrap();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use reqwest::{Client, ClientBuilder};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 fn builder() -> ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -29,4 +30,13 @@ pub(crate) async fn get_from_socket<T: DeserializeOwned>(socket: &Path, path: &s
     let answer = client.get(format!("http://control{path}")).send().await.ok()?;
     assert_eq!(answer.status(), 200, "{path}");
     Some(serde_json::from_str(&answer.text().await.ok()?).unwrap())
+}
+
+/// The status and the JSON, or the text, that a `POST` to a path of a Unix socket is answered with.
+pub(crate) async fn post_to_socket(socket: &Path, path: &str, body: &Value) -> (u16, Value) {
+    let client = builder().unix_socket(socket).build().unwrap();
+    let request = client.post(format!("http://control{path}")).header("content-type", "application/json");
+    let answer = request.body(body.to_string()).send().await.unwrap();
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }

@@ -6,6 +6,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
 mod metrics;
+pub(crate) mod repository;
 mod scene;
 mod service;
 mod settings;
@@ -14,10 +15,10 @@ mod store;
 use std::time::Duration;
 
 pub(crate) use self::metrics::scrape;
-pub(crate) use self::scene::{Ended, REPOSITORY, Scene, WORKFLOW, gate, job_of};
+pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
-pub(crate) use self::store::stored_deliveries;
+pub(crate) use self::store::{processed, stored_deliveries, stored_vms};
 
 /// The longest that anything is waited for. Only a failure takes it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

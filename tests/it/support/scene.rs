@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::settings::PUBLIC_URL;
-use super::{DEADLINE, Service, Settings, WEBHOOK_SECRET, eventually, host, http, leaks};
+use super::{DEADLINE, Service, Settings, WEBHOOK_SECRET, command, eventually, host, http, leaks};
 use crate::local_forge::{CheckRun, DeliveryAnswer, Forge, NewPullRequest, Options, PullRequest, Status, Webhook};
 
 pub(crate) const REPOSITORY: &str = "demo/hello";
@@ -120,9 +120,22 @@ impl Scene {
 
     /// Starts the service again, after it was killed or stopped.
     pub(crate) async fn restart(&mut self) {
-        self.service =
-            Service::start(&self.settings.write(self.directory.path(), &self.forge), self.settings.disk()).await;
+        assert!(self.restart_with(None).await, "the service ended at once");
+    }
+
+    /// The same with a fault, and whether the service could be reached before that ended it.
+    pub(crate) async fn restart_with(&mut self, fault: Option<&str>) -> bool {
+        let config = self.settings.write(self.directory.path(), &self.forge);
+        let Ok(service) = Service::start_with(&config, self.settings.disk(), fault).await else { return false };
+        self.service = service;
         self.point_webhook();
+        true
+    }
+
+    /// Starts the service again with other settings.
+    pub(crate) async fn restart_as(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.restart().await;
     }
 
     pub(crate) fn state_dir(&self) -> &Path {
@@ -151,6 +164,13 @@ impl Scene {
     pub(crate) async fn deliver_opened(&self, pull: &PullRequest) -> DeliveryAnswer {
         let payload = self.forge.pull_request_payload(pull, "opened");
         self.forge.deliver("pull_request", &payload).await.unwrap()
+    }
+
+    /// Delivers the same event again, or for the first time, under an id of its own; gives whether it was taken.
+    pub(crate) async fn redeliver_opened(&self, pull: &PullRequest, id: &str) -> bool {
+        let payload = self.forge.pull_request_payload(pull, "opened");
+        let answer = self.forge.redeliver("pull_request", &payload, id).await;
+        answer.is_ok_and(|answer| matches!(answer.status, 200 | 202))
     }
 
     /// The jobs of a commit.
@@ -186,6 +206,24 @@ impl Scene {
         Ended { job, log, status, check }
     }
 
+    /// Runs a command that asks this service.
+    pub(crate) fn command(&self, arguments: &[&str]) -> command::Outcome {
+        let socket = self.service.control_socket();
+        command::run(&[arguments, &["--socket", socket.to_str().unwrap()]].concat())
+    }
+
+    /// What such a command prints; fails unless it succeeds.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let outcome = self.command(arguments);
+        assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+
+    /// The same as JSON.
+    pub(crate) fn ask_json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.ask(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
     /// The log of a job as plain text.
     pub(crate) async fn log(&self, job: &Job) -> String {
         let url = format!("{}.txt", self.reachable(&job.log_url));
@@ -215,6 +253,7 @@ impl Scene {
         let status = self.service.stop().await;
         assert!(status.success(), "the service ended with {status}");
         leaks::assert_none(self.state_dir());
+        leaks::assert_tidy(self.state_dir());
         assert!(!self.state_dir().join("control.sock").exists(), "the control socket is left");
     }
 }

@@ -27,6 +27,13 @@ type Log = Arc<Mutex<Vec<String>>>;
 impl Service {
     /// Starts the service and waits until it can be reached; with a size, its state is on a file system of its own.
     pub(crate) async fn start(config: &Path, disk: Option<&str>) -> Self {
+        Self::start_with(config, disk, None)
+            .await
+            .unwrap_or_else(|status| panic!("the service ended at once: {status}"))
+    }
+
+    /// The same, with a fault that may end it before it can be reached.
+    pub(crate) async fn start_with(config: &Path, disk: Option<&str>, fault: Option<&str>) -> Result<Self, ExitStatus> {
         let (program, state_dir) = (Path::new(env!("CARGO_BIN_EXE_dayfly")), config.parent().unwrap().join("state"));
         let mut command = match disk {
             Some(size) => {
@@ -38,6 +45,7 @@ impl Service {
         let mut child = command
             .args(["serve", "--config"])
             .arg(config)
+            .env(dayfly::lifecycle::VARIABLE, fault.unwrap_or_default())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -46,15 +54,28 @@ impl Service {
         let mut service = Self { child, log, state_dir, address: String::new() };
         service.address = eventually("the service to tell its address", async || {
             if let Some(status) = service.child.try_wait().unwrap() {
-                panic!("the service ended at once: {status}");
+                return Some(Err(status));
             }
             let serving = service.log().into_iter().find(|line| line["fields"]["message"] == "serving")?;
-            Some(serving["fields"]["address"].as_str().unwrap().to_owned())
+            Some(Ok(serving["fields"]["address"].as_str().unwrap().to_owned()))
         })
-        .await;
-        let health = eventually("the service to answer", async || http::get(&service.url("/healthz")).await).await;
-        assert_eq!(health, (200, "ok\n".to_owned()));
-        service
+        .await?;
+        let health = eventually("the service to answer", async || match service.child.try_wait().unwrap() {
+            Some(status) => Some(Err(status)),
+            None => http::get(&service.url("/healthz")).await.map(Ok),
+        });
+        assert_eq!(health.await?, (200, "ok\n".to_owned()));
+        Ok(service)
+    }
+
+    /// Whether it runs no more.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Whether a line of the log has these words in its message.
+    pub(crate) fn has_logged(&self, words: &str) -> bool {
+        self.log().iter().any(|line| line["fields"]["message"].as_str().is_some_and(|message| message.contains(words)))
     }
 
     /// Waits until the images of so many profiles are ready.
@@ -88,6 +109,21 @@ impl Service {
         self.log.lock().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The most memory that it has needed so far.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Children of it that have ended and were not waited for.
+    pub(crate) fn zombies(&self) -> usize {
+        let parent = format!("PPid:\t{}", self.child.id());
+        let is_ours = |status: &String| status.lines().any(|line| line == parent) && status.contains("State:\tZ");
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|process| fs::read_to_string(process.path().join("status")).ok()).filter(is_ours).count()
+    }
+
     /// Ends it without giving it a chance to notice.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -96,7 +132,16 @@ impl Service {
 
     /// Asks it to end, and waits until it has.
     pub(crate) async fn stop(&mut self) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         eventually("the service to end", async || self.child.try_wait().unwrap()).await
     }
 }

@@ -19,7 +19,9 @@ pub(crate) struct Settings {
     is_app: bool,
     profiles: String,
     limits: String,
+    drain: &'static str,
     server: String,
+    github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
 }
@@ -32,7 +34,9 @@ impl Settings {
             is_app: true,
             profiles: linux,
             limits: "grace = \"1s\"\n".into(),
+            drain: "0s",
             server: String::new(),
+            github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
         }
@@ -64,15 +68,39 @@ impl Settings {
         self
     }
 
+    /// How long jobs may go on when the service is stopped; else not at all.
+    pub(crate) fn with_drain(mut self, limit: &'static str) -> Self {
+        self.drain = limit;
+        self
+    }
+
+    /// Another grace period than the shortest that makes sense.
+    pub(crate) fn with_grace(mut self, grace: &str) -> Self {
+        self.limits = self.limits.replace("grace = \"1s\"", &format!("grace = \"{grace}\""));
+        self
+    }
+
     /// More lines of `[server]`.
     pub(crate) fn with_server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
         self
     }
 
+    /// More lines of `[github]`.
+    pub(crate) fn with_github(mut self, lines: &str) -> Self {
+        self.github.push_str(lines);
+        self
+    }
+
     /// A section of its own, with its heading.
     pub(crate) fn with_section(mut self, section: &str) -> Self {
         self.profiles.push_str(section);
+        self
+    }
+
+    /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
+    pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
+        self.github = format!("sweep = \"{interval}\"\n{lines}");
         self
     }
 
@@ -107,13 +135,15 @@ impl Settings {
         let images = shared_images();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
-             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n\
-             {}\n[limits]\n{}\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
+             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
+            self.github,
             self.profiles,
             self.limits,
+            self.drain,
             images.display(),
         );
         let path = directory.join("dayfly.toml");

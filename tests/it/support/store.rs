@@ -1,13 +1,40 @@
-//! A look into the database of a service that has ended.
+//! Looks into the database of a service.
 
 use std::path::Path;
 
-use dayfly::store::{DeliveryCounts, Store};
+use dayfly::store::{Delivery, DeliveryCounts, DeliveryState, Store, Vm};
 
-/// How many deliveries are in each state.
+use super::eventually;
+
+/// How many deliveries are in each state, after the service has ended.
 pub(crate) async fn stored_deliveries(state_dir: &Path) -> DeliveryCounts {
     let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
     let counts = store.delivery_counts().await.unwrap();
     store.close().await;
     counts
+}
+
+/// Waits, beside the running service, until it is done with a delivery; gives what became of it.
+pub(crate) async fn processed(state_dir: &Path, id: &str) -> Delivery {
+    let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
+    let found = eventually(&format!("the delivery {id} to be processed"), async || {
+        for state in [DeliveryState::Processed, DeliveryState::Ignored, DeliveryState::Failed] {
+            let deliveries = store.deliveries_in(state, 1000).await.unwrap();
+            if let Some(found) = deliveries.into_iter().find(|delivery| delivery.key.id == id) {
+                return Some(found);
+            }
+        }
+        None
+    })
+    .await;
+    store.close().await;
+    found
+}
+
+/// The VMs that are not known to be gone.
+pub(crate) async fn stored_vms(state_dir: &Path) -> Vec<Vm> {
+    let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
+    let vms = store.vms_not_gone().await.unwrap();
+    store.close().await;
+    vms
 }

@@ -1,6 +1,8 @@
 //! `dayfly exec`: one command in one fresh VM, as a person uses it.
 #![allow(clippy::unwrap_used)]
 
+mod clone;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -9,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::command::{self, Outcome, run_with_input};
+use crate::support::repository::Repository;
 use crate::support::{eventually, host, leaks};
 
 /// A state directory that uses the images of all tests.
@@ -143,8 +146,11 @@ fn a_machine_that_ends_by_itself_is_told_from_a_command_that_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outlives_a_command_that_was_killed() {
     let Some(state) = State::new() else { return };
+    // With a copy of a repository, which must go as well.
+    let repository = Repository::new(&[("file", "")]);
+    let (repo, sha) = (repository.path().to_str().unwrap(), repository.commit(&[("file", "committed")]));
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
-        let mut child = state.command(&["--", "sh", "-c", "echo began; sleep 600"]);
+        let mut child = state.command(&["--repo", repo, "--sha", &sha, "--", "sh", "-c", "echo began; sleep 600"]);
         let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut word = [0; 6];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();

@@ -1,7 +1,7 @@
 //! Names for people, out of texts that may be anything.
 
 /// `text` on one line, cut to `most` characters.
-pub(super) fn one_line(text: &str, most: usize) -> String {
+pub(crate) fn one_line(text: &str, most: usize) -> String {
     let letters = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
     if letters.clone().count() <= most { letters.collect() } else { letters.take(most - 1).chain(['…']).collect() }
 }

@@ -1,0 +1,307 @@
+//! `dayfly exec`: one command in one fresh VM, in a clone of a commit if wanted, and the files that it made.
+
+mod artifacts;
+mod repository;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::io::AsyncReadExt;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::artifacts::ArtifactArgs;
+use self::repository::{Clone, RepositoryArgs};
+use super::interrupts::Interrupts;
+use super::machine::MachineArgs;
+use super::progress::Terminal;
+use super::{EXIT_UNAVAILABLE, EngineArgs, parse_duration};
+use crate::artifact::receive::Asker;
+use crate::config::format_duration;
+use crate::engine::{Engine, Prepared};
+use crate::ids::VmId;
+use crate::image::catalog::ImageInfo;
+use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::vm::guest::{Input, Running};
+use crate::vm::machine::{CacheMount, Machine};
+
+/// The code of a command that ran out of time, as `timeout(1)` has it.
+const EXIT_TIMEOUT: u8 = 124;
+/// The code of a command that could not be started, as shells have it.
+const EXIT_NOT_STARTED: u8 = 127;
+/// Added to a signal's number, as shells do.
+const EXIT_SIGNAL_BASE: i32 = 128;
+/// The code when the command succeeded, but an artifact is missing (`EX_NOINPUT` of sysexits.h).
+const EXIT_NO_ARTIFACT: u8 = 66;
+/// The code when the VM itself was lost.
+const EXIT_VM_LOST: u8 = 70;
+
+const INPUT_CHUNK: usize = 16 * 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: the command's own; 66 it succeeded but an artifact is missing, 69 something that is needed is missing or the commit \
+could not be checked out, 70 the VM was lost, 124 the time was over, 127 the command could not be started, 128 and the \
+number of a signal.
+
+Examples:
+  dayfly exec -- uname -a
+  dayfly exec --repo https://git.example.org/acme/site --sha SHA --timeout 10m --artifact dist -- make dist")]
+pub(super) struct ExecArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Give up after this time (such as 30s, 10m); the exit code is then 124
+    #[arg(long, value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// Set a variable in the command's environment
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    variables: Vec<(String, String)>,
+    /// Mount a directory or erofs image read-only: SOURCE:TARGET
+    #[arg(long, value_name = "SOURCE:TARGET", value_parser = parse_cache)]
+    cache: Option<(std::path::PathBuf, String)>,
+    /// Run as root instead of the image's user
+    #[arg(long)]
+    root: bool,
+    /// Give the command this process's standard input
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    artifacts: ArtifactArgs,
+    /// The command and its arguments
+    #[arg(required = true, last = true)]
+    command: Vec<String>,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it must have the form NAME=VALUE")?;
+    if name.is_empty() { Err("the name is empty".into()) } else { Ok((name.to_owned(), value.to_owned())) }
+}
+
+fn parse_cache(text: &str) -> Result<(std::path::PathBuf, String), String> {
+    match text.rsplit_once(':') {
+        Some((source, target)) if target.starts_with('/') && target.len() > 1 => Ok((source.into(), target.to_owned())),
+        _ => Err("it must have the form SOURCE:TARGET with an absolute target".into()),
+    }
+}
+
+pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
+    let interrupts = Interrupts::listen()?;
+    let engine = arguments.engine.engine()?;
+    engine.reap().await;
+    let made = tokio::select! {
+        made = make(&arguments, &engine) => made,
+        () = interrupts.first() => {
+            // What was begun has no owner any more.
+            engine.reap().await;
+            return Ok(interrupts.code());
+        }
+    };
+    let (mut machine, prepared, clone) = made?;
+    let outcome = attend(&mut machine, &arguments, &prepared.info, clone.as_ref(), &interrupts).await;
+    let destroyed = machine.destroy().await.context("the VM could not be removed");
+    let code = outcome?;
+    destroyed?;
+    Ok(code)
+}
+
+/// A machine, what it was made from, and what is to be cloned in it.
+async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine, Arc<Prepared>, Option<Clone>)> {
+    let progress = Terminal::new();
+    let prepared = engine.prepare(&arguments.machine.image, arguments.machine.shape(), &progress).await?;
+    progress.done();
+    let cache = match &arguments.cache {
+        Some((source, target)) => {
+            Some(CacheMount { volume: engine.cache_volume(source).await?, target: target.clone() })
+        }
+        None => None,
+    };
+    let mut home = engine.home(VmId::random())?;
+    match arguments.repository.clone(home.path()).await {
+        Ok(clone) => Ok((engine.restore(home, &prepared, cache.as_ref()).await?, prepared, clone)),
+        Err(error) => {
+            home.remove().await?;
+            Err(error)
+        }
+    }
+}
+
+/// Runs the command and brings its artifacts back, unless a signal or the VM's end comes first.
+async fn attend(
+    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, interrupts: &Interrupts,
+) -> anyhow::Result<u8> {
+    let lost = machine.lost();
+    tokio::select! {
+        code = work(machine, arguments, image, clone) => code,
+        reason = lost => {
+            eprintln!("error: the VM was lost: {reason}");
+            Ok(EXIT_VM_LOST)
+        }
+        () = interrupts.first() => Ok(interrupts.code()),
+    }
+}
+
+async fn work(
+    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>,
+) -> anyhow::Result<u8> {
+    let account = Account::new(arguments, image);
+    let directory = clone.map_or_else(|| account.home.clone(), |clone| clone.directory(&account.home));
+    let code = {
+        let limit = async {
+            match arguments.timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            code = run_command(machine, arguments, image, &account, clone, &directory) => code?,
+            () = limit => {
+                let limit = arguments.timeout.unwrap_or_default();
+                eprintln!("error: the command did not end within {}", format_duration(limit));
+                Some(EXIT_TIMEOUT)
+            }
+        }
+    };
+    let Some(code) = code else { return Ok(EXIT_UNAVAILABLE) };
+    if arguments.artifacts.are_wanted() {
+        let asker = Asker { image, owner: account.owner, directory: &directory };
+        let are_whole = arguments.artifacts.bring(machine.guest(), asker, code == 0).await;
+        if code == 0 && !are_whole {
+            return Ok(EXIT_NO_ARTIFACT);
+        }
+    }
+    Ok(code)
+}
+
+/// Clones what is to be cloned, then runs the command; gives its code, or nothing if there is no clone to run it in.
+async fn run_command(
+    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, account: &Account, clone: Option<&Clone>,
+    directory: &str,
+) -> anyhow::Result<Option<u8>> {
+    let mut serving = None;
+    if let Some(clone) = clone {
+        let (command, task) = clone.begin(machine, image, account.owner, &account.home).await?;
+        serving = task.map(AbortOnDropHandle::new);
+        let running = machine.guest().exec(command).await?;
+        // Standard output is the command's alone.
+        if exit_code(pass_through(running, false, print_error).await?) != 0 {
+            eprintln!("error: the commit could not be checked out");
+            return Ok(None);
+        }
+    }
+    let command = command_for(arguments, image, account, directory);
+    let running = machine.guest().exec(command).await?;
+    let exit = pass_through(running, arguments.stdin, print).await?;
+    drop(serving);
+    Ok(Some(exit_code(exit)))
+}
+
+/// As whom the command runs.
+struct Account {
+    owner: Owner,
+    home: String,
+    name: String,
+}
+
+impl Account {
+    fn new(arguments: &ExecArgs, image: &ImageInfo) -> Self {
+        if arguments.root {
+            return Self { owner: Owner::ROOT, home: "/root".to_owned(), name: "root".to_owned() };
+        }
+        Self { owner: image.user.owner(), home: image.user.home(), name: image.user.name.clone() }
+    }
+}
+
+fn command_for(arguments: &ExecArgs, image: &ImageInfo, account: &Account, directory: &str) -> Exec {
+    let mut env = image.environment.clone();
+    env.push(("HOME".into(), account.home.clone()));
+    env.push(("USER".into(), account.name.clone()));
+    env.extend(arguments.variables.iter().cloned());
+    Exec {
+        argv: arguments.command.clone(),
+        env,
+        directory: directory.to_owned(),
+        owner: account.owner,
+        stdin: arguments.stdin,
+    }
+}
+
+/// Copies output, and input if wanted, until the command ends.
+async fn pass_through(
+    mut running: Running, with_input: bool, print: fn(&[u8]) -> std::io::Result<()>,
+) -> anyhow::Result<Exit> {
+    let input = running.input();
+    let output = async {
+        loop {
+            match running.next().await? {
+                Output::Stdout(bytes) => print(&bytes)?,
+                Output::Stderr(bytes) => print_error(&bytes)?,
+                Output::Exited(exit) => return anyhow::Ok(exit),
+            }
+        }
+    };
+    if !with_input {
+        return output.await;
+    }
+    // Side by side: a command may not read on until its output is taken.
+    tokio::select! {
+        exit = output => exit,
+        failed = pass_input(input) => Err(failed),
+    }
+}
+
+/// Copies standard input; ends only by a failure.
+async fn pass_input(input: Input) -> anyhow::Error {
+    let mut from = tokio::io::stdin();
+    let mut buffer = vec![0; INPUT_CHUNK];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) => {
+                input.end();
+                return std::future::pending().await;
+            }
+            // A command that has ended takes no more input, and its exit is on the way.
+            Ok(length) => {
+                if input.write(&buffer[..length]).await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+            Err(error) => return anyhow::Error::new(error).context("standard input"),
+        }
+    }
+}
+
+fn print(bytes: &[u8]) -> std::io::Result<()> {
+    write_out(std::io::stdout(), bytes)
+}
+
+fn print_error(bytes: &[u8]) -> std::io::Result<()> {
+    write_out(std::io::stderr(), bytes)
+}
+
+fn write_out(mut to: impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+fn exit_code(exit: Exit) -> u8 {
+    if exit.oom_kills > 0 {
+        eprintln!(
+            "note: the guest ran out of memory and killed {} process(es)\n  hint: give it more with --memory",
+            exit.oom_kills
+        );
+    }
+    match exit.status {
+        ExitStatus::Code(code) => (code & 0xFF) as u8,
+        ExitStatus::Signal(signal) => ((EXIT_SIGNAL_BASE + signal) & 0xFF) as u8,
+        ExitStatus::NotStarted(why) => {
+            eprintln!("error: {why}");
+            EXIT_NOT_STARTED
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `dayfly run`: a local repository's workflows in fresh VMs, without a forge.
+
+mod screen;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use self::screen::Screens;
+use super::interrupts::Interrupts;
+use super::machine::MachineArgs;
+use super::progress::Terminal;
+use super::terminal::Look;
+use super::{EXIT_USAGE, EngineArgs, parse_duration};
+use crate::app::engine_settings;
+use crate::config::{Config, Profile};
+use crate::core::heavy;
+use crate::document::Diagnostic;
+use crate::engine::{Engine, EngineSettings};
+use crate::forge::Conclusion;
+use crate::host::process::Lifetime;
+use crate::ids::VmId;
+use crate::intake::context::github_context;
+use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
+use crate::local::LocalError;
+use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
+use crate::local::event::{Facts, names};
+use crate::local::job::Ended;
+use crate::local::mirror::{Mirror, Which};
+use crate::local::repository::Repository;
+use crate::local::session::{self, Job, Profiles, Session};
+use crate::workflow::parse;
+use crate::workflow::plan::{PlanInput, plan};
+
+/// The code when a job did not succeed.
+const EXIT_FAILED: u8 = 1;
+
+/// How long a job that is stopped may clean up, where no configuration says it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The branch that pull requests go into where nobody knows better.
+const USUAL_BRANCH: &str = "main";
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Runs the commit that HEAD names, not the files beside it; --dirty takes the files. Without WORKFLOW, everything in \
+.dayfly/workflows (or, where that has none, .github/workflows) that the event starts.
+
+Exit codes: 0 all jobs succeeded or were skipped, 1 a job did not, 64 there is nothing like that to run, 69 something that is \
+needed is missing, 130 interrupted.
+
+Examples:
+  dayfly run                                 what a push would run
+  dayfly run ci --event pull_request         one workflow
+  dayfly run ci --job test --dirty           one job and what it needs, with uncommitted changes")]
+pub(super) struct RunArgs {
+    /// A workflow's file, or its name without the ending
+    workflow: Option<String>,
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+    /// The event [default: push, or the first of pull_request and workflow_dispatch that starts something]
+    #[arg(long, short)]
+    event: Option<String>,
+    /// Only the job with this id, and those that it needs
+    #[arg(long, short, value_name = "ID")]
+    job: Option<String>,
+    /// Run the files as they are, with uncommitted changes and without what is ignored
+    #[arg(long)]
+    dirty: bool,
+    /// Jobs at a time [default: as many as there are processors, and memory for]
+    #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: Option<u16>,
+    /// Take machines from this configuration: its profiles by their labels, its state directory and its [vm]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["state_dir", "recipes", "backend", "qemu", "image", "vcpus", "memory", "disk", "timeout"])]
+    config: Option<PathBuf>,
+    /// The longest that a job may take
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
+    let interrupts = Interrupts::listen()?;
+    let machines = match machines(&arguments)? {
+        Ok(machines) => machines,
+        Err(complaints) => {
+            complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
+            return Ok(EXIT_USAGE);
+        }
+    };
+    machines.engine.reap().await;
+    // A home without a machine: locked, and removed by the next command if this one is killed.
+    let mut place = machines.engine.home(VmId::random())?;
+    let mirror = place.path().join("repository.git");
+    let done = run_with(&arguments, &interrupts, machines, &mirror).await;
+    let removed = place.remove().await.context("the copy of the repository could not be removed");
+    let code = match done {
+        Err(error) if is_misuse(&error) => {
+            eprintln!("error: {error}");
+            EXIT_USAGE
+        }
+        other => other?,
+    };
+    removed?;
+    Ok(code)
+}
+
+/// Whether the arguments are what is wrong.
+fn is_misuse(error: &anyhow::Error) -> bool {
+    let is_elsewhere = |error: &LocalError| matches!(error, LocalError::NotARepository(_) | LocalError::NoCommit(_));
+    error.is::<Misuse>() || error.downcast_ref().is_some_and(is_elsewhere)
+}
+
+/// What the jobs run on.
+struct Machines {
+    profiles: Profiles,
+    engine: Engine,
+    grace: Duration,
+}
+
+/// Those that the arguments ask for, or what is wrong with the configuration.
+fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnostic>>> {
+    let Some(file) = &arguments.config else {
+        let MachineArgs { image, vcpus, memory, disk } = &arguments.machine;
+        let profile = Profile {
+            name: "local".to_owned(),
+            labels: Vec::new(),
+            image: image.clone(),
+            vcpus: *vcpus,
+            memory: memory << 20,
+            disk: disk << 20,
+            timeout: arguments.timeout,
+            log_limit: 0,
+            cache: None,
+        };
+        let profiles = Profiles::Any(Box::new(profile));
+        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE }));
+    };
+    let config = match Config::load(file) {
+        Ok((config, _)) => config,
+        Err(complaints) => return Ok(Err(complaints)),
+    };
+    let settings = EngineSettings { lifetime: Lifetime::EndsWithUs, ..engine_settings(&config) };
+    let grace = config.limits.grace;
+    Ok(Ok(Machines { profiles: Profiles::Configured(Box::new(config)), engine: Engine::open(settings)?, grace }))
+}
+
+async fn run_with(
+    arguments: &RunArgs, interrupts: &Interrupts, machines: Machines, place: &Path,
+) -> anyhow::Result<u8> {
+    let Machines { profiles, engine, grace } = machines;
+    let prepared = async {
+        let repository = Repository::open(&arguments.repo).await?;
+        let which = if arguments.dirty { Which::WorkTree } else { Which::Head };
+        let mirror = Mirror::create(&repository, &which, place).await?;
+        if mirror.differing > 0 && !arguments.dirty {
+            let (files, run) = if mirror.differing == 1 { ("file differs", "it") } else { ("files differ", "them") };
+            eprintln!("note: {} {files} from HEAD; --dirty runs {run}", mirror.differing);
+        }
+        let facts = facts(&repository, &mirror);
+        let jobs = jobs(arguments, &mirror, &facts, &profiles).await?;
+        let progress = Terminal::new();
+        let prepared = session::prepare(&engine, &jobs, &progress).await;
+        progress.done();
+        prepared?;
+        anyhow::Ok((facts, jobs))
+    };
+    let (facts, jobs) = tokio::select! {
+        prepared = prepared => prepared?,
+        () = interrupts.first() => return Ok(interrupts.code()),
+    };
+    let look = Look::of_stdout();
+    let screens = Screens::new(look, &jobs);
+    let session = Session {
+        engine,
+        mirror: place.to_owned(),
+        repo: facts.repo,
+        server_url: facts.server_url,
+        parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
+        grace,
+    };
+    let ended = tokio::select! {
+        ended = session::run(Arc::new(session), jobs, |job| screens.of(job), interrupts.token()) => ended,
+        // The VMs end with this process.
+        () = interrupts.second() => return Ok(interrupts.code()),
+    };
+    super::say(screen::summary(&ended, look))?;
+    Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
+}
+
+fn code(ended: &[Ended]) -> u8 {
+    let is_good = |ended: &Ended| matches!(ended.outcome.conclusion, Conclusion::Success | Conclusion::Skipped);
+    if ended.iter().all(is_good) { 0 } else { EXIT_FAILED }
+}
+
+fn facts(repository: &Repository, mirror: &Mirror) -> Facts {
+    let directory = repository.directory_name();
+    let (repo, server_url) = names(repository.origin.as_deref(), &directory);
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    Facts {
+        repo,
+        server_url,
+        sha: mirror.sha.clone(),
+        branch: repository.branch.clone(),
+        default_branch: repository.default_branch.clone().unwrap_or_else(|| USUAL_BRANCH.to_owned()),
+        actor: user.map_or_else(|| "local".to_owned(), |user| user.name),
+    }
+}
+
+/// All jobs that shall run, of all workflows.
+async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles) -> anyhow::Result<Vec<Job>> {
+    let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
+    let candidates = candidates(mirror, wanted.as_deref()).await?;
+    let choice = choose::choose(candidates, arguments.event.as_deref(), wanted.is_some(), facts)?;
+    for note in &choice.notes {
+        eprintln!("note: {note}");
+    }
+    let request = facts.request(&choice.event);
+    let payload = facts.payload(&choice.event);
+    let mut jobs = Vec::new();
+    let mut misuse = None;
+    for (path, workflow) in &choice.workflows {
+        let name = workflow.display_name();
+        let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
+        let input = PlanInput { github: github.to_value(), ..PlanInput::default() };
+        let mut planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
+        if let Some(id) = &arguments.job {
+            match choose::narrow(planned, id) {
+                Ok(narrowed) => planned = narrowed,
+                // Another workflow may have it.
+                Err(error) => {
+                    misuse.get_or_insert(error);
+                    continue;
+                }
+            }
+        }
+        jobs.extend(Job::of_run(name, &github, planned, profiles));
+    }
+    match misuse.filter(|_| jobs.is_empty()) {
+        Some(misuse) => Err(misuse.into()),
+        None => Ok(jobs),
+    }
+}
+
+/// The workflow files of the commit that may be meant, read.
+async fn candidates(mirror: &Mirror, wanted: Option<&str>) -> anyhow::Result<Vec<Candidate>> {
+    let mut files = Vec::new();
+    for directory in DIRECTORIES {
+        let listed = mirror.list(directory).await?;
+        files.extend(listed.into_iter().filter(|(path, _)| path.ends_with(".yml") || path.ends_with(".yaml")));
+    }
+    let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
+    let mut candidates = Vec::new();
+    for path in choose::meant(&paths, wanted)?.into_iter().take(MAX_FILES) {
+        let size = files.iter().find(|(known, _)| *known == path).map_or(0, |(_, size)| *size);
+        if size > MAX_FILE_BYTES as u64 {
+            return Err(Misuse(format!("`{path}` has {size} bytes; a workflow has at most {MAX_FILE_BYTES}")).into());
+        }
+        let text =
+            String::from_utf8(mirror.read(&path).await?).map_err(|_| Misuse(format!("`{path}` is not UTF-8")))?;
+        let workflow = heavy(|| parse(&path, &text));
+        candidates.push(Candidate { path, workflow });
+    }
+    Ok(candidates)
+}
+
+/// A path of this host as the path in the repository, if it is one; else as it was given.
+fn within(repository: &Path, wanted: &str) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).and_then(|path| path.canonicalize()).ok();
+    let relative = absolute(Path::new(wanted)).zip(absolute(repository)).and_then(|(file, repository)| {
+        let top = repository.ancestors().find(|top| top.join(".git").exists())?;
+        Some(file.strip_prefix(top).ok()?.to_string_lossy().into_owned())
+    });
+    relative.unwrap_or_else(|| wanted.trim_start_matches("./").to_owned())
+}

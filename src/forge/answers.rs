@@ -1,0 +1,89 @@
+//! What a forge says when it is asked about people, pull requests, deliveries and Dayfly itself.
+//!
+//! Webhooks tell what happened and may be late, lost or out of order; these answers tell how things are now.
+
+use std::collections::BTreeMap;
+
+use super::{CommitSha, RepoAccess};
+
+/// What a person may do in a repository, as the forge says at this moment. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permission {
+    /// Nothing, or the forge knows nobody of that name.
+    None,
+    Read,
+    Write,
+    Admin,
+}
+
+/// A pull request as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestNow {
+    pub number: u64,
+    /// Neither closed nor merged.
+    pub is_open: bool,
+    pub head_sha: CommitSha,
+    /// Its code is a stranger's, by the same rule as for webhooks.
+    pub is_fork: bool,
+    /// When anything about it changed last, by the forge's clock: milliseconds since the epoch, exact to a second.
+    pub changed_at: Option<i64>,
+    /// The body of a `pull_request` event (action `synchronize`) that tells of it: `webhook::parse_github` reads it.
+    pub event: Vec<u8>,
+}
+
+/// What an event says of the head of a pull request: that its commit is the head, as of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadNews {
+    /// The pull request's.
+    pub number: u64,
+    /// The last change of the pull request that the event knows of, by the forge's clock: milliseconds since the epoch.
+    pub as_of: i64,
+}
+
+/// A delivery that the forge could not bring: no attempt of it had a 2xx answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDelivery {
+    /// The forge's id of the newest attempt, for redelivery.
+    pub id: u64,
+    /// What a redelivery has in its `X-GitHub-Delivery` header, too.
+    pub guid: String,
+    /// The event's name, such as `pull_request`.
+    pub event: String,
+    /// Milliseconds since the epoch; of the newest attempt.
+    pub delivered_at: i64,
+}
+
+/// As whom Dayfly speaks to the forge and what it may do there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgeStanding {
+    /// For people: ``App `name` `` or ``token of `user` ``.
+    pub identity: String,
+    /// From permission to `read` or `write` for an App; from scope to `granted` for a token that has scopes.
+    pub permissions: BTreeMap<String, String>,
+    /// The events that the App is told of; empty with a token, whose webhooks are set up in each repository.
+    pub events: Vec<String>,
+    /// Some of those that can be reached; as [`super::Forge::repositories`].
+    pub repositories: Vec<RepoAccess>,
+    /// The forge's clock, in milliseconds since the epoch and exact to a second, when its answer was written.
+    pub server_time: Option<i64>,
+}
+
+/// Under which name [`super::Forge::budgets`] tells of the budget of calls that an App makes for itself.
+pub const APP_BUDGET: &str = "App";
+
+impl RepoAccess {
+    /// Under which name [`super::Forge::budgets`] tells of the budget that calls about this repository are taken from.
+    pub fn budget_name(&self) -> String {
+        self.installation.map_or_else(|| "token".to_owned(), |id| format!("installation {id}"))
+    }
+}
+
+/// What is left of the forge's budget of calls, as its last answer said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Calls in one window.
+    pub limit: u64,
+    pub remaining: u64,
+    /// When `remaining` is `limit` again, in milliseconds since the epoch.
+    pub resets_at: i64,
+}

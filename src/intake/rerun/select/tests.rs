@@ -1,0 +1,170 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName};
+use crate::ids::{LogToken, ReportId, RunId};
+use crate::store::{DeliveryKey, Origin, Outcome, Rerun};
+use crate::workflow::parse;
+use crate::workflow::plan::{PlanInput, plan};
+
+const WORKFLOW: &str = "
+on: push
+jobs:
+  build: {runs-on: x, strategy: {matrix: {os: [a, b]}}, steps: [run: x]}
+  lint: {runs-on: x, steps: [run: x]}
+  test: {needs: build, runs-on: x, steps: [run: x]}
+  deploy: {needs: [test, lint], runs-on: x, steps: [run: x]}
+";
+
+type Attempts = Vec<(Run, Vec<Job>)>;
+
+fn run(attempts: &Attempts, carried: serde_json::Value) -> Run {
+    let root = attempts.first().map(|(run, _)| run.id.clone());
+    let rerun = root.map(|root| Rerun { root, attempt: attempts.len() as u32 + 1, number: 1, carried });
+    Run {
+        id: RunId::random(),
+        forge: "github".to_owned(),
+        delivery: DeliveryKey { forge: "github".to_owned(), id: "a".to_owned() },
+        access: RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: None },
+        event: "push".to_owned(),
+        sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
+        workflow_path: "ci.yml".to_owned(),
+        workflow_name: "ci".to_owned(),
+        context: serde_json::Value::Null,
+        origin: Origin { rerun, ..Origin::default() },
+        number: 1,
+        created_at: 0,
+    }
+}
+
+/// Adds an attempt with these jobs of the workflow, all of which ended like that.
+fn attempt(attempts: &mut Attempts, names: &[&str], conclusion: Conclusion) {
+    let added = run(attempts, serde_json::json!({}));
+    let planned = plan(&parse("ci.yml", WORKFLOW).unwrap(), &PlanInput::default()).unwrap();
+    let chosen = planned.into_iter().filter(|job| names.is_empty() || names.contains(&job.name.as_str()));
+    let jobs = chosen.map(|planned| Job {
+        id: JobId::random(),
+        run: added.id.clone(),
+        key: planned.key,
+        name: planned.name,
+        spec: serde_json::to_value(&planned.spec).unwrap(),
+        needs: planned.needs,
+        profile: None,
+        state: JobState::Finished,
+        attempt: 1,
+        vm: None,
+        outcome: Some(Outcome { conclusion, reason: None, detail: String::new() }),
+        outputs: serde_json::Value::Null,
+        log_token: LogToken::random(),
+        report: ReportId::random(),
+        created_at: 0,
+        queued_at: None,
+        started_at: None,
+        finished_at: Some(1),
+        cancel_requested: false,
+        cancel_why: None,
+    });
+    let jobs = jobs.collect();
+    attempts.push((added, jobs));
+}
+
+fn job<'a>(attempts: &'a Attempts, attempt: usize, name: &str) -> &'a Job {
+    attempts[attempt].1.iter().find(|job| job.name == name).unwrap()
+}
+
+/// Makes a job of the first attempt a finished or a running one.
+fn set(attempts: &mut Attempts, name: &str, conclusion: Option<Conclusion>) {
+    let job = attempts[0].1.iter_mut().find(|job| job.name == name).unwrap();
+    job.state = if conclusion.is_some() { JobState::Finished } else { JobState::Running };
+    job.outcome = conclusion.map(|conclusion| Outcome { conclusion, reason: None, detail: String::new() });
+}
+
+/// The jobs, each with its needs and the attempt that it is made from; then what is carried.
+fn told(attempts: &Attempts, chosen: Option<&JobId>) -> String {
+    let repeat = match select(attempts, chosen) {
+        Ok(repeat) => repeat,
+        Err(why) => return why,
+    };
+    let from = |job: &Job| attempts.iter().position(|(run, _)| run.id == job.run).unwrap() + 1;
+    let jobs = repeat.jobs.iter().map(|(job, needs)| format!("{}@{} {needs:?}", job.name, from(job)));
+    let carried = repeat.carried.iter().map(|(key, result)| format!("{key}={}", result.result.as_str()));
+    jobs.chain(carried).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_job_is_repeated_with_all_that_come_after_it() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &[], Conclusion::Success);
+    insta::assert_snapshot!(told(&attempts, None), @r#"
+    build (a)@1 []
+    build (b)@1 []
+    lint@1 []
+    test@1 ["build"]
+    deploy@1 ["test", "lint"]
+    "#);
+    insta::assert_snapshot!(told(&attempts, Some(&job(&attempts, 0, "lint").id)), @r#"
+    lint@1 []
+    deploy@1 ["lint"]
+    build=success
+    test=success
+    "#);
+    // One cell of a matrix: the other one's result still counts.
+    insta::assert_snapshot!(told(&attempts, Some(&job(&attempts, 0, "build (b)").id)), @r#"
+    build (b)@1 []
+    test@1 ["build"]
+    deploy@1 ["test"]
+    build=success
+    lint=success
+    "#);
+    assert_eq!(told(&attempts, Some(&JobId::random())), "the job is not one of the run");
+}
+
+#[test]
+fn what_counts_of_a_job_is_its_newest_attempt() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &[], Conclusion::Failure);
+    attempt(&mut attempts, &["lint", "deploy"], Conclusion::Success);
+    insta::assert_snapshot!(told(&attempts, Some(&job(&attempts, 0, "test").id)), @r#"
+    test@1 []
+    deploy@2 ["test"]
+    build=failure
+    lint=success
+    "#);
+    // Asked for by its first attempt.
+    insta::assert_snapshot!(told(&attempts, Some(&job(&attempts, 0, "deploy").id)), @r"
+    deploy@2 []
+    build=failure
+    lint=success
+    test=failure
+    ");
+}
+
+#[test]
+fn what_was_carried_is_carried_on_when_the_first_attempts_are_forgotten() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &[], Conclusion::Success);
+    let carried = serde_json::json!({"build": {"result": "failure", "outputs": {"a": "b"}}});
+    let second = run(&attempts, carried);
+    attempt(&mut attempts, &["test", "deploy"], Conclusion::Success);
+    attempts[1].0 = second;
+    attempts.remove(0);
+    let repeat = select(&attempts, Some(&job(&attempts, 0, "deploy").id)).unwrap();
+    assert_eq!(repeat.carried["build"].outputs["a"], "b");
+    assert_eq!(repeat.carried.keys().collect::<Vec<_>>(), ["build", "test"]);
+}
+
+#[test]
+fn nothing_is_repeated_that_has_not_finished() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &[], Conclusion::Success);
+    set(&mut attempts, "deploy", None);
+    for name in ["build (a)", "lint", "test", "deploy"] {
+        assert_eq!(told(&attempts, Some(&job(&attempts, 0, name).id)), "the job `deploy` has not finished", "{name}");
+    }
+    // Cancelled before its turn, while what it needs goes on.
+    set(&mut attempts, "deploy", Some(Conclusion::Cancelled));
+    set(&mut attempts, "test", None);
+    for name in ["lint", "deploy"] {
+        assert_eq!(told(&attempts, Some(&job(&attempts, 0, name).id)), "the job `test` has not finished", "{name}");
+    }
+}

@@ -1,0 +1,144 @@
+//! The steps of one attempt in a machine that is there already, within the time that the host gives them: what the service
+//! and a local run share.
+//!
+//! Whatever the guest does, this ends: after the limit or a cancellation the steps have the grace period to end, and those
+//! that always run have it once more.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::checkout::{GIT_PORT, Origin, serve_git};
+use super::steps::{Places, Steps, Witness};
+use super::verdict::{self, CANCELLED, Ending, StepLine};
+use crate::config::format_duration;
+use crate::image::catalog::ImageInfo;
+use crate::net::git_proxy::GitProxy;
+use crate::protocol::message::Service;
+use crate::vm::VmError;
+use crate::vm::loss::Loss;
+use crate::vm::machine::Machine;
+use crate::workflow::contexts::GithubContext;
+use crate::workflow::run::JobRun;
+
+/// How long after a failed call it is waited for what ended the VM, if anything did.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A machine and what its job gets.
+pub(crate) struct Attempt<'a> {
+    pub(crate) machine: &'a mut Machine,
+    pub(crate) image: &'a ImageInfo,
+    pub(crate) places: &'a Places,
+    pub(crate) github: &'a GithubContext,
+    pub(crate) origin: Origin<'a>,
+    pub(crate) git: GitProxy,
+    /// The most that the host allows; a job may ask for less.
+    pub(crate) limit: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+impl Attempt<'_> {
+    /// Runs the job's steps; gives how it ended, and how each step did.
+    pub(crate) async fn run<W: Witness>(self, mut run: JobRun, witness: &mut W) -> (Ending, Vec<StepLine>) {
+        let Self { machine, image, places, github, origin, git, limit, grace, cancel } = self;
+        let limit = run.timeout().map_or(limit, |own| own.min(limit));
+        let serving = machine.take_connections().map(|connections| serve_git(git.clone(), connections));
+        // One token for both ways to end early, so that the steps see one thing.
+        let stop = cancel.child_token();
+        let guest = machine.guest().clone();
+        let lost = machine.lost();
+        let mut steps = Steps {
+            origin,
+            guest: &guest,
+            image,
+            places,
+            witness: &mut *witness,
+            cancel: &stop,
+            grace,
+            lines: Vec::new(),
+            oom_kills: 0,
+            is_disk_full: false,
+        };
+        let work = async {
+            guest.listen(GIT_PORT, Service::Git).await?;
+            steps.prepare(github).await?;
+            steps.run(&mut run).await
+        };
+        let bounded = bounded(work, lost, limit, grace, &stop).await;
+        let lines = std::mem::take(&mut steps.lines);
+        if let Some(serving) = serving {
+            serving.abort();
+            for decision in git.take_decisions().list {
+                tracing::debug!(vm = %machine.id(), %decision, "git proxy");
+            }
+        }
+        let ending = match bounded {
+            Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled(CANCELLED.to_owned()),
+            Bounded::Done => Ending::Steps(run.finish()),
+            Bounded::TimedOut | Bounded::Overran => Ending::TimedOut(limit),
+            Bounded::Lost(loss) => Ending::VmLost(explain_loss(loss, machine, witness).await),
+        };
+        if let Ending::TimedOut(limit) = &ending {
+            let text = format!("error: the job took longer than its limit of {}", format_duration(*limit));
+            witness.say(0, &text).await;
+        }
+        (ending, lines)
+    }
+}
+
+/// Says in the log how the VM was lost, with the last of its console.
+async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
+    let console = machine.console().await.unwrap_or_default();
+    let loss = loss.explained_by(&console);
+    witness.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;
+    if !console.is_empty() {
+        // Each line marked: the guest wrote them, and may write what looks like words of Dayfly's own.
+        let lines: Vec<String> = console.lines().map(|line| format!("  | {line}")).collect();
+        witness.say(0, &format!("The last of the machine's console:\n{}", lines.join("\n"))).await;
+    }
+    loss
+}
+
+enum Bounded {
+    Done,
+    /// Ended within the grace period after its time was over.
+    TimedOut,
+    /// Did not even end within the grace period after it was told to.
+    Overran,
+    Lost(Loss),
+}
+
+/// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
+async fn bounded(
+    work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = Loss>, limit: Duration,
+    grace: Duration, stop: &CancellationToken,
+) -> Bounded {
+    tokio::pin!(work, lost);
+    let deadline = Instant::now() + limit;
+    let ended = tokio::select! {
+        result = &mut work => Some((result, Bounded::Done)),
+        loss = &mut lost => return Bounded::Lost(loss),
+        () = tokio::time::sleep_until(deadline) => None,
+        () = stop.cancelled() => None,
+    };
+    let (result, when_done) = match ended {
+        Some(ended) => ended,
+        None => {
+            let was_cancelled = stop.is_cancelled();
+            stop.cancel();
+            // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
+            tokio::select! {
+                result = &mut work => (result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
+                loss = &mut lost => return Bounded::Lost(loss),
+                () = tokio::time::sleep(grace * 2) => return Bounded::Overran,
+            }
+        }
+    };
+    match result {
+        Ok(()) => when_done,
+        // What ended the VM often shows first as a call that failed.
+        Err(error) => Bounded::Lost(timeout(LAST_WORDS, lost).await.unwrap_or_else(|_| error.into())),
+    }
+}

@@ -1,0 +1,136 @@
+//! One job of a local run, in one VM, from its restore to its absence.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::session::{Job, Session};
+use crate::config::Profile;
+use crate::engine::Prepared;
+use crate::ids::VmId;
+use crate::image::Logged;
+use crate::job::attempt::Attempt;
+use crate::job::checkout::Origin;
+use crate::job::driver::{numeric_id, shape_of};
+use crate::job::steps::{Places, Witness};
+use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
+use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::store::{Outcome, Reason};
+use crate::vm::machine::{CacheMount, Machine};
+use crate::workflow::contexts::GithubContext;
+use crate::workflow::gate::{NeedResult, NeedsResults};
+use crate::workflow::run::{JobPlace, JobRun};
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The job for people.
+    pub name: String,
+    pub outcome: Outcome,
+    /// From the request for a VM until it was gone.
+    pub took: Duration,
+    pub(super) seen_by_needs: NeedResult,
+}
+
+impl Ended {
+    pub(super) fn without_machine(job: &Job, outcome: Outcome) -> Self {
+        let ending = Ending::NotStarted { reason: Reason::Internal, detail: String::new() };
+        let seen_by_needs = verdict::need_result(&ending, &outcome);
+        Self { name: job.full_name(), outcome, took: Duration::ZERO, seen_by_needs }
+    }
+}
+
+/// Runs the job. Its VM is absent afterwards, or said to be left in the log.
+pub(super) async fn run<W: Witness>(
+    session: Arc<Session>, job: Job, needs: NeedsResults, mut witness: W, cancel: CancellationToken,
+) -> Ended {
+    let began = Instant::now();
+    let (ending, lines) = match &job.profile {
+        Ok(profile) => drive(&session, &job, profile, needs, &mut witness, &cancel).await,
+        Err(why) => (Ending::NotStarted { reason: Reason::NoProfile, detail: why.clone() }, Vec::new()),
+    };
+    let outcome = verdict::outcome(&ending, &lines);
+    let seen_by_needs = verdict::need_result(&ending, &outcome);
+    Ended { name: job.full_name(), outcome, took: began.elapsed(), seen_by_needs }
+}
+
+async fn drive<W: Witness>(
+    session: &Session, job: &Job, profile: &Profile, needs: NeedsResults, witness: &mut W, cancel: &CancellationToken,
+) -> (Ending, Vec<StepLine>) {
+    let created = tokio::select! {
+        created = create(session, profile) => created,
+        // Dropping the creation leaves its home to the reaper, which is asked at once.
+        () = cancel.cancelled() => {
+            session.engine.reap().await;
+            return (Ending::Cancelled(CANCELLED.to_owned()), Vec::new());
+        }
+    };
+    let (mut machine, prepared) = match created {
+        Ok(created) => created,
+        Err(detail) => return (Ending::NotStarted { reason: Reason::VmLost, detail }, Vec::new()),
+    };
+    let ended = attend(session, job, profile, needs, &mut machine, &prepared, witness, cancel).await;
+    if let Err(error) = machine.destroy().await {
+        tracing::error!(vm = %machine.id(), %error, "a VM could not be removed");
+    }
+    ended
+}
+
+async fn create(session: &Session, profile: &Profile) -> Result<(Machine, Arc<Prepared>), String> {
+    let engine = &session.engine;
+    let prepared = engine.prepare(&profile.image, shape_of(profile), &Logged).await.map_err(|e| e.to_string())?;
+    let cache = match &profile.cache {
+        Some(cache) => {
+            let volume = engine.cache_volume(&cache.path).await.map_err(|error| error.to_string())?;
+            Some(CacheMount { volume, target: cache.mount.clone() })
+        }
+        None => None,
+    };
+    let home = engine.home(VmId::random()).map_err(|error| error.to_string())?;
+    let machine = engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| error.to_string())?;
+    Ok((machine, prepared))
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that one attempt takes, named once")]
+async fn attend<W: Witness>(
+    session: &Session, job: &Job, profile: &Profile, needs: NeedsResults, machine: &mut Machine, prepared: &Prepared,
+    witness: &mut W, cancel: &CancellationToken,
+) -> (Ending, Vec<StepLine>) {
+    let places = Places::new(&prepared.info.user.home(), session.repo.name());
+    let github = GithubContext {
+        job: job.planned.key.clone(),
+        workspace: places.workspace.clone(),
+        event_path: places.event_path.clone(),
+        run_id: numeric_id(job.run.as_str()).to_string(),
+        run_number: "1".to_owned(),
+        run_attempt: "1".to_owned(),
+        ..job.github.clone()
+    };
+    let place = JobPlace {
+        github: github.clone(),
+        runner: places.runner_context(machine.id().as_str()),
+        needs,
+        command_directory: places.commands.clone(),
+    };
+    let run = match JobRun::new(job.planned.spec.clone(), place) {
+        Ok(run) => run,
+        Err(complaint) => {
+            let detail = complaint.to_string();
+            return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
+        }
+    };
+    let source = Source::Directory(session.mirror.clone());
+    let attempt = Attempt {
+        machine,
+        image: &prepared.info,
+        places: &places,
+        github: &github,
+        origin: Origin { repo: &session.repo, forge_url: &session.server_url },
+        git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
+        limit: profile.timeout,
+        grace: session.grace,
+        cancel,
+    };
+    attempt.run(run, witness).await
+}

@@ -1,0 +1,46 @@
+//! A repository of this host's user, its workflows run in microVMs without a forge.
+//!
+//! ```text
+//!  repository (names only) ─► mirror (one commit, our own) ─► workflows chosen ─► jobs planned ─► session ─► VMs
+//!                                      └──────────────── what the guests may fetch ────────────────────────┘
+//! ```
+//! The pieces are the service's: the same parser, plan, gates, steps, checkout and machines. What a forge would say is made
+//! up in [`event`]. Code and configuration of the repository run in VMs only; on the host nothing of it is ever executed.
+
+pub mod choose;
+pub mod event;
+pub mod job;
+pub mod mirror;
+pub mod repository;
+pub mod session;
+
+use std::path::{Path, PathBuf};
+
+use crate::forge::CommitSha;
+use crate::host::command::CommandError;
+
+/// Why a repository cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    #[error("`{}` is not in a git repository\n  hint: name one with --repo", .0.display())]
+    NotARepository(PathBuf),
+    #[error("the repository in `{}` has no commit yet\n  hint: commit something", .0.display())]
+    NoCommit(PathBuf),
+    #[error("there is no commit {sha} in `{}`\n  hint: fetch it first", place.display())]
+    NoSuchCommit { sha: CommitSha, place: PathBuf },
+    #[error(
+        "the commit cannot be copied whole: {0}\n  hint: a partial clone lacks objects; `git fetch --refetch --no-filter` brings them"
+    )]
+    Incomplete(String),
+    #[error(transparent)]
+    Git(#[from] CommandError),
+    #[error("`{}`: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+impl LocalError {
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,278 @@
+//! The jobs of a local run: planned like the service's, each in a VM of its own, as many at a time as the host bears.
+//!
+//! Nothing is stored. VMs end with this process, and the next command removes what a killed one left.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::job::{self, Ended};
+use crate::config::{Config, Profile};
+use crate::engine::Engine;
+use crate::forge::{Conclusion, RepoName};
+use crate::host;
+use crate::ids::{JobId, RunId};
+use crate::image::{ImageError, Progress};
+use crate::job::driver::shape_of;
+use crate::job::steps::Witness;
+use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
+use crate::store::{Outcome, Reason};
+use crate::workflow::contexts::GithubContext;
+use crate::workflow::gate::{self, NeedResult, NeedsResults};
+use crate::workflow::plan::PlannedJob;
+
+/// What all jobs of a local run share.
+#[derive(Debug)]
+pub struct Session {
+    pub engine: Engine,
+    /// The mirror that guests fetch from.
+    pub mirror: PathBuf,
+    pub repo: RepoName,
+    pub server_url: String,
+    /// VMs at a time.
+    pub parallel: usize,
+    /// How long a job that is stopped may clean up.
+    pub grace: Duration,
+}
+
+/// What machines there are.
+#[derive(Debug)]
+pub enum Profiles {
+    /// One kind, whatever `runs-on` says.
+    Any(Box<Profile>),
+    Configured(Box<Config>),
+}
+
+impl Profiles {
+    fn select(&self, job: &PlannedJob) -> Result<Profile, String> {
+        match self {
+            Self::Any(profile) => Ok(Profile::clone(profile)),
+            Self::Configured(config) => {
+                config.select_profile(&job.labels).cloned().map_err(|no_profile| no_profile.to_string())
+            }
+        }
+    }
+}
+
+/// A job of one of the workflows.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub(super) id: JobId,
+    pub(super) run: RunId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// What is known before the VM.
+    pub(super) github: GithubContext,
+    pub planned: PlannedJob,
+    /// Why there is no machine for it, if there is none.
+    pub(super) profile: Result<Profile, String>,
+}
+
+impl Job {
+    /// All jobs of one workflow.
+    pub fn of_run(
+        workflow: &str, github: &GithubContext, planned: Vec<PlannedJob>, profiles: &Profiles,
+    ) -> impl Iterator<Item = Self> {
+        let run = RunId::random();
+        planned.into_iter().map(move |planned| Self {
+            id: JobId::random(),
+            run: run.clone(),
+            workflow: workflow.to_owned(),
+            github: github.clone(),
+            profile: profiles.select(&planned),
+            planned,
+        })
+    }
+
+    /// The job for people.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.workflow, self.planned.name)
+    }
+
+    fn size(&self) -> Size {
+        self.profile.as_ref().map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| {
+            let shape = shape_of(profile);
+            Size { memory_mib: shape.memory_mib, vcpus: shape.vcpus }
+        })
+    }
+}
+
+/// A job and how far it is.
+struct Slot {
+    job: Job,
+    stage: Stage,
+    ended: Option<Ended>,
+}
+
+/// Builds and bakes what the jobs need, so that what is missing is said before anything runs.
+pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> Result<(), ImageError> {
+    for profile in jobs.iter().filter_map(|job| job.profile.as_ref().ok()) {
+        engine.prepare(&profile.image, shape_of(profile), progress).await?;
+    }
+    Ok(())
+}
+
+/// Runs the jobs to their ends; gives those in the order of `jobs`. `witness` is asked for each job that gets a VM.
+/// Cancelled, it ends those that run and starts no more.
+pub(crate) async fn run<W: Witness + 'static>(
+    session: Arc<Session>, jobs: Vec<Job>, witness: impl Fn(&Job) -> W, cancel: &CancellationToken,
+) -> Vec<Ended> {
+    let mut slots: Vec<Slot> = jobs.into_iter().map(|job| Slot { job, stage: Stage::Waiting, ended: None }).collect();
+    let limits = limits(&slots, session.parallel);
+    let mut tasks = JoinSet::new();
+    let mut running = HashMap::new();
+    loop {
+        if cancel.is_cancelled() {
+            cancel_waiting(&mut slots);
+        }
+        let actions = planned(&slots, limits);
+        // One round may make the next one possible: a skipped job decides about those that need it.
+        let is_idle = actions.is_empty();
+        for action in actions {
+            if let Some(at) = apply(&mut slots, action) {
+                let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
+                let (id, witness) = (job.id.clone(), witness(&job));
+                let work = job::run(Arc::clone(&session), job, needs, witness, cancel.clone());
+                running.insert(tasks.spawn(work).id(), id);
+            }
+        }
+        if !is_idle {
+            continue;
+        }
+        let ended = tokio::select! {
+            ended = tasks.join_next_with_id() => ended,
+            () = cancel.cancelled(), if has_waiting(&slots) => continue,
+        };
+        match ended {
+            None => break,
+            Some(Ok((task, ended))) => settle(&mut slots, running.remove(&task), |slot| slot.finish(ended)),
+            Some(Err(error)) => {
+                let detail = format!("running it broke off: a fault of Dayfly ({error})");
+                settle(&mut slots, running.remove(&error.id()), |slot| {
+                    slot.end(Conclusion::Error, Reason::Internal, detail);
+                });
+            }
+        }
+    }
+    slots.into_iter().filter_map(|slot| slot.ended).collect()
+}
+
+/// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
+fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
+    match action {
+        // In the order of the workflow.
+        Action::Queue(id) => {
+            let at = slots.iter().position(|slot| slot.job.id == id)?;
+            slots[at].stage = Stage::Queued { since: i64::try_from(at).unwrap_or(i64::MAX) };
+        }
+        Action::Skip(id) => {
+            let detail = "its condition is not met, or a job that it needs did not succeed".to_owned();
+            settle(slots, Some(id), |slot| slot.end(Conclusion::Skipped, Reason::Skipped, detail));
+        }
+        Action::Fail(id, why) => {
+            settle(slots, Some(id), |slot| slot.end(Conclusion::Error, Reason::Workflow, why));
+        }
+        Action::Start(id) => {
+            let at = slots.iter().position(|slot| slot.job.id == id)?;
+            slots[at].stage = Stage::Occupying;
+            return Some(at);
+        }
+    }
+    None
+}
+
+impl Slot {
+    fn finish(&mut self, ended: Ended) {
+        self.stage = Stage::Finished(ended.outcome.conclusion);
+        self.ended = Some(ended);
+    }
+
+    /// Ends a job that had no VM.
+    fn end(&mut self, conclusion: Conclusion, reason: Reason, detail: String) {
+        let outcome = Outcome { conclusion, reason: Some(reason), detail };
+        self.finish(Ended::without_machine(&self.job, outcome));
+    }
+}
+
+fn settle(slots: &mut [Slot], id: Option<JobId>, change: impl FnOnce(&mut Slot)) {
+    if let Some(slot) = slots.iter_mut().find(|slot| Some(&slot.job.id) == id.as_ref()) {
+        change(slot);
+    }
+}
+
+fn has_waiting(slots: &[Slot]) -> bool {
+    slots.iter().any(|slot| matches!(slot.stage, Stage::Waiting | Stage::Queued { .. }))
+}
+
+fn cancel_waiting(slots: &mut [Slot]) {
+    for slot in slots.iter_mut().filter(|slot| matches!(slot.stage, Stage::Waiting | Stage::Queued { .. })) {
+        slot.end(Conclusion::Cancelled, Reason::Cancelled, "cancelled before it started".to_owned());
+    }
+}
+
+fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
+    let of_plan = |slot: &Slot| plan::Job {
+        id: slot.job.id.clone(),
+        run: slot.job.run.clone(),
+        // One queue for all.
+        repo: RepoName::parse("local/run").expect("it is a name"),
+        key: slot.job.planned.key.clone(),
+        needs: slot.job.planned.needs.clone(),
+        stage: slot.stage,
+        group: None,
+        size: slot.job.size(),
+    };
+    let snapshot = Snapshot { now: 0, limits, jobs: slots.iter().map(of_plan).collect() };
+    plan::plan(&snapshot, |job, _| {
+        let slot = slots.iter().find(|slot| slot.job.id == job.id);
+        slot.map_or_else(|| plan::Gate::Error("it is not known".to_owned()), |slot| decide(slots, &slot.job))
+    })
+    .actions
+}
+
+fn decide(slots: &[Slot], job: &Job) -> plan::Gate {
+    match gate::gate(&job.planned.spec, &needs_of(slots, job), &job.github.to_value()) {
+        Ok(gate::Gate::Skip) => plan::Gate::Skip,
+        Ok(gate::Gate::Run) => match (&job.planned.group, &job.profile) {
+            (Some(_), _) => plan::Gate::Error("there are no runner groups here; ask by labels".to_owned()),
+            (None, Err(why)) => plan::Gate::Error(why.clone()),
+            (None, Ok(_)) => plan::Gate::Run,
+        },
+        Err(complaint) => plan::Gate::Error(complaint.to_string()),
+    }
+}
+
+/// How the jobs before this one ended; the cells of a matrix together.
+fn needs_of(slots: &[Slot], job: &Job) -> NeedsResults {
+    let mut by_key: BTreeMap<String, Vec<NeedResult>> = BTreeMap::new();
+    let before = |slot: &&Slot| slot.job.run == job.run && job.planned.spec.ancestors.contains(&slot.job.planned.key);
+    for slot in slots.iter().filter(before) {
+        let seen = slot.ended.iter().map(|ended| ended.seen_by_needs.clone());
+        by_key.entry(slot.job.planned.key.clone()).or_default().extend(seen);
+    }
+    let jobs = by_key.into_iter().map(|(key, cells)| (key, NeedResult::combine(cells))).collect();
+    NeedsResults { jobs, cancelled: false }
+}
+
+/// What this host bears; a job that is larger than that still runs alone.
+fn limits(slots: &[Slot], parallel: usize) -> Limits {
+    let host = host::facts();
+    let sizes: Vec<Size> = slots.iter().map(|slot| slot.job.size()).collect();
+    let cpus = u32::try_from(host.cpus).unwrap_or(u32::MAX);
+    let largest_vcpus = sizes.iter().map(|size| size.vcpus).max().unwrap_or(0);
+    Limits {
+        max_vms: parallel,
+        memory_mib: sizes.iter().map(|size| size.memory_mib).max().unwrap_or(0).max(host.memory_mib / 5 * 4),
+        // With --parallel the person has decided.
+        vcpus: largest_vcpus.max(cpus).saturating_mul(u32::try_from(parallel).unwrap_or(u32::MAX)),
+    }
+}
+
+/// VMs at a time where nobody says how many: one for each processor.
+pub fn usual_parallel() -> usize {
+    host::facts().cpus.max(1)
+}

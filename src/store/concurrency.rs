@@ -1,0 +1,132 @@
+//! Concurrency groups: what a new run of a group does to the others, in the transaction that creates it.
+//!
+//! The order is that in which deliveries arrived, so that an event which was processed late does not end a newer one. A group
+//! has at most one run that may run and one that waits; who may run is decided by the scheduler's plan, in the same order.
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::StoreError;
+use super::model::NewRun;
+use super::origin::{Concurrency, run_label};
+use super::rows::Columns;
+use crate::ids::RunId;
+
+/// Another run of the group.
+#[derive(Debug, Clone, PartialEq)]
+struct Member {
+    id: RunId,
+    label: String,
+    arrived_at: i64,
+    /// Has unfinished jobs.
+    is_open: bool,
+}
+
+/// Ends what the new run supersedes, or the new run itself if a newer one is there.
+pub(super) async fn enter(db: &mut SqliteConnection, run: &NewRun, number: i64) -> Result<(), StoreError> {
+    let Some(concurrency) = &run.origin.concurrency else { return Ok(()) };
+    let others = members(db, run, concurrency).await?;
+    let new = Member {
+        id: run.id.clone(),
+        label: run_label(number.cast_unsigned(), &run.sha),
+        arrived_at: run.origin.arrived_at,
+        is_open: true,
+    };
+    for (victim, by) in superseded(&new, concurrency.cancels, &others) {
+        cancel_jobs(db, &victim.id, &format!("Cancelled: superseded by {}", by.label)).await?;
+    }
+    Ok(())
+}
+
+/// Which runs end, and for whom. `others` are in the order of the group.
+fn superseded<'m>(new: &'m Member, cancels: bool, others: &'m [Member]) -> Vec<(&'m Member, &'m Member)> {
+    if let Some(newest) = others.last().filter(|newest| newest.arrived_at > new.arrived_at) {
+        return vec![(new, newest)];
+    }
+    // The first of those that are not over runs or will run next; a newer run takes the place of those that wait behind it.
+    let spared = if cancels { 0 } else { 1 };
+    others.iter().filter(|other| other.is_open).skip(spared).map(|other| (other, new)).collect()
+}
+
+/// The other runs of the group that are not over, or newer; attempts of the same run do not count.
+async fn members(
+    db: &mut SqliteConnection, run: &NewRun, concurrency: &Concurrency,
+) -> Result<Vec<Member>, StoreError> {
+    let root = run.origin.rerun.as_ref().map_or(&run.id, |rerun| &rerun.root);
+    let rows = sqlx::query(
+        "SELECT id, number, sha, arrived_at, is_open FROM (SELECT runs.*, EXISTS (SELECT 1 FROM jobs \
+         WHERE jobs.run_id = runs.id AND jobs.state <> 'finished') AS is_open FROM runs \
+         WHERE forge = $1 AND repo = $2 AND concurrency_group = $3 AND COALESCE(root_id, id) <> $4) AS members \
+         WHERE is_open OR arrived_at > $5 ORDER BY arrived_at, created_at, id",
+    )
+    .bind(&run.forge)
+    .bind(run.access.repo.as_str())
+    .bind(&concurrency.group)
+    .bind(root.as_str())
+    .bind(run.origin.arrived_at)
+    .fetch_all(db)
+    .await?;
+    let read = |row| {
+        let columns = Columns::of("run", row);
+        Ok(Member {
+            id: columns.text("id")?,
+            label: run_label(columns.count("number")?, &columns.text("sha")?),
+            arrived_at: columns.plain("arrived_at")?,
+            is_open: columns.plain("is_open")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Asks for the end of all jobs of a run that have not finished.
+async fn cancel_jobs(db: &mut SqliteConnection, run: &RunId, why: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE jobs SET cancel_requested = TRUE, cancel_why = COALESCE(cancel_why, $2) \
+         WHERE run_id = $1 AND state <> 'finished'",
+    )
+    .bind(run.as_str())
+    .bind(why)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(label: &str, arrived_at: i64, is_open: bool) -> Member {
+        Member { id: RunId::random(), label: label.to_owned(), arrived_at, is_open }
+    }
+
+    /// `old<new`: the run `old` ends for `new`.
+    fn told(cancels: bool, others: &[Member]) -> String {
+        let new = member("new", 10, true);
+        let told = superseded(&new, cancels, others);
+        told.iter().map(|(victim, by)| format!("{}<{}", victim.label, by.label)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_latest_arrival_supersedes() {
+        let (a, b, c) = (member("a", 1, true), member("b", 2, true), member("c", 3, true));
+        let (over, later, later_over) =
+            (member("over", 4, false), member("later", 11, true), member("gone", 12, false));
+        let all = [a.clone(), b.clone(), c];
+        for (cancels, others, expected) in [
+            (true, &[][..], ""),
+            (true, &all[..], "a<new b<new c<new"),
+            (false, &all[..], "b<new c<new"),
+            (false, &all[..1], ""),
+            (true, std::slice::from_ref(&over), ""),
+            (false, &[a.clone(), over.clone(), b.clone()], "b<new"),
+            // What was processed late is itself the older one.
+            (true, &[a.clone(), later.clone()], "new<later"),
+            (false, std::slice::from_ref(&later), "new<later"),
+            (true, &[later.clone(), later_over.clone()], "new<gone"),
+            (true, &[later_over], "new<gone"),
+            // Two workflows of one delivery arrived at once: the second is the newer.
+            (true, &[member("same", 10, true)], "same<new"),
+        ] {
+            assert_eq!(told(cancels, others), expected, "{cancels} {others:?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Deliveries as an operator looks at them.
+
+use super::deliveries::read_delivery;
+use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run};
+use super::rows::Columns;
+use super::runs::read_run;
+use super::transitions::Lifecycle;
+use super::{Store, StoreError};
+
+/// Deliveries without their payloads.
+macro_rules! select_deliveries {
+    ($rest:literal) => {
+        concat!(
+            "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// The latest deliveries that pass the filter, latest first, at most `limit`.
+    pub async fn recent_deliveries(&self, limit: u32, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        self.read("list deliveries", async |db| {
+            let rows = sqlx::query(select_deliveries!(
+                "WHERE (CAST($1 AS TEXT) IS NULL OR state = $1) AND (CAST($2 AS TEXT) IS NULL OR event = $2) \
+                 AND (CAST($3 AS TEXT) IS NULL OR SUBSTR(id, 1, LENGTH($3)) = $3) \
+                 ORDER BY received_at DESC, id LIMIT $4"
+            ))
+            .bind(filter.state.map(Lifecycle::as_str))
+            .bind(filter.event.as_ref())
+            .bind(filter.id_prefix.as_ref())
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+        })
+        .await
+    }
+
+    /// A delivery, if it is still kept.
+    pub async fn delivery(&self, key: &DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.read("read a delivery", async |db| {
+            let row = sqlx::query(select_deliveries!("WHERE forge = $1 AND id = $2"))
+                .bind(&key.forge)
+                .bind(&key.id)
+                .fetch_optional(db)
+                .await?;
+            row.as_ref().map(|row| read_delivery(Columns::of("delivery", row))).transpose()
+        })
+        .await
+    }
+
+    /// The runs that a delivery started.
+    pub async fn runs_of_delivery(&self, key: &DeliveryKey) -> Result<Vec<Run>, StoreError> {
+        self.read("read a delivery's runs", async |db| {
+            let rows =
+                sqlx::query("SELECT * FROM runs WHERE delivery_forge = $1 AND delivery_id = $2 ORDER BY workflow_path")
+                    .bind(&key.forge)
+                    .bind(&key.id)
+                    .fetch_all(db)
+                    .await?;
+            rows.iter().map(|row| read_run(Columns::of("run", row))).collect()
+        })
+        .await
+    }
+
+    /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Looks at every such
+    /// payload: for a person's question, not for a loop.
+    pub async fn fruitless_deliveries_with(&self, text: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        self.read("search the deliveries", async |db| {
+            // PostgreSQL: POSITION($1 IN payload).
+            let rows = sqlx::query(select_deliveries!(
+                "WHERE state <> 'processed' AND INSTR(payload, $1) > 0 ORDER BY received_at DESC, id LIMIT $2"
+            ))
+            .bind(text.as_bytes())
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+        })
+        .await
+    }
+}

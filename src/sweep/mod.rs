@@ -1,0 +1,141 @@
+//! The sweep of the forge: what its webhooks did not bring is asked for.
+//!
+//! Webhooks get lost: while the service is down, on the way, at the forge. So right after the start, and then every
+//! `github.sweep`, an App's deliveries that failed are asked for again; after that the open pull requests are looked
+//! through, and the event of one whose commit has no run is stored as if it had come. From there everything is as always:
+//! a fork is held, a workflow that does not want the event stays out.
+//!
+//! A sweep that is cut off or done twice does no harm: what it asks for and finds is stored first, under ids that depend on
+//! nothing else, and an event that comes late after all starts nothing again (`store/swept.rs`). It never takes the last
+//! fifth of a budget of calls, and one failure of the forge ends it until the next time.
+
+mod look;
+pub mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::core::Core;
+use crate::forge::{ForgeError, RepoName, backoff};
+use crate::metrics::labels::SweepEnd;
+use crate::store::StoreError;
+
+/// How long what is under way may take before it counts as lost, and how soon a sweep comes that has more to do; the interval
+/// if that is shorter.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came in a sweep's way.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error(transparent)]
+    Forge(#[from] ForgeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What stays from sweep to sweep. Only memory: nothing is lost with it but the order.
+#[derive(Debug)]
+struct Sweeper {
+    core: Arc<Core>,
+    patience: Duration,
+    /// The repository that was looked at last.
+    last: Option<RepoName>,
+    /// The last sweep left the pull requests to the deliveries that it had asked for.
+    has_deferred: bool,
+}
+
+/// How one sweep goes.
+#[derive(Debug, Default)]
+struct Progress {
+    redeliveries: u64,
+    found: u64,
+    /// Something was not asked because its budget is low.
+    is_spared: bool,
+    /// There is more to do before the next regular sweep.
+    has_more: bool,
+    troubles: u64,
+    /// The first one, for the log.
+    trouble: Option<String>,
+    /// The forge does not answer, or not any more: go on later.
+    is_cut_off: bool,
+    /// The forge named a time.
+    asked_to_wait: Duration,
+}
+
+impl Progress {
+    fn note(&mut self, error: &SweepError) {
+        self.troubles += 1;
+        self.trouble.get_or_insert_with(|| error.to_string());
+        self.is_cut_off |= match error {
+            SweepError::Forge(error) => error.is_retryable(),
+            SweepError::Store(_) => true,
+        };
+        if let SweepError::Forge(ForgeError::RateLimited { wait, .. }) = error {
+            self.asked_to_wait = self.asked_to_wait.max(*wait);
+        }
+    }
+}
+
+/// Sweeps until the service stops. A sweep that is under way then is dropped.
+pub async fn run(core: Arc<Core>) {
+    let Some(interval) = core.config.github.sweep else { return core.stop.cancelled().await };
+    let stop = core.stop.clone();
+    let sweeper = Sweeper { core, patience: PATIENCE.min(interval), last: None, has_deferred: false };
+    tokio::select! {
+        () = sweep_for_ever(sweeper, interval) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn sweep_for_ever(mut sweeper: Sweeper, interval: Duration) {
+    // What was lost before the start need not be waited for.
+    let mut patience = Duration::ZERO;
+    let mut cut_off = 0;
+    loop {
+        let progress = sweeper.sweep(patience).await;
+        patience = sweeper.patience;
+        let wait = match (progress.is_cut_off, progress.has_more) {
+            (false, false) => interval,
+            (false, true) => patience,
+            (true, _) => interval.min(backoff(cut_off, clock::jitter())).max(progress.asked_to_wait),
+        };
+        cut_off = if progress.is_cut_off { cut_off + 1 } else { 0 };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+impl Sweeper {
+    async fn sweep(&mut self, patience: Duration) -> Progress {
+        let mut progress = Progress::default();
+        self.recover_deliveries(&mut progress).await;
+        // The events that were just asked for say more than what would be found in their place; but not for ever.
+        self.has_deferred = progress.redeliveries > 0 && !self.has_deferred;
+        if self.has_deferred {
+            progress.has_more = true;
+        } else if !progress.is_cut_off {
+            self.recover_pull_requests(patience, &mut progress).await;
+        }
+        if let Err(error) = self.core.store.forget_swept(clock::now_ms()).await {
+            progress.note(&error.into());
+        }
+        self.tell(&progress);
+        progress
+    }
+
+    /// One line for each thing worth knowing, whatever the number of repositories.
+    fn tell(&self, progress: &Progress) {
+        let Progress { redeliveries, found, is_spared, troubles, trouble, .. } = progress;
+        if redeliveries + found > 0 {
+            tracing::info!(redeliveries, pull_requests = found, "the sweep recovered events that had not come");
+        }
+        if *is_spared {
+            tracing::warn!("the sweep stopped short: less than a fifth of the forge's rate limit is left");
+        }
+        if let Some(error) = trouble {
+            tracing::warn!(troubles, error, "the sweep of the forge is incomplete; it will be tried again");
+        }
+        let end = if *troubles > 0 { SweepEnd::Incomplete } else { SweepEnd::Complete };
+        self.core.metrics.sweep.ended(end, *redeliveries, *found);
+    }
+}

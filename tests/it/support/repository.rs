@@ -1,0 +1,49 @@
+//! A repository on this host, as a person has one.
+
+use std::path::Path;
+use std::process::Command;
+
+/// A repository with a work tree; goes with its directory.
+#[derive(Debug)]
+pub(crate) struct Repository(tempfile::TempDir);
+
+impl Repository {
+    /// With one commit of these files on `main`.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let repository = Self(tempfile::tempdir().unwrap());
+        repository.git(&["init", "-q", "-b", "main"]);
+        repository.git(&["remote", "add", "origin", "git@git.example.org:acme/site.git"]);
+        repository.commit(files);
+        repository
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes files without committing them.
+    pub(crate) fn write(&self, files: &[(&str, &str)]) {
+        for (name, content) in files {
+            let path = self.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+
+    /// Commits files; gives the commit's id.
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) -> String {
+        self.write(files);
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", "A commit"]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]).args(arguments);
+        command.current_dir(self.path()).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
