@@ -213,14 +213,19 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
 async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> Result<(), IntakeError> {
     core.lifecycle.reached(Step::RunsCreated).await;
     core.metrics.deliveries.processed(Processed::Runs, age(delivery));
+    core.wake.scheduler.notify_one();
+    core.wake.reports.notify_one();
     for run in created {
-        for job in core.store.jobs_of_run(run).await? {
+        // The delivery is processed, whether or not its time line can be told.
+        let jobs = core.store.jobs_of_run(run).await.unwrap_or_else(|error| {
+            tracing::error!(%run, %error, "the jobs of a new run cannot be read");
+            Vec::new()
+        });
+        for job in jobs {
             let at_us = delivery.received_at * 1000;
             core.timeline.record_at(&job.id, job.attempt, at_us, "delivery_accepted", &delivery.key.id);
         }
     }
-    core.wake.scheduler.notify_one();
-    core.wake.reports.notify_one();
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::steps::{Places, Steps, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
-use crate::net::git_proxy::GitProxy;
+use crate::net::git_proxy::{Decisions, GitProxy, Verdict};
 use crate::protocol::message::Service;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
@@ -24,6 +24,9 @@ use crate::workflow::run::JobRun;
 
 /// How long after a failed call it is waited for what ended the VM, if anything did.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Refused or failed git requests that the log names.
+const MAX_TOLD: usize = 10;
 
 /// A machine and what its job gets.
 pub(crate) struct Attempt<'a> {
@@ -70,9 +73,7 @@ impl Attempt<'_> {
         let lines = std::mem::take(&mut steps.lines);
         if let Some(serving) = serving {
             serving.abort();
-            for decision in git.take_decisions().list {
-                tracing::debug!(vm = %machine.id(), %decision, "git proxy");
-            }
+            tell_refusals(git.take_decisions(), witness).await;
         }
         let ending = match bounded {
             Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled(CANCELLED.to_owned()),
@@ -85,6 +86,18 @@ impl Attempt<'_> {
             witness.say(0, &text).await;
         }
         (ending, lines)
+    }
+}
+
+/// Says in the log what of the guest's git requests was refused or failed: a program may have hidden it.
+async fn tell_refusals<W: Witness>(decisions: Decisions, witness: &mut W) {
+    let mut told = decisions.list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
+    for decision in told.by_ref().take(MAX_TOLD) {
+        witness.say(0, &format!("note: {decision}")).await;
+    }
+    match told.count() as u64 + decisions.left_out {
+        0 => {}
+        more => witness.say(0, &format!("note: git: {more} more requests are not listed")).await,
     }
 }
 

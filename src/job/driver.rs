@@ -169,6 +169,7 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
         let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
         if let Requeued::Queued { attempt } = requeued {
             core.metrics.jobs.requeued();
+            core.lifecycle.reached(Step::JobRequeued).await;
             core.timeline.record(&job.id, attempt, "job_queued", &no_vm.detail);
             let title =
                 format!("Queued again (attempt {attempt}): {}", no_vm.detail.lines().next().unwrap_or_default());
@@ -213,7 +214,7 @@ async fn run_and_store(
     core.lifecycle.reached(Step::LogCreated).await;
     let mut journal = Journal::new(Arc::clone(core), lease, writer);
     if job.attempt > 1 {
-        journal.say(0, &format!("This is attempt {}; the one before lost its VM.", job.attempt)).await;
+        journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
     if let Some(why) = &prepared.why_not_kvm {
         journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;

@@ -41,7 +41,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(core: Arc<Core>, lease: &Lease, writer: LogWriter) -> Self {
         let Lease { job, run, .. } = lease;
-        let is_delayed_by_dayfly_alone = job.attempt == 1 && job.needs.is_empty();
+        let is_delayed_by_dayfly_alone = job.attempt == 1 && job.needs.is_empty() && run.origin.concurrency.is_none();
         Self {
             core,
             job: job.id.clone(),

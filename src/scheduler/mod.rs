@@ -349,7 +349,10 @@ async fn start(
     core.store.lease_job(&job.id, job.attempt, &vm, now).await?;
     core.lifecycle.reached(Step::LeaseStored).await;
     let waited = clock::since_ms(job.queued_at.unwrap_or(job.created_at), now);
-    core.metrics.jobs.leased(job.profile.as_deref().unwrap_or_default(), waited);
+    // One that is not configured any more has no series, and makes none.
+    if let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) {
+        core.metrics.jobs.leased(&profile.name, waited);
+    }
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };

@@ -25,6 +25,9 @@ const RESTORE_ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long a monitor may take to say what it saw after a channel of its guest closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long a killed monitor may take to end: it may hang in a call to a disk that does not answer.
+const MONITOR_END: Duration = Duration::from_secs(20);
+
 /// A running VM. Must be destroyed: dropping it leaves that to the reaper.
 #[derive(Debug)]
 pub struct Machine {
@@ -194,8 +197,11 @@ impl Machine {
 
     /// Destroys the VM. It is absent when this returns without an error; with one, calling again tries again.
     pub async fn destroy(&mut self) -> Result<(), VmError> {
-        if let Err(error) = self.qemu.kill().await {
-            tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed");
+        match timeout(MONITOR_END, self.qemu.kill()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed"),
+            // What is left of it, the home names.
+            Err(_) => tracing::warn!(vm = %self.home.id(), "the monitor does not end"),
         }
         self.home.remove().await
     }
