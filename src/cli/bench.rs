@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
-use super::{EngineArgs, parse_mib, say};
+use super::{EngineArgs, parse_memory, parse_mib, say};
 use crate::bench::create::{self, CreateBench};
 use crate::bench::log::{self, LogBench};
 use crate::bench::report::BenchReport;
@@ -49,7 +49,7 @@ pub(super) struct CreateArgs {
     #[arg(long, default_value = "base")]
     image: String,
     /// Memory of the VMs
-    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
     memory: u64,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct LogArgs {
     #[arg(long, default_value = "base")]
     image: String,
     /// Memory of the VMs
-    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
     memory: u64,
 }
 

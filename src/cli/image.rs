@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
-use super::{EngineArgs, parse_mib, say};
+use super::{EngineArgs, parse_disk, parse_memory, say};
 use crate::engine::Engine;
 use crate::host::disk;
 use crate::image::catalog::Image;
@@ -39,10 +39,10 @@ pub(super) struct BakeArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     vcpus: u32,
     /// Memory
-    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
     memory: u64,
     /// Size of the private disk
-    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "4GiB", value_parser = parse_disk)]
     disk: u64,
 }
 

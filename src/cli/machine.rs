@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::parse_mib;
+use super::{parse_disk, parse_memory};
 use crate::vm::spec::Shape;
 
 /// An image and a shape.
@@ -15,10 +15,10 @@ pub(super) struct MachineArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) vcpus: u32,
     /// Memory (such as 512MiB, 2GiB)
-    #[arg(long, default_value = "512MiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
     pub(super) memory: u64,
     /// Size of the private disk
-    #[arg(long, default_value = "4GiB", value_parser = parse_mib)]
+    #[arg(long, default_value = "4GiB", value_parser = parse_disk)]
     pub(super) disk: u64,
 }
 

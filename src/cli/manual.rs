@@ -96,7 +96,8 @@ fn below(command: Command, path: &[String]) -> Option<Command> {
 
 /// Every command below `command`, with itself.
 fn tree(command: &Command) -> Vec<Command> {
-    let below = command.get_subcommands().filter(|known| known.get_name() != "help").flat_map(tree);
+    let is_told = |known: &&Command| known.get_name() != "help" && !known.is_hide_set();
+    let below = command.get_subcommands().filter(is_told).flat_map(tree);
     std::iter::once(command.clone()).chain(below).collect()
 }
 
@@ -112,7 +113,32 @@ pub(super) fn definition() -> Command {
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{listing}{heading}Options:{heading:#}\n{{options}}{{after-help}}"
     );
-    command.help_template(template)
+    with_flowing_help(command.help_template(template))
+}
+
+/// The same commands, with the paragraphs of their longer help as one line each: clap breaks lines itself, where the terminal ends.
+fn with_flowing_help(command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
+    let command = names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_flowing_help));
+    match command.get_after_long_help().map(|help| flowing(&help.to_string())) {
+        Some(help) => command.after_long_help(help),
+        None => command,
+    }
+}
+
+/// Joins a line to the one before it, unless one of the two is indented, empty or a heading.
+fn flowing(text: &str) -> String {
+    let mut out = String::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let is_text = !line.is_empty() && !line.starts_with(' ');
+        if !out.is_empty() {
+            out.push(if is_open && is_text { ' ' } else { '\n' });
+        }
+        out.push_str(line);
+        is_open = is_text && !line.ends_with(':');
+    }
+    out
 }
 
 fn listing(command: &Command) -> String {
@@ -152,6 +178,20 @@ mod tests {
         {
             assert!(help.contains(group), "no `{group}` in:\n{help}");
         }
+    }
+
+    #[test]
+    fn paragraphs_flow_and_examples_stay() {
+        let text = "One sentence that\ngoes on.\n\nExamples:\n  dayfly a\n  dayfly b\n\nExit codes: 0 good;\n1 bad.";
+        insta::assert_snapshot!(flowing(text), @"
+        One sentence that goes on.
+
+        Examples:
+          dayfly a
+          dayfly b
+
+        Exit codes: 0 good; 1 bad.
+        ");
     }
 
     #[test]

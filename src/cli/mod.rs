@@ -25,6 +25,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Backend, Engine, EngineSettings};
@@ -116,13 +117,28 @@ fn parse_backend(text: &str) -> Result<Backend, String> {
     }
 }
 
-/// A size in whole MiB, in the units of the configuration.
-fn parse_mib(text: &str) -> Result<u64, String> {
-    match crate::config::parse_size(text) {
-        Ok(bytes) if bytes >= 1 << 20 => Ok(bytes >> 20),
-        Ok(_) => Err("it is less than 1 MiB".to_owned()),
-        Err(complaint) => Err(complaint.to_string()),
+/// A VM's memory in MiB, in the units and bounds of the configuration, and no more than this host has.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let host = crate::host::facts().memory_mib;
+    match mib_within(text, 128..=1 << 20)? {
+        memory if memory > host => Err(format!("this host has {host} MiB")),
+        memory => Ok(memory),
     }
+}
+
+/// The size of a VM's disk in MiB, likewise.
+fn parse_disk(text: &str) -> Result<u64, String> {
+    mib_within(text, 64..=16 << 20)
+}
+
+/// An amount in MiB.
+fn parse_mib(text: &str) -> Result<u64, String> {
+    mib_within(text, 1..=1 << 20)
+}
+
+fn mib_within(text: &str, bounds: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
+    let mib = crate::config::parse_size(text).map_err(|complaint| complaint.to_string())? >> 20;
+    if bounds.contains(&mib) { Ok(mib) } else { Err(format!("it must be {} to {} MiB", bounds.start(), bounds.end())) }
 }
 
 /// A time, in the units of the configuration.
@@ -133,8 +149,12 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let mut definition = manual::definition();
-    let parsed = definition.try_get_matches_from_mut(std::env::args_os());
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let parsed = definition.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+        run::refuse_two_engines(&matches)
+            .map_err(|complaint| definition.error(ErrorKind::ArgumentConflict, complaint))?;
+        Cli::from_arg_matches(&matches)
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors. Nothing can be done if the terminal is gone.

@@ -11,6 +11,10 @@ use super::process::{self, Lifetime};
 /// Bytes of a failed program's error output that the error keeps (the last ones).
 const STDERR_TAIL: usize = 4096;
 
+/// Characters of one line, and lines, that an error shows of a program's arguments and of what it said.
+const MAX_LINE: usize = 240;
+const MAX_LINES: usize = 12;
+
 /// Why a program did not do what it was started for.
 #[derive(Debug)]
 pub struct CommandError {
@@ -28,14 +32,15 @@ enum Cause {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = format!("{} {}", self.program, self.arguments.join(" "));
         match &self.cause {
             Cause::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write!(out, "`{}` is not installed\n  hint: {}", self.program, install_hint(&self.program))
             }
             Cause::NotStarted(error) => write!(out, "`{}` cannot be started: {error}", self.program),
-            Cause::TimedOut(limit) => write!(out, "`{line}` did not end within {} s", limit.as_secs()),
-            Cause::Failed { status, stderr } => write!(out, "`{line}` failed ({status}): {}", stderr.trim()),
+            Cause::TimedOut(limit) => write!(out, "`{}` did not end within {} s", self.line(), limit.as_secs()),
+            Cause::Failed { status, stderr } => {
+                write!(out, "`{}` failed ({status}): {}", self.line(), last_lines(stderr))
+            }
         }
     }
 }
@@ -43,6 +48,13 @@ impl fmt::Display for CommandError {
 impl std::error::Error for CommandError {}
 
 impl CommandError {
+    /// The program and its arguments, as far as they tell something: some have hundreds.
+    fn line(&self) -> String {
+        let line = format!("{} {}", self.program, self.arguments.join(" "));
+        let line = line.trim_end();
+        if line.chars().count() <= MAX_LINE { line.to_owned() } else { format!("{} …", self.program) }
+    }
+
     /// The code of a program that ran to its end.
     pub fn exit_code(&self) -> Option<i32> {
         if let Cause::Failed { status, .. } = &self.cause { status.code() } else { None }
@@ -61,6 +73,16 @@ impl CommandError {
     pub fn is_timeout(&self) -> bool {
         matches!(self.cause, Cause::TimedOut(_))
     }
+}
+
+/// The end of what a program said, without what makes it unreadable: lines that list everything that it was given.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.trim().lines().collect();
+    let cut = |line: &&str| match line.char_indices().nth(MAX_LINE) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => (*line).to_owned(),
+    };
+    lines[lines.len().saturating_sub(MAX_LINES)..].iter().map(cut).collect::<Vec<_>>().join("\n")
 }
 
 /// What to install for a program that is missing.

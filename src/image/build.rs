@@ -103,7 +103,10 @@ async fn install_packages(
     arguments.extend([fetch_kernel.as_str(), &distribution.suite, &target]);
     arguments.extend(distribution.mirror.as_deref());
     command::require("mmdebstrap")?;
-    command::run("unshare", &arguments, PACKAGES_LIMIT, |line| progress.detail(line)).await?;
+    let mut unshare = tokio::process::Command::new("unshare");
+    // What is left of it there when it is broken off goes with the directory.
+    unshare.args(&arguments).env("TMPDIR", directory);
+    command::run_prepared(unshare, Vec::new(), PACKAGES_LIMIT, |line| progress.detail(line)).await?;
     Ok(())
 }
 

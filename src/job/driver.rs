@@ -21,6 +21,7 @@ use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
 use crate::vm::machine::{CacheMount, Machine};
@@ -111,13 +112,19 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
     };
     match created {
         Ok((machine, prepared)) => run_in(core, lease, profile, machine, &prepared, cancel).await,
+        // Whatever went wrong, the stop may be what broke it.
+        Err(_) if core.shutdown.drain.is_cancelled() => drain::put_back(core, &job.id, job.attempt).await,
         Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
     }
 }
 
 async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
     let shape = shape_of(profile);
-    let prepared = core.engine.prepare(&profile.image, shape, &Logged).await.map_err(no_image)?;
+    let prepared = tokio::select! {
+        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared.map_err(no_image)?,
+        // To make an image may take minutes, which no stop waits for.
+        () = core.shutdown.drain.cancelled() => return Err(stopped()),
+    };
     let cache = match &profile.cache {
         Some(cache) => {
             let volume = core.engine.cache_volume(&cache.path).await.map_err(no_image)?;
@@ -144,6 +151,10 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
     Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+}
+
+fn stopped() -> NoVm {
+    NoVm { reason: Reason::Internal, detail: "the service is being stopped".to_owned(), is_worth_a_retry: true }
 }
 
 fn no_image(error: ImageError) -> NoVm {

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::config::format_duration;
 use crate::core::Core;
+use crate::ids::JobId;
 use crate::job::driver::settle_vm;
-use crate::store::{JobState, ScheduledJob, StoreError};
+use crate::store::{JobState, StoreError};
 
 /// How long drivers may take to notice that they are ended.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
@@ -79,28 +80,28 @@ pub(super) async fn end_jobs(core: &Core, mut drivers: JoinSet<()>) {
         tracing::warn!("some jobs did not end in time");
     }
     core.engine.reap().await;
-    if let Err(error) = put_back(core).await {
+    if let Err(error) = put_back_all(core).await {
         tracing::error!(%error, "jobs that ran cannot be put back into the queue; the next start will");
     }
 }
 
-async fn put_back(core: &Core) -> Result<(), StoreError> {
+async fn put_back_all(core: &Core) -> Result<(), StoreError> {
     for vm in core.store.vms_not_gone().await? {
         settle_vm(core, &vm.id).await?;
     }
     for job in core.store.unfinished_jobs().await? {
         if matches!(job.state, JobState::Leased | JobState::Running) {
-            release(core, &job).await?;
+            put_back(core, &job.id, job.attempt).await?;
         }
     }
     Ok(())
 }
 
-async fn release(core: &Core, job: &ScheduledJob) -> Result<(), StoreError> {
-    let now = clock::now_ms();
-    let Some(attempt) = core.store.release_job(&job.id, job.attempt, WHY, now).await? else { return Ok(()) };
-    tracing::info!(job = %job.id, attempt, "a job is queued again: {WHY}");
-    core.timeline.record(&job.id, attempt, "job_queued", WHY);
+/// Puts a job back into the queue that the stop broke off.
+pub(crate) async fn put_back(core: &Core, job: &JobId, attempt: u32) -> Result<(), StoreError> {
+    let Some(attempt) = core.store.release_job(job, attempt, WHY, clock::now_ms()).await? else { return Ok(()) };
+    tracing::info!(%job, attempt, "a job is queued again: {WHY}");
+    core.timeline.record(job, attempt, "job_queued", WHY);
     core.wake.reports.notify_one();
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
-mod drain;
+pub(crate) mod drain;
 pub mod plan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

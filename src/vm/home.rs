@@ -84,14 +84,25 @@ pub fn require_short_paths(state_dir: &Path) -> Result<(), VmError> {
     Err(VmError::host("state_dir")(io::Error::other(message)))
 }
 
+/// Tells a directory of somebody else from other failures.
+fn not_ours(root: &Path, error: io::Error) -> VmError {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "\n  hint: run it with sudo, or name a directory of your own with --state-dir"
+        }
+        _ => "",
+    };
+    VmError::host(format!("`{}`", root.display()))(io::Error::new(error.kind(), format!("{error}{hint}")))
+}
+
 impl Homes {
     /// Homes below `state_dir`.
     pub fn open(state_dir: &Path) -> Result<Self, VmError> {
         let root = state_dir.join(DIRECTORY);
         require_short_paths(state_dir)?;
-        fs::create_dir_all(&root).map_err(VmError::host(root.display().to_string()))?;
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
-            .map_err(VmError::host("protecting VM directories"))?;
+        fs::create_dir_all(&root)
+            .and_then(|()| fs::set_permissions(&root, fs::Permissions::from_mode(0o700)))
+            .map_err(|error| not_ours(&root, error))?;
         let resolved = root.canonicalize().map_err(VmError::host(root.display().to_string()))?;
         // A group for each state directory, so that what is in it is told from the VMs of other services.
         let own_group = hex::encode(&Sha256::digest(resolved.as_os_str().as_encoded_bytes())[..8]);

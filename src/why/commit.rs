@@ -95,10 +95,15 @@ fn run(now: i64, facts: &RunFacts) -> String {
 /// How many jobs there are in which state.
 fn of_jobs(jobs: &[Job]) -> String {
     let conclusion = |job: &Job| job.outcome.as_ref().map(|outcome| outcome.conclusion);
-    let good = |job: &&Job| matches!(conclusion(job), Some(Conclusion::Success | Conclusion::Skipped));
+    let with = |wanted: Conclusion| jobs.iter().filter(|job| conclusion(job) == Some(wanted)).count();
+    let (succeeded, skipped) = (with(Conclusion::Success), with(Conclusion::Skipped));
     let ended = jobs.iter().filter(|job| job.state == JobState::Finished).count();
-    let succeeded = jobs.iter().filter(good).count();
-    let parts = [(succeeded, "succeeded"), (ended - succeeded, "did not succeed"), (jobs.len() - ended, "not ended")];
+    let parts = [
+        (succeeded, "succeeded"),
+        (ended - succeeded - skipped, "did not succeed"),
+        (skipped, "skipped"),
+        (jobs.len() - ended, "not ended"),
+    ];
     let parts: Vec<String> =
         parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
     match parts.is_empty() {

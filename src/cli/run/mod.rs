@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use self::screen::Screens;
 use super::interrupts::Interrupts;
@@ -75,7 +76,7 @@ pub(super) struct RunArgs {
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
     /// Take machines from this configuration: its profiles by their labels, its state directory and its [vm]
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["state_dir", "recipes", "backend", "qemu", "image", "vcpus", "memory", "disk", "timeout"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout"])]
     config: Option<PathBuf>,
     /// The longest that a job may take
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
@@ -84,6 +85,19 @@ pub(super) struct RunArgs {
     machine: MachineArgs,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+/// Refuses options that say again what the configuration says. Variables of the environment may: they are for other commands too.
+pub(super) fn refuse_two_engines(matches: &ArgMatches) -> Result<(), String> {
+    let Some(matches) = matches.subcommand_matches("run") else { return Ok(()) };
+    let is_given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    if !is_given(&"config") {
+        return Ok(());
+    }
+    match ["state_dir", "recipes", "backend", "qemu"].into_iter().find(is_given) {
+        Some(name) => Err(format!("--{} cannot be used with --config, which says it", name.replace('_', "-"))),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
