@@ -84,8 +84,8 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
     let payload = serde_json::from_slice(&now.event).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let received_at = delivery.received_at;
-    let runs = Planner { core, request: &request, settings: &settings, payload: &payload, received_at }.runs().await?;
+    let arrived_at = delivery.arrived_at;
+    let runs = Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?;
     let approval = Approval {
         forge: (*forge).to_owned(),
         repo: access.repo.clone(),
@@ -95,7 +95,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
             Approver::Person(name) => Some(name.clone()),
             Approver::Operator => None,
         },
-        at: received_at,
+        at: arrived_at,
     };
     match core.store.approve(&delivery.key, approval, runs, approved_title(approver), clock::now_ms()).await? {
         Approved::Now(created) => finish_created(core, delivery, &created).await,

@@ -156,18 +156,20 @@ impl Store {
         .await
     }
 
-    /// Counts a wish for another attempt. Call it before asking: a crash in between must not make the wish endless.
-    pub async fn count_redelivery(&self, forge: &str, guid: &str, now: i64) -> Result<(), StoreError> {
+    /// Counts a wish for another attempt at a delivery that the forge last tried to bring at `tried_at`; that of the first wish
+    /// is its place in the order of events. Call it before asking: a crash in between must not make the wish endless.
+    pub async fn count_redelivery(&self, forge: &str, guid: &str, tried_at: i64, now: i64) -> Result<(), StoreError> {
         let (forge, guid) = (forge.to_owned(), guid.to_owned());
         self.write("count a redelivery", move |db| {
             Box::pin(async move {
                 sqlx::query(
-                    "INSERT INTO redeliveries (forge, guid, times, asked_at) VALUES ($1, $2, 1, $3) \
+                    "INSERT INTO redeliveries (forge, guid, times, asked_at, first_at) VALUES ($1, $2, 1, $3, $4) \
                      ON CONFLICT (forge, guid) DO UPDATE SET times = redeliveries.times + 1, asked_at = excluded.asked_at",
                 )
                 .bind(forge)
                 .bind(guid)
                 .bind(now)
+                .bind(tried_at)
                 .execute(db)
                 .await?;
                 Ok(())

@@ -51,7 +51,8 @@ impl Sweeper {
     }
 
     async fn ask_again(&self, delivery: &FailedDelivery) -> Result<(), SweepError> {
-        self.core.store.count_redelivery(github::NAME, &delivery.guid, clock::now_ms()).await?;
+        let FailedDelivery { guid, delivered_at, .. } = delivery;
+        self.core.store.count_redelivery(github::NAME, guid, *delivered_at, clock::now_ms()).await?;
         match self.core.forge.redeliver(delivery.id).await {
             // The forge has forgotten it.
             Ok(()) | Err(ForgeError::NotFound { .. }) => Ok(()),

@@ -117,7 +117,7 @@ async fn wishes_for_deliveries_are_counted() {
     let store = TestStore::new().await;
     store.accept_delivery(new_delivery("came")).await.unwrap();
     for now in [100, 200] {
-        store.count_redelivery(FORGE, "lost", now).await.unwrap();
+        store.count_redelivery(FORGE, "lost", now - 90, now).await.unwrap();
     }
     let guids = ["came", "lost", "unknown"].map(str::to_owned);
     let known = store.delivery_memories(FORGE, &guids).await.unwrap();
@@ -125,6 +125,21 @@ async fn wishes_for_deliveries_are_counted() {
     assert_eq!(told, [(true, 0, 0), (false, 2, 200), (false, 0, 0)]);
     store.forget_swept(i64::MAX).await.unwrap();
     assert_eq!(store.delivery_memories(FORGE, &guids).await.unwrap()["lost"].asked, 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_again_keeps_its_place_in_the_order_of_events() {
+    let store = TestStore::new().await;
+    for (id, tried_at, now) in [("lost", 5, 100), ("lost", 120, 200), ("clocks differ", 5_000, 100)] {
+        store.count_redelivery(FORGE, id, tried_at, now).await.unwrap();
+    }
+    for id in ["lost", "clocks differ", "in time"] {
+        let late = NewDelivery { received_at: 300, ..new_delivery(id) };
+        store.accept_delivery(late).await.unwrap();
+    }
+    let due = store.due_deliveries(300, 9).await.unwrap();
+    let told: Vec<_> = due.iter().map(|one| (one.key.id.as_str(), one.received_at, one.arrived_at)).collect();
+    assert_eq!(told, [("clocks differ", 300, 300), ("in time", 300, 300), ("lost", 300, 5)]);
 }
 
 #[tokio::test]
