@@ -3,7 +3,7 @@
 //! What counts is what the forge says while the wish is processed: who may write, and which commit is the head. The commit
 //! itself was named by the person, so a push in between can only make the approval void, never move it to other code.
 
-use super::runs::Planner;
+use super::runs::{Planner, full_queue};
 use super::{IntakeError, ended, finish_created, held};
 use crate::clock;
 use crate::config::Forks;
@@ -84,6 +84,10 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
     let payload = serde_json::from_slice(&now.event).map_err(|error| IntakeError::Payload(error.to_string()))?;
+    // Runs that are refused would use the approval up.
+    if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
+        return refuse(core, delivery, forge, access, *number, no_place(sha, approver, &why)).await;
+    }
     let arrived_at = delivery.arrived_at;
     let runs = Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?;
     let approval = Approval {
@@ -132,6 +136,12 @@ fn not_approvable(now: &PullRequestNow, sha: &CommitSha, approver: &Approver) ->
     } else {
         None
     }
+}
+
+/// What is said where the commit could run, were there room.
+fn no_place(sha: &CommitSha, approver: &Approver, why: &str) -> String {
+    let reason = why.lines().next().unwrap_or_default();
+    format!("{} asked to run `{sha}`, but {reason}. Ask again later.", who(approver))
 }
 
 fn who(approver: &Approver) -> String {
@@ -192,6 +202,12 @@ pub(super) async fn counts(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_queue_asks_for_another_approval() {
+        let (sha, why) = (CommitSha::parse(&"a".repeat(40)).unwrap(), full_queue(5, 5).unwrap());
+        insta::assert_snapshot!(no_place(&sha, &Approver::Operator, &why), @"The operator asked to run `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa`, but the queue is full: 5 jobs have not finished, and this service takes 5. Ask again later.");
+    }
 
     #[test]
     fn only_the_open_head_of_a_fork_can_be_approved() {

@@ -14,7 +14,7 @@ use super::runs::{check_sizes, ends, insert_runs};
 use super::transitions::DeliveryState;
 use super::{Store, StoreError};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
-use crate::ids::RunId;
+use crate::ids::{JobId, RunId};
 
 /// One commit of one pull request, allowed to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,16 @@ pub enum Approved {
     Before,
     /// The pull request was pushed to after it was asked for; nothing was changed.
     Overtaken,
+}
+
+/// An unfinished job whose code is from a fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkJob {
+    pub id: JobId,
+    /// Where it runs, not where its code is from.
+    pub repo: RepoName,
+    /// Somebody approved its commit, or did before the pull request went on to another.
+    pub was_approved: bool,
 }
 
 /// A pull request of which a commit is held.
@@ -149,6 +159,27 @@ impl Store {
             .fetch_optional(db)
             .await?;
             row.as_ref().map(|row| read_approval(Columns::of("approval", row))).transpose()
+        })
+        .await
+    }
+
+    /// All jobs of forks that have not finished.
+    pub async fn unfinished_fork_jobs(&self) -> Result<Vec<ForkJob>, StoreError> {
+        self.read("look for the jobs of forks", async |db| {
+            let rows = sqlx::query(
+                "SELECT jobs.id, runs.repo, EXISTS (SELECT 1 FROM approvals WHERE approvals.forge = runs.forge \
+                 AND approvals.repo = runs.repo AND approvals.number = runs.pull_request \
+                 AND approvals.sha = runs.sha) AS was_approved FROM jobs JOIN runs ON runs.id = jobs.run_id \
+                 WHERE jobs.state <> 'finished' AND runs.is_fork ORDER BY jobs.created_at, jobs.id",
+            )
+            .fetch_all(db)
+            .await?;
+            let read = |row| {
+                let columns = Columns::of("job", row);
+                let was_approved = columns.plain("was_approved")?;
+                Ok(ForkJob { id: columns.text("id")?, repo: columns.text("repo")?, was_approved })
+            };
+            rows.iter().map(read).collect()
         })
         .await
     }

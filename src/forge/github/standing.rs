@@ -66,25 +66,40 @@ pub(super) async fn repositories(github: &GitHub) -> Result<Vec<RepoAccess>, For
     let Some(app) = github.credentials.app() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for installation in installations(app, &github.client).await? {
-        for page in 1..=MAX_REPOSITORIES.div_ceil(PER_PAGE) {
-            let what = format!("listing the repositories of installation {installation}");
-            let call = list(&github.client, what, &["installation", "repositories"], page);
-            let answer = github.ask_within(&Scope::Names { installation }, &call).await?;
-            let RepositoryList { repositories } = parse(&call.what, &answer.body)?;
-            let is_last = repositories.len() < PER_PAGE;
-            let usable = repositories.into_iter().filter(|repository| !repository.archived && !repository.disabled);
-            let names = usable.filter_map(|repository| RepoName::parse(&repository.full_name).ok());
-            found.extend(names.map(|repo| RepoAccess { repo, installation: Some(installation) }));
-            if found.len() >= MAX_REPOSITORIES {
-                found.truncate(MAX_REPOSITORIES);
-                return Ok(found);
-            }
-            if is_last {
-                break;
-            }
+        match add_repositories(github, installation, &mut found).await {
+            Ok(()) => {}
+            Err(error) if concerns_all(&error) => return Err(error),
+            Err(error) => tracing::warn!(installation, %error, "an installation of the App is left out"),
+        }
+        if found.len() >= MAX_REPOSITORIES {
+            found.truncate(MAX_REPOSITORIES);
+            break;
         }
     }
     Ok(found)
+}
+
+/// Whether the next installation would fail the same way. Refusals and budgets are of one installation.
+fn concerns_all(error: &ForgeError) -> bool {
+    matches!(error, ForgeError::Transient { .. })
+}
+
+/// Adds what can be reached by one installation, until there are [`MAX_REPOSITORIES`].
+async fn add_repositories(github: &GitHub, installation: u64, found: &mut Vec<RepoAccess>) -> Result<(), ForgeError> {
+    for page in 1..=MAX_REPOSITORIES.div_ceil(PER_PAGE) {
+        let what = format!("listing the repositories of installation {installation}");
+        let call = list(&github.client, what, &["installation", "repositories"], page);
+        let answer = github.ask_within(&Scope::Names { installation }, &call).await?;
+        let RepositoryList { repositories } = parse(&call.what, &answer.body)?;
+        let is_last = repositories.len() < PER_PAGE;
+        let usable = repositories.into_iter().filter(|repository| !repository.archived && !repository.disabled);
+        let names = usable.filter_map(|repository| RepoName::parse(&repository.full_name).ok());
+        found.extend(names.map(|repo| RepoAccess { repo, installation: Some(installation) }));
+        if is_last || found.len() >= MAX_REPOSITORIES {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn installations(app: &AppAuth, client: &Client) -> Result<Vec<u64>, ForgeError> {

@@ -28,7 +28,7 @@ impl TestStore {
     }
 
     async fn memory(&self, number: u64) -> HeadMemory {
-        self.head_memories(FORGE, &[head(number)]).await.unwrap()[0]
+        self.head_memories(FORGE, &[head(number)], 0).await.unwrap()[0]
     }
 }
 
@@ -110,6 +110,22 @@ async fn what_is_found_twice_is_one_delivery() {
     assert_eq!((find().await, find().await), (Accepted::New, Accepted::Again));
     store.process("found", None, &["a.yml"]).await;
     assert_eq!(find().await, Accepted::Duplicate);
+}
+
+#[tokio::test]
+async fn what_failed_to_be_processed_is_brought_again_after_an_hour() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let store = TestStore::new().await;
+    store.find().await;
+    let memory = async |now| store.head_memories(FORGE, &[head(3)], now).await.unwrap()[0];
+    assert_eq!(memory(100 + 2 * HOUR).await, HeadMemory::Settled { seen_at: 100 });
+    store.finish_delivery(&key("found"), DeliveryState::Failed, "refused", 110).await.unwrap();
+    assert_eq!(memory(100 + HOUR).await, HeadMemory::Settled { seen_at: 100 });
+    assert_eq!(memory(101 + HOUR).await, HeadMemory::Unknown);
+    let found = NewDelivery { event: "pull_request".into(), ..new_delivery("found") };
+    let now = 101 + HOUR;
+    assert_eq!(store.accept_found(found, head(3), Some(60), now).await.unwrap(), Accepted::Again);
+    assert_eq!(memory(now).await, HeadMemory::Settled { seen_at: now });
 }
 
 #[tokio::test]
