@@ -214,7 +214,15 @@ mod tests {
         let sha = |letter: &str| CommitSha::parse(&letter.repeat(40)).unwrap();
         let told = |is_open, head: &str, is_fork| {
             let (head_sha, changed_at, event) = (sha(head), None, Vec::new());
-            let now = PullRequestNow { number: 1, is_open, head_sha, is_fork, changed_at, event };
+            let now = PullRequestNow {
+                repo: crate::forge::RepoName::parse("demo/hello").unwrap(),
+                number: 1,
+                is_open,
+                head_sha,
+                is_fork,
+                changed_at,
+                event,
+            };
             not_approvable(&now, &sha("a"), &Approver::Person("octocat".to_owned())).unwrap_or_default()
         };
         assert_eq!(told(true, "a", true), "");

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 
+use super::concurrency::cancel_jobs;
 use super::deliveries::delivery_state;
 use super::model::{DeliveryKey, NewRun};
 use super::reports::{change_report, reports_of_held};
@@ -286,8 +287,34 @@ async fn cancel_what_waits(db: &mut SqliteConnection, head: &ReplacedHead) -> Re
     .bind(head.repo.as_str())
     .bind(head.number.cast_signed())
     .bind(head.sha.as_str())
-    .bind(format!("Cancelled: the approval of {} is void, as the pull request was pushed to", head.sha.short()))
+    .bind(void(&head.sha))
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Ends a run of a fork at once whose approval became void after it was asked for: the push was stored between the look at the
+/// approval and the creation of the run, and found nothing to end.
+pub(super) async fn check_void(db: &mut SqliteConnection, run: &NewRun) -> Result<(), StoreError> {
+    let Some(pull) = run.origin.pull_request.filter(|pull| pull.is_fork && !run.origin.is_held) else { return Ok(()) };
+    let is_void: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM approvals WHERE forge = $1 AND repo = $2 AND number = $3 AND sha = $4 \
+         AND voided_at >= $5)",
+    )
+    .bind(&run.forge)
+    .bind(run.access.repo.as_str())
+    .bind(pull.number.cast_signed())
+    .bind(run.sha.as_str())
+    .bind(run.origin.arrived_at)
+    .fetch_one(&mut *db)
+    .await?;
+    if is_void {
+        cancel_jobs(db, &run.id, &void(&run.sha)).await?;
+    }
+    Ok(())
+}
+
+/// Why a job ends whose approval is void.
+fn void(sha: &CommitSha) -> String {
+    format!("Cancelled: the approval of {} is void, as the pull request was pushed to", sha.short())
 }

@@ -101,7 +101,7 @@ async fn members(
 }
 
 /// Asks for the end of all jobs of a run that have not finished.
-async fn cancel_jobs(db: &mut SqliteConnection, run: &RunId, why: &str) -> Result<(), StoreError> {
+pub(super) async fn cancel_jobs(db: &mut SqliteConnection, run: &RunId, why: &str) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE jobs SET cancel_requested = TRUE, cancel_why = COALESCE(cancel_why, $2) \
          WHERE run_id = $1 AND state <> 'finished'",

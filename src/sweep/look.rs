@@ -101,7 +101,7 @@ impl Sweeper {
         // What is found is as old as the question: an event that arrives while the forge answers is newer.
         let now = clock::now_ms();
         let pulls = self.core.forge.open_pull_requests(access).await?;
-        let heads: Vec<PullHead> = pulls.iter().map(|pull| head(access, pull)).collect();
+        let heads: Vec<PullHead> = pulls.iter().map(head).collect();
         let memories = self.core.store.head_memories(github::NAME, &heads, now).await?;
         let mut settled = Vec::new();
         for ((pull, head), memory) in pulls.into_iter().zip(heads).zip(memories) {
@@ -134,6 +134,6 @@ impl Sweeper {
     }
 }
 
-fn head(access: &RepoAccess, pull: &PullRequestNow) -> PullHead {
-    PullHead { repo: access.repo.clone(), number: pull.number, sha: pull.head_sha.clone() }
+fn head(pull: &PullRequestNow) -> PullHead {
+    PullHead { repo: pull.repo.clone(), number: pull.number, sha: pull.head_sha.clone() }
 }

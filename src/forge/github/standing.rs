@@ -64,17 +64,28 @@ struct UserAnswer {
 
 pub(super) async fn repositories(github: &GitHub) -> Result<Vec<RepoAccess>, ForgeError> {
     let Some(app) = github.credentials.app() else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
     for installation in installations(app, &github.client).await? {
         match add_repositories(github, installation, &mut found).await {
             Ok(()) => {}
             Err(error) if concerns_all(&error) => return Err(error),
-            Err(error) => tracing::warn!(installation, %error, "an installation of the App is left out"),
+            Err(error) => failed.push((installation, error)),
         }
         if found.len() >= MAX_REPOSITORIES {
             found.truncate(MAX_REPOSITORIES);
             break;
         }
+    }
+    told(found, failed)
+}
+
+/// What was found, or why that is nothing at all: "no repositories" would hide the reason.
+fn told(found: Vec<RepoAccess>, failed: Vec<(u64, ForgeError)>) -> Result<Vec<RepoAccess>, ForgeError> {
+    for (installation, error) in failed {
+        if found.is_empty() {
+            return Err(error);
+        }
+        tracing::warn!(installation, %error, "an installation of the App is left out");
     }
     Ok(found)
 }
@@ -170,4 +181,24 @@ fn list(client: &Client, what: String, path: &[&str], page: usize) -> Call {
 fn get(client: &Client, what: &str, path: &[&str]) -> Call {
     let url = client.url(path.iter().copied());
     Call { what: what.to_owned(), method: Method::GET, url, accept: JSON, body: None, limit: MAX_ANSWER }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused() -> ForgeError {
+        ForgeError::Refused { what: "listing".to_owned(), detail: "no".to_owned() }
+    }
+
+    #[test]
+    fn one_installation_that_refuses_hides_no_other() {
+        let one = vec![RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: Some(7) }];
+        assert_eq!(told(one.clone(), vec![(8, refused())]).unwrap(), one);
+        assert!(told(Vec::new(), vec![(8, refused())]).is_err());
+        assert_eq!(told(Vec::new(), Vec::new()).unwrap(), []);
+        assert!(!concerns_all(&refused()));
+        assert!(concerns_all(&ForgeError::Transient { what: "listing".to_owned(), detail: "gone".to_owned() }));
+    }
 }

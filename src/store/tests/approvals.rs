@@ -104,6 +104,21 @@ async fn an_approval_that_was_asked_for_before_a_push_does_not_count_after_it() 
 }
 
 #[tokio::test]
+async fn what_is_created_after_its_approval_became_void_ends_at_once() {
+    let store = TestStore::new().await;
+    approve(&store, "approved", 50, &of_fork(new_run("ci.yml", &["test"]))).await;
+    push_over(&store, sha(), 60).await;
+    for (delivery, arrived_at, is_ended) in [("reopened", 55, true), ("at once", 60, true), ("after it", 61, false)] {
+        store.accept_delivery(new_delivery(delivery)).await.unwrap();
+        let mut run = of_fork(new_run("ci.yml", &["test"]));
+        run.origin.arrived_at = arrived_at;
+        store.create_runs_of_news(&key(delivery), None, vec![run.clone()], 200).await.unwrap();
+        let job = store.job(&run.jobs[0].id).await.unwrap().unwrap();
+        assert_eq!((job.cancel_requested, job.cancel_why.is_some()), (is_ended, is_ended), "{delivery}");
+    }
+}
+
+#[tokio::test]
 async fn jobs_of_forks_tell_whether_they_were_approved() {
     let store = TestStore::new().await;
     store.add_run("of the repository", &["test"]).await;
