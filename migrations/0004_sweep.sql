@@ -21,6 +21,8 @@ CREATE TABLE redeliveries (
     guid     TEXT   NOT NULL,
     times    BIGINT NOT NULL,
     asked_at BIGINT NOT NULL,
+    -- When the forge tried to deliver it before it was asked: its place in the order of events.
+    first_at BIGINT NOT NULL,
     PRIMARY KEY (forge, guid)
 );
 CREATE INDEX redeliveries_asked ON redeliveries (asked_at);

@@ -167,9 +167,9 @@ fn judge_comment(comment: &IssueComment, standing: &Standing) -> Verdict {
         return ignore("the comment was not written by who sent it");
     }
     match standing.forks {
-        Forks::Run => ignore("forks run without an approval here"),
         Forks::Deny => ignore("forks are denied here, and no approval changes that"),
-        Forks::Approve => Verdict::Approve(Box::new(Asked {
+        // What was held before forks could run shows the command still.
+        Forks::Approve | Forks::Run => Verdict::Approve(Box::new(Asked {
             access: comment.repository.access.clone(),
             number: comment.number,
             person: comment.author.clone(),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CommitSha, RepoAccess};
+use super::{CommitSha, RepoAccess, RepoName};
 
 /// What a person may do in a repository, as the forge says at this moment. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub enum Permission {
 /// A pull request as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequestNow {
+    /// As the forge spells it, which is as events have it: who asked may have used other cases.
+    pub repo: RepoName,
     pub number: u64,
     /// Neither closed nor merged.
     pub is_open: bool,

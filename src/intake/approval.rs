@@ -3,7 +3,7 @@
 //! What counts is what the forge says while the wish is processed: who may write, and which commit is the head. The commit
 //! itself was named by the person, so a push in between can only make the approval void, never move it to other code.
 
-use super::runs::Planner;
+use super::runs::{Planner, full_queue};
 use super::{IntakeError, ended, finish_created, held};
 use crate::clock;
 use crate::config::Forks;
@@ -84,8 +84,12 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
     let payload = serde_json::from_slice(&now.event).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let received_at = delivery.received_at;
-    let runs = Planner { core, request: &request, settings: &settings, payload: &payload, received_at }.runs().await?;
+    // Runs that are refused would use the approval up.
+    if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
+        return refuse(core, delivery, forge, access, *number, no_place(sha, approver, &why)).await;
+    }
+    let arrived_at = delivery.arrived_at;
+    let runs = Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?;
     let approval = Approval {
         forge: (*forge).to_owned(),
         repo: access.repo.clone(),
@@ -95,7 +99,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
             Approver::Person(name) => Some(name.clone()),
             Approver::Operator => None,
         },
-        at: received_at,
+        at: arrived_at,
     };
     match core.store.approve(&delivery.key, approval, runs, approved_title(approver), clock::now_ms()).await? {
         Approved::Now(created) => finish_created(core, delivery, &created).await,
@@ -132,6 +136,12 @@ fn not_approvable(now: &PullRequestNow, sha: &CommitSha, approver: &Approver) ->
     } else {
         None
     }
+}
+
+/// What is said where the commit could run, were there room.
+fn no_place(sha: &CommitSha, approver: &Approver, why: &str) -> String {
+    let reason = why.lines().next().unwrap_or_default();
+    format!("{} asked to run `{sha}`, but {reason}. Ask again later.", who(approver))
 }
 
 fn who(approver: &Approver) -> String {
@@ -194,11 +204,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_full_queue_asks_for_another_approval() {
+        let (sha, why) = (CommitSha::parse(&"a".repeat(40)).unwrap(), full_queue(5, 5).unwrap());
+        insta::assert_snapshot!(no_place(&sha, &Approver::Operator, &why), @"The operator asked to run `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa`, but the queue is full: 5 jobs have not finished, and this service takes 5. Ask again later.");
+    }
+
+    #[test]
     fn only_the_open_head_of_a_fork_can_be_approved() {
         let sha = |letter: &str| CommitSha::parse(&letter.repeat(40)).unwrap();
         let told = |is_open, head: &str, is_fork| {
             let (head_sha, changed_at, event) = (sha(head), None, Vec::new());
-            let now = PullRequestNow { number: 1, is_open, head_sha, is_fork, changed_at, event };
+            let now = PullRequestNow {
+                repo: crate::forge::RepoName::parse("demo/hello").unwrap(),
+                number: 1,
+                is_open,
+                head_sha,
+                is_fork,
+                changed_at,
+                event,
+            };
             not_approvable(&now, &sha("a"), &Approver::Person("octocat".to_owned())).unwrap_or_default()
         };
         assert_eq!(told(true, "a", true), "");

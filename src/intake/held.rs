@@ -14,31 +14,31 @@ const CONTEXT: &str = "dayfly";
 const ANSWER: &str = "\n\n---\n\n**The last command did nothing.** ";
 
 /// The run of an event that waits for an approval. Its one report says how to give it.
-pub(super) fn held(request: &Request, workflows_dir: &str, received_at: i64) -> NewRun {
+pub(super) fn held(request: &Request, workflows_dir: &str, arrived_at: i64) -> NewRun {
     let Request { access, sha, .. } = request;
     let mut report = new_report(access, sha, CONTEXT.to_owned(), held_title(sha));
     report.state = ReportState::Held;
     report.summary = held_summary(&access.repo, sha);
-    standing_for(request, workflows_dir, received_at, report)
+    standing_for(request, workflows_dir, arrived_at, report)
 }
 
 /// The run of an event that no approval lets run.
-pub(super) fn denied(request: &Request, workflows_dir: &str, received_at: i64) -> NewRun {
+pub(super) fn denied(request: &Request, workflows_dir: &str, arrived_at: i64) -> NewRun {
     let Request { access, sha, .. } = request;
     let title = "Not run: this service denies pull requests from forks";
     let mut report = new_report(access, sha, CONTEXT.to_owned(), title.to_owned());
     report.state = ReportState::Finished(Conclusion::Skipped);
-    report.finished_at = Some(received_at);
+    report.finished_at = Some(arrived_at);
     report.summary = format!(
         "The code of a fork was written by somebody who may not write to `{}`. The operator of this service has it set \
          to `forks = \"deny\"`: nothing of commit `{sha}` was run, and no approval changes that.",
         access.repo
     );
-    standing_for(request, workflows_dir, received_at, report)
+    standing_for(request, workflows_dir, arrived_at, report)
 }
 
-fn standing_for(request: &Request, workflows_dir: &str, received_at: i64, report: crate::forge::Report) -> NewRun {
-    let mut run = empty_run(request, received_at);
+fn standing_for(request: &Request, workflows_dir: &str, arrived_at: i64, report: crate::forge::Report) -> NewRun {
+    let mut run = empty_run(request, arrived_at);
     run.origin.is_held = true;
     run.workflow_path = workflows_dir.to_owned();
     run.workflow_name = NAME.to_owned();

@@ -11,7 +11,7 @@ use crate::workflow::plan::PlannedJob;
 /// A job that waits, or has ended already because no profile takes it. `report` makes its report from a title.
 pub(super) fn new_job(
     core: &Core, settings: &RepositorySettings<'_>, job: PlannedJob, report: impl FnOnce(String) -> Report,
-    received_at: i64,
+    arrived_at: i64,
 ) -> NewJob {
     let log_token = LogToken::random();
     let chosen = match &job.group {
@@ -30,7 +30,7 @@ pub(super) fn new_job(
     if let Some(outcome) = &outcome {
         report.summary = outcome.detail.clone();
         report.state = ReportState::Finished(outcome.conclusion);
-        report.finished_at = Some(received_at);
+        report.finished_at = Some(arrived_at);
     }
     NewJob {
         id: JobId::random(),

@@ -170,16 +170,16 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         return ended(core, delivery, "the repository is not configured").await;
     };
     let standing = standing(core, delivery, &event, settings.forks).await?;
-    let received_at = delivery.received_at;
+    let arrived_at = delivery.arrived_at;
     let runs = match judge(&event, &standing) {
         Verdict::Ignore(why) => return ended(core, delivery, &why).await,
         Verdict::Approve(asked) => return approval::of_comment(core, delivery, &asked).await,
         Verdict::Rerun(asked) => return rerun::of_person(core, delivery, &asked).await,
-        Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, received_at)],
-        Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, received_at)],
+        Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, arrived_at)],
+        Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, arrived_at)],
         Verdict::Start(request) => {
             let payload = serde_json::from_slice(&payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-            Planner { core, request: &request, settings: &settings, payload: &payload, received_at }.runs().await?
+            Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?
         }
     };
     if runs.is_empty() {
@@ -200,7 +200,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
     let access = &pull.repository.access;
     if let Some(before) = pull.before.clone().filter(|before| *before != pull.head_sha) {
         let (repo, number) = (access.repo.clone(), pull.number);
-        let arrived_at = delivery.received_at;
+        let arrived_at = delivery.arrived_at;
         let replaced = ReplacedHead { forge: github::NAME.to_owned(), repo, number, sha: before, arrived_at };
         core.store.replace_head(replaced).await?;
         core.wake.scheduler.notify_one();

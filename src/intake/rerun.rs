@@ -113,10 +113,10 @@ async fn next_attempt(core: &Core, delivery: &Delivery, target: &Target<'_>) -> 
         return Err(NoAttempt::Refused(why));
     }
     let mut run = if attempts.iter().all(|(_, jobs)| jobs.is_empty()) {
-        planned_anew(core, latest, &settings, delivery.received_at).await?
+        planned_anew(core, latest, &settings, delivery.arrived_at).await?
     } else {
         let repeat = select(&attempts, target.job).map_err(NoAttempt::Refused)?;
-        repeated(core, latest, &settings, repeat, delivery.received_at).await?
+        repeated(core, latest, &settings, repeat, delivery.arrived_at).await?
     };
     if let Some(person) = target.person {
         run.context["triggering_actor"] = person.into();
@@ -140,11 +140,11 @@ async fn check_allowed(core: &Core, run: &Run, forks: Forks) -> Result<(), NoAtt
 
 /// A run that never had jobs is planned from its workflow again: what was in its way may be gone.
 async fn planned_anew(
-    core: &Core, run: &Run, settings: &RepositorySettings<'_>, received_at: i64,
+    core: &Core, run: &Run, settings: &RepositorySettings<'_>, arrived_at: i64,
 ) -> Result<NewRun, NoAttempt> {
     let nothing = || refused("there is nothing to repeat; push again to run");
     let (request, payload) = request_of(run)?.ok_or_else(nothing)?;
-    let planner = Planner { core, request: &request, settings, payload: &payload, received_at };
+    let planner = Planner { core, request: &request, settings, payload: &payload, arrived_at };
     let planned = planner.runs().await?.into_iter().find(|planned| planned.workflow_path == run.workflow_path);
     let mut planned = planned.ok_or_else(nothing)?;
     planned.origin.rerun = Some(rerun_of(run, Json::Object(Default::default())));
@@ -171,11 +171,11 @@ fn request_of(run: &Run) -> Result<Option<(Request, Json)>, IntakeError> {
 
 /// The run with the chosen jobs.
 async fn repeated(
-    core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeat: Repeat<'_>, received_at: i64,
+    core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeat: Repeat<'_>, arrived_at: i64,
 ) -> Result<NewRun, IntakeError> {
     let mut jobs = Vec::new();
     for (job, needs) in repeat.jobs {
-        jobs.push(repeated_job(core, run, settings, job, needs, received_at).await?);
+        jobs.push(repeated_job(core, run, settings, job, needs, arrived_at).await?);
     }
     Ok(NewRun {
         id: RunId::random(),
@@ -188,7 +188,7 @@ async fn repeated(
         context: run.context.clone(),
         origin: store::Origin {
             rerun: Some(rerun_of(run, serde_json::to_value(repeat.carried).unwrap_or_default())),
-            arrived_at: received_at,
+            arrived_at,
             ..run.origin.clone()
         },
         report: None,
@@ -197,7 +197,7 @@ async fn repeated(
 }
 
 async fn repeated_job(
-    core: &Core, run: &Run, settings: &RepositorySettings<'_>, job: &Job, needs: Vec<String>, received_at: i64,
+    core: &Core, run: &Run, settings: &RepositorySettings<'_>, job: &Job, needs: Vec<String>, arrived_at: i64,
 ) -> Result<NewJob, IntakeError> {
     let spec: JobSpec = serde_json::from_value(job.spec.clone())
         .map_err(|error| IntakeError::Payload(format!("the plan of the job {}: {error}", job.id)))?;
@@ -218,7 +218,7 @@ async fn repeated_job(
         spec,
     };
     let report = |title| new_report(&run.access, &run.sha, shown.desired.context, title);
-    Ok(new_job(core, settings, planned, report, received_at))
+    Ok(new_job(core, settings, planned, report, arrived_at))
 }
 
 fn rerun_of(run: &Run, carried: Json) -> store::Rerun {

@@ -58,6 +58,7 @@ mod tests {
             key: DeliveryKey { forge: "github".to_owned(), id: "a".to_owned() },
             event: "push".to_owned(),
             received_at: 0,
+            arrived_at: 0,
             state: DeliveryState::Received,
             detail: String::new(),
             tries,

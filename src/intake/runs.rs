@@ -35,7 +35,7 @@ pub(super) struct Planner<'a> {
     /// The event's payload.
     pub(super) payload: &'a Json,
     /// When the delivery arrived, in milliseconds since the epoch.
-    pub(super) received_at: i64,
+    pub(super) arrived_at: i64,
 }
 
 /// A workflow that starts.
@@ -101,7 +101,7 @@ impl Planner<'_> {
             let Request { access, sha, .. } = self.request;
             let context = context_name(self.request, source, &job.name);
             let report = |title| new_report(access, sha, context, title);
-            new_job(self.core, self.settings, job, report, self.received_at)
+            new_job(self.core, self.settings, job, report, self.arrived_at)
         };
         let mut run = self.new_run(path, name, None, planned.into_iter().map(new).collect());
         run.origin.concurrency =
@@ -147,7 +147,7 @@ impl Planner<'_> {
             context,
             report,
             jobs,
-            ..empty_run(self.request, self.received_at)
+            ..empty_run(self.request, self.arrived_at)
         }
     }
 
@@ -158,7 +158,7 @@ impl Planner<'_> {
 }
 
 /// A run of an event without anything in it.
-pub(super) fn empty_run(request: &Request, received_at: i64) -> NewRun {
+pub(super) fn empty_run(request: &Request, arrived_at: i64) -> NewRun {
     let of_pull_request = |pull: OfPullRequest| FromPullRequest { number: pull.number, is_fork: pull.is_fork };
     NewRun {
         id: RunId::random(),
@@ -169,11 +169,7 @@ pub(super) fn empty_run(request: &Request, received_at: i64) -> NewRun {
         workflow_path: String::new(),
         workflow_name: String::new(),
         context: Json::Null,
-        origin: Origin {
-            pull_request: request.pull_request.map(of_pull_request),
-            arrived_at: received_at,
-            ..Origin::default()
-        },
+        origin: Origin { pull_request: request.pull_request.map(of_pull_request), arrived_at, ..Origin::default() },
         report: None,
         jobs: Vec::new(),
     }

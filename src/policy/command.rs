@@ -1,11 +1,15 @@
 //! Commands in comments.
 //!
-//! A command is a line of its own. What is quoted or shown as code is somebody else's words, or an example, and is not obeyed.
+//! A command is a line of its own. What is quoted or shown as code, fenced or indented, is somebody else's words, or an example,
+//! and is not obeyed.
 
 use crate::forge::CommitSha;
 
 /// How a command begins.
 const PREFIX: &str = "/dayfly run";
+
+/// Spaces with which an indented block of code begins.
+const CODE_INDENT: usize = 4;
 
 /// Characters of what was written instead of a commit that an answer repeats.
 const MAX_SHOWN: usize = 80;
@@ -22,7 +26,7 @@ pub enum Command {
 /// The first command of a comment.
 pub fn command_in(body: &str) -> Option<Command> {
     let mut fence: Option<Fence> = None;
-    for line in body.lines().map(str::trim) {
+    for line in body.lines().filter(|line| !is_indented(line)).map(str::trim) {
         match (&fence, Fence::at(line)) {
             (Some(open), Some(close)) if close.closes(open) => fence = None,
             (Some(_), _) => {}
@@ -35,6 +39,12 @@ pub fn command_in(body: &str) -> Option<Command> {
         }
     }
     None
+}
+
+/// Whether a line is code by its indentation: a tab or four columns of spaces. It does not end a fenced block either.
+fn is_indented(line: &str) -> bool {
+    let text = line.trim_start_matches(' ');
+    line.len() - text.len() >= CODE_INDENT || text.starts_with('\t')
 }
 
 fn command(line: &str) -> Option<Command> {
@@ -93,6 +103,12 @@ mod tests {
             (format!("```\n/dayfly run {sha}\n```"), None),
             (format!("~~~sh\n```\n/dayfly run {sha}\n~~~"), None),
             (format!("````\n```\n/dayfly run {sha}\n````\n/dayfly run {long}"), run(&long)),
+            (format!("    /dayfly run {sha}"), None),
+            (format!("\t/dayfly run {sha}"), None),
+            (format!("  \t/dayfly run {sha}"), None),
+            (format!("   /dayfly run {sha}"), run(&sha)),
+            (format!("```\n    ```\n/dayfly run {sha}\n```"), None),
+            (format!("    ```\n/dayfly run {sha}"), run(&sha)),
             (format!("`/dayfly run {sha}`"), None),
             (format!("please /dayfly run {sha}"), None),
             (format!("/dayfly run {sha} now"), unclear(&format!("{sha} now"))),

@@ -4,6 +4,7 @@
 //! missed by a crash or a lost wake-up it sees at the next look.
 
 pub(crate) mod drain;
+mod forks;
 pub mod plan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -394,7 +395,7 @@ fn conclusion_word(conclusion: Conclusion) -> &'static str {
 }
 
 /// Brings the store in line with a host on which this service has just started: what ran before is destroyed, its jobs are
-/// queued again, visibly, or ended if they have had all their attempts.
+/// queued again, visibly, or ended if they have had all their attempts, or may not run any more.
 pub async fn recover(core: &Core) -> Result<(), StoreError> {
     core.store.make_all_due(clock::now_ms()).await?;
     let reaped = core.engine.reap().await;
@@ -409,7 +410,7 @@ pub async fn recover(core: &Core) -> Result<(), StoreError> {
             requeue(core, &job, "the service restarted while it ran", Reason::ServiceRestarted).await?;
         }
     }
-    Ok(())
+    forks::cancel_inadmissible(core).await
 }
 
 /// Queues a job that lost its VM, visibly; ends it if it has had all its attempts.

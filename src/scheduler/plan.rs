@@ -2,7 +2,8 @@
 //!
 //! - A waiting job is decided on when all that it needs has finished. A key that is needed stands for every job that has it:
 //!   the cells of a matrix share one.
-//! - A waiting job of a run in a concurrency group waits until the runs of the group that arrived earlier are over.
+//! - A waiting job of a run in a concurrency group waits until the runs of the group that began, or else arrived,
+//!   earlier are over.
 //! - Among the queued jobs the repository with the fewest occupied VMs comes first, and within it the oldest job.
 //! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
@@ -207,13 +208,17 @@ fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Ga
     }
 }
 
-/// The first run of each concurrency group that is not over. Groups are of one repository.
+/// The run of each concurrency group whose turn it is: the first that is not over. One that has begun comes before those that
+/// have not, even if it arrived after them, as another attempt of a run that had its turn does. Groups are of one repository.
 fn groups(snapshot: &Snapshot) -> HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> {
+    let begun: HashSet<&RunId> =
+        snapshot.jobs.iter().filter(|job| job.stage != Stage::Waiting).map(|job| &job.run).collect();
+    let rank = |place: &GroupPlace, run: &RunId| (!begun.contains(run), place.order, run.clone());
     let mut first: HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> = HashMap::new();
     for job in snapshot.jobs.iter().filter(|job| !matches!(job.stage, Stage::Finished(_))) {
         let Some(place) = &job.group else { continue };
         let known = first.entry((&job.repo, &place.group)).or_insert((place, &job.run));
-        if (place.order, &job.run) < (known.0.order, known.1) {
+        if rank(place, &job.run) < rank(known.0, known.1) {
             *known = (place, &job.run);
         }
     }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 
+use super::concurrency::cancel_jobs;
 use super::deliveries::delivery_state;
 use super::model::{DeliveryKey, NewRun};
 use super::reports::{change_report, reports_of_held};
@@ -14,7 +15,7 @@ use super::runs::{check_sizes, ends, insert_runs};
 use super::transitions::DeliveryState;
 use super::{Store, StoreError};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
-use crate::ids::RunId;
+use crate::ids::{JobId, RunId};
 
 /// One commit of one pull request, allowed to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,16 @@ pub enum Approved {
     Before,
     /// The pull request was pushed to after it was asked for; nothing was changed.
     Overtaken,
+}
+
+/// An unfinished job whose code is from a fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkJob {
+    pub id: JobId,
+    /// Where it runs, not where its code is from.
+    pub repo: RepoName,
+    /// Somebody approved its commit, or did before the pull request went on to another.
+    pub was_approved: bool,
 }
 
 /// A pull request of which a commit is held.
@@ -149,6 +160,27 @@ impl Store {
             .fetch_optional(db)
             .await?;
             row.as_ref().map(|row| read_approval(Columns::of("approval", row))).transpose()
+        })
+        .await
+    }
+
+    /// All jobs of forks that have not finished.
+    pub async fn unfinished_fork_jobs(&self) -> Result<Vec<ForkJob>, StoreError> {
+        self.read("look for the jobs of forks", async |db| {
+            let rows = sqlx::query(
+                "SELECT jobs.id, runs.repo, EXISTS (SELECT 1 FROM approvals WHERE approvals.forge = runs.forge \
+                 AND approvals.repo = runs.repo AND approvals.number = runs.pull_request \
+                 AND approvals.sha = runs.sha) AS was_approved FROM jobs JOIN runs ON runs.id = jobs.run_id \
+                 WHERE jobs.state <> 'finished' AND runs.is_fork ORDER BY jobs.created_at, jobs.id",
+            )
+            .fetch_all(db)
+            .await?;
+            let read = |row| {
+                let columns = Columns::of("job", row);
+                let was_approved = columns.plain("was_approved")?;
+                Ok(ForkJob { id: columns.text("id")?, repo: columns.text("repo")?, was_approved })
+            };
+            rows.iter().map(read).collect()
         })
         .await
     }
@@ -255,8 +287,34 @@ async fn cancel_what_waits(db: &mut SqliteConnection, head: &ReplacedHead) -> Re
     .bind(head.repo.as_str())
     .bind(head.number.cast_signed())
     .bind(head.sha.as_str())
-    .bind(format!("Cancelled: the approval of {} is void, as the pull request was pushed to", head.sha.short()))
+    .bind(void(&head.sha))
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Ends a run of a fork at once whose approval became void after it was asked for: the push was stored between the look at the
+/// approval and the creation of the run, and found nothing to end.
+pub(super) async fn check_void(db: &mut SqliteConnection, run: &NewRun) -> Result<(), StoreError> {
+    let Some(pull) = run.origin.pull_request.filter(|pull| pull.is_fork && !run.origin.is_held) else { return Ok(()) };
+    let is_void: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM approvals WHERE forge = $1 AND repo = $2 AND number = $3 AND sha = $4 \
+         AND voided_at >= $5)",
+    )
+    .bind(&run.forge)
+    .bind(run.access.repo.as_str())
+    .bind(pull.number.cast_signed())
+    .bind(run.sha.as_str())
+    .bind(run.origin.arrived_at)
+    .fetch_one(&mut *db)
+    .await?;
+    if is_void {
+        cancel_jobs(db, &run.id, &void(&run.sha)).await?;
+    }
+    Ok(())
+}
+
+/// Why a job ends whose approval is void.
+fn void(sha: &CommitSha) -> String {
+    format!("Cancelled: the approval of {} is void, as the pull request was pushed to", sha.short())
 }

@@ -7,6 +7,19 @@ use super::rows::Columns;
 use super::transitions::{DeliveryState, Lifecycle};
 use super::{Store, StoreError, bounded_detail};
 
+/// Deliveries without their payloads.
+macro_rules! select_deliveries {
+    ($rest:literal) => {
+        concat!(
+            "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at, (SELECT first_at \
+             FROM redeliveries WHERE redeliveries.forge = deliveries.forge AND redeliveries.guid = deliveries.id) \
+             AS first_at FROM deliveries ",
+            $rest
+        )
+    };
+}
+pub(super) use select_deliveries;
+
 impl Store {
     /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
     /// and what was in its way (permissions, the configuration) may have changed.
@@ -46,10 +59,9 @@ impl Store {
     /// Deliveries that are not processed yet and whose time has come, longest due first, at most `limit`.
     pub async fn due_deliveries(&self, now: i64, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         self.read("list due deliveries", async |db| {
-            let rows = sqlx::query(
-                "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries \
-                 WHERE state = 'received' AND next_try_at <= $1 ORDER BY next_try_at, received_at, id LIMIT $2",
-            )
+            let rows = sqlx::query(select_deliveries!(
+                "WHERE state = 'received' AND next_try_at <= $1 ORDER BY next_try_at, received_at, id LIMIT $2"
+            ))
             .bind(now)
             .bind(i64::from(limit))
             .fetch_all(db)
@@ -113,14 +125,11 @@ impl Store {
     /// Deliveries in one state, oldest first, at most `limit`.
     pub async fn deliveries_in(&self, state: DeliveryState, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         self.read("list deliveries", async |db| {
-            let rows = sqlx::query(
-                "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries \
-                 WHERE state = $1 ORDER BY received_at, id LIMIT $2",
-            )
-            .bind(state.as_str())
-            .bind(i64::from(limit))
-            .fetch_all(db)
-            .await?;
+            let rows = sqlx::query(select_deliveries!("WHERE state = $1 ORDER BY received_at, id LIMIT $2"))
+                .bind(state.as_str())
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?;
             rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
         })
         .await
@@ -176,10 +185,13 @@ fn not_found(key: &DeliveryKey) -> StoreError {
 }
 
 pub(super) fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError> {
+    let received_at = columns.plain("received_at")?;
+    let first_at: Option<i64> = columns.plain("first_at")?;
     Ok(Delivery {
         key: DeliveryKey { forge: columns.plain("forge")?, id: columns.plain("id")? },
         event: columns.plain("event")?,
-        received_at: columns.plain("received_at")?,
+        received_at,
+        arrived_at: first_at.map_or(received_at, |first_at| first_at.min(received_at)),
         state: columns.state("state")?,
         detail: columns.plain("detail")?,
         tries: columns.count("tries")?,

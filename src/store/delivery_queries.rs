@@ -1,21 +1,11 @@
 //! Deliveries as an operator looks at them.
 
-use super::deliveries::read_delivery;
+use super::deliveries::{read_delivery, select_deliveries};
 use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run};
 use super::rows::Columns;
 use super::runs::read_run;
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
-
-/// Deliveries without their payloads.
-macro_rules! select_deliveries {
-    ($rest:literal) => {
-        concat!(
-            "SELECT forge, id, event, received_at, state, detail, tries, denials, next_try_at FROM deliveries ",
-            $rest
-        )
-    };
-}
 
 impl Store {
     /// The latest deliveries that pass the filter, latest first, at most `limit`.

@@ -48,7 +48,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 
-pub use approvals::{Approval, Approved, HeldPullRequest, ReplacedHead};
+pub use approvals::{Approval, Approved, ForkJob, HeldPullRequest, ReplacedHead};
 pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;

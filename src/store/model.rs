@@ -48,6 +48,9 @@ pub struct Delivery {
     pub key: DeliveryKey,
     pub event: String,
     pub received_at: i64,
+    /// Its place in the order of events, in milliseconds since the epoch: when it was received, or, of one that was asked for
+    /// again, when the forge tried to deliver it before that.
+    pub arrived_at: i64,
     pub state: DeliveryState,
     /// Why it failed, was ignored or is invalid; of one that waits for another try, why the last one failed.
     pub detail: String,

@@ -10,7 +10,7 @@ use super::origin::{FIRST_RUN_ATTEMPT, Origin, check_attempt, read_origin};
 use super::reports::insert_report;
 use super::rows::{Columns, to_bigint, to_json};
 use super::transitions::DeliveryState;
-use super::{Store, StoreError, concurrency};
+use super::{Store, StoreError, approvals, concurrency};
 use crate::forge::RepoAccess;
 use crate::ids::RunId;
 use crate::metrics::labels::JobEnd;
@@ -120,6 +120,7 @@ async fn insert_run(
         insert_job(db, &run.id, position, job, now).await?;
         insert_report(db, &run.id, Some(&job.id), &job.report, now).await?;
     }
+    approvals::check_void(db, run).await?;
     concurrency::enter(db, run, number).await?;
     Ok(true)
 }

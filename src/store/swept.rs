@@ -21,6 +21,9 @@ use crate::ids::RunId;
 /// What a delivery is told that came when its runs were there already.
 const OLD_NEWS: &str = "its commit was started already: this event and the sweep's finding are the same news";
 
+/// After how long a head is brought again whose delivery failed: what was in its way may be gone.
+const BRING_AGAIN: Duration = Duration::from_hours(1);
+
 /// How long a head is remembered after it was seen last, and a wish after it was asked last.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
@@ -55,12 +58,14 @@ pub struct DeliveryMemory {
 }
 
 impl Store {
-    /// What is known of each of the heads, in their order.
-    pub async fn head_memories(&self, forge: &str, heads: &[PullHead]) -> Result<Vec<HeadMemory>, StoreError> {
+    /// What is known of each of the heads, in their order. Nothing is, some time after the delivery failed that told of it.
+    pub async fn head_memories(
+        &self, forge: &str, heads: &[PullHead], now: i64,
+    ) -> Result<Vec<HeadMemory>, StoreError> {
         self.read("look for the heads of pull requests", async |db| {
             let mut memories = Vec::with_capacity(heads.len());
             for head in heads {
-                memories.push(head_memory(db, forge, head).await?);
+                memories.push(head_memory(db, forge, head, now).await?);
             }
             Ok(memories)
         })
@@ -156,18 +161,20 @@ impl Store {
         .await
     }
 
-    /// Counts a wish for another attempt. Call it before asking: a crash in between must not make the wish endless.
-    pub async fn count_redelivery(&self, forge: &str, guid: &str, now: i64) -> Result<(), StoreError> {
+    /// Counts a wish for another attempt at a delivery that the forge last tried to bring at `tried_at`; that of the first wish
+    /// is its place in the order of events. Call it before asking: a crash in between must not make the wish endless.
+    pub async fn count_redelivery(&self, forge: &str, guid: &str, tried_at: i64, now: i64) -> Result<(), StoreError> {
         let (forge, guid) = (forge.to_owned(), guid.to_owned());
         self.write("count a redelivery", move |db| {
             Box::pin(async move {
                 sqlx::query(
-                    "INSERT INTO redeliveries (forge, guid, times, asked_at) VALUES ($1, $2, 1, $3) \
+                    "INSERT INTO redeliveries (forge, guid, times, asked_at, first_at) VALUES ($1, $2, 1, $3, $4) \
                      ON CONFLICT (forge, guid) DO UPDATE SET times = redeliveries.times + 1, asked_at = excluded.asked_at",
                 )
                 .bind(forge)
                 .bind(guid)
                 .bind(now)
+                .bind(tried_at)
                 .execute(db)
                 .await?;
                 Ok(())
@@ -211,14 +218,19 @@ impl Store {
     }
 }
 
-async fn head_memory(db: &mut SqliteConnection, forge: &str, head: &PullHead) -> Result<HeadMemory, StoreError> {
+async fn head_memory(
+    db: &mut SqliteConnection, forge: &str, head: &PullHead, now: i64,
+) -> Result<HeadMemory, StoreError> {
     let seen_at: Option<i64> = sqlx::query_scalar(
-        "SELECT seen_at FROM swept_heads WHERE forge = $1 AND repo = $2 AND number = $3 AND sha = $4",
+        "SELECT seen_at FROM swept_heads WHERE forge = $1 AND repo = $2 AND number = $3 AND sha = $4 \
+         AND (seen_at >= $5 OR NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.forge = swept_heads.forge \
+         AND deliveries.id = swept_heads.delivery_id AND deliveries.state = 'failed'))",
     )
     .bind(forge)
     .bind(head.repo.as_str())
     .bind(head.number.cast_signed())
     .bind(head.sha.as_str())
+    .bind(before(now, BRING_AGAIN))
     .fetch_optional(&mut *db)
     .await?;
     if let Some(seen_at) = seen_at {

@@ -51,7 +51,8 @@ impl Sweeper {
     }
 
     async fn ask_again(&self, delivery: &FailedDelivery) -> Result<(), SweepError> {
-        self.core.store.count_redelivery(github::NAME, &delivery.guid, clock::now_ms()).await?;
+        let FailedDelivery { guid, delivered_at, .. } = delivery;
+        self.core.store.count_redelivery(github::NAME, guid, *delivered_at, clock::now_ms()).await?;
         match self.core.forge.redeliver(delivery.id).await {
             // The forge has forgotten it.
             Ok(()) | Err(ForgeError::NotFound { .. }) => Ok(()),
@@ -97,10 +98,11 @@ impl Sweeper {
     async fn look_at(
         &self, access: &RepoAccess, patience: Duration, progress: &mut Progress,
     ) -> Result<(), SweepError> {
-        let pulls = self.core.forge.open_pull_requests(access).await?;
-        let heads: Vec<PullHead> = pulls.iter().map(|pull| head(access, pull)).collect();
-        let memories = self.core.store.head_memories(github::NAME, &heads).await?;
+        // What is found is as old as the question: an event that arrives while the forge answers is newer.
         let now = clock::now_ms();
+        let pulls = self.core.forge.open_pull_requests(access).await?;
+        let heads: Vec<PullHead> = pulls.iter().map(head).collect();
+        let memories = self.core.store.head_memories(github::NAME, &heads, now).await?;
         let mut settled = Vec::new();
         for ((pull, head), memory) in pulls.into_iter().zip(heads).zip(memories) {
             match plan::look(&pull, memory, now, patience) {
@@ -108,7 +110,7 @@ impl Sweeper {
                 Look::Settle => settled.push(head),
                 Look::Wait => progress.has_more = true,
                 Look::Bring if progress.found >= plan::FINDINGS_PER_SWEEP as u64 => progress.has_more = true,
-                Look::Bring => progress.found += u64::from(self.bring(pull, head).await?),
+                Look::Bring => progress.found += u64::from(self.bring(pull, head, now).await?),
             }
         }
         if !settled.is_empty() {
@@ -117,9 +119,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Stores the event as if it had come. Says whether there is something to process.
-    async fn bring(&self, pull: PullRequestNow, head: PullHead) -> Result<bool, SweepError> {
-        let now = clock::now_ms();
+    /// Stores the event as if it had come at `now`. Says whether there is something to process.
+    async fn bring(&self, pull: PullRequestNow, head: PullHead, now: i64) -> Result<bool, SweepError> {
         let delivery = NewDelivery {
             key: DeliveryKey { forge: github::NAME.to_owned(), id: plan::delivery_id(&head) },
             event: "pull_request".to_owned(),
@@ -133,6 +134,6 @@ impl Sweeper {
     }
 }
 
-fn head(access: &RepoAccess, pull: &PullRequestNow) -> PullHead {
-    PullHead { repo: access.repo.clone(), number: pull.number, sha: pull.head_sha.clone() }
+fn head(pull: &PullRequestNow) -> PullHead {
+    PullHead { repo: pull.repo.clone(), number: pull.number, sha: pull.head_sha.clone() }
 }

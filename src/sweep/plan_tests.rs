@@ -14,7 +14,15 @@ fn repo(name: &str) -> RepoName {
 
 fn pull(changed_at: Option<i64>) -> PullRequestNow {
     let head_sha = CommitSha::parse(&"a1".repeat(20)).unwrap();
-    PullRequestNow { number: 3, is_open: true, head_sha, is_fork: false, changed_at, event: Vec::new() }
+    PullRequestNow {
+        repo: RepoName::parse("demo/hello").unwrap(),
+        number: 3,
+        is_open: true,
+        head_sha,
+        is_fork: false,
+        changed_at,
+        event: Vec::new(),
+    }
 }
 
 #[test]

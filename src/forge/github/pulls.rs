@@ -75,8 +75,9 @@ fn read(access: &RepoAccess, mut pull: Value) -> Result<PullRequestNow, String> 
     let name = EventName::parse("pull_request").expect("the name is a constant");
     match parse_github(&name, &event) {
         Ok(Event::PullRequest(read)) => {
-            let webhook::PullRequest { number, head_sha, is_fork, changed_at, .. } = read;
-            Ok(PullRequestNow { number, is_open, head_sha, is_fork, changed_at, event })
+            let webhook::PullRequest { repository, number, head_sha, is_fork, changed_at, .. } = read;
+            let repo = repository.access.repo;
+            Ok(PullRequestNow { repo, number, is_open, head_sha, is_fork, changed_at, event })
         }
         Ok(_) => Err("it is no pull request".to_owned()),
         Err(error) => Err(error.to_string()),
@@ -133,6 +134,12 @@ mod tests {
         let mut closed = pull(Value::Null);
         closed["state"] = "closed".into();
         assert!(!read(&access(), closed).unwrap().is_open);
+    }
+
+    #[test]
+    fn the_repository_is_named_as_the_forge_spells_it() {
+        let asked = RepoAccess { repo: RepoName::parse("Demo/HELLO").unwrap(), ..access() };
+        assert_eq!(read(&asked, pull(Value::Null)).unwrap().repo, access().repo);
     }
 
     #[test]

@@ -64,27 +64,53 @@ struct UserAnswer {
 
 pub(super) async fn repositories(github: &GitHub) -> Result<Vec<RepoAccess>, ForgeError> {
     let Some(app) = github.credentials.app() else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
     for installation in installations(app, &github.client).await? {
-        for page in 1..=MAX_REPOSITORIES.div_ceil(PER_PAGE) {
-            let what = format!("listing the repositories of installation {installation}");
-            let call = list(&github.client, what, &["installation", "repositories"], page);
-            let answer = github.ask_within(&Scope::Names { installation }, &call).await?;
-            let RepositoryList { repositories } = parse(&call.what, &answer.body)?;
-            let is_last = repositories.len() < PER_PAGE;
-            let usable = repositories.into_iter().filter(|repository| !repository.archived && !repository.disabled);
-            let names = usable.filter_map(|repository| RepoName::parse(&repository.full_name).ok());
-            found.extend(names.map(|repo| RepoAccess { repo, installation: Some(installation) }));
-            if found.len() >= MAX_REPOSITORIES {
-                found.truncate(MAX_REPOSITORIES);
-                return Ok(found);
-            }
-            if is_last {
-                break;
-            }
+        match add_repositories(github, installation, &mut found).await {
+            Ok(()) => {}
+            Err(error) if concerns_all(&error) => return Err(error),
+            Err(error) => failed.push((installation, error)),
+        }
+        if found.len() >= MAX_REPOSITORIES {
+            found.truncate(MAX_REPOSITORIES);
+            break;
         }
     }
+    told(found, failed)
+}
+
+/// What was found, or why that is nothing at all: "no repositories" would hide the reason.
+fn told(found: Vec<RepoAccess>, failed: Vec<(u64, ForgeError)>) -> Result<Vec<RepoAccess>, ForgeError> {
+    for (installation, error) in failed {
+        if found.is_empty() {
+            return Err(error);
+        }
+        tracing::warn!(installation, %error, "an installation of the App is left out");
+    }
     Ok(found)
+}
+
+/// Whether the next installation would fail the same way. Refusals and budgets are of one installation.
+fn concerns_all(error: &ForgeError) -> bool {
+    matches!(error, ForgeError::Transient { .. })
+}
+
+/// Adds what can be reached by one installation, until there are [`MAX_REPOSITORIES`].
+async fn add_repositories(github: &GitHub, installation: u64, found: &mut Vec<RepoAccess>) -> Result<(), ForgeError> {
+    for page in 1..=MAX_REPOSITORIES.div_ceil(PER_PAGE) {
+        let what = format!("listing the repositories of installation {installation}");
+        let call = list(&github.client, what, &["installation", "repositories"], page);
+        let answer = github.ask_within(&Scope::Names { installation }, &call).await?;
+        let RepositoryList { repositories } = parse(&call.what, &answer.body)?;
+        let is_last = repositories.len() < PER_PAGE;
+        let usable = repositories.into_iter().filter(|repository| !repository.archived && !repository.disabled);
+        let names = usable.filter_map(|repository| RepoName::parse(&repository.full_name).ok());
+        found.extend(names.map(|repo| RepoAccess { repo, installation: Some(installation) }));
+        if is_last || found.len() >= MAX_REPOSITORIES {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn installations(app: &AppAuth, client: &Client) -> Result<Vec<u64>, ForgeError> {
@@ -155,4 +181,24 @@ fn list(client: &Client, what: String, path: &[&str], page: usize) -> Call {
 fn get(client: &Client, what: &str, path: &[&str]) -> Call {
     let url = client.url(path.iter().copied());
     Call { what: what.to_owned(), method: Method::GET, url, accept: JSON, body: None, limit: MAX_ANSWER }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused() -> ForgeError {
+        ForgeError::Refused { what: "listing".to_owned(), detail: "no".to_owned() }
+    }
+
+    #[test]
+    fn one_installation_that_refuses_hides_no_other() {
+        let one = vec![RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: Some(7) }];
+        assert_eq!(told(one.clone(), vec![(8, refused())]).unwrap(), one);
+        assert!(told(Vec::new(), vec![(8, refused())]).is_err());
+        assert_eq!(told(Vec::new(), Vec::new()).unwrap(), []);
+        assert!(!concerns_all(&refused()));
+        assert!(concerns_all(&ForgeError::Transient { what: "listing".to_owned(), detail: "gone".to_owned() }));
+    }
 }

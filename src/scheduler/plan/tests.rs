@@ -161,6 +161,34 @@ fn one_run_of_a_group_runs_after_the_other_in_the_order_of_arrival() {
 }
 
 #[test]
+fn another_attempt_that_has_begun_keeps_its_turn_when_the_first_is_over() {
+    let mut world = World::default();
+    world.add("hello/first/done", "", DONE, SMALL);
+    world.add("hello/first/x", "", Stage::Occupying, SMALL);
+    world.add("hello/next/n", "", Stage::Waiting, SMALL);
+    world.add("hello/again/y", "", Stage::Occupying, SMALL);
+    world.add("hello/again/z", "y", Stage::Waiting, SMALL);
+    for (run, arrived_at, root) in [("first", 1, None), ("next", 2, None), ("again", 3, Some("first"))] {
+        group(&mut world, run, "g", arrived_at, root);
+    }
+    let told = |world: &World| world.told(0);
+    insta::assert_snapshot!(told(&world), @r"
+    n: waiting for the concurrency group `g`: run first is not over
+    z: waiting for `y`
+    ");
+    world.jobs[1].stage = DONE;
+    insta::assert_snapshot!(told(&world), @r"
+    n: waiting for the concurrency group `g`: run again is not over
+    z: waiting for `y`
+    ");
+    world.jobs[3].stage = DONE;
+    insta::assert_snapshot!(told(&world), @r"
+    queue z
+    n: waiting for the concurrency group `g`: run again is not over
+    ");
+}
+
+#[test]
 fn needs_that_can_never_be_met_fail() {
     let mut world = World::default();
     world.add("hello/ci/deploy", "tset", Stage::Waiting, SMALL);

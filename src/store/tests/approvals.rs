@@ -104,6 +104,36 @@ async fn an_approval_that_was_asked_for_before_a_push_does_not_count_after_it() 
 }
 
 #[tokio::test]
+async fn what_is_created_after_its_approval_became_void_ends_at_once() {
+    let store = TestStore::new().await;
+    approve(&store, "approved", 50, &of_fork(new_run("ci.yml", &["test"]))).await;
+    push_over(&store, sha(), 60).await;
+    for (delivery, arrived_at, is_ended) in [("reopened", 55, true), ("at once", 60, true), ("after it", 61, false)] {
+        store.accept_delivery(new_delivery(delivery)).await.unwrap();
+        let mut run = of_fork(new_run("ci.yml", &["test"]));
+        run.origin.arrived_at = arrived_at;
+        store.create_runs_of_news(&key(delivery), None, vec![run.clone()], 200).await.unwrap();
+        let job = store.job(&run.jobs[0].id).await.unwrap().unwrap();
+        assert_eq!((job.cancel_requested, job.cancel_why.is_some()), (is_ended, is_ended), "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_forks_tell_whether_they_were_approved() {
+    let store = TestStore::new().await;
+    store.add_run("of the repository", &["test"]).await;
+    store.accept_delivery(new_delivery("let in")).await.unwrap();
+    let let_in = NewRun { sha: other_sha(), ..of_fork(new_run("ci.yml", &["test"])) };
+    store.create_runs(&key("let in"), vec![let_in.clone()], DeliveryState::Processed, 100).await.unwrap();
+    let approved = of_fork(new_run("ci.yml", &["test"]));
+    approve(&store, "approved", 50, &approved).await;
+    push_over(&store, sha(), 60).await;
+    let jobs = store.unfinished_fork_jobs().await.unwrap();
+    let told: Vec<_> = jobs.into_iter().map(|job| (job.id, job.was_approved)).collect();
+    assert_eq!(told, [(let_in.jobs[0].id.clone(), false), (approved.jobs[0].id.clone(), true)]);
+}
+
+#[tokio::test]
 async fn the_newest_held_report_is_the_one_that_answers() {
     let store = TestStore::new().await;
     let repo = access().repo;

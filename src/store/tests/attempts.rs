@@ -69,6 +69,31 @@ async fn a_run_of_a_group_supersedes_those_before_it_when_it_is_created() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_being_cancelled_takes_no_place_in_its_group() {
+    let store = TestStore::new().await;
+    let ending = enter(&store, "a", 10, false).await;
+    store.request_cancel(&ending.jobs[0].id, "Cancelled by the operator").await.unwrap();
+    let runs = enter(&store, "b", 20, false).await;
+    let waits = enter(&store, "c", 30, false).await;
+    assert_eq!([cancel_why(&store, &runs).await, cancel_why(&store, &waits).await], ["", ""]);
+    enter(&store, "d", 40, false).await;
+    assert_eq!(cancel_why(&store, &runs).await, "");
+    assert!(cancel_why(&store, &waits).await.contains("run #4"));
+}
+
+#[tokio::test]
+async fn runs_that_are_processed_out_of_order_are_all_kept_while_there_is_a_place() {
+    let store = TestStore::new().await;
+    let later = enter(&store, "a", 20, false).await;
+    let earlier = enter(&store, "b", 10, false).await;
+    assert_eq!([cancel_why(&store, &later).await, cancel_why(&store, &earlier).await], ["", ""]);
+    store.queue_job(&later.jobs[0].id, 110).await.unwrap();
+    enter(&store, "c", 30, false).await;
+    assert_eq!(cancel_why(&store, &later).await, "", "it has begun");
+    assert!(cancel_why(&store, &earlier).await.contains("run #3"));
+}
+
+#[tokio::test]
 async fn a_rerun_does_not_supersede_the_other_attempts_of_its_run() {
     let store = TestStore::new().await;
     let first = enter(&store, "a", 10, true).await;

@@ -28,7 +28,7 @@ impl TestStore {
     }
 
     async fn memory(&self, number: u64) -> HeadMemory {
-        self.head_memories(FORGE, &[head(number)]).await.unwrap()[0]
+        self.head_memories(FORGE, &[head(number)], 0).await.unwrap()[0]
     }
 }
 
@@ -113,11 +113,27 @@ async fn what_is_found_twice_is_one_delivery() {
 }
 
 #[tokio::test]
+async fn what_failed_to_be_processed_is_brought_again_after_an_hour() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let store = TestStore::new().await;
+    store.find().await;
+    let memory = async |now| store.head_memories(FORGE, &[head(3)], now).await.unwrap()[0];
+    assert_eq!(memory(100 + 2 * HOUR).await, HeadMemory::Settled { seen_at: 100 });
+    store.finish_delivery(&key("found"), DeliveryState::Failed, "refused", 110).await.unwrap();
+    assert_eq!(memory(100 + HOUR).await, HeadMemory::Settled { seen_at: 100 });
+    assert_eq!(memory(101 + HOUR).await, HeadMemory::Unknown);
+    let found = NewDelivery { event: "pull_request".into(), ..new_delivery("found") };
+    let now = 101 + HOUR;
+    assert_eq!(store.accept_found(found, head(3), Some(60), now).await.unwrap(), Accepted::Again);
+    assert_eq!(memory(now).await, HeadMemory::Settled { seen_at: now });
+}
+
+#[tokio::test]
 async fn wishes_for_deliveries_are_counted() {
     let store = TestStore::new().await;
     store.accept_delivery(new_delivery("came")).await.unwrap();
     for now in [100, 200] {
-        store.count_redelivery(FORGE, "lost", now).await.unwrap();
+        store.count_redelivery(FORGE, "lost", now - 90, now).await.unwrap();
     }
     let guids = ["came", "lost", "unknown"].map(str::to_owned);
     let known = store.delivery_memories(FORGE, &guids).await.unwrap();
@@ -125,6 +141,21 @@ async fn wishes_for_deliveries_are_counted() {
     assert_eq!(told, [(true, 0, 0), (false, 2, 200), (false, 0, 0)]);
     store.forget_swept(i64::MAX).await.unwrap();
     assert_eq!(store.delivery_memories(FORGE, &guids).await.unwrap()["lost"].asked, 0);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_again_keeps_its_place_in_the_order_of_events() {
+    let store = TestStore::new().await;
+    for (id, tried_at, now) in [("lost", 5, 100), ("lost", 120, 200), ("clocks differ", 5_000, 100)] {
+        store.count_redelivery(FORGE, id, tried_at, now).await.unwrap();
+    }
+    for id in ["lost", "clocks differ", "in time"] {
+        let late = NewDelivery { received_at: 300, ..new_delivery(id) };
+        store.accept_delivery(late).await.unwrap();
+    }
+    let due = store.due_deliveries(300, 9).await.unwrap();
+    let told: Vec<_> = due.iter().map(|one| (one.key.id.as_str(), one.received_at, one.arrived_at)).collect();
+    assert_eq!(told, [("clocks differ", 300, 300), ("in time", 300, 300), ("lost", 300, 5)]);
 }
 
 #[tokio::test]

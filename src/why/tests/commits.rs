@@ -35,6 +35,7 @@ fn delivery(state: DeliveryState, detail: &str, tries: u32) -> Delivery {
         key: DeliveryKey { forge: "github".into(), id: "72d3162e".into() },
         event: "pull_request".into(),
         received_at: ago_min(4),
+        arrived_at: ago_min(4),
         state,
         detail: detail.into(),
         tries,
