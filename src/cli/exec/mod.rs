@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use nix::libc::SIGKILL;
 use tokio::io::AsyncReadExt;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,7 +25,9 @@ use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
+use crate::vm::loss::Loss;
 use crate::vm::machine::{CacheMount, Machine};
 
 /// The code of a command that ran out of time, as `timeout(1)` has it.
@@ -37,6 +40,12 @@ const EXIT_SIGNAL_BASE: i32 = 128;
 const EXIT_NO_ARTIFACT: u8 = 66;
 /// The code when the VM itself was lost.
 const EXIT_VM_LOST: u8 = 70;
+
+/// How long a VM whose conversation broke may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a command that is out of time may take to be killed.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 const INPUT_CHUNK: usize = 16 * 1024;
 
@@ -135,14 +144,38 @@ async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine,
 async fn attend(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, interrupts: &Interrupts,
 ) -> anyhow::Result<u8> {
-    let lost = machine.lost();
+    let mut lost = std::pin::pin!(machine.lost());
     tokio::select! {
-        code = work(machine, arguments, image, clone) => code,
-        reason = lost => {
-            eprintln!("error: the VM was lost: {reason}");
-            Ok(EXIT_VM_LOST)
-        }
+        // The VM's end breaks the work as well, and says better what happened.
+        biased;
         () = interrupts.first() => Ok(interrupts.code()),
+        loss = &mut lost => Ok(say_lost(&loss)),
+        code = work(machine, arguments, image, clone) => match code {
+            Err(error) => tokio::select! {
+                biased;
+                () = interrupts.first() => Ok(interrupts.code()),
+                code = explain(error, lost) => code,
+            },
+            code => code,
+        },
+    }
+}
+
+fn say_lost(loss: &Loss) -> u8 {
+    eprintln!("error: the VM was lost: {loss}");
+    EXIT_VM_LOST
+}
+
+/// What a failure of the work means: a stream may break a moment before it is known that its VM ended.
+async fn explain(error: anyhow::Error, lost: impl Future<Output = Loss>) -> anyhow::Result<u8> {
+    let error = error.downcast::<VmError>()?;
+    if matches!(error, VmError::Refused { .. }) {
+        return Err(error.into());
+    }
+    match (tokio::time::timeout(LAST_WORDS, lost).await, error) {
+        (Ok(loss), _) => Ok(say_lost(&loss)),
+        (Err(_), error @ (VmError::Lost(_) | VmError::Protocol(_))) => Ok(say_lost(&Loss::from(error))),
+        (Err(_), error) => Err(error.into()),
     }
 }
 
@@ -151,26 +184,28 @@ async fn work(
 ) -> anyhow::Result<u8> {
     let account = Account::new(arguments, image);
     let directory = clone.map_or_else(|| account.home.clone(), |clone| clone.directory(&account.home));
-    let code = {
-        let limit = async {
-            match arguments.timeout {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            code = run_command(machine, arguments, image, &account, clone, &directory) => code?,
-            () = limit => {
-                let limit = arguments.timeout.unwrap_or_default();
-                eprintln!("error: the command did not end within {}", format_duration(limit));
-                Some(EXIT_TIMEOUT)
-            }
+    let limit = async {
+        match arguments.timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut current = None;
+    let code = tokio::select! {
+        code = run_command(machine, arguments, image, &account, clone, &directory, &mut current) => code?,
+        () = limit => {
+            let limit = arguments.timeout.unwrap_or_default();
+            eprintln!("error: the command did not end within {}", format_duration(limit));
+            Some(EXIT_TIMEOUT)
         }
     };
     let Some(code) = code else { return Ok(EXIT_UNAVAILABLE) };
+    if let Some(running) = current.filter(|_| code == EXIT_TIMEOUT && arguments.artifacts.are_wanted()) {
+        kill(&running).await;
+    }
     if arguments.artifacts.are_wanted() {
         let asker = Asker { image, owner: account.owner, directory: &directory };
-        let are_whole = arguments.artifacts.bring(machine.guest(), asker, code == 0).await;
+        let are_whole = arguments.artifacts.bring(machine.guest(), asker, code == 0).await?;
         if code == 0 && !are_whole {
             return Ok(EXIT_NO_ARTIFACT);
         }
@@ -178,16 +213,26 @@ async fn work(
     Ok(code)
 }
 
-/// Clones what is to be cloned, then runs the command; gives its code, or nothing if there is no clone to run it in.
+/// Ends a command, so that it does not write while its files are read. A guest that will not is left to the VM's end.
+async fn kill(running: &Running) {
+    match tokio::time::timeout(KILL_LIMIT, running.signal(SIGKILL)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the command could not be killed"),
+        Err(_) => tracing::debug!("the command could not be killed in time"),
+    }
+}
+
+/// Clones what is to be cloned, then runs the command; gives its code, or nothing if there is no clone to run it in. What
+/// runs stands in `current`.
 async fn run_command(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, account: &Account, clone: Option<&Clone>,
-    directory: &str,
+    directory: &str, current: &mut Option<Running>,
 ) -> anyhow::Result<Option<u8>> {
     let mut serving = None;
     if let Some(clone) = clone {
         let (command, task) = clone.begin(machine, image, account.owner, &account.home).await?;
         serving = task.map(AbortOnDropHandle::new);
-        let running = machine.guest().exec(command).await?;
+        let running = current.insert(machine.guest().exec(command).await?);
         // Standard output is the command's alone.
         if exit_code(pass_through(running, false, print_error).await?) != 0 {
             eprintln!("error: the commit could not be checked out");
@@ -195,7 +240,7 @@ async fn run_command(
         }
     }
     let command = command_for(arguments, image, account, directory);
-    let running = machine.guest().exec(command).await?;
+    let running = current.insert(machine.guest().exec(command).await?);
     let exit = pass_through(running, arguments.stdin, print).await?;
     drop(serving);
     Ok(Some(exit_code(exit)))
@@ -233,7 +278,7 @@ fn command_for(arguments: &ExecArgs, image: &ImageInfo, account: &Account, direc
 
 /// Copies output, and input if wanted, until the command ends.
 async fn pass_through(
-    mut running: Running, with_input: bool, print: fn(&[u8]) -> std::io::Result<()>,
+    running: &mut Running, with_input: bool, print: fn(&[u8]) -> std::io::Result<()>,
 ) -> anyhow::Result<Exit> {
     let input = running.input();
     let output = async {
