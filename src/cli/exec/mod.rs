@@ -3,7 +3,6 @@
 mod artifacts;
 mod repository;
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use self::artifacts::ArtifactArgs;
 use self::repository::{Clone, RepositoryArgs};
 use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
+use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::{EXIT_UNAVAILABLE, EngineArgs, parse_duration};
 use crate::artifact::receive::Asker;
@@ -112,10 +112,17 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
         }
     };
     let (mut machine, prepared, clone) = made?;
-    let outcome = attend(&mut machine, &arguments, &prepared.info, clone.as_ref(), &interrupts).await;
+    let printer = Printer::start()?;
+    let outcome = attend(&mut machine, &arguments, &prepared.info, clone.as_ref(), &interrupts, &printer).await;
     let destroyed = machine.destroy().await.context("the VM could not be removed");
     let code = outcome?;
     destroyed?;
+    let hurry = async {
+        if code != EXIT_TIMEOUT {
+            interrupts.first().await;
+        }
+    };
+    printer.flush_before(hurry).await?;
     Ok(code)
 }
 
@@ -143,6 +150,7 @@ async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine,
 /// Runs the command and brings its artifacts back, unless a signal or the VM's end comes first.
 async fn attend(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, interrupts: &Interrupts,
+    printer: &Printer,
 ) -> anyhow::Result<u8> {
     let mut lost = std::pin::pin!(machine.lost());
     tokio::select! {
@@ -150,7 +158,7 @@ async fn attend(
         biased;
         () = interrupts.first() => Ok(interrupts.code()),
         loss = &mut lost => Ok(say_lost(&loss)),
-        code = work(machine, arguments, image, clone) => match code {
+        code = work(machine, arguments, image, clone, printer) => match code {
             Err(error) => tokio::select! {
                 biased;
                 () = interrupts.first() => Ok(interrupts.code()),
@@ -180,7 +188,7 @@ async fn explain(error: anyhow::Error, lost: impl Future<Output = Loss>) -> anyh
 }
 
 async fn work(
-    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>,
+    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, printer: &Printer,
 ) -> anyhow::Result<u8> {
     let account = Account::new(arguments, image);
     let directory = clone.map_or_else(|| account.home.clone(), |clone| clone.directory(&account.home));
@@ -190,7 +198,7 @@ async fn work(
             None => std::future::pending().await,
         }
     };
-    let mut current = None;
+    let mut current = Current { running: None, printer };
     let code = tokio::select! {
         code = run_command(machine, arguments, image, &account, clone, &directory, &mut current) => code?,
         () = limit => {
@@ -200,7 +208,7 @@ async fn work(
         }
     };
     let Some(code) = code else { return Ok(EXIT_UNAVAILABLE) };
-    if let Some(running) = current.filter(|_| code == EXIT_TIMEOUT && arguments.artifacts.are_wanted()) {
+    if let Some(running) = current.running.filter(|_| code == EXIT_TIMEOUT && arguments.artifacts.are_wanted()) {
         kill(&running).await;
     }
     if arguments.artifacts.are_wanted() {
@@ -226,22 +234,20 @@ async fn kill(running: &Running) {
 /// runs stands in `current`.
 async fn run_command(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, account: &Account, clone: Option<&Clone>,
-    directory: &str, current: &mut Option<Running>,
+    directory: &str, current: &mut Current<'_>,
 ) -> anyhow::Result<Option<u8>> {
     let mut serving = None;
     if let Some(clone) = clone {
         let (command, task) = clone.begin(machine, image, account.owner, &account.home).await?;
         serving = task.map(AbortOnDropHandle::new);
-        let running = current.insert(machine.guest().exec(command).await?);
         // Standard output is the command's alone.
-        if exit_code(pass_through(running, false, print_error).await?) != 0 {
+        if exit_code(current.run(machine, command, false, To::Stderr).await?) != 0 {
             eprintln!("error: the commit could not be checked out");
             return Ok(None);
         }
     }
     let command = command_for(arguments, image, account, directory);
-    let running = current.insert(machine.guest().exec(command).await?);
-    let exit = pass_through(running, arguments.stdin, print).await?;
+    let exit = current.run(machine, command, arguments.stdin, To::Stdout).await?;
     drop(serving);
     Ok(Some(exit_code(exit)))
 }
@@ -276,27 +282,37 @@ fn command_for(arguments: &ExecArgs, image: &ImageInfo, account: &Account, direc
     }
 }
 
-/// Copies output, and input if wanted, until the command ends.
-async fn pass_through(
-    running: &mut Running, with_input: bool, print: fn(&[u8]) -> std::io::Result<()>,
-) -> anyhow::Result<Exit> {
-    let input = running.input();
-    let output = async {
-        loop {
-            match running.next().await? {
-                Output::Stdout(bytes) => print(&bytes)?,
-                Output::Stderr(bytes) => print_error(&bytes)?,
-                Output::Exited(exit) => return anyhow::Ok(exit),
+/// What runs, and where its output goes.
+struct Current<'a> {
+    running: Option<Running>,
+    printer: &'a Printer,
+}
+
+impl Current<'_> {
+    /// Runs a command to its end; copies its output, and input if wanted.
+    async fn run(&mut self, machine: &Machine, command: Exec, with_input: bool, stdout: To) -> anyhow::Result<Exit> {
+        let running = self.running.insert(machine.guest().exec(command).await?);
+        let input = running.input();
+        let output = async {
+            loop {
+                match running.next().await? {
+                    Output::Stdout(bytes) => self.printer.print(stdout, bytes).await?,
+                    Output::Stderr(bytes) => self.printer.print(To::Stderr, bytes).await?,
+                    // What is said about the command comes behind what it said itself.
+                    Output::Exited(exit) => {
+                        return self.printer.flush().await.map(|()| exit).map_err(anyhow::Error::new);
+                    }
+                }
             }
+        };
+        if !with_input {
+            return output.await;
         }
-    };
-    if !with_input {
-        return output.await;
-    }
-    // Side by side: a command may not read on until its output is taken.
-    tokio::select! {
-        exit = output => exit,
-        failed = pass_input(input) => Err(failed),
+        // Side by side: a command may not read on until its output is taken.
+        tokio::select! {
+            exit = output => exit,
+            failed = pass_input(input) => Err(failed),
+        }
     }
 }
 
@@ -319,19 +335,6 @@ async fn pass_input(input: Input) -> anyhow::Error {
             Err(error) => return anyhow::Error::new(error).context("standard input"),
         }
     }
-}
-
-fn print(bytes: &[u8]) -> std::io::Result<()> {
-    write_out(std::io::stdout(), bytes)
-}
-
-fn print_error(bytes: &[u8]) -> std::io::Result<()> {
-    write_out(std::io::stderr(), bytes)
-}
-
-fn write_out(mut to: impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    to.write_all(bytes)?;
-    to.flush()
 }
 
 fn exit_code(exit: Exit) -> u8 {
