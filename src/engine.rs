@@ -87,6 +87,14 @@ pub struct Prepared {
     pub why_not_kvm: Option<String>,
 }
 
+impl Prepared {
+    /// What the author of a job is told about its machine, if there is something.
+    pub fn emulation_note(&self) -> Option<String> {
+        let why = self.why_not_kvm.as_ref()?;
+        Some(format!("note: this machine is emulated in software, which is slow ({why})"))
+    }
+}
+
 impl Engine {
     /// An engine; makes the state directory.
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {

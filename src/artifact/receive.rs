@@ -6,6 +6,7 @@ use super::name::{Refusal, Wanted};
 use super::tar::{Decoder, Event, TarError};
 use crate::config::format_size;
 use crate::document::reader::quoted;
+use crate::document::text::one_line;
 use crate::host::beneath::{Beneath, Partial};
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
@@ -24,8 +25,11 @@ const MAX_STDERR: usize = 2048;
 /// The code of [`SCRIPT`] when nothing matches.
 const EXIT_NOTHING: i32 = 3;
 
-/// The code of `tar` when a file changed while it was read.
+/// The code of `tar` when the archive is whole, but something in it may not be: a file changed while it was read, say.
 const EXIT_CHANGED: i32 = 1;
+
+/// Characters of `tar`'s complaints in a note.
+const MAX_COMPLAINT: usize = 300;
 
 /// Sends what matches the pattern in `$1`, relative to the working directory. Without separators of words, only the pattern
 /// is expanded. What else `tar` understands is set by its environment, so that a smaller one does as well.
@@ -197,11 +201,17 @@ impl Taker<'_> {
         }
     }
 
-    fn finish(self, exit: &Exit, stderr: &[u8]) -> Result<Received, ReceiveError> {
+    fn finish(mut self, exit: &Exit, stderr: &[u8]) -> Result<Received, ReceiveError> {
         let said = crate::log::plain(stderr);
         match &exit.status {
             ExitStatus::Code(EXIT_NOTHING) if self.received == Received::default() => Err(ReceiveError::Missing),
-            ExitStatus::Code(0 | EXIT_CHANGED) if self.decoder.is_complete() => Ok(self.received),
+            ExitStatus::Code(code @ (0 | EXIT_CHANGED)) if self.decoder.is_complete() => {
+                if *code == EXIT_CHANGED {
+                    let complaint = one_line(said.trim(), MAX_COMPLAINT);
+                    self.received.notes.push(format!("it may not be whole; the guest's tar said: {complaint}"));
+                }
+                Ok(self.received)
+            }
             ExitStatus::Code(0 | EXIT_CHANGED) => Err(ReceiveError::Guest("its archive was cut off".to_owned())),
             ExitStatus::Code(_) | ExitStatus::Signal(_) => Err(ReceiveError::Guest(said.trim().to_owned())),
             ExitStatus::NotStarted(why) => Err(ReceiveError::Guest(why.clone())),
@@ -212,4 +222,34 @@ impl Taker<'_> {
 fn host(path: &str) -> impl FnOnce(io::Error) -> ReceiveError + use<> {
     let path = quoted(path);
     move |source| ReceiveError::Host { path, source }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tar_complains_about_is_told_where_the_archive_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let (wanted, into) = (Wanted::parse("dist").unwrap(), Beneath::open(directory.path()).unwrap());
+        let finish = |code, stderr: &[u8]| {
+            let budget = &mut Budget::new(1);
+            let mut taker = Taker {
+                wanted: &wanted,
+                into: &into,
+                budget,
+                decoder: Decoder::default(),
+                file: None,
+                received: Received::default(),
+            };
+            taker.take(&[0; 1024]).unwrap();
+            taker.finish(&Exit { status: ExitStatus::Code(code), oom_kills: 0, is_disk_full: false }, stderr)
+        };
+        let changed = finish(1, b"tar: dist/log: file changed\nas we read it\x1b[2J\n").unwrap();
+        let [note] = changed.notes.as_slice() else { panic!("{:?}", changed.notes) };
+        assert!(note.contains("dist/log: file changed") && note.ends_with("as we read it"), "{note:?}");
+        assert_eq!(finish(0, b"tar: fine\n").unwrap().notes, Vec::<String>::new());
+        assert!(matches!(finish(2, b"tar: broken\n"), Err(ReceiveError::Guest(why)) if why == "tar: broken"));
+    }
 }

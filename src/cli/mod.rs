@@ -15,6 +15,7 @@ mod log_view;
 mod machine;
 mod manual;
 mod operator;
+mod printer;
 mod progress;
 mod run;
 mod serve;

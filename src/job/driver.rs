@@ -49,9 +49,9 @@ pub struct Lease {
 }
 
 /// Why a VM could not be had, and whether another try may.
-struct NoVm {
-    reason: Reason,
-    detail: String,
+pub(crate) struct NoVm {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
     is_worth_a_retry: bool,
 }
 
@@ -121,19 +121,19 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
 async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
     let shape = shape_of(profile);
     let prepared = tokio::select! {
-        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared.map_err(no_image)?,
+        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
     let cache = match &profile.cache {
         Some(cache) => {
-            let volume = core.engine.cache_volume(&cache.path).await.map_err(no_image)?;
+            let volume = core.engine.cache_volume(&cache.path).await?;
             Some(CacheMount { volume, target: cache.mount.clone() })
         }
         None => None,
     };
-    let home = core.engine.home(lease.vm.clone()).map_err(|error| no_vm(&error))?;
-    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| no_vm(&error))?;
+    let home = core.engine.home(lease.vm.clone())?;
+    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -157,24 +157,27 @@ fn stopped() -> NoVm {
     NoVm { reason: Reason::Internal, detail: "the service is being stopped".to_owned(), is_worth_a_retry: true }
 }
 
-fn no_image(error: ImageError) -> NoVm {
-    let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Image };
-    tracing::error!(%error, "an image cannot be used");
-    NoVm { reason, detail: error.to_string(), is_worth_a_retry: false }
+impl From<ImageError> for NoVm {
+    fn from(error: ImageError) -> Self {
+        let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Image };
+        Self { reason, detail: error.to_string(), is_worth_a_retry: false }
+    }
 }
 
-fn no_vm(error: &VmError) -> NoVm {
-    tracing::error!(%error, "a VM could not be created");
-    let (reason, is_worth_a_retry) = match error {
-        _ if error.is_disk_full() => (Reason::DiskFull, false),
-        VmError::NoMonitor { .. } => (Reason::Image, false),
-        _ => (Reason::VmLost, true),
-    };
-    NoVm { reason, detail: error.to_string(), is_worth_a_retry }
+impl From<VmError> for NoVm {
+    fn from(error: VmError) -> Self {
+        let (reason, is_worth_a_retry) = match &error {
+            error if error.is_disk_full() => (Reason::DiskFull, false),
+            VmError::NoMonitor { .. } => (Reason::Image, false),
+            _ => (Reason::VmLost, true),
+        };
+        Self { reason, detail: error.to_string(), is_worth_a_retry }
+    }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
     let job = &lease.job;
+    tracing::error!(job = %job.id, error = no_vm.detail, "a VM could not be created");
     core.metrics.vms.create_failed();
     if no_vm.is_worth_a_retry {
         let requeued = core.store.requeue_job(&job.id, job.attempt, core.config.limits.attempts).await?;
@@ -227,8 +230,8 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    if let Some(why) = &prepared.why_not_kvm {
-        journal.say(0, &format!("note: this machine is emulated in software, which is slow ({why})")).await;
+    if let Some(note) = prepared.emulation_note() {
+        journal.say(0, &note).await;
     }
     let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;

@@ -12,9 +12,10 @@ use crate::ids::VmId;
 use crate::image::Logged;
 use crate::job::attempt::Attempt;
 use crate::job::checkout::Origin;
-use crate::job::driver::{numeric_id, shape_of};
+use crate::job::driver::{NoVm, numeric_id, shape_of};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
+use crate::log::Stream;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Outcome, Reason};
 use crate::vm::machine::{CacheMount, Machine};
@@ -68,8 +69,11 @@ async fn drive<W: Witness>(
     };
     let (mut machine, prepared) = match created {
         Ok(created) => created,
-        Err(detail) => return (Ending::NotStarted { reason: Reason::VmLost, detail }, Vec::new()),
+        Err(NoVm { reason, detail, .. }) => return (Ending::NotStarted { reason, detail }, Vec::new()),
     };
+    if let Some(note) = prepared.emulation_note() {
+        witness.write(0, Stream::Service, format!("{note}\n").as_bytes()).await;
+    }
     let ended = attend(session, job, profile, needs, &mut machine, &prepared, witness, cancel).await;
     if let Err(error) = machine.destroy().await {
         tracing::error!(vm = %machine.id(), %error, "a VM could not be removed");
@@ -77,18 +81,18 @@ async fn drive<W: Witness>(
     ended
 }
 
-async fn create(session: &Session, profile: &Profile) -> Result<(Machine, Arc<Prepared>), String> {
+async fn create(session: &Session, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
     let engine = &session.engine;
-    let prepared = engine.prepare(&profile.image, shape_of(profile), &Logged).await.map_err(|e| e.to_string())?;
+    let prepared = engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
     let cache = match &profile.cache {
         Some(cache) => {
-            let volume = engine.cache_volume(&cache.path).await.map_err(|error| error.to_string())?;
+            let volume = engine.cache_volume(&cache.path).await?;
             Some(CacheMount { volume, target: cache.mount.clone() })
         }
         None => None,
     };
-    let home = engine.home(VmId::random()).map_err(|error| error.to_string())?;
-    let machine = engine.restore(home, &prepared, cache.as_ref()).await.map_err(|error| error.to_string())?;
+    let home = engine.home(VmId::random())?;
+    let machine = engine.restore(home, &prepared, cache.as_ref()).await?;
     Ok((machine, prepared))
 }
 

@@ -21,7 +21,7 @@ pub struct Mirror {
     pub directory: PathBuf,
     /// The commit that runs.
     pub sha: CommitSha,
-    /// Files that differ from `HEAD`.
+    /// Files that differ from `HEAD`; 0 where that is not known, as without files.
     pub differing: usize,
 }
 
@@ -38,20 +38,16 @@ impl Mirror {
     /// Makes a mirror in `directory`, which must not exist.
     pub async fn create(repository: &Repository, which: &Which, directory: &Path) -> Result<Self, LocalError> {
         let borrowed = begin(repository, directory).await?;
-        let mut sha = match which {
-            Which::Head | Which::WorkTree => repository.head.clone(),
-            Which::Commit(sha) => sha.clone(),
+        let wanted = match which {
+            Which::Head | Which::WorkTree => &repository.head,
+            Which::Commit(sha) => sha,
         };
-        require_commit(directory, &sha, repository).await?;
-        let mut differing = 0;
-        if let (Some(files), Which::Head | Which::WorkTree) = (&repository.files, which) {
-            let work = WorkTree::read(repository, directory, files).await?;
-            differing = work.differing.len();
-            if *which == Which::WorkTree && differing > 0 {
-                sha = work.commit(&sha).await?;
-            }
-            work.forget();
-        }
+        require_commit(directory, wanted, repository).await?;
+        let (sha, differing) = match which {
+            Which::WorkTree => commit_of_files(repository, directory).await?,
+            Which::Head => (wanted.clone(), count_differing(repository, directory).await),
+            Which::Commit(_) => (wanted.clone(), 0),
+        };
         name(repository, which, directory, &sha).await?;
         let copied = git::run(Place::Own(directory), &["repack", "-a", "-d", "-q", "--window=0"], Vec::new()).await;
         copied.map_err(|error| LocalError::Incomplete(error.to_string()))?;
@@ -114,6 +110,31 @@ async fn require_commit(directory: &Path, sha: &CommitSha, repository: &Reposito
     found.map(drop).map_err(|_| LocalError::NoSuchCommit { sha: sha.clone(), place: repository.place.clone() })
 }
 
+/// A commit of the files as they are, or `HEAD` where they do not differ; and how many do.
+async fn commit_of_files(repository: &Repository, directory: &Path) -> Result<(CommitSha, usize), LocalError> {
+    let files = repository.files.as_ref().ok_or_else(|| LocalError::NoFiles(repository.place.clone()))?;
+    let work = WorkTree::read(repository, directory, files).await?;
+    let differing = work.differing.len();
+    let sha = if differing > 0 { work.commit(&repository.head).await? } else { repository.head.clone() };
+    work.forget();
+    Ok((sha, differing))
+}
+
+/// How many files differ from `HEAD`. The run does not depend on them, so one that cannot tell is none.
+async fn count_differing(repository: &Repository, directory: &Path) -> usize {
+    let Some(files) = &repository.files else { return 0 };
+    match WorkTree::read(repository, directory, files).await {
+        Ok(work) => {
+            work.forget();
+            work.differing.len()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the files could not be compared with HEAD");
+            0
+        }
+    }
+}
+
 /// Gives the commit its branch's name, and its history their tags.
 async fn name(repository: &Repository, which: &Which, directory: &Path, sha: &CommitSha) -> Result<(), LocalError> {
     // One commit that was asked for by its id has neither branch nor tags.
@@ -150,7 +171,9 @@ impl<'a> WorkTree<'a> {
         let index = mirror.join("work-tree-index");
         let mut work = Self { mirror, files, index, settings, differing: BTreeSet::new(), unstaged: Vec::new() };
         // The user's own index knows which files have not been touched. One that depends on other files is not used.
-        let is_copied = fs::copy(repository.private.join("index"), &work.index).is_ok();
+        // Neither is one that is no file: reading a pipe would never end.
+        let users = repository.private.join("index");
+        let is_copied = users.is_file() && fs::copy(&users, &work.index).is_ok();
         if !is_copied || work.compare(&repository.head).await.is_err() {
             git::run(work.place(), &["read-tree", repository.head.as_str()], Vec::new()).await?;
             work.compare(&repository.head).await?;

@@ -26,6 +26,14 @@ pub enum LocalError {
     NotARepository(PathBuf),
     #[error("the repository in `{}` has no commit yet\n  hint: commit something", .0.display())]
     NoCommit(PathBuf),
+    #[error(
+        "the repository of `{}` says that its files are `{}`, and those are not its own\n  \
+         hint: look at `core.worktree` in its configuration, or use a clone of it",
+        place.display(), files.display()
+    )]
+    OtherFiles { place: PathBuf, files: PathBuf },
+    #[error("the repository in `{}` has no files beside it, only commits\n  hint: leave --dirty out", .0.display())]
+    NoFiles(PathBuf),
     #[error("there is no commit {sha} in `{}`\n  hint: fetch it first", place.display())]
     NoSuchCommit { sha: CommitSha, place: PathBuf },
     #[error(

@@ -49,6 +49,9 @@ impl Repository {
             b"true" => None,
             _ => name(directory, &["rev-parse", "--path-format=absolute", "--show-toplevel"]).await.map(path),
         };
+        if let Some(files) = &files {
+            require_own_files(directory, files, private).await?;
+        }
         let head = name(directory, &["rev-parse", "--verify", "--quiet", "HEAD"]).await;
         let head = head.and_then(|head| CommitSha::parse(&text(&head)).ok());
         let remote_head = name(directory, &["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]).await;
@@ -91,6 +94,19 @@ impl Repository {
             .filter_map(|setting| setting.split_once('\n').map(|(name, value)| (name.into(), value.into())))
             .collect()
     }
+}
+
+/// Fails unless the files are around `directory` and belong to the repository whose private directory is `private`. A
+/// repository's own `core.worktree` could name any directory of this host, such as one that all of the user's files are in.
+async fn require_own_files(directory: &Path, files: &Path, private: &[u8]) -> Result<(), LocalError> {
+    let is_around = match (directory.canonicalize(), files.canonicalize()) {
+        (Ok(directory), Ok(files)) => directory.starts_with(files),
+        _ => false,
+    };
+    // Whoever asks in those files must find the same repository: links to it are theirs, and not what it says itself.
+    let is_own = is_around && name(files, &["rev-parse", "--absolute-git-dir"]).await.as_deref() == Some(private);
+    let other = || LocalError::OtherFiles { place: directory.to_owned(), files: files.to_owned() };
+    if is_own { Ok(()) } else { Err(other()) }
 }
 
 /// One line that git knows, or nothing where it knows none.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::artifact::name::Wanted;
-use crate::artifact::receive::{Asker, Budget, receive};
+use crate::artifact::receive::{Asker, Budget, ReceiveError, receive};
 use crate::config::{format_duration, format_size, parse_size};
 use crate::host::beneath::Beneath;
+use crate::vm::VmError;
 use crate::vm::guest::Guest;
 
 /// How long all artifacts together may take, beyond the command's own time.
@@ -36,34 +37,34 @@ impl ArtifactArgs {
         !self.wanted.is_empty()
     }
 
-    /// Brings all of them back, saying on standard error what came. Gives whether all came whole.
-    pub(super) async fn bring(&self, guest: &Guest, asker: Asker<'_>, has_succeeded: bool) -> bool {
+    /// Brings all of them back, saying on standard error what came. Gives whether all came whole; fails if the VM did.
+    pub(super) async fn bring(&self, guest: &Guest, asker: Asker<'_>, has_succeeded: bool) -> Result<bool, VmError> {
         let word = if has_succeeded { "error" } else { "warning" };
         let into = match Beneath::open(&self.artifact_dir) {
             Ok(into) => into,
             Err(error) => {
                 eprintln!("{word}: --artifact-dir `{}`: {error}", self.artifact_dir.display());
-                return false;
+                return Ok(false);
             }
         };
         let mut budget = Budget::new(self.artifact_limit);
         let all = async {
             let mut are_whole = true;
             for wanted in &self.wanted {
-                are_whole &= bring_one(guest, asker, wanted, &into, &mut budget, word).await;
+                are_whole &= bring_one(guest, asker, wanted, &into, &mut budget, word).await?;
             }
-            are_whole
+            Ok(are_whole)
         };
         tokio::time::timeout(LIMIT, all).await.unwrap_or_else(|_| {
             eprintln!("{word}: the artifacts did not come within {}", format_duration(LIMIT));
-            false
+            Ok(false)
         })
     }
 }
 
 async fn bring_one(
     guest: &Guest, asker: Asker<'_>, wanted: &Wanted, into: &Beneath, budget: &mut Budget, word: &str,
-) -> bool {
+) -> Result<bool, VmError> {
     match receive(guest, asker, wanted, into, budget).await {
         Ok(received) => {
             for note in &received.notes {
@@ -74,11 +75,12 @@ async fn bring_one(
             }
             let files = if received.files == 1 { "1 file".to_owned() } else { format!("{} files", received.files) };
             eprintln!("dayfly: artifact `{wanted}`: {files}, {}", format_size(received.bytes));
-            true
+            Ok(true)
         }
+        Err(ReceiveError::Vm(error)) if !matches!(error, VmError::Refused { .. }) => Err(error),
         Err(error) => {
             eprintln!("{word}: artifact `{wanted}`: {error}");
-            false
+            Ok(false)
         }
     }
 }

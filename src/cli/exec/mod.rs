@@ -3,12 +3,12 @@
 mod artifacts;
 mod repository;
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use nix::libc::SIGKILL;
 use tokio::io::AsyncReadExt;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,6 +16,7 @@ use self::artifacts::ArtifactArgs;
 use self::repository::{Clone, RepositoryArgs};
 use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
+use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::{EXIT_UNAVAILABLE, EngineArgs, parse_duration};
 use crate::artifact::receive::Asker;
@@ -24,7 +25,9 @@ use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
+use crate::vm::loss::Loss;
 use crate::vm::machine::{CacheMount, Machine};
 
 /// The code of a command that ran out of time, as `timeout(1)` has it.
@@ -37,6 +40,12 @@ const EXIT_SIGNAL_BASE: i32 = 128;
 const EXIT_NO_ARTIFACT: u8 = 66;
 /// The code when the VM itself was lost.
 const EXIT_VM_LOST: u8 = 70;
+
+/// How long a VM whose conversation broke may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a command that is out of time may take to be killed.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 const INPUT_CHUNK: usize = 16 * 1024;
 
@@ -103,10 +112,17 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
         }
     };
     let (mut machine, prepared, clone) = made?;
-    let outcome = attend(&mut machine, &arguments, &prepared.info, clone.as_ref(), &interrupts).await;
+    let printer = Printer::start()?;
+    let outcome = attend(&mut machine, &arguments, &prepared.info, clone.as_ref(), &interrupts, &printer).await;
     let destroyed = machine.destroy().await.context("the VM could not be removed");
     let code = outcome?;
     destroyed?;
+    let hurry = async {
+        if code != EXIT_TIMEOUT {
+            interrupts.first().await;
+        }
+    };
+    printer.flush_before(hurry).await?;
     Ok(code)
 }
 
@@ -134,43 +150,70 @@ async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine,
 /// Runs the command and brings its artifacts back, unless a signal or the VM's end comes first.
 async fn attend(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, interrupts: &Interrupts,
+    printer: &Printer,
 ) -> anyhow::Result<u8> {
-    let lost = machine.lost();
+    let mut lost = std::pin::pin!(machine.lost());
     tokio::select! {
-        code = work(machine, arguments, image, clone) => code,
-        reason = lost => {
-            eprintln!("error: the VM was lost: {reason}");
-            Ok(EXIT_VM_LOST)
-        }
+        // The VM's end breaks the work as well, and says better what happened.
+        biased;
         () = interrupts.first() => Ok(interrupts.code()),
+        loss = &mut lost => Ok(say_lost(&loss)),
+        code = work(machine, arguments, image, clone, printer) => match code {
+            Err(error) => tokio::select! {
+                biased;
+                () = interrupts.first() => Ok(interrupts.code()),
+                code = explain(error, lost) => code,
+            },
+            code => code,
+        },
+    }
+}
+
+fn say_lost(loss: &Loss) -> u8 {
+    eprintln!("error: the VM was lost: {loss}");
+    EXIT_VM_LOST
+}
+
+/// What a failure of the work means: a stream may break a moment before it is known that its VM ended.
+async fn explain(error: anyhow::Error, lost: impl Future<Output = Loss>) -> anyhow::Result<u8> {
+    let error = error.downcast::<VmError>()?;
+    if matches!(error, VmError::Refused { .. }) {
+        return Err(error.into());
+    }
+    match (tokio::time::timeout(LAST_WORDS, lost).await, error) {
+        (Ok(loss), _) => Ok(say_lost(&loss)),
+        (Err(_), error @ (VmError::Lost(_) | VmError::Protocol(_))) => Ok(say_lost(&Loss::from(error))),
+        (Err(_), error) => Err(error.into()),
     }
 }
 
 async fn work(
-    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>,
+    machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, clone: Option<&Clone>, printer: &Printer,
 ) -> anyhow::Result<u8> {
     let account = Account::new(arguments, image);
     let directory = clone.map_or_else(|| account.home.clone(), |clone| clone.directory(&account.home));
-    let code = {
-        let limit = async {
-            match arguments.timeout {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            code = run_command(machine, arguments, image, &account, clone, &directory) => code?,
-            () = limit => {
-                let limit = arguments.timeout.unwrap_or_default();
-                eprintln!("error: the command did not end within {}", format_duration(limit));
-                Some(EXIT_TIMEOUT)
-            }
+    let limit = async {
+        match arguments.timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut current = Current { running: None, printer };
+    let code = tokio::select! {
+        code = run_command(machine, arguments, image, &account, clone, &directory, &mut current) => code?,
+        () = limit => {
+            let limit = arguments.timeout.unwrap_or_default();
+            eprintln!("error: the command did not end within {}", format_duration(limit));
+            Some(EXIT_TIMEOUT)
         }
     };
     let Some(code) = code else { return Ok(EXIT_UNAVAILABLE) };
+    if let Some(running) = current.running.filter(|_| code == EXIT_TIMEOUT && arguments.artifacts.are_wanted()) {
+        kill(&running).await;
+    }
     if arguments.artifacts.are_wanted() {
         let asker = Asker { image, owner: account.owner, directory: &directory };
-        let are_whole = arguments.artifacts.bring(machine.guest(), asker, code == 0).await;
+        let are_whole = arguments.artifacts.bring(machine.guest(), asker, code == 0).await?;
         if code == 0 && !are_whole {
             return Ok(EXIT_NO_ARTIFACT);
         }
@@ -178,25 +221,33 @@ async fn work(
     Ok(code)
 }
 
-/// Clones what is to be cloned, then runs the command; gives its code, or nothing if there is no clone to run it in.
+/// Ends a command, so that it does not write while its files are read. A guest that will not is left to the VM's end.
+async fn kill(running: &Running) {
+    match tokio::time::timeout(KILL_LIMIT, running.signal(SIGKILL)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the command could not be killed"),
+        Err(_) => tracing::debug!("the command could not be killed in time"),
+    }
+}
+
+/// Clones what is to be cloned, then runs the command; gives its code, or nothing if there is no clone to run it in. What
+/// runs stands in `current`.
 async fn run_command(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, account: &Account, clone: Option<&Clone>,
-    directory: &str,
+    directory: &str, current: &mut Current<'_>,
 ) -> anyhow::Result<Option<u8>> {
     let mut serving = None;
     if let Some(clone) = clone {
         let (command, task) = clone.begin(machine, image, account.owner, &account.home).await?;
         serving = task.map(AbortOnDropHandle::new);
-        let running = machine.guest().exec(command).await?;
         // Standard output is the command's alone.
-        if exit_code(pass_through(running, false, print_error).await?) != 0 {
+        if exit_code(current.run(machine, command, false, To::Stderr).await?) != 0 {
             eprintln!("error: the commit could not be checked out");
             return Ok(None);
         }
     }
     let command = command_for(arguments, image, account, directory);
-    let running = machine.guest().exec(command).await?;
-    let exit = pass_through(running, arguments.stdin, print).await?;
+    let exit = current.run(machine, command, arguments.stdin, To::Stdout).await?;
     drop(serving);
     Ok(Some(exit_code(exit)))
 }
@@ -231,27 +282,37 @@ fn command_for(arguments: &ExecArgs, image: &ImageInfo, account: &Account, direc
     }
 }
 
-/// Copies output, and input if wanted, until the command ends.
-async fn pass_through(
-    mut running: Running, with_input: bool, print: fn(&[u8]) -> std::io::Result<()>,
-) -> anyhow::Result<Exit> {
-    let input = running.input();
-    let output = async {
-        loop {
-            match running.next().await? {
-                Output::Stdout(bytes) => print(&bytes)?,
-                Output::Stderr(bytes) => print_error(&bytes)?,
-                Output::Exited(exit) => return anyhow::Ok(exit),
+/// What runs, and where its output goes.
+struct Current<'a> {
+    running: Option<Running>,
+    printer: &'a Printer,
+}
+
+impl Current<'_> {
+    /// Runs a command to its end; copies its output, and input if wanted.
+    async fn run(&mut self, machine: &Machine, command: Exec, with_input: bool, stdout: To) -> anyhow::Result<Exit> {
+        let running = self.running.insert(machine.guest().exec(command).await?);
+        let input = running.input();
+        let output = async {
+            loop {
+                match running.next().await? {
+                    Output::Stdout(bytes) => self.printer.print(stdout, bytes).await?,
+                    Output::Stderr(bytes) => self.printer.print(To::Stderr, bytes).await?,
+                    // What is said about the command comes behind what it said itself.
+                    Output::Exited(exit) => {
+                        return self.printer.flush().await.map(|()| exit).map_err(anyhow::Error::new);
+                    }
+                }
             }
+        };
+        if !with_input {
+            return output.await;
         }
-    };
-    if !with_input {
-        return output.await;
-    }
-    // Side by side: a command may not read on until its output is taken.
-    tokio::select! {
-        exit = output => exit,
-        failed = pass_input(input) => Err(failed),
+        // Side by side: a command may not read on until its output is taken.
+        tokio::select! {
+            exit = output => exit,
+            failed = pass_input(input) => Err(failed),
+        }
     }
 }
 
@@ -274,19 +335,6 @@ async fn pass_input(input: Input) -> anyhow::Error {
             Err(error) => return anyhow::Error::new(error).context("standard input"),
         }
     }
-}
-
-fn print(bytes: &[u8]) -> std::io::Result<()> {
-    write_out(std::io::stdout(), bytes)
-}
-
-fn print_error(bytes: &[u8]) -> std::io::Result<()> {
-    write_out(std::io::stderr(), bytes)
-}
-
-fn write_out(mut to: impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    to.write_all(bytes)?;
-    to.flush()
 }
 
 fn exit_code(exit: Exit) -> u8 {

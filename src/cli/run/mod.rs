@@ -2,6 +2,7 @@
 
 mod screen;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
-use self::screen::Screens;
+use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
+use super::printer::Printer;
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
@@ -191,7 +193,9 @@ async fn run_with(
         () = interrupts.first() => return Ok(interrupts.code()),
     };
     let look = Look::of_stdout();
-    let screens = Screens::new(look, &jobs);
+    let printer = Printer::start()?;
+    let output = Screened { printer, hurry: interrupts.token().clone() };
+    let screens = Screens::new(look, &jobs, output.clone());
     let session = Session {
         engine,
         mirror: place.to_owned(),
@@ -205,7 +209,11 @@ async fn run_with(
         // The VMs end with this process.
         () = interrupts.second() => return Ok(interrupts.code()),
     };
-    super::say(screen::summary(&ended, look))?;
+    output.put(format!("{}\n", screen::summary(&ended, look))).await;
+    match output.printer.flush_before(interrupts.first()).await {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
     Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
 }
 

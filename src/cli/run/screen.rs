@@ -1,8 +1,9 @@
 //! What a local run prints: one job's log as it is, several with the job's name before each line, and the results.
 
-use std::io::Write;
+use tokio_util::sync::CancellationToken;
 
 use super::super::log_view::LogView;
+use super::super::printer::{Printer, To, last_wait};
 use super::super::table::{Cell, Table};
 use super::super::terminal::{Look, RESET, Style, one_line};
 use crate::clock;
@@ -25,27 +26,71 @@ pub(super) struct Screens {
     look: Look,
     /// Empty where there is but one job.
     names: Vec<String>,
+    output: Screened,
+}
+
+/// Where screens are shown.
+#[derive(Debug, Clone)]
+pub(super) struct Screened {
+    pub(super) printer: Printer,
+    /// Once this is cancelled, nothing waits long for a reader any more.
+    pub(super) hurry: CancellationToken,
+}
+
+impl Screened {
+    /// A reader that left has what it wanted; the jobs go on.
+    pub(super) async fn put(&self, text: String) {
+        tokio::select! {
+            biased;
+            _ = self.printer.print(To::Stdout, text.into_bytes()) => {}
+            () = last_wait(self.hurry.cancelled()) => {}
+        }
+    }
 }
 
 impl Screens {
-    pub(super) fn new(look: Look, jobs: &[Job]) -> Self {
+    pub(super) fn new(look: Look, jobs: &[Job], output: Screened) -> Self {
         let names = if jobs.len() > 1 { jobs.iter().map(Job::full_name).collect() } else { Vec::new() };
-        Self { look, names }
+        Self { look, names, output }
     }
 
-    pub(super) fn of(&self, job: &Job) -> Screen {
+    pub(super) fn of(&self, job: &Job) -> Shown {
         let name = job.full_name();
         let prefix = self.names.iter().position(|known| *known == name).map(|at| {
             let style = PREFIX_STYLES[at % PREFIX_STYLES.len()];
             format!("{} ", self.look.paint(style, &format!("[{}]", one_line(&name))))
         });
-        Screen::new(self.look, prefix)
+        Shown { screen: Screen::new(self.look, prefix), output: self.output.clone() }
     }
 }
 
 /// Prints one job's log. What is left of a line is printed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(super) struct Shown {
+    screen: Screen,
+    output: Screened,
+}
+
+impl Witness for Shown {
+    async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
+        let text = self.screen.take(step, stream, bytes);
+        match stream {
+            Stream::Stdout | Stream::Stderr => self.output.put(text).await,
+            // Few, and said where nothing may wait: such as that the job's time is over.
+            Stream::Service | Stream::Heading => self.output.printer.print_now(To::Stdout, text.into_bytes()),
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.output.printer.print_now(To::Stdout, self.screen.end().into_bytes());
+    }
+}
+
+/// Makes one job's log what is printed of it.
+#[derive(Debug)]
+struct Screen {
     look: Look,
     prefix: Option<String>,
     view: LogView,
@@ -57,12 +102,6 @@ pub(super) struct Screen {
     open_line: Option<(u16, Stream)>,
     /// With a prefix: what waits for the line's end.
     line: String,
-}
-
-impl Witness for Screen {
-    async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
-        put(&self.take(step, stream, bytes));
-    }
 }
 
 impl Screen {
@@ -143,18 +182,6 @@ impl Screen {
         let shown = lines.lines().filter(|line| !line.is_empty());
         shown.map(|line| format!("{prefix}{line}{reset}\n")).collect()
     }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        put(&self.end());
-    }
-}
-
-/// A reader that left has what it wanted; the jobs go on.
-fn put(text: &str) {
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// How each job ended.

@@ -214,3 +214,61 @@ async fn what_is_missing_is_named() {
     assert_eq!((repository.branch, mirror.differing), (None, 0));
     git_in(&mirror.directory, &["fsck"]);
 }
+
+#[tokio::test]
+async fn a_repository_does_not_choose_whose_files_run() {
+    let world = World::new();
+    let victim = world.directory.path().to_owned();
+    let elsewhere = tempfile::tempdir().unwrap();
+    // One around the repository, one beside it, and one within it that is somebody else's.
+    let link = world.files().join("link");
+    std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+    for named in [victim.as_path(), elsewhere.path(), &link] {
+        world.git(&["config", "core.worktree", named.to_str().unwrap()]);
+        let error = Repository::open(&world.files()).await.unwrap_err();
+        assert!(matches!(error, LocalError::OtherFiles { .. }), "{named:?}: {error}");
+    }
+    // A place of its own is no harm, whoever wrote it down.
+    world.git(&["config", "core.worktree", world.files().to_str().unwrap()]);
+    assert!(Repository::open(&world.files()).await.unwrap().files.is_some());
+    world.git(&["config", "--unset", "core.worktree"]);
+    // As submodules and further work trees have it: a `.git` that is a file.
+    let linked = victim.join("linked");
+    world.git(&["worktree", "add", "-q", linked.to_str().unwrap(), "side"]);
+    assert_eq!(Repository::open(&linked).await.unwrap().files, linked.canonicalize().ok());
+    let separate = victim.join("separate.git");
+    git_in(&world.files(), &["init", "-q", "--separate-git-dir", separate.to_str().unwrap()]);
+    git_in(&separate, &["config", "core.worktree", "../files"]);
+    assert_eq!(Repository::open(&world.files()).await.unwrap().files, world.files().canonicalize().ok());
+    let within = world.files().join("below");
+    fs::create_dir(&within).unwrap();
+    assert_eq!(Repository::open(&within).await.unwrap().files, world.files().canonicalize().ok());
+}
+
+#[tokio::test]
+async fn a_repository_without_files_has_none_to_run() {
+    let world = World::new();
+    let bare = world.directory.path().join("bare.git");
+    world.git(&["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    let repository = Repository::open(&bare).await.unwrap();
+    let error = Mirror::create(&repository, &Which::WorkTree, &world.directory.path().join("m1")).await.unwrap_err();
+    assert!(matches!(error, LocalError::NoFiles(_)), "{error}");
+    let mirror = Mirror::create(&repository, &Which::Head, &world.directory.path().join("m2")).await.unwrap();
+    assert_eq!(mirror.sha, repository.head);
+}
+
+#[tokio::test]
+async fn an_index_that_is_no_file_is_not_waited_for_and_files_that_cannot_be_read_do_not_stop_a_run_of_head() {
+    let world = World::new();
+    let index = world.files().join(".git/index");
+    fs::remove_file(&index).unwrap();
+    nix::unistd::mkfifo(&index, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    world.write("a", "changed");
+    let mirror = tokio::time::timeout(std::time::Duration::from_secs(60), world.mirror(&Which::Head)).await.unwrap();
+    assert_eq!(mirror.differing, 1);
+    // The files are gone between the question where they are and their reading.
+    let mut repository = Repository::open(&world.files()).await.unwrap();
+    repository.files = Some(world.directory.path().join("not-there"));
+    let mirror = Mirror::create(&repository, &Which::Head, &world.directory.path().join("m")).await.unwrap();
+    assert_eq!((mirror.sha, mirror.differing), (repository.head, 0));
+}
