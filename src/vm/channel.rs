@@ -5,8 +5,8 @@
 //!
 //! The peer is a guest, and may be a hostile one. What it can make this process hold is bounded whatever it sends: an inbox
 //! is one buffer of at most a window, however small the frames that filled it; what waits to be sent to a guest that does
-//! not read stops at [`HIGH_WATER`], because senders wait; and what nobody waits for, the answers to its own frames, ends the
-//! conversation at [`MAX_QUEUED`].
+//! not read stops at `HIGH_WATER`, because senders wait; and what nobody waits for, the answers to its own frames, ends the
+//! conversation at `MAX_QUEUED`.
 
 mod stream;
 #[cfg(test)]

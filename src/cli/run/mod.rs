@@ -77,7 +77,7 @@ pub(super) struct RunArgs {
     /// Jobs at a time [default: as many as there are processors, and memory for]
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
-    /// Take machines from this configuration: its profiles by their labels, its state directory and its [vm]
+    /// Take machines from this configuration: its profiles by their labels, its state directory and its `[vm]`
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout"])]
     config: Option<PathBuf>,
     /// The longest that a job may take
