@@ -168,8 +168,10 @@ fn judge_comment(comment: &IssueComment, standing: &Standing) -> Verdict {
     }
     match standing.forks {
         Forks::Deny => ignore("forks are denied here, and no approval changes that"),
-        // What was held before forks could run shows the command still.
-        Forks::Approve | Forks::Run => Verdict::Approve(Box::new(Asked {
+        Forks::Run => ignore(
+            "forks run without an approval here; reopen the pull request to run a commit that was held before that",
+        ),
+        Forks::Approve => Verdict::Approve(Box::new(Asked {
             access: comment.repository.access.clone(),
             number: comment.number,
             person: comment.author.clone(),

@@ -142,7 +142,7 @@ fn a_new_comment_of_its_author_is_a_command() {
     ignore: only a new comment is a command
     ignore: the comment was not written by who sent it
     ignore: the comment is not on a pull request
-    approve Run(CommitSha("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")) for octocat
+    ignore: forks run without an approval here; reopen the pull request to run a commit that was held before that
     ignore: forks are denied here, and no approval changes that
     "#);
 }
