@@ -13,7 +13,6 @@ use std::collections::HashMap;
 
 use super::frame::{Frame, Kind, MAX_PAYLOAD};
 
-/// Bytes of one stream and direction that may be on the way unconsumed.
 /// Bytes of one stream and direction that may be on the way unconsumed: enough for a guest to go on writing while word of what
 /// was read comes back to it, which takes milliseconds on a host that is busy.
 pub const WINDOW: u32 = 512 * 1024;

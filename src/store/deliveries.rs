@@ -148,15 +148,6 @@ impl Store {
         .await
     }
 
-    /// When a delivery came, in milliseconds since the epoch, if it is still known.
-    pub async fn delivery_received_at(&self, key: &DeliveryKey) -> Result<Option<i64>, StoreError> {
-        self.read("read a delivery", async |db| {
-            let received_at = "SELECT received_at FROM deliveries WHERE forge = $1 AND id = $2";
-            Ok(sqlx::query_scalar(received_at).bind(&key.forge).bind(&key.id).fetch_optional(db).await?)
-        })
-        .await
-    }
-
     /// How many deliveries are in each state.
     pub async fn delivery_counts(&self) -> Result<DeliveryCounts, StoreError> {
         self.read("count deliveries", async |db| {
