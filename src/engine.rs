@@ -5,18 +5,16 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{Catalog, Image, ImageInfo};
-use crate::image::recipe::Recipe;
-use crate::image::{ImageError, Progress, build, cache, prove};
+use crate::image::keeper::{Keeper, Ready};
+use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
-use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{CacheMount, Machine, Template};
@@ -58,11 +56,10 @@ pub struct EngineSettings {
 pub struct Engine {
     settings: EngineSettings,
     homes: Homes,
-    catalog: Catalog,
+    keeper: Keeper,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
     lifecycle: Lifecycle,
-    metrics: ImageMetrics,
 }
 
 /// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
@@ -85,40 +82,74 @@ pub struct Prepared {
     pub template: Template,
     /// Said once when emulation is used because KVM does not work.
     pub why_not_kvm: Option<String>,
+    ready: Ready,
 }
 
 impl Prepared {
-    /// What the author of a job is told about its machine, if there is something.
-    pub fn emulation_note(&self) -> Option<String> {
-        let why = self.why_not_kvm.as_ref()?;
-        Some(format!("note: this machine is emulated in software, which is slow ({why})"))
+    fn new(ready: Ready, program: &str) -> Self {
+        Self {
+            info: ready.image.info.clone(),
+            template: bake::template(&ready.image, &ready.bake, program),
+            why_not_kvm: ready.why_not_kvm.clone(),
+            ready,
+        }
     }
+
+    /// What the author of a job is told about its machine.
+    pub fn notes(&self) -> Vec<String> {
+        let why = self.why_not_kvm.as_ref();
+        let emulated = why.map(|why| format!("note: this machine is emulated in software, which is slow ({why})"));
+        emulated.into_iter().chain(self.ready.stand_in.as_ref().map(|stand_in| stand_in.note.clone())).collect()
+    }
+}
+
+/// What makes the engine's images.
+fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
+    let studio = Studio {
+        homes: homes.clone(),
+        program: settings.qemu.clone(),
+        // Emulation is always there; which accelerator is better is found out with the image that is built.
+        accelerator: Accelerator::Tcg,
+        boot_limit: BOOT_LIMIT,
+        metrics: ImageMetrics::default(),
+        lifecycle: Lifecycle::default(),
+        checked: Checked::default(),
+    };
+    let accelerator = match settings.backend {
+        Backend::QemuKvm => Some(Accelerator::Kvm),
+        Backend::QemuTcg => Some(Accelerator::Tcg),
+        Backend::Auto => None,
+    };
+    let catalog = Catalog::new(settings.images_dir.clone());
+    Keeper::new(catalog, settings.recipes.clone(), studio, accelerator, settings.state_dir.clone())
 }
 
 impl Engine {
     /// An engine; makes the state directory.
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
-        let catalog = Catalog::new(settings.images_dir.clone());
-        let (templates, volumes, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
+        let keeper = keeper(&settings, &homes);
+        let (templates, volumes) = Default::default();
+        Ok(Self { settings, homes, keeper, templates, volumes, lifecycle: Lifecycle::default() })
     }
 
-    /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
+    /// Has the steps in the lives of jobs' VMs, and those of making images, told to `lifecycle`.
     #[must_use]
-    pub fn told_to(self, lifecycle: Lifecycle) -> Self {
+    pub fn told_to(mut self, lifecycle: Lifecycle) -> Self {
+        self.keeper.studio.lifecycle = lifecycle.clone();
         Self { lifecycle, ..self }
     }
 
     /// The same engine, telling `metrics` of what it makes.
     #[must_use]
-    pub fn measured(self, metrics: ImageMetrics) -> Self {
-        Self { metrics, ..self }
+    pub fn measured(mut self, metrics: ImageMetrics) -> Self {
+        self.keeper.studio.metrics = metrics;
+        self
     }
 
     /// The images.
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        &self.keeper.catalog
     }
 
     /// The VMs' directories.
@@ -128,33 +159,12 @@ impl Engine {
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
     pub async fn image(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
-        let recipe = Recipe::find(name, &self.settings.recipes)?;
-        match self.catalog.current(name)? {
-            Some(image) if image.info.digest == recipe.digest() => return Ok(image),
-            _ => {}
-        }
-        let _lock = self.lock(name).await?;
-        match self.catalog.current(name)? {
-            Some(image) if image.info.digest == recipe.digest() => Ok(image),
-            _ => self.build_locked(&recipe, progress).await,
-        }
+        self.keeper.image(name, progress).await
     }
 
     /// Builds the image anew, whatever there is.
     pub async fn build(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
-        let recipe = Recipe::find(name, &self.settings.recipes)?;
-        let _lock = self.lock(name).await?;
-        self.build_locked(&recipe, progress).await
-    }
-
-    async fn build_locked(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
-        require(&self.settings.qemu)?;
-        // Emulation is always there; which accelerator is better is found out with the image that is built here.
-        let studio = self.studio(Accelerator::Tcg);
-        let began = Instant::now();
-        let built = build::build(&self.catalog, recipe, &studio, progress).await;
-        self.metrics.built(Made::of(&built), began.elapsed());
-        built
+        self.keeper.build(name, progress).await
     }
 
     /// A template of that image and shape, with everything that is missing built and baked first.
@@ -164,17 +174,13 @@ impl Engine {
         let slot = self.slot(name, shape);
         let mut slot = slot.lock().await;
         if let Some(prepared) = &*slot
-            && prepared.template.state.is_file()
+            && self.keeper.is_still_right(&prepared.ready)
         {
             return Ok(Arc::clone(prepared));
         }
         require(&self.settings.qemu)?;
-        let image = self.image(name, progress).await?;
-        let _lock = self.lock(name).await?;
-        let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
-        let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
-        let template = bake::template(&image, &baked, &self.settings.qemu);
-        let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
+        let ready = self.keeper.ready(name, shape, progress).await?;
+        let prepared = Arc::new(Prepared::new(ready, &self.settings.qemu));
         *slot = Some(Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -200,46 +206,14 @@ impl Engine {
         Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
     }
 
-    async fn accelerator(
-        &self, image: &Image, shape: Shape, progress: &dyn Progress,
-    ) -> Result<(Accelerator, Option<String>), ImageError> {
-        match self.settings.backend {
-            Backend::QemuKvm => Ok((Accelerator::Kvm, None)),
-            Backend::QemuTcg => Ok((Accelerator::Tcg, None)),
-            Backend::Auto => {
-                let studio = self.studio(Accelerator::Tcg);
-                let proof = prove::accelerator(image, &studio, shape, &self.settings.state_dir, progress).await?;
-                Ok((proof.accelerator, proof.why_not_kvm))
-            }
-        }
-    }
-
     /// The file in which the accelerator that works here is remembered, if it is.
     pub fn remembered_accelerator(&self) -> Option<PathBuf> {
         Some(prove::memory_file(&self.settings.state_dir)).filter(|file| file.is_file())
     }
 
-    fn studio(&self, accelerator: Accelerator) -> Studio {
-        Studio {
-            homes: self.homes.clone(),
-            program: self.settings.qemu.clone(),
-            accelerator,
-            boot_limit: BOOT_LIMIT,
-            metrics: self.metrics.clone(),
-        }
-    }
-
-    async fn lock(&self, name: &str) -> Result<Lease, ImageError> {
-        let (catalog, name) = (self.catalog.clone(), name.to_owned());
-        // Waiting for another process may take minutes, and blocks its thread.
-        tokio::task::spawn_blocking(move || catalog.lock(&name))
-            .await
-            .map_err(|error| ImageError::Unusable(format!("waiting for the image's lock: {error}")))?
-    }
-
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches) = (self.keeper.catalog.clone(), self.caches());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
             match Lease::try_take(&caches) {

@@ -1,24 +1,34 @@
 //! `dayfly image`: what VMs start from.
 
+mod listing;
+
+use std::time::Duration;
+
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::progress::Terminal;
-use super::{EngineArgs, parse_disk, parse_memory, say};
+use super::{EngineArgs, parse_disk, parse_duration, parse_memory, say};
 use crate::engine::Engine;
-use crate::host::disk;
-use crate::image::catalog::Image;
+use crate::image::catalog::ImageInfo;
+use crate::image::gc;
+use crate::lifecycle::{self, Lifecycle};
 use crate::vm::spec::Shape;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
-    /// Build an image from its recipe, whether or not there is one
+    /// Build an image from its recipe now; one that would be the same is kept
     Build(Named),
     /// Make the snapshot that VMs of one shape are restored from
     Bake(BakeArgs),
     /// List images and their snapshots
     List(ListArgs),
+    /// Show what an image was made of
+    Show(ShowArgs),
     /// Remove an image and its snapshots
     Rm(Named),
+    /// Remove superseded images and unused snapshots
+    Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,21 +65,41 @@ pub(super) struct ListArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Since when an image has to be superseded, or a snapshot unused
+    #[arg(long, default_value = "7d", value_parser = parse_duration)]
+    older_than: Duration,
+    /// Only tell what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
-        ImageCommand::Build(Named { engine, name }) => {
-            let progress = Terminal::new();
-            let image = engine.engine()?.build(&name, &progress).await?;
-            progress.done();
-            say(format!(
-                "{name} {} is built: {} packages, kernel {}",
-                image.info.digest,
-                image.info.packages.len(),
-                image.info.kernel
-            ))?;
-        }
+        ImageCommand::Build(arguments) => build(&arguments).await?,
         ImageCommand::Bake(arguments) => bake(&arguments).await?,
-        ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
+        ImageCommand::List(arguments) => say(listing::list(arguments.engine.engine()?.catalog(), arguments.json)?)?,
+        ImageCommand::Show(ShowArgs { engine, name, json }) => {
+            say(listing::show(engine.engine()?.catalog(), &name, json)?)?;
+        }
+        ImageCommand::Gc(arguments) => collect(&arguments)?,
         ImageCommand::Rm(Named { engine, name }) => {
             engine.engine()?.catalog().remove(&name)?;
             say(format!("{name} is removed"))?;
@@ -78,10 +108,38 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// An engine that a test may disturb, as it may a service.
+fn engine(arguments: &EngineArgs) -> anyhow::Result<Engine> {
+    let engine = arguments.engine()?;
+    let fault = lifecycle::from_environment().with_context(|| lifecycle::VARIABLE.to_owned())?;
+    let told = fault.map(|fault| Lifecycle::disturbed_by(fault, &arguments.state_dir));
+    Ok(engine.told_to(told.unwrap_or_default()))
+}
+
+async fn build(Named { engine: arguments, name }: &Named) -> anyhow::Result<()> {
+    let progress = Terminal::new();
+    let engine = engine(arguments)?;
+    let before = engine.catalog().current_digest(name);
+    engine.reap().await;
+    let image = engine.build(name, &progress).await?;
+    progress.done();
+    let ImageInfo { digest, packages, kernel, .. } = &image.info;
+    if before.as_ref() == Some(digest) {
+        return Ok(say(format!("{name} {digest} is up to date"))?);
+    }
+    Ok(say(format!("{name} {digest} is built: {} packages, kernel {kernel}", packages.len()))?)
+}
+
+fn collect(arguments: &GcArgs) -> anyhow::Result<()> {
+    let engine = arguments.engine.engine()?;
+    let removals = gc::collect(engine.catalog(), arguments.older_than, arguments.dry_run)?;
+    Ok(say(listing::removals(&removals, arguments.dry_run, arguments.json))?)
+}
+
 async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
     let progress = Terminal::new();
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
-    let engine = arguments.engine.engine()?;
+    let engine = engine(&arguments.engine)?;
     let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
     progress.done();
     if let Some(why) = &prepared.why_not_kvm {
@@ -93,43 +151,4 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
     Ok(())
-}
-
-fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
-    let images = engine.catalog().list()?;
-    if json {
-        let described = images.iter().map(describe).collect::<anyhow::Result<Vec<_>>>()?;
-        return Ok(say(serde_json::to_string_pretty(&described)?)?);
-    }
-    if images.is_empty() {
-        return Ok(say("no images yet; `dayfly image build base` makes one")?);
-    }
-    let mut lines = vec![format!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL")];
-    for image in images {
-        let info = &image.info;
-        let size = format!("{} MiB", image_bytes(&image)? >> 20);
-        lines
-            .push(format!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description));
-        for bake in image.list_bakes()? {
-            let shape = bake.info.shape;
-            lines.push(format!(
-                "  snapshot {} {} vCPU, {} MiB, {} MiB disk, {}",
-                bake.info.key, shape.vcpus, shape.memory_mib, shape.disk_mib, bake.info.accelerator
-            ));
-        }
-    }
-    Ok(say(lines.join("\n"))?)
-}
-
-fn describe(image: &Image) -> anyhow::Result<serde_json::Value> {
-    let bakes: Vec<_> = image.list_bakes()?.into_iter().map(|bake| bake.info).collect();
-    Ok(serde_json::json!({ "image": image.info, "bytes": image_bytes(image)?, "bakes": bakes }))
-}
-
-fn image_bytes(image: &Image) -> anyhow::Result<u64> {
-    let mut bytes = disk::allocated_bytes(&image.file("root.erofs"))?;
-    if let Some(layer) = image.layer() {
-        bytes += disk::allocated_bytes(&layer)?;
-    }
-    Ok(bytes)
 }

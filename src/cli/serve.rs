@@ -10,7 +10,7 @@ use super::EXIT_USAGE;
 use crate::app::App;
 use crate::config::{Config, LogFormat, Secrets};
 use crate::document::Diagnostic;
-use crate::lifecycle::{self, Fault};
+use crate::lifecycle;
 use crate::shutdown::Shutdown;
 
 const HELP: &str = "\
@@ -40,7 +40,7 @@ pub(super) async fn run(arguments: ServeArgs) -> anyhow::Result<u8> {
             return Ok(EXIT_USAGE);
         }
     };
-    let fault = match fault() {
+    let fault = match lifecycle::from_environment() {
         Ok(fault) => fault,
         Err(error) => {
             eprintln!("error: {}: {error}", lifecycle::VARIABLE);
@@ -66,11 +66,6 @@ fn load(path: &std::path::Path) -> Result<(Config, Secrets, Vec<Diagnostic>), Ve
     let (secrets, more) = Secrets::resolve(&config, |name| std::env::var(name).ok())?;
     warnings.extend(more);
     Ok((config, secrets, warnings))
-}
-
-/// What a test wants to go wrong.
-fn fault() -> Result<Option<Fault>, lifecycle::BadFault> {
-    std::env::var(lifecycle::VARIABLE).ok().filter(|text| !text.is_empty()).map(|text| text.parse()).transpose()
 }
 
 fn start_log(config: &Config) -> anyhow::Result<()> {

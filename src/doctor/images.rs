@@ -13,7 +13,7 @@ use crate::host::process::find_program;
 use crate::host::{command, disk};
 use crate::image::catalog::{Catalog, Image};
 use crate::image::recipe::Recipe;
-use crate::image::{bake, build, prove};
+use crate::image::{bake, packages, prove};
 use crate::vm::spec::{Accelerator, Shape};
 
 /// What makes private disks: no snapshot without it.
@@ -93,7 +93,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 
 async fn observe_tools() -> Tools {
     let all = BUILD_TOOLS.into_iter().chain([DISK_TOOL]);
-    let mut isolation: Vec<&str> = build::ISOLATION.to_vec();
+    let mut isolation: Vec<&str> = packages::ISOLATION.to_vec();
     isolation.push("true");
     let tried = command::run("unshare", &isolation, ISOLATION_LIMIT, |_| {}).await;
     Tools {
@@ -109,7 +109,7 @@ fn image_state(catalog: &Catalog, subject: &Subject, name: &str) -> ImageState {
     match (catalog.current(name), recipe) {
         (_, Err(error)) => ImageState::NoRecipe(error.to_string()),
         (Err(error), _) => ImageState::Unreadable(error.to_string()),
-        (Ok(Some(image)), Ok(recipe)) if image.info.digest == recipe.digest() => ImageState::Current(built(&image)),
+        (Ok(Some(image)), Ok(recipe)) if image.info.recipe == recipe.digest() => ImageState::Current(built(&image)),
         (Ok(Some(image)), Ok(_)) => ImageState::Stale(built(&image)),
         (Ok(None), Ok(_)) if catalog.directory(name).join("current").is_symlink() => ImageState::Damaged,
         (Ok(None), Ok(_)) => ImageState::Missing,

@@ -97,6 +97,7 @@ pub fn package_of(program: &str) -> &str {
         "mkfs.erofs" => "erofs-utils",
         "mkfs.ext4" | "mke2fs" => "e2fsprogs",
         "dpkg-deb" => "dpkg",
+        "xz" => "xz-utils",
         "unshare" => "util-linux",
         other => other,
     }
@@ -110,6 +111,54 @@ pub fn require(program: &str) -> Result<(), CommandError> {
         cause: Cause::NotStarted(std::io::ErrorKind::NotFound.into()),
     };
     process::find_program(program).map(drop).ok_or_else(missing)
+}
+
+/// A program that reads a file and whose output is read here.
+#[derive(Debug)]
+pub struct Piped {
+    output: std::fs::File,
+    child: tokio::process::Child,
+    program: String,
+    arguments: Vec<String>,
+}
+
+/// Starts a program with that file as its input. Must be called in an async runtime. It does not outlive this process, nor
+/// the value.
+pub fn pipe(program: &str, arguments: &[&str], input: std::fs::File) -> Result<Piped, CommandError> {
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let fail = |error| CommandError {
+        program: program.to_owned(),
+        arguments: arguments.clone(),
+        cause: Cause::NotStarted(error),
+    };
+    let mut command = Command::new(program);
+    command.args(&arguments).stdin(input).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = process::start(command, Lifetime::EndsWithUs).map_err(fail)?;
+    let output = child.stdout.take().expect("it is piped").into_owned_fd().map_err(fail)?;
+    Ok(Piped { output: output.into(), child, program: program.to_owned(), arguments })
+}
+
+impl std::io::Read for Piped {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.output.read(buffer)
+    }
+}
+
+impl Piped {
+    /// Waits for the program's end, once its output was read.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub async fn finish(self) -> Result<(), CommandError> {
+        let Self { output, mut child, program, arguments } = self;
+        drop(output);
+        let cause = match child.wait().await {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => Cause::Failed { status, stderr: String::new() },
+            Err(error) => Cause::NotStarted(error),
+        };
+        Err(CommandError { program, arguments, cause })
+    }
 }
 
 /// Runs a program to its end and gives its standard output. `on_stderr_line` sees each line of its error output, for

@@ -19,13 +19,21 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let target = File::options().write(true).create_new(true).open(to)?;
     let length = source.metadata()?.len();
     target.set_len(length)?;
-    let mut position = 0;
-    while let Some(start) = seek(&source, position, Whence::SeekData)? {
-        let end = seek(&source, start, Whence::SeekHole)?.unwrap_or(length as i64);
-        copy_range(&source, &target, start, end)?;
-        position = end;
+    for (start, end) in data_extents(&source)? {
+        copy_range(&source, &target, start as i64, end as i64)?;
     }
     Ok(())
+}
+
+/// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
+pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    let length = file.metadata()?.len() as i64;
+    let (mut extents, mut position) = (Vec::new(), 0);
+    while let Some(start) = seek(file, position, Whence::SeekData)? {
+        position = seek(file, start, Whence::SeekHole)?.unwrap_or(length);
+        extents.push((start as u64, position as u64));
+    }
+    Ok(extents)
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -89,6 +97,13 @@ pub fn hint_if_full(error: &io::Error) -> &'static str {
     }
 }
 
+/// Whether there is hardly anything left where `directory` is: less than a guest writes at once.
+pub fn is_full(directory: &Path) -> bool {
+    const HARDLY_ANYTHING: u64 = 1 << 20;
+    nix::sys::statvfs::statvfs(directory)
+        .is_ok_and(|disk| disk.blocks_available() * disk.fragment_size() < HARDLY_ANYTHING)
+}
+
 /// A sparse file of `length` bytes.
 pub fn create_sparse(path: &Path, length: u64) -> io::Result<()> {
     File::options().write(true).create_new(true).open(path)?.set_len(length)
@@ -131,6 +146,30 @@ pub fn sync_tree(directory: &Path) -> io::Result<()> {
         }
     }
     File::open(directory)?.sync_all()
+}
+
+/// What a file or a tree takes, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// The sum of the files' lengths.
+    pub apparent: u64,
+    /// What of it is on the disk.
+    pub allocated: u64,
+}
+
+/// The size of all files of a tree. Links are not followed.
+pub fn tree_bytes(path: &Path) -> io::Result<Size> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mut size = Size { apparent: metadata.len(), allocated: metadata.blocks() * 512 };
+    if metadata.is_dir() {
+        size.apparent = 0;
+        for entry in fs::read_dir(path)? {
+            let below = tree_bytes(&entry?.path())?;
+            size.apparent += below.apparent;
+            size.allocated += below.allocated;
+        }
+    }
+    Ok(size)
 }
 
 /// Bytes that a file really takes.

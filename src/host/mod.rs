@@ -4,6 +4,7 @@
 
 pub mod beneath;
 pub mod cgroup;
+pub mod checksum;
 pub mod command;
 pub mod disk;
 pub mod git;
@@ -13,6 +14,7 @@ pub mod output;
 pub mod probe;
 pub mod process;
 pub mod tsc;
+pub mod users;
 
 /// What the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,15 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::catalog::{Bake, BakeInfo, Image, write_json};
+use super::checked::Checked;
 use super::initramfs::{self, File};
 use super::staging::Staging;
-use super::{ImageError, Progress, cache};
+use super::{ImageError, Progress, cache, script};
 use crate::host::process::Lifetime;
-use crate::host::{command, disk, tsc};
+use crate::host::{checksum, command, disk, tsc};
 use crate::ids::VmId;
+use crate::lifecycle::{ImageStep, Lifecycle};
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::protocol;
@@ -34,8 +37,17 @@ pub const AGENT: &[u8] = include_bytes!(env!("DAYFLY_AGENT_BINARY"));
 /// How long an emulated guest may take from power-on to the agent's answer. It takes 2 to 4 s on an idle host.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a bake may take from power-on to the saved state. It takes 4 s under emulation on an idle host.
+/// How long a bake may take from power-on to the saved state, without the image's own scripts. It takes 4 s under emulation on
+/// an idle host.
 const FREEZE_LIMIT: Duration = Duration::from_secs(180);
+/// How much longer for each script.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Raised when snapshots are laid out differently.
+const FORMAT: u32 = 2;
+
+/// What a snapshot consists of, beside its description.
+const FILES: [&str; 4] = ["initramfs", "memory", "scratch", "state"];
 
 /// How long the monitor may take to say its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(30);
@@ -58,6 +70,10 @@ pub struct Studio {
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
     pub metrics: ImageMetrics,
+    /// Is told of every step.
+    pub lifecycle: Lifecycle,
+    /// What this process has compared with its checksums.
+    pub checked: Checked,
 }
 
 /// A VM that was booted, not restored.
@@ -79,29 +95,70 @@ impl BootedVm {
     }
 }
 
+/// Everything to which a snapshot is fixed. Another value of any of them is another snapshot.
+#[derive(Debug, Clone, Serialize)]
+struct KeyParts<'a> {
+    format: u32,
+    dayfly: &'a str,
+    protocol: u32,
+    /// The SHA-256 of the agent.
+    agent: String,
+    image: &'a str,
+    built_at: i64,
+    shape: Shape,
+    accelerator: Accelerator,
+    /// What the monitor says of its version.
+    monitor: &'a str,
+    cpu: &'a str,
+    command_line: String,
+}
+
+impl KeyParts<'_> {
+    fn key(&self) -> String {
+        let text = serde_json::to_vec(self).expect("the parts of a key are plain data");
+        hex::encode(&Sha256::digest(text)[..12])
+    }
+}
+
 /// The key of the snapshot that the monitor `program` makes of `image` in that shape.
 pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
     let monitor = monitor_version(program).await?;
-    let mut hash = Sha256::new();
-    let parts = (
-        (&image.info.digest, image.info.built_at, protocol::VERSION, env!("CARGO_PKG_VERSION")),
-        (shape, accelerator, cpu_model(accelerator), &monitor, command_line(accelerator)),
-    );
-    hash.update(serde_json::to_vec(&parts).expect("the parts of a key are plain data"));
-    hash.update(AGENT);
-    Ok(hex::encode(&hash.finalize()[..12]))
+    let parts = KeyParts {
+        format: FORMAT,
+        dayfly: env!("CARGO_PKG_VERSION"),
+        protocol: protocol::VERSION.into(),
+        agent: hex::encode(Sha256::digest(AGENT)),
+        image: &image.info.digest,
+        built_at: image.info.built_at,
+        shape,
+        accelerator,
+        monitor: &monitor,
+        cpu: cpu_model(accelerator),
+        command_line: command_line(accelerator),
+    };
+    Ok(parts.key())
 }
 
-/// Makes a snapshot of `image`, unless there is one. The caller holds the image's lock.
+/// Makes a snapshot of `image`, unless there is one that is whole. The caller holds the image's lock.
 pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn Progress) -> Result<Bake, ImageError> {
     let key = key(image, &studio.program, studio.accelerator, shape).await?;
-    if let Some(bake) = image.bake(&key)? {
+    if let Some(bake) = studio.checked.bake(image, &key, progress).await? {
         return Ok(bake);
     }
     let began = Instant::now();
     let made = make(image, studio, shape, key, progress).await;
     studio.metrics.baked(Made::of(&made), began.elapsed());
     made
+}
+
+/// A memory file that cannot grow takes its VM with it. Then the reason is the disk and not the VM.
+fn blamed_on_disk(error: ImageError, directory: &Path) -> ImageError {
+    match error {
+        ImageError::Vm(VmError::Lost(_)) if disk::is_full(directory) => {
+            ImageError::io("the snapshot's memory")(std::io::ErrorKind::StorageFull.into())
+        }
+        error => error,
+    }
 }
 
 async fn make(
@@ -111,8 +168,10 @@ async fn make(
         "baking `{}` with {}: {} vCPU, {} MiB memory, {} MiB disk",
         image.info.name, studio.accelerator, shape.vcpus, shape.memory_mib, shape.disk_mib
     ));
+    studio.checked.image(image).await?;
     let staging = Staging::begin(&image.bakes())?;
     let directory = staging.path();
+    studio.lifecycle.reached(ImageStep::BakeBegun).await;
     let command_line = command_line(studio.accelerator);
     let boot = Boot {
         kernel: image.file("kernel"),
@@ -129,7 +188,9 @@ async fn make(
         scratch: directory.join("scratch"),
         cache: Some(placeholder),
     };
-    freeze(studio, shape, &boot, &disks, directory).await?;
+    let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
+    frozen.map_err(|error| blamed_on_disk(error, directory))?;
+    studio.lifecycle.reached(ImageStep::StateSaved).await;
     let monitor = monitor_version(&studio.program).await?;
     let info = BakeInfo {
         key: key.clone(),
@@ -138,12 +199,21 @@ async fn make(
         monitor,
         command_line,
         baked_at: crate::clock::now_ms(),
+        files: checksums(directory).await?,
     };
     write_json(&directory.join("snapshot.json"), &info)?;
+    studio.lifecycle.reached(ImageStep::BakeDescribed).await;
     let place = image.bakes().join(&key);
     staging.publish(&place).await?;
+    studio.lifecycle.reached(ImageStep::BakePublished).await;
     cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
+}
+
+async fn checksums(directory: &Path) -> Result<checksum::Checksums, ImageError> {
+    let directory = directory.to_owned();
+    let done = tokio::task::spawn_blocking(move || checksum::of_files(&directory, &FILES)).await;
+    done.map_err(std::io::Error::other).and_then(|done| done).map_err(ImageError::io("the snapshot's checksums"))
 }
 
 /// How a bake is restored.
@@ -166,14 +236,23 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
     }
 }
 
-async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path) -> Result<(), ImageError> {
+async fn freeze(
+    image: &Image, studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
+) -> Result<(), ImageError> {
     let memory = directory.join("memory");
     disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
+    studio.lifecycle.reached(ImageStep::DisksMade).await;
+    let scripts = &image.info.bake;
     let mut home = studio.homes.create(VmId::random())?;
     let frozen = async {
         let start = Start::BootForSnapshot;
         let mut attached = boot_vm(&home, studio, Parts { shape, start, boot, disks, memory: &memory }).await?;
+        studio.lifecycle.reached(ImageStep::BakeBooted).await;
         rehearse(&attached.guest).await?;
+        for one in scripts {
+            script::run(&attached.guest, one, &image.info.environment).await?;
+        }
+        studio.lifecycle.reached(ImageStep::Rehearsed).await;
         // The agent sits in its blocking read, and everything that was written until now is on the disk.
         attached.guest.sync(false).await?;
         attached.qemu.monitor.pause().await?;
@@ -181,9 +260,10 @@ async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, direc
         attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
         Ok(())
     };
-    let outcome = tokio::time::timeout(FREEZE_LIMIT, frozen).await;
+    let limit = FREEZE_LIMIT + SCRIPT_LIMIT * scripts.len() as u32;
+    let outcome = tokio::time::timeout(limit, frozen).await;
     home.remove().await?;
-    outcome.unwrap_or(Err(ImageError::Vm(VmError::TimedOut { what: "the bake", limit: FREEZE_LIMIT })))
+    outcome.unwrap_or(Err(ImageError::Vm(VmError::TimedOut { what: "the bake", limit })))
 }
 
 /// Does once what every job does first, so that the programs' pages, the directory entries and the files that are replaced
@@ -314,4 +394,50 @@ pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
     // Another program may be asked for later; the first is the one that matters.
     drop(KNOWN.set((program.to_owned(), version.clone())));
     Ok(version)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_snapshot_is_fixed_to_makes_another_key() {
+        let parts = KeyParts {
+            format: FORMAT,
+            dayfly: "1",
+            protocol: 1,
+            agent: "a".into(),
+            image: "i",
+            built_at: 1,
+            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
+            accelerator: Accelerator::Tcg,
+            monitor: "QEMU emulator version 7.2",
+            cpu: "max",
+            command_line: "quiet tsc_early_khz=1".into(),
+        };
+        let changes: [fn(&mut KeyParts<'_>); 11] = [
+            |parts| parts.format += 1,
+            |parts| parts.dayfly = "2",
+            |parts| parts.protocol += 1,
+            |parts| parts.agent = "b".into(),
+            |parts| parts.image = "j",
+            |parts| parts.built_at += 1,
+            |parts| parts.shape.memory_mib += 1,
+            |parts| parts.accelerator = Accelerator::Kvm,
+            |parts| parts.monitor = "QEMU emulator version 8",
+            |parts| parts.cpu = "host",
+            |parts| parts.command_line.push('0'),
+        ];
+        let mut keys = vec![parts.key()];
+        for change in changes {
+            let mut changed = parts.clone();
+            change(&mut changed);
+            keys.push(changed.key());
+        }
+        assert_eq!(parts.key(), parts.clone().key());
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), changes.len() + 1);
+    }
 }

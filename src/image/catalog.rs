@@ -10,13 +10,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use super::recipe::{User, check_name};
+use super::build::LAYER;
+use super::recipe::{Script, User, check_name};
 use super::staging::remove_unfinished_in;
+use crate::host::checksum::{self, Checksums, Damage};
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::vm::spec::{Accelerator, Shape};
@@ -24,9 +26,8 @@ use crate::vm::spec::{Accelerator, Shape};
 /// What no image is without.
 const NEEDED: [&str; 3] = ["kernel", "root.erofs", "modules"];
 
-/// How long an image that is not current any more is kept, for VMs that are just starting from it. A VM that runs has its
-/// files open and does not need the names.
-const SUPERSEDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The link to the image that new VMs use.
+const CURRENT: &str = "current";
 
 /// Below an image's directory.
 const BAKES: &str = "bakes";
@@ -41,17 +42,34 @@ pub struct Catalog {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageInfo {
     pub name: String,
+    /// Of everything that it was made of: equal content has equal digests.
     pub digest: String,
+    /// The digest of the recipe; another one has the image built again.
+    #[serde(default)]
+    pub recipe: String,
     pub description: String,
-    pub suite: String,
+    /// What the root file system was made from, for people.
+    #[serde(default)]
+    pub source: String,
     /// Version of the guest's kernel.
     pub kernel: String,
     pub user: User,
     pub environment: Vec<(String, String)>,
     /// Installed packages, as `name=version`.
     pub packages: Vec<String>,
+    /// What runs in each VM that is about to become a snapshot.
+    #[serde(default)]
+    pub bake: Vec<Script>,
     /// Milliseconds since the epoch.
     pub built_at: i64,
+    /// The version of Dayfly that built it, and the SHA-256 of the agent that ran the set-up scripts.
+    #[serde(default)]
+    pub built_by: String,
+    #[serde(default)]
+    pub agent: String,
+    /// What its files have to be like.
+    #[serde(default)]
+    pub files: Checksums,
 }
 
 /// An image on disk.
@@ -72,6 +90,9 @@ pub struct BakeInfo {
     pub command_line: String,
     /// Milliseconds since the epoch.
     pub baked_at: i64,
+    /// What its files have to be like.
+    #[serde(default)]
+    pub files: Checksums,
 }
 
 /// A bake on disk.
@@ -96,7 +117,7 @@ impl Catalog {
     /// again.
     pub fn current(&self, name: &str) -> Result<Option<Image>, ImageError> {
         check_name(name)?;
-        let link = self.directory(name).join("current");
+        let link = self.directory(name).join(CURRENT);
         let digest = match fs::read_link(&link) {
             Ok(target) => target,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -124,15 +145,40 @@ impl Catalog {
         Ok(Image { directory, info })
     }
 
+    /// Where all images are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The names of images that there are, ordered.
+    pub fn names(&self) -> Result<Vec<String>, ImageError> {
+        names_in(&self.root)
+    }
+
+    /// The digests of an image's builds, whole or not, ordered.
+    pub fn digests(&self, name: &str) -> Result<Vec<String>, ImageError> {
+        let mut digests = names_in(&self.directory(name))?;
+        digests.retain(|digest| digest != CURRENT);
+        Ok(digests)
+    }
+
+    /// The digest that new VMs use, whether or not that image is whole.
+    pub fn current_digest(&self, name: &str) -> Option<String> {
+        let target = fs::read_link(self.directory(name).join(CURRENT)).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    }
+
+    /// The images of one name, current or not; those that do not read are left out.
+    pub fn images(&self, name: &str) -> Result<Vec<Image>, ImageError> {
+        let digests = self.digests(name)?;
+        Ok(digests.iter().filter_map(|digest| self.image(name, digest).ok()).collect())
+    }
+
     /// Every image, current or not, ordered by name.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
         let mut images = Vec::new();
-        for name in names_in(&self.root)? {
-            for digest in names_in(&self.root.join(&name))? {
-                if self.root.join(&name).join(&digest).join("image.json").is_file() && digest != "current" {
-                    images.push(self.image(&name, &digest)?);
-                }
-            }
+        for name in self.names()? {
+            images.extend(self.images(&name)?);
         }
         Ok(images)
     }
@@ -153,7 +199,7 @@ impl Catalog {
         let remove = || -> io::Result<usize> {
             let mut removed = 0;
             // First, so that nobody starts from what is half gone.
-            match fs::remove_file(directory.join("current")) {
+            match fs::remove_file(directory.join(CURRENT)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -171,22 +217,6 @@ impl Catalog {
             0 => Err(unknown()),
             _ => Ok(()),
         }
-    }
-
-    /// Removes the images of that name that have not been current for a day. The caller holds the image's lock.
-    pub fn remove_superseded(&self, name: &str) -> Result<(), ImageError> {
-        let directory = self.directory(name);
-        let Ok(current) = fs::read_link(directory.join("current")) else { return Ok(()) };
-        let superseded_at = |digest: &str| -> io::Result<SystemTime> { directory.join(digest).metadata()?.modified() };
-        for digest in names_in(&directory)? {
-            let age = superseded_at(&digest).ok().and_then(|when| when.elapsed().ok());
-            let is_old = age.is_some_and(|age| age > SUPERSEDED_KEPT);
-            if is_old && digest != "current" && Path::new(&digest) != current {
-                let path = directory.join(&digest);
-                disk::remove_tree(&path).map_err(ImageError::io(path.display().to_string()))?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes what builds and bakes left that ended half-way. Images at which somebody is just working are left alone.
@@ -217,7 +247,7 @@ impl Catalog {
         let directory = self.directory(name);
         let fresh = directory.join(".current");
         let replace = || -> io::Result<()> {
-            if let Ok(superseded) = fs::File::open(directory.join("current")) {
+            if let Ok(superseded) = fs::File::open(directory.join(CURRENT)) {
                 superseded.set_modified(SystemTime::now())?;
             }
             match fs::remove_file(&fresh) {
@@ -225,7 +255,7 @@ impl Catalog {
                 _ => {}
             }
             std::os::unix::fs::symlink(digest, &fresh)?;
-            fs::rename(&fresh, directory.join("current"))
+            fs::rename(&fresh, directory.join(CURRENT))
         };
         replace().map_err(ImageError::io(format!("image directory `{}`", directory.display())))
     }
@@ -239,7 +269,7 @@ impl Image {
 
     /// What the set-up script wrote, if the image has one.
     pub fn layer(&self) -> Option<PathBuf> {
-        Some(self.file("layer.ext4")).filter(|path| path.is_file())
+        Some(self.file(LAYER)).filter(|path| path.is_file())
     }
 
     /// The bake with this key, if there is one.
@@ -250,6 +280,11 @@ impl Image {
             return Ok(None);
         }
         Ok(Some(Bake { info: read_json(&description)?, directory }))
+    }
+
+    /// Whether its files are what they were when it was built.
+    pub async fn verify(&self) -> Result<(), Damage> {
+        verify(self.directory.clone(), self.info.files.clone()).await
     }
 
     /// Where the bakes are.
@@ -268,6 +303,18 @@ impl Bake {
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
+
+    /// Whether its files are what they were when it was made.
+    pub async fn verify(&self) -> Result<(), Damage> {
+        verify(self.directory.clone(), self.info.files.clone()).await
+    }
+}
+
+/// Compares files with their checksums, where it holds up nobody.
+async fn verify(directory: PathBuf, files: Checksums) -> Result<(), Damage> {
+    let shown = directory.display().to_string();
+    let done = tokio::task::spawn_blocking(move || checksum::verify(&directory, &files)).await;
+    done.unwrap_or_else(|error| Err(Damage { file: shown, how: checksum::How::Unreadable(error.to_string()) }))
 }
 
 /// Writes a description that is on the disk when this returns.
@@ -311,115 +358,5 @@ fn names_in(directory: &Path) -> Result<Vec<String>, ImageError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::staging::Staging;
-    use super::*;
-
-    async fn publish(catalog: &Catalog, digest: &str) -> PathBuf {
-        let staging = Staging::begin(&catalog.directory("base")).unwrap();
-        let info = ImageInfo {
-            name: "base".into(),
-            digest: digest.into(),
-            description: String::new(),
-            suite: "stable".into(),
-            kernel: "1".into(),
-            user: serde_json::from_str(r#"{"name": "ci", "uid": 1000, "gid": 1000}"#).unwrap(),
-            environment: Vec::new(),
-            packages: Vec::new(),
-            built_at: 0,
-        };
-        for file in NEEDED {
-            fs::write(staging.path().join(file), "").unwrap();
-        }
-        write_json(&staging.path().join("image.json"), &info).unwrap();
-        let place = catalog.directory("base").join(digest);
-        staging.publish(&place).await.unwrap();
-        catalog.set_current("base", digest).unwrap();
-        place
-    }
-
-    fn visible(catalog: &Catalog) -> Vec<String> {
-        names_in(&catalog.directory("base")).unwrap().into_iter().filter(|name| name != "current").collect()
-    }
-
-    #[tokio::test]
-    async fn a_dangling_or_damaged_image_is_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(directory.path().to_owned());
-        let place = publish(&catalog, "one").await;
-        assert_eq!(catalog.current("base").unwrap().unwrap().info.digest, "one");
-        fs::remove_file(place.join("root.erofs")).unwrap();
-        assert!(catalog.current("base").unwrap().is_none(), "a file is missing");
-        fs::write(place.join("image.json"), "{").unwrap();
-        assert!(catalog.current("base").unwrap().is_none(), "its description is damaged");
-        fs::remove_dir_all(&place).unwrap();
-        assert!(catalog.current("base").unwrap().is_none(), "it is not there");
-        publish(&catalog, "one").await;
-        assert!(catalog.current("base").unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn what_takes_the_place_of_an_image_leaves_nothing_of_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(directory.path().to_owned());
-        let place = publish(&catalog, "one").await;
-        fs::write(place.join("old"), "").unwrap();
-        publish(&catalog, "one").await;
-        assert!(!place.join("old").exists());
-        let hidden = fs::read_dir(catalog.directory("base")).unwrap().flatten();
-        assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count(), 0);
-    }
-
-    #[tokio::test]
-    async fn what_ended_half_way_goes_unless_somebody_is_at_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(directory.path().to_owned());
-        catalog.remove_unfinished().unwrap();
-        let place = publish(&catalog, "one").await;
-        let left = [catalog.directory("base").join(".building-a"), place.join(BAKES).join(".replaced-b")];
-        left.iter().for_each(|left| fs::create_dir_all(left.join("root")).unwrap());
-        let lock = catalog.lock("base").unwrap();
-        catalog.remove_unfinished().unwrap();
-        assert!(left.iter().all(|left| left.exists()));
-        drop(lock);
-        catalog.remove_unfinished().unwrap();
-        assert!(!left.iter().any(|left| left.exists()));
-        assert!(catalog.current("base").unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn only_what_is_superseded_and_old_goes() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(directory.path().to_owned());
-        let age = |digest: &str| {
-            let place = fs::File::open(catalog.directory("base").join(digest)).unwrap();
-            place.set_modified(SystemTime::now() - 2 * SUPERSEDED_KEPT).unwrap();
-        };
-        for digest in ["old", "young", "current-and-old"] {
-            publish(&catalog, digest).await;
-        }
-        age("old");
-        age("current-and-old");
-        catalog.remove_superseded("base").unwrap();
-        assert_eq!(visible(&catalog), ["current-and-old", "young"]);
-    }
-
-    #[tokio::test]
-    async fn an_image_is_removed_when_its_builder_is_done() {
-        let directory = tempfile::tempdir().unwrap();
-        let catalog = Catalog::new(directory.path().to_owned());
-        publish(&catalog, "one").await;
-        let lock = catalog.lock("base").unwrap();
-        let removing = std::thread::spawn({
-            let catalog = catalog.clone();
-            move || catalog.remove("base")
-        });
-        assert_eq!(visible(&catalog), ["one"], "it waits for the builder");
-        drop(lock);
-        removing.join().unwrap().unwrap();
-        assert!(visible(&catalog).is_empty());
-        assert!(catalog.current("base").unwrap().is_none());
-        assert!(matches!(catalog.remove("base"), Err(ImageError::Unknown { .. })));
-    }
-}
+#[path = "catalog_tests.rs"]
+mod tests;

@@ -1,9 +1,9 @@
 //! Images: what a VM starts from.
 //!
 //! ```text
-//!  recipe ─► packages (mmdebstrap) ─► root.erofs ─┐
-//!         └► kernel and its drivers               ├─► set-up script in a VM ─► layer ─┐
-//!                                                 └───────────────────────────────────┴─► bake: boot once, freeze ─► snapshot
+//!  recipe ─► packages, archive or OCI layout ─► root.erofs ─┐
+//!         └► kernel and its drivers                         ├─► set-up scripts in a VM ─► layer ─┐
+//!                                                           └────────────────────────────────────┴─► bake: boot once, freeze ─► snapshot
 //! ```
 //! An image is a directory named after the digest of what it was built from; a bake is a directory in it named after the
 //! digest of everything that a snapshot is fixed to. Both appear whole, by a rename, or not at all; nothing in them changes
@@ -13,12 +13,23 @@ pub mod bake;
 pub mod build;
 pub mod cache;
 pub mod catalog;
+mod checked;
+pub mod failure;
+pub mod gc;
 pub mod initramfs;
+mod kernel;
+pub mod keeper;
 pub mod modules;
+pub mod packages;
 pub mod prove;
 pub mod recipe;
+mod script;
+mod source;
 mod staging;
 
+pub use checked::Checked;
+
+use crate::host::checksum::Damage;
 use crate::host::command::CommandError;
 use crate::host::disk::hint_if_full;
 use crate::vm::VmError;
@@ -43,9 +54,12 @@ pub enum ImageError {
     /// A VM that took part in it failed.
     #[error(transparent)]
     Vm(#[from] VmError),
-    /// The set-up script failed; the text is the end of its output.
-    #[error("the image's set-up script failed ({status}):\n{output}")]
-    Setup { status: String, output: String },
+    /// A script of the recipe failed; the text is the end of its output.
+    #[error("the {name} failed ({status}):\n{output}")]
+    Script { name: String, status: String, output: String },
+    /// A file of the image is not what it was when it was built.
+    #[error("the image `{name}` is damaged: {damage}\n  hint: `dayfly image build {name}` builds it again")]
+    Damaged { name: String, damage: Damage },
     /// A file operation failed.
     #[error("{what}: {source}{}", hint_if_full(source))]
     Io { what: String, source: std::io::Error },

@@ -10,22 +10,54 @@ use std::path::{Path, PathBuf};
 use super::ImageError;
 
 /// What the agent needs. Some are built into some kernels; those are not an error.
-const WANTED: [&str; 8] =
+pub const DRIVERS: [&str; 8] =
     ["virtio", "virtio_ring", "virtio_mmio", "virtio_blk", "virtio_console", "erofs", "ext4", "overlay"];
 
 /// Depth of a dependency chain that is believed.
 const MAX_DEPTH: usize = 32;
 
-/// Files of the wanted modules below `modules_dir` (`lib/modules/VERSION`), each after what it depends on.
-pub fn in_load_order(modules_dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let mut available = BTreeMap::new();
-    collect(&modules_dir.join("kernel"), &mut available)?;
+/// Files of the wanted modules below `modules_dir` (`lib/modules/VERSION`), each after what it depends on. What is built into
+/// the kernel has no file.
+///
+/// # Errors
+/// When files cannot be read, or none is of a form that guests can load.
+pub fn in_load_order(modules_dir: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>, ImageError> {
+    let available = available(modules_dir)?;
     let mut order = Vec::new();
     let mut seen = HashSet::new();
-    for name in WANTED {
-        visit(name, &available, &mut seen, &mut order, 0)?;
+    for name in wanted {
+        visit(&name.replace('-', "_"), &available, &mut seen, &mut order, 0)?;
     }
     Ok(order)
+}
+
+/// Fails if the kernel has one of these modules neither in a file nor built in.
+pub fn require(modules_dir: &Path, wanted: &[&str]) -> Result<(), ImageError> {
+    let available = available(modules_dir)?;
+    let built_in = fs::read_to_string(modules_dir.join("modules.builtin")).unwrap_or_default();
+    let is_built_in = |name: &str| {
+        built_in.lines().any(|line| {
+            let stem = Path::new(line).file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+            stem == name
+        })
+    };
+    let names = wanted.iter().map(|name| name.replace('-', "_"));
+    match names.into_iter().find(|name| !available.contains_key(name) && !is_built_in(name)) {
+        Some(missing) => Err(ImageError::Unusable(format!(
+            "the kernel has no module `{missing}`\n  hint: look at `kernel.modules` of the recipe"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn available(modules_dir: &Path) -> Result<BTreeMap<String, PathBuf>, ImageError> {
+    let mut available = BTreeMap::new();
+    collect(&modules_dir.join("kernel"), &mut available)?;
+    if available.is_empty() {
+        let hint = "hint: kernels with compressed modules cannot be used";
+        return Err(ImageError::Unusable(format!("there is no module in `{}`\n  {hint}", modules_dir.display())));
+    }
+    Ok(available)
 }
 
 fn collect(directory: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), ImageError> {
@@ -86,8 +118,11 @@ mod tests {
         {
             fs::write(kernel.join(file), format!("ELF\0license=GPL\0depends={depends}\0name=x\0")).unwrap();
         }
-        let order = in_load_order(directory.path()).unwrap();
+        let order = in_load_order(directory.path(), &DRIVERS).unwrap();
         let names: Vec<_> = order.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["virtio.ko", "virtio-ring.ko", "virtio_blk.ko"]);
+        fs::write(directory.path().join("modules.builtin"), "kernel/fs/in-side.ko\n").unwrap();
+        require(directory.path(), &["virtio-blk", "in_side"]).unwrap();
+        assert!(require(directory.path(), &["virtio", "gone"]).unwrap_err().to_string().contains("`gone`"));
     }
 }

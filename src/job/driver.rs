@@ -230,7 +230,7 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    if let Some(note) = prepared.emulation_note() {
+    for note in prepared.notes() {
         journal.say(0, &note).await;
     }
     let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::image_steps::{IMAGE_STEPS, ImageStep};
 use super::steps::{STEPS, Step};
 use crate::document::reader::quoted;
 
@@ -20,11 +21,51 @@ pub enum Disturbance {
     Hold,
 }
 
+/// A step of any table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Job(Step),
+    Image(ImageStep),
+}
+
+impl From<Step> for Place {
+    fn from(step: Step) -> Self {
+        Self::Job(step)
+    }
+}
+
+impl From<ImageStep> for Place {
+    fn from(step: ImageStep) -> Self {
+        Self::Image(step)
+    }
+}
+
+impl Place {
+    /// By which operators and tests call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Job(step) => step.info().name,
+            Self::Image(step) => step.info().name,
+        }
+    }
+
+    fn may_fail(self) -> bool {
+        match self {
+            Self::Job(step) => step.info().may_fail,
+            Self::Image(step) => step.info().may_fail,
+        }
+    }
+
+    fn find(word: &str) -> Option<Self> {
+        Step::find(word).map(Self::Job).or_else(|| ImageStep::find(word).map(Self::Image))
+    }
+}
+
 /// A disturbance of one step, the first time that it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     pub disturbance: Disturbance,
-    pub step: Step,
+    pub step: Place,
 }
 
 /// A text that is no fault.
@@ -32,10 +73,15 @@ pub struct Fault {
 pub enum BadFault {
     #[error("{} is not a fault\n  hint: `kill@STEP`, `fail@STEP` or `hold@STEP`, with a step's name or number", quoted(.0))]
     Form(String),
-    #[error("there is no step {}\n  hint: the steps are {}", quoted(.0), names(|_| true))]
+    #[error("there is no step {}\n  hint: the steps are {}", quoted(.0), all_names())]
     Step(String),
-    #[error("the step `{}` cannot fail\n  hint: those that can are {}", .0.info().name, names(|may_fail| may_fail))]
-    CannotFail(Step),
+    #[error("the step `{}` cannot fail\n  hint: those that can are {}", .0.name(), names(|may_fail| may_fail))]
+    CannotFail(Place),
+}
+
+fn all_names() -> String {
+    let images = IMAGE_STEPS.iter().map(|info| format!(", `{}`", info.name));
+    names(|_| true) + &images.collect::<String>()
 }
 
 fn names(wanted: impl Fn(bool) -> bool) -> String {
@@ -55,8 +101,8 @@ impl FromStr for Fault {
             "hold" => Disturbance::Hold,
             _ => return Err(form()),
         };
-        let step = Step::find(step).ok_or_else(|| BadFault::Step(step.to_owned()))?;
-        if disturbance == Disturbance::Fail && !step.info().may_fail {
+        let step = Place::find(step).ok_or_else(|| BadFault::Step(step.to_owned()))?;
+        if disturbance == Disturbance::Fail && !step.may_fail() {
             return Err(BadFault::CannotFail(step));
         }
         Ok(Self { disturbance, step })
@@ -70,7 +116,7 @@ impl fmt::Display for Fault {
             Disturbance::Fail => "fail",
             Disturbance::Hold => "hold",
         };
-        write!(out, "{word}@{}", self.step.info().name)
+        write!(out, "{word}@{}", self.step.name())
     }
 }
 
@@ -81,11 +127,13 @@ mod tests {
 
     #[test]
     fn faults_are_read_by_name_and_number() {
-        let fault = Fault { disturbance: Disturbance::Kill, step: Step::DeliveryStored };
+        let fault = Fault { disturbance: Disturbance::Kill, step: Step::DeliveryStored.into() };
         assert_eq!("kill@delivery-stored".parse(), Ok(fault));
         assert_eq!("kill@2".parse(), Ok(fault));
         assert_eq!(fault.to_string(), "kill@delivery-stored");
         assert!("fail@home-made".parse::<Fault>().is_ok());
+        let of_images = Fault { disturbance: Disturbance::Hold, step: ImageStep::StateSaved.into() };
+        assert_eq!("hold@state-saved".parse(), Ok(of_images));
     }
 
     #[test]

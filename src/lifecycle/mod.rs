@@ -5,9 +5,11 @@
 //! [`Fault`]. It is part of the program, not of a test build: what is tested is what runs.
 
 mod fault;
+mod image_steps;
 mod steps;
 
-pub use fault::{BadFault, Disturbance, Fault, VARIABLE};
+pub use fault::{BadFault, Disturbance, Fault, Place, VARIABLE};
+pub use image_steps::{IMAGE_STEPS, ImageStep};
 pub use steps::{STEPS, Step, StepInfo};
 
 use std::io;
@@ -44,8 +46,8 @@ impl Lifecycle {
     }
 
     /// The service is at this step.
-    pub async fn reached(&self, step: Step) {
-        match self.due(step) {
+    pub async fn reached(&self, step: impl Into<Place>) {
+        match self.due(step.into()) {
             None => {}
             Some((Disturbance::Hold, armed)) => armed.hold().await,
             // A fault that fails is refused for steps that only say that they were reached.
@@ -55,7 +57,7 @@ impl Lifecycle {
 
     /// The service is at this step, which may fail.
     pub async fn passes(&self, step: Step) -> io::Result<()> {
-        match self.due(step) {
+        match self.due(step.into()) {
             None => Ok(()),
             Some((Disturbance::Kill, _)) => end_at_once(),
             Some((Disturbance::Fail, _)) => {
@@ -68,7 +70,7 @@ impl Lifecycle {
         }
     }
 
-    fn due(&self, step: Step) -> Option<(Disturbance, &Armed)> {
+    fn due(&self, step: Place) -> Option<(Disturbance, &Armed)> {
         let armed = self.0.as_deref().filter(|armed| armed.fault.step == step)?;
         (!armed.is_spent.swap(true, Ordering::SeqCst)).then_some((armed.fault.disturbance, armed))
     }
@@ -76,13 +78,18 @@ impl Lifecycle {
 
 impl Armed {
     async fn hold(&self) {
-        if let Err(error) = std::fs::write(&self.held, self.fault.step.info().name) {
+        if let Err(error) = std::fs::write(&self.held, self.fault.step.name()) {
             tracing::error!(%error, "the step cannot be held");
         }
         while self.held.exists() {
             tokio::time::sleep(HELD_LOOK).await;
         }
     }
+}
+
+/// What a test wants to go wrong: [`VARIABLE`], if it is set.
+pub fn from_environment() -> Result<Option<Fault>, BadFault> {
+    std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()).map(|text| text.parse()).transpose()
 }
 
 /// As a power failure or the kernel would: nothing is flushed, nobody is told.

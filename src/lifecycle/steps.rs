@@ -4,10 +4,10 @@
 //! every row, so that a new step is tested by being written down; `docs/starts-and-stops.md` shows the rows to operators.
 //! Pure.
 
-/// One row of [`STEPS`].
+/// One row of [`STEPS`], or of another table of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepInfo {
-    pub step: Step,
+pub struct StepInfo<S = Step> {
+    pub step: S,
     /// By which operators and tests call it.
     pub name: &'static str,
     /// Whether the service goes on when this step fails, so that tests can have it fail.

@@ -71,7 +71,7 @@ async fn drive<W: Witness>(
         Ok(created) => created,
         Err(NoVm { reason, detail, .. }) => return (Ending::NotStarted { reason, detail }, Vec::new()),
     };
-    if let Some(note) = prepared.emulation_note() {
+    for note in prepared.notes() {
         witness.write(0, Stream::Service, format!("{note}\n").as_bytes()).await;
     }
     let ended = attend(session, job, profile, needs, &mut machine, &prepared, witness, cancel).await;

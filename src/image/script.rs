@@ -1,0 +1,71 @@
+//! Scripts of recipes, which run as root in a VM and never on the host.
+
+use std::time::Duration;
+
+use super::ImageError;
+use super::recipe::Script;
+use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
+use crate::vm::guest::Guest;
+
+/// How long one script may take.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Where it is while it runs; on a file system in memory, so that nothing of it stays.
+const PLACE: &str = "/run/dayfly-script";
+/// Lines of a failed script's output that the error quotes, and bytes that are kept for that.
+const QUOTED_LINES: usize = 30;
+const QUOTED_BYTES: usize = 16 << 10;
+
+/// Runs one to its end. What it leaves in the background goes on.
+pub(super) async fn run(guest: &Guest, script: &Script, environment: &[(String, String)]) -> Result<(), ImageError> {
+    let failed = |status: String, output: &[u8]| ImageError::Script {
+        name: script.name.clone(),
+        status,
+        output: last_lines(output),
+    };
+    match tokio::time::timeout(LIMIT, run_to_end(guest, script, environment)).await {
+        Ok(Ok((ExitStatus::Code(0), _))) => Ok(()),
+        Ok(Ok((status, output))) => Err(failed(described(&status), &output)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(failed(format!("no end after {} s", LIMIT.as_secs()), b"")),
+    }
+}
+
+async fn run_to_end(
+    guest: &Guest, script: &Script, environment: &[(String, String)],
+) -> Result<(ExitStatus, Vec<u8>), ImageError> {
+    guest.write_file(PLACE, script.text.as_bytes(), 0o755, Owner::ROOT).await?;
+    let mut running = guest
+        .exec(Exec {
+            argv: vec![PLACE.into()],
+            env: environment.to_vec(),
+            directory: "/".into(),
+            owner: Owner::ROOT,
+            stdin: false,
+        })
+        .await?;
+    let mut output = Vec::new();
+    loop {
+        match running.next().await? {
+            Output::Stdout(bytes) | Output::Stderr(bytes) => {
+                output.extend_from_slice(&bytes);
+                let excess = output.len().saturating_sub(QUOTED_BYTES);
+                output.drain(..excess);
+            }
+            Output::Exited(exit) => return Ok((exit.status, output)),
+        }
+    }
+}
+
+fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
+}
+
+fn described(status: &ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+        ExitStatus::NotStarted(why) => why.clone(),
+    }
+}

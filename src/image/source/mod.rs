@@ -1,0 +1,134 @@
+//! Root file systems that exist already: a tar archive, or an image of an OCI image layout.
+//!
+//! Both may be the work of strangers. Archives are decompressed by processes of their own, digests are compared before
+//! anything is unpacked, and unpacking cannot leave the directory ([`Root`]).
+
+mod oci;
+mod root;
+mod unpack;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+pub(super) use self::root::Root;
+use self::unpack::{Unpacker, Whiteouts};
+use super::recipe::Source;
+use super::{ImageError, Progress};
+use crate::host::command::{self, Piped};
+
+/// Beside the root file system, while it is being made: what was removed from it, and a layout's files.
+const TRASH: &str = "removed";
+const LAYOUT: &str = "layout";
+
+/// What a source says about its programs.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked {
+    /// Environment, for what the recipe does not say itself.
+    pub(super) environment: Vec<(String, String)>,
+}
+
+/// Makes `directory/root` from `source`.
+pub(super) async fn unpack(
+    source: &Source, directory: &Path, progress: &dyn Progress,
+) -> Result<Unpacked, ImageError> {
+    let top = directory.join("root");
+    let trash = directory.join(TRASH);
+    let unpacked = match source {
+        Source::Packages(_) => return Err(ImageError::Unusable("packages are installed, not unpacked".to_owned())),
+        Source::Rootfs(file) => {
+            progress.step(&format!("unpacking `{}`", file.path.display()));
+            let archive = open(&file.path)?;
+            lay(vec![archive], top, trash.clone(), Whiteouts::Plain, &file.path).await?;
+            Unpacked::default()
+        }
+        Source::OciLayout { layout, reference } => {
+            let place = directory.join(LAYOUT);
+            let image = oci::find(&layout.path, reference.as_deref(), &place).await?;
+            progress.step(&format!("unpacking {} layers of `{}`", image.layers.len(), layout.path.display()));
+            lay(image.layers, top, trash.clone(), Whiteouts::Obeyed, &layout.path).await?;
+            remove_if_there(&place)?;
+            Unpacked { environment: image.environment }
+        }
+    };
+    remove_if_there(&trash)?;
+    Ok(unpacked)
+}
+
+fn remove_if_there(directory: &Path) -> Result<(), ImageError> {
+    match crate::host::disk::remove_tree(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ImageError::io(directory.display().to_string())(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<File, ImageError> {
+    File::open(path).map_err(ImageError::io(format!("`{}`", path.display())))
+}
+
+/// Lays archives over one another.
+async fn lay(
+    archives: Vec<File>, top: std::path::PathBuf, trash: std::path::PathBuf, whiteouts: Whiteouts, from: &Path,
+) -> Result<(), ImageError> {
+    let from = format!("unpacking `{}`", from.display());
+    let mut plain = Vec::new();
+    for archive in archives {
+        plain.push(Plain::of(archive).map_err(ImageError::io(from.clone()))?);
+    }
+    let work = move || -> io::Result<Vec<Plain>> {
+        let mut root = Root::open(&top, &trash)?;
+        let mut unpacker = Unpacker::new(&mut root);
+        plain.iter_mut().try_for_each(|archive| {
+            unpacker.unpack(&mut *archive, whiteouts)?;
+            // A decompressor that is not read to its end could not say that something is wrong.
+            io::copy(archive, &mut io::sink()).map(drop)
+        })?;
+        Ok(plain)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let plain = done.map_err(|error| ImageError::Unusable(format!("{from} was interrupted: {error}")))?;
+    for archive in plain.map_err(ImageError::io(from))? {
+        archive.finish().await?;
+    }
+    Ok(())
+}
+
+/// An archive without its compression.
+enum Plain {
+    File(File),
+    Piped(Piped),
+}
+
+impl Plain {
+    /// Looks at the beginning of a file, as all tools do, rather than at its name.
+    fn of(mut file: File) -> io::Result<Self> {
+        let mut magic = Vec::new();
+        (&mut file).take(6).read_to_end(&mut magic)?;
+        file.seek(SeekFrom::Start(0))?;
+        let program = match magic.as_slice() {
+            [0x1f, 0x8b, ..] => "gzip",
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+            _ => return Ok(Self::File(file)),
+        };
+        command::pipe(program, &["-d", "-c"], file).map(Self::Piped).map_err(io::Error::other)
+    }
+
+    async fn finish(self) -> Result<(), ImageError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Piped(piped) => Ok(piped.finish().await?),
+        }
+    }
+}
+
+impl Read for Plain {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Piped(piped) => piped.read(buffer),
+        }
+    }
+}
