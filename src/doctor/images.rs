@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::finding::Finding;
+use super::finding::{Finding, Status};
 use super::listed;
 use super::subject::{Subject, Wanted};
 use crate::clock;
@@ -12,8 +12,9 @@ use crate::engine::Backend;
 use crate::host::process::find_program;
 use crate::host::{command, disk};
 use crate::image::catalog::{Catalog, Image};
+use crate::image::failure::{Failure, Work};
 use crate::image::recipe::Recipe;
-use crate::image::{bake, packages, prove};
+use crate::image::{bake, keeper, packages, prove};
 use crate::vm::spec::{Accelerator, Shape};
 
 /// What makes private disks: no snapshot without it.
@@ -41,6 +42,8 @@ struct Tools {
 struct ImageFacts {
     name: String,
     state: ImageState,
+    /// What could not be made of it since.
+    failures: Vec<Failure>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +83,11 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     names.dedup();
     let images: Vec<ImageFacts> = names
         .into_iter()
-        .map(|name| ImageFacts { name: name.to_owned(), state: image_state(&catalog, &subject, name) })
+        .map(|name| ImageFacts {
+            name: name.to_owned(),
+            state: image_state(&catalog, &subject, name),
+            failures: catalog.failures(name),
+        })
         .collect();
     let mut findings = vec![tools(&observe_tools().await, &images)];
     let options = subject.image_options();
@@ -203,8 +210,26 @@ fn now(command: &str, options: Option<&str>) -> String {
     }
 }
 
+/// What is there, and what could not be made: then the last good one is used, if there is one.
 fn image(facts: &ImageFacts, options: Option<&str>) -> Finding {
-    let ImageFacts { name, state } = facts;
+    let finding = there(facts, options);
+    let Some(failure) = facts.failures.first() else { return finding };
+    let what = match failure.work {
+        Work::Build => "it could not be built",
+        Work::Bake(_) => "a snapshot of it could not be made",
+    };
+    let (when, first) = (keeper::date(failure.at), failure.error.lines().next().unwrap_or_default());
+    let detail = format!(
+        "{what} at {when}: {first}\nwhat was made before is used, if there is something; it is tried again after a pause"
+    );
+    let hint = now(&format!("build {}", facts.name), options);
+    let finding =
+        if finding.status < Status::Warning { Finding { status: Status::Warning, ..finding } } else { finding };
+    finding.detail(detail).hint(hint).data("failures", facts.failures.len())
+}
+
+fn there(facts: &ImageFacts, options: Option<&str>) -> Finding {
+    let ImageFacts { name, state, .. } = facts;
     let id = format!("images.{name}");
     let build = now(&format!("build {name}"), options);
     let (finding, built, word) = match state {
@@ -288,7 +313,7 @@ mod tests {
     use super::*;
 
     fn named(state: ImageState) -> ImageFacts {
-        ImageFacts { name: "base".into(), state }
+        ImageFacts { name: "base".into(), state, failures: Vec::new() }
     }
 
     fn complete() -> Tools {
@@ -357,6 +382,20 @@ mod tests {
             -> there are recipes for: other
         problem images.base: image `base`: it cannot be read
             Permission denied
+        ");
+    }
+
+    #[test]
+    fn a_failure_is_told_though_the_last_good_one_is_used() {
+        let work = Work::Build;
+        let error = "the set-up script failed (exit code 1):\nlast words".to_owned();
+        let failure = Failure { work, recipe: String::new(), error, at: 0, tries: 2 };
+        let facts = ImageFacts { failures: vec![failure], ..named(ImageState::Current(fresh())) };
+        insta::assert_snapshot!(sketch(&[image(&facts, None)]), @"
+        warning images.base: image `base`: built 3 days ago, kernel 6.1.0, 300 MiB
+            it could not be built at 1970-01-01 00:00 UTC: the set-up script failed (exit code 1):
+            what was made before is used, if there is something; it is tried again after a pause
+            -> start the service: it begins with this
         ");
     }
 

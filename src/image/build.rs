@@ -42,6 +42,7 @@ pub async fn build(
     let info = describe(recipe, directory, environment, kernel, packages).await?;
     if let Some(image) = the_same(catalog, &info).await? {
         catalog.set_current(&recipe.name, &image.info.digest)?;
+        studio.lifecycle.reached(ImageStep::ImageCurrent).await;
         return Ok(image);
     }
     let mut image = Image { directory: directory.to_owned(), info };
@@ -117,7 +118,9 @@ async fn describe(
     recipe: &Recipe, directory: &Path, environment: Vec<(String, String)>, kernel: String, packages: Vec<String>,
 ) -> Result<ImageInfo, ImageError> {
     let files = checksums(directory).await?;
-    let texts = |scripts: &[super::recipe::Script]| -> Vec<String> { scripts.iter().map(|script| script.text.clone()).collect() };
+    let texts = |scripts: &[super::recipe::Script]| -> Vec<String> {
+        scripts.iter().map(|script| script.text.clone()).collect()
+    };
     let agent = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(AGENT));
     let scripts = (texts(&recipe.setup), texts(&recipe.bake));
     let content = (FORMAT, &files, &packages, &kernel, &agent, scripts, &recipe.user, &environment);
@@ -157,7 +160,9 @@ async fn checksums(directory: &Path) -> Result<Checksums, ImageError> {
 async fn checksum_in(directory: &Path, name: &str) -> Result<Checksum, ImageError> {
     let path: PathBuf = directory.join(name);
     let done = tokio::task::spawn_blocking(move || checksum::of(&path)).await;
-    done.map_err(std::io::Error::other).and_then(|done| done).map_err(ImageError::io(format!("the checksum of `{name}`")))
+    done.map_err(std::io::Error::other)
+        .and_then(|done| done)
+        .map_err(ImageError::io(format!("the checksum of `{name}`")))
 }
 
 /// An image with the same content, if there is one that is whole. It takes over the recipe, which only looked different.

@@ -52,7 +52,9 @@ impl Work {
     fn file(self) -> String {
         match self {
             Self::Build => format!("{FILE}build.json"),
-            Self::Bake(Shape { vcpus, memory_mib, disk_mib }) => format!("{FILE}bake-{vcpus}-{memory_mib}-{disk_mib}.json"),
+            Self::Bake(Shape { vcpus, memory_mib, disk_mib }) => {
+                format!("{FILE}bake-{vcpus}-{memory_mib}-{disk_mib}.json")
+            }
         }
     }
 }

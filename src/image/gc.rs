@@ -145,7 +145,13 @@ mod tests {
 
     #[test]
     fn only_what_is_superseded_old_and_unused_goes() {
-        let all = [of("old", Some(90)), of("used", Some(80)), of("older", Some(70)), of("current", Some(60)), of("young", Some(1))];
+        let all = [
+            of("old", Some(90)),
+            of("used", Some(80)),
+            of("older", Some(70)),
+            of("current", Some(60)),
+            of("young", Some(1)),
+        ];
         assert_eq!(gone(&all, false), ["old", "older"]);
         assert_eq!(gone(&all, true), ["old", "older"], "the newest one stands in, and is young anyway");
         assert_eq!(gone(&all[..4], true), ["old"], "the newest one stands in");

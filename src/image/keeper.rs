@@ -106,10 +106,12 @@ impl Keeper {
     /// Whether what was ready once still is what somebody who asks should get.
     pub fn is_still_right(&self, ready: &Ready) -> bool {
         // Also tells the garbage collection that it is in use.
-        let is_there = || std::fs::File::open(&ready.bake.directory).is_ok_and(|bake| {
-            drop(bake.set_modified(std::time::SystemTime::now()));
-            ready.bake.file("state").is_file()
-        });
+        let is_there = || {
+            std::fs::File::open(&ready.bake.directory).is_ok_and(|bake| {
+                drop(bake.set_modified(std::time::SystemTime::now()));
+                ready.bake.file("state").is_file()
+            })
+        };
         let is_due = ready.stand_in.as_ref().is_some_and(|stand_in| stand_in.until <= Instant::now());
         let recipe = || Recipe::find(&ready.image.info.name, &self.recipes).ok().map(|recipe| recipe.digest());
         !is_due && is_there() && recipe() == ready.recipe
@@ -215,7 +217,9 @@ impl Keeper {
             if let Some(bake) = self.studio.checked.bake(&other, &key, progress).await? {
                 let pause = self.pauses.now(name, Work::Bake(shape), &image.info.digest);
                 let date = date(other.info.built_at);
-                let note = format!("note: no machine could be made from the newest image `{name}`; this one is of that of {date}");
+                let note = format!(
+                    "note: no machine could be made from the newest image `{name}`; this one is of that of {date}"
+                );
                 progress.step(&format!("using the image of {date}: {error}"));
                 let until = pause.map_or_else(Instant::now, |pause| pause.until);
                 return Ok((other, bake, StandIn { note, until }));

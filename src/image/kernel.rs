@@ -61,7 +61,9 @@ pub(super) async fn unpack(directory: &Path, wanted: &[String]) -> Result<String
             install_modules(&modules_dir, &version, &wanted, &directory)?;
         }
         fs::rename(&kernel, directory.join("kernel")).map_err(ImageError::io("kernel"))?;
-        fs::remove_dir_all(&unpacked).and_then(|()| fs::remove_file(&package)).map_err(ImageError::io("kernel package"))?;
+        fs::remove_dir_all(&unpacked)
+            .and_then(|()| fs::remove_file(&package))
+            .map_err(ImageError::io("kernel package"))?;
         Ok(version)
     };
     let done = tokio::task::spawn_blocking(arrange).await;

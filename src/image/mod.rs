@@ -17,8 +17,8 @@ mod checked;
 pub mod failure;
 pub mod gc;
 pub mod initramfs;
-mod kernel;
 pub mod keeper;
+mod kernel;
 pub mod modules;
 pub mod packages;
 pub mod prove;
@@ -80,6 +80,8 @@ impl ImageError {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::Vm(error) => error.is_disk_full(),
+            // Tools say so in the words of the C library.
+            Self::Command(error) => error.said().is_some_and(|said| said.contains("No space left on device")),
             _ => false,
         }
     }

@@ -52,7 +52,10 @@ pub enum Source {
     /// A tar archive.
     Rootfs(LocalFile),
     /// An image of an OCI image layout.
-    OciLayout { layout: LocalFile, reference: Option<String> },
+    OciLayout {
+        layout: LocalFile,
+        reference: Option<String>,
+    },
 }
 
 impl fmt::Display for Source {
@@ -128,7 +131,9 @@ impl Recipe {
         })?;
         let wrong = |detail: &str| ImageError::Recipe { file: place.file(), detail: detail.to_owned() };
         let source = match (description.distribution, description.source) {
-            (Some(_), Some(_)) => return Err(wrong("it has both `[distribution]` and `[source]`; it takes one of them")),
+            (Some(_), Some(_)) => {
+                return Err(wrong("it has both `[distribution]` and `[source]`; it takes one of them"));
+            }
             (None, None) => return Err(wrong("it has neither `[distribution]` nor `[source]` nor `extends`")),
             (Some(distribution), None) => {
                 Source::Packages(distribution.complete().ok_or_else(|| wrong("`distribution.suite` is missing"))?)

@@ -37,12 +37,28 @@ pub(super) fn list(catalog: &Catalog, json: bool) -> Result<String, ImageError> 
             state => state.into(),
         };
         let (name, digest) = (info.name.as_str().into(), info.digest.as_str().into());
-        table.row([name, digest, state, mib(size.apparent).into(), mib(size.allocated).into(), date(info.built_at).into(), info.description.as_str().into()]);
+        table.row([
+            name,
+            digest,
+            state,
+            mib(size.apparent).into(),
+            mib(size.allocated).into(),
+            date(info.built_at).into(),
+            info.description.as_str().into(),
+        ]);
         for bake in image.list_bakes()? {
             let size = disk::tree_bytes(&bake.directory).unwrap_or_default();
             let what = format!("{}, {}", shape(bake.info.shape), bake.info.accelerator);
             let key = bake.info.key.as_str().into();
-            table.row(["└ snapshot".into(), key, "".into(), mib(size.apparent).into(), mib(size.allocated).into(), date(bake.info.baked_at).into(), what.into()]);
+            table.row([
+                "└ snapshot".into(),
+                key,
+                "".into(),
+                mib(size.apparent).into(),
+                mib(size.allocated).into(),
+                date(bake.info.baked_at).into(),
+                what.into(),
+            ]);
         }
     }
     let table = table.render(Look::of_stdout());
@@ -80,7 +96,13 @@ pub(super) fn show(catalog: &Catalog, name: &str, json: bool) -> Result<String, 
     for Bake { info, directory } in image.list_bakes()? {
         let size = disk::tree_bytes(&directory).unwrap_or_default().allocated;
         let made = format!("{}, {}", date(info.baked_at), info.monitor);
-        lines.push(format!("snapshot     {} {}, {}, {} on disk", info.key, shape(info.shape), info.accelerator, mib(size)));
+        lines.push(format!(
+            "snapshot     {} {}, {}, {} on disk",
+            info.key,
+            shape(info.shape),
+            info.accelerator,
+            mib(size)
+        ));
         lines.push(format!("             {made}"));
     }
     lines.extend(failures(catalog, name));

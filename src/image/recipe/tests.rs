@@ -52,7 +52,10 @@ fn what_extends_another_adds_to_it() {
     let Source::Packages(packages) = &recipe.source else { panic!("{:?}", recipe.source) };
     assert_eq!((packages.suite.as_str(), packages.mirror.as_deref()), ("trixie", Some("http://m")));
     assert_eq!(packages.packages, ["a", "b", "c"]);
-    assert_eq!(recipe.setup.iter().map(|script| script.text.as_str()).collect::<Vec<_>>(), ["echo lower", "echo upper"]);
+    assert_eq!(
+        recipe.setup.iter().map(|script| script.text.as_str()).collect::<Vec<_>>(),
+        ["echo lower", "echo upper"]
+    );
     assert_eq!(recipe.environment, BTreeMap::from([("A".into(), "1".into()), ("B".into(), "2".into())]));
     assert_eq!(recipe.kernel.modules, ["bridge"]);
     // An archive of one's own has the kernel too, which does not follow the release.

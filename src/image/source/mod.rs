@@ -29,9 +29,7 @@ pub(super) struct Unpacked {
 }
 
 /// Makes `directory/root` from `source`.
-pub(super) async fn unpack(
-    source: &Source, directory: &Path, progress: &dyn Progress,
-) -> Result<Unpacked, ImageError> {
+pub(super) async fn unpack(source: &Source, directory: &Path, progress: &dyn Progress) -> Result<Unpacked, ImageError> {
     let top = directory.join("root");
     let trash = directory.join(TRASH);
     let unpacked = match source {

@@ -127,8 +127,10 @@ impl Layout {
                 [] => Err(self.wrong("has no image")),
                 several if several.iter().all(|found| found.platform.is_some()) => self.for_this_machine(index),
                 several => {
-                    let tags: Vec<String> = several.iter().filter_map(tag).map(|tag| format!("`{}`", shown(tag.as_bytes()))).collect();
-                    Err(self.wrong(&format!("has several images\n  hint: `reference` takes one of {}", tags.join(", "))))
+                    let tags: Vec<String> =
+                        several.iter().filter_map(tag).map(|tag| format!("`{}`", shown(tag.as_bytes()))).collect();
+                    Err(self
+                        .wrong(&format!("has several images\n  hint: `reference` takes one of {}", tags.join(", "))))
                 }
             };
         };
@@ -149,7 +151,8 @@ impl Layout {
             return Err(self.wrong(&format!("has an image of more than {MAX_LAYERS} layers")));
         }
         let document: Document = self.parse(&manifest.config.digest, &self.document(&manifest.config)?)?;
-        let variables = document.config.env.iter().filter(|variable| variable.len() <= MAX_VARIABLE).take(MAX_VARIABLES);
+        let variables =
+            document.config.env.iter().filter(|variable| variable.len() <= MAX_VARIABLE).take(MAX_VARIABLES);
         let environment = variables.filter_map(|variable| variable.split_once('='));
         let layers = manifest.layers.iter().map(|layer| self.verified(layer));
         Ok(OciImage {
@@ -210,8 +213,9 @@ impl Layout {
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, name: &str, text: &[u8]) -> Result<T, ImageError> {
-        serde_json::from_slice(text)
-            .map_err(|error| self.wrong(&format!("has a document that does not read, `{}`: {error}", shown(name.as_bytes()))))
+        serde_json::from_slice(text).map_err(|error| {
+            self.wrong(&format!("has a document that does not read, `{}`: {error}", shown(name.as_bytes())))
+        })
     }
 }
 

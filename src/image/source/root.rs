@@ -151,9 +151,7 @@ impl Root {
     }
 
     /// A regular file; gives its length.
-    pub(super) fn file(
-        &mut self, spot: &Spot<'_>, content: &mut impl Read, attributes: Attributes,
-    ) -> io::Result<u64> {
+    pub(super) fn file(&mut self, spot: &Spot<'_>, content: &mut impl Read, attributes: Attributes) -> io::Result<u64> {
         self.clear(spot)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&spot.directory, spot.name, flags, Mode::from_bits_truncate(0o600))?);

@@ -96,7 +96,8 @@ impl<'r> Unpacker<'r> {
             return Ok(());
         }
         let spot = self.root.spot(path)?;
-        let target = || link.clone().filter(|link| !link.is_empty()).ok_or_else(|| refused("a link to nothing".to_owned()));
+        let target =
+            || link.clone().filter(|link| !link.is_empty()).ok_or_else(|| refused("a link to nothing".to_owned()));
         match header.entry_type() {
             EntryType::Regular | EntryType::Continuous => {
                 let left = MAX_BYTES - self.bytes;
@@ -127,7 +128,7 @@ impl<'r> Unpacker<'r> {
         }
         let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(false) };
         if hidden.is_empty() || hidden == b"." || hidden == b".." {
-            return Err(refused(format!("the whiteout `{}` names nothing", shown(path))));
+            return Err(refused(format!("a whiteout of nothing, `{}`", shown(path))));
         }
         self.root.remove(&[before, hidden].concat())?;
         Ok(true)

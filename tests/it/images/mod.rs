@@ -1,6 +1,10 @@
 //! `dayfly image`, on a copy of the images: what is removed here is missed by nobody else.
 #![allow(clippy::unwrap_used)]
 
+mod changes;
+mod faults;
+mod tiny;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -79,4 +83,40 @@ fn an_image_is_listed_and_removed() {
     let unknown = image(&state, &["build", "nothing-of-that-name"]);
     assert_eq!(unknown.code, Some(69));
     assert!(unknown.stderr.contains("hint:"), "{}", unknown.stderr);
+}
+
+/// From the same packages, even in another place and at another time.
+#[test]
+fn the_package_layer_is_the_same_byte_for_byte() {
+    let Some(shared) = own_images() else { return };
+    let built_again = || {
+        let state = host::short_directory();
+        let built = image(&state, &["build", "base"]);
+        assert_eq!(built.code, Some(0), "{}", built.stderr);
+        listed(&state).remove(0)["image"].clone()
+    };
+    let again = built_again();
+    let mut first = listed(&shared).remove(0)["image"].clone();
+    if first["packages"] != again["packages"] {
+        // The archive has news since the shared images were built.
+        first = built_again();
+    }
+    assert_eq!(first["packages"], again["packages"]);
+    assert_eq!(first["files"]["root.erofs"], again["files"]["root.erofs"]);
+    assert_eq!(first["digest"], again["digest"]);
+}
+
+#[test]
+fn an_image_that_extends_another_is_built_baked_and_works() {
+    if !host::can_run_vms() {
+        return;
+    }
+    let state = host::short_directory();
+    let mut command = command::exec(state.path());
+    let smoke = include_str!("../../../runner-images/python/smoke.sh");
+    command.args(["--image", "python", "--timeout", "5m", "--", "sh", "-c", smoke]);
+    let done: Outcome = command.output().unwrap().into();
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("python Python 3."), "{}", done.stdout);
+    leaks::assert_none(state.path());
 }
