@@ -86,8 +86,8 @@ impl Inbox {
             Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
             Err(TrySendError::Full(waiting)) => {
                 let queue = self.queue.clone();
-                let sent = tokio::task::spawn_blocking(move || queue.send(waiting)).await;
-                sent.ok().and_then(Result::ok).ok_or(StoreError::Closed)
+                let sent = tokio::task::spawn_blocking(move || queue.send(waiting).is_ok()).await;
+                if sent.unwrap_or_default() { Ok(()) } else { Err(StoreError::Closed) }
             }
         }
     }

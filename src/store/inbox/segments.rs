@@ -42,7 +42,7 @@ impl Segments {
     /// The segments in `directory`, which is made if it is not there.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         match fs::create_dir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(Self { directory }),
         }
     }
