@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use dayfly::engine::{Backend, Engine, EngineSettings, Prepared};
-use dayfly::host::{checksum, process::Lifetime};
+use dayfly::host::checksum::{self, Checksums};
+use dayfly::host::process::Lifetime;
 use dayfly::ids::VmId;
 use dayfly::image::Logged;
 use dayfly::protocol::message::{Exec, ExitStatus, Output, Owner};
@@ -116,8 +117,8 @@ async fn run(machine: &Machine, script: &str) -> String {
     }
 }
 
-fn checksums(directory: &Path) -> Vec<String> {
-    ["memory", "scratch", "state"].iter().map(|file| checksum::of_content(&directory.join(file)).unwrap()).collect()
+fn checksums(directory: &Path) -> Checksums {
+    checksum::of_files(directory, &["memory", "scratch", "state"]).unwrap()
 }
 
 async fn progress(machine: &Machine) -> Vec<u64> {
@@ -192,13 +193,11 @@ async fn what_is_kept_is_used_after_a_rename_and_refused_once_it_has_changed() {
         let file_of_it = File::options().read(true).write(true).open(place.join(file)).unwrap();
         let (at, byte) = first_byte(&file_of_it);
         file_of_it.write_all_at(&[byte ^ 1], at).unwrap();
-        refused(&format!("its file `{file}` has changed")).await;
+        refused(&format!("the content of `{file}` does not match")).await;
         file_of_it.write_all_at(&[byte], at).unwrap();
         let length = file_of_it.metadata().unwrap().len();
         file_of_it.set_len(length - 1).unwrap();
-        refused(&format!("its file `{file}` has changed")).await;
-        file_of_it.set_len(length + 1).unwrap();
-        refused(&format!("its file `{file}` has changed")).await;
+        refused(&format!("`{file}` has {} bytes instead of {length}", length - 1)).await;
         file_of_it.set_len(length).unwrap();
     }
     let description = fs::read_to_string(place.join("frozen.json")).unwrap();
