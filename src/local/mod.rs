@@ -7,6 +7,7 @@
 //! The pieces are the service's: the same parser, plan, gates, steps, checkout and machines. What a forge would say is made
 //! up in [`event`]. Code and configuration of the repository run in VMs only; on the host nothing of it is ever executed.
 
+mod belonging;
 pub mod choose;
 pub mod event;
 pub mod job;
@@ -32,6 +33,12 @@ pub enum LocalError {
         place.display(), files.display()
     )]
     OtherFiles { place: PathBuf, files: PathBuf },
+    #[error(
+        "the repository of `{}` says that {part} is `{}`, which does not say so itself\n  \
+         hint: what a guest may read is not for a directory to choose; use a clone of it (`git clone --no-local`)",
+        place.display(), target.display()
+    )]
+    Foreign { place: PathBuf, part: &'static str, target: PathBuf },
     #[error("the repository in `{}` has no files beside it, only commits\n  hint: leave --dirty out", .0.display())]
     NoFiles(PathBuf),
     #[error("there is no commit {sha} in `{}`\n  hint: fetch it first", place.display())]

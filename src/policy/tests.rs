@@ -124,7 +124,8 @@ fn a_strangers_commit_runs_only_where_that_is_allowed() {
 #[test]
 fn an_approved_commit_runs_again_only_for_who_may_write() {
     let standing = Standing { forks: Forks::Approve, is_approved: true, sender_may_write: false };
-    let again = "ignore: the commit is approved and was run; `@stranger` has no write access, and so cannot have it run again";
+    let again =
+        "ignore: the commit is approved and was run; `@stranger` has no write access, and so cannot have it run again";
     for action in ["edited", "reopened", "ready_for_review", "labeled", "closed", "assigned", "anything_new"] {
         assert_eq!(told_with(&pull_request(action, true), standing), again, "{action}");
         let may_write = Standing { sender_may_write: true, ..standing };

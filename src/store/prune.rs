@@ -90,7 +90,8 @@ impl Store {
             let deleted = self
                 .write("forget old entries", move |db| {
                     Box::pin(async move {
-                        let done = sqlx::query(sql).bind(cut_off).bind(PRUNE_BATCH).bind(UNTOLD_KEPT).execute(db).await?;
+                        let done =
+                            sqlx::query(sql).bind(cut_off).bind(PRUNE_BATCH).bind(UNTOLD_KEPT).execute(db).await?;
                         Ok(done.rows_affected())
                     })
                 })
