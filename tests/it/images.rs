@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::command::{self, Outcome, dayfly};
-use crate::support::{host, leaks};
+use crate::support::{eventually, host, leaks};
 
 /// A state directory with its own images, of which one bake of the smallest shape is there.
 fn own_images() -> Option<tempfile::TempDir> {
@@ -23,10 +26,14 @@ fn own_images() -> Option<tempfile::TempDir> {
     Some(own)
 }
 
-fn image(state: &tempfile::TempDir, arguments: &[&str]) -> Outcome {
+fn image_command(state: &Path, arguments: &[&str]) -> Command {
     let mut command = dayfly();
-    command.arg("image").args(arguments).arg("--state-dir").arg(state.path()).args(["--backend", "qemu-tcg"]);
-    command.output().unwrap().into()
+    command.arg("image").args(arguments).arg("--state-dir").arg(state).args(["--backend", "qemu-tcg"]);
+    command
+}
+
+fn image(state: &tempfile::TempDir, arguments: &[&str]) -> Outcome {
+    image_command(state.path(), arguments).output().unwrap().into()
 }
 
 fn listed(state: &tempfile::TempDir) -> Vec<Value> {
@@ -79,4 +86,47 @@ fn an_image_is_listed_and_removed() {
     let unknown = image(&state, &["build", "nothing-of-that-name"]);
     assert_eq!(unknown.code, Some(69));
     assert!(unknown.stderr.contains("hint:"), "{}", unknown.stderr);
+}
+
+/// Sends the signal to `dayfly image` once `has_begun`; nothing of what it began is left when it ends.
+async fn broken_off(state: &Path, arguments: &[&str], signal: Signal, has_begun: impl Fn() -> bool) {
+    let child = image_command(state, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the work to begin", async || has_begun().then_some(())).await;
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    let ended: Outcome = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(128 + signal as i32), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("could not be removed"), "{}", ended.stderr);
+    let left = unfinished(&state.join("images"));
+    assert!(left.is_empty(), "{left:?}");
+    leaks::assert_none(state);
+}
+
+/// Directories of images and bakes that are not whole.
+fn unfinished(images: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    };
+    let named = below(images);
+    let digests: Vec<PathBuf> = named.iter().flat_map(|name| below(name)).collect();
+    let bakes = digests.iter().flat_map(|digest| below(&digest.join("bakes")));
+    let is_unfinished = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(".building-");
+    digests.iter().cloned().chain(bakes).filter(is_unfinished).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_off_leaves_nothing() {
+    let Some(state) = own_images() else { return };
+    let other = host::short_directory();
+    // While packages are being unpacked, by a program that is killed with the build.
+    let is_unpacking = || {
+        let building = unfinished(&other.path().join("images"));
+        building.iter().any(|directory| directory.join("root/var/lib/dpkg").is_dir())
+    };
+    broken_off(other.path(), &["build", "base"], Signal::SIGINT, is_unpacking).await;
+
+    let odd = format!("{}MiB", 257 + std::process::id() % 200);
+    let bakes = || !leaks::monitors(state.path()).is_empty();
+    broken_off(state.path(), &["bake", "base", "--memory", &odd, "--disk", "1GiB"], Signal::SIGTERM, bakes).await;
+    let done: Outcome = command::exec(state.path()).args(["--", "echo", "it runs"]).output().unwrap().into();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "it runs\n"));
 }

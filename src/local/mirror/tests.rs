@@ -273,6 +273,9 @@ async fn a_directory_does_not_choose_whose_commits_run() {
     let by_file = hostile("by-file");
     fs::write(by_file.join(".git"), format!("gitdir: {}\n", secret.display())).unwrap();
     refused(&by_file, "says that its repository is").await;
+    let loud = with_repository("\u{1b}]0;title\u{7}");
+    fs::write(by_file.join(".git"), format!("gitdir: {}\n", loud.join(".git").display())).unwrap();
+    refused(&by_file, r"\u{1b}]0;title\u{7}").await;
     let by_work_tree = hostile("by-work-tree");
     fs::write(by_work_tree.join(".git"), format!("gitdir: {}\n", secret.join("worktrees/linked").display())).unwrap();
     refused(&by_work_tree, "its repository").await;
