@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use dayfly::engine::{Backend, Engine, EngineSettings, Readiness};
+use dayfly::host::process::Lifetime;
+use dayfly::image::Logged;
+use dayfly::vm::spec::Shape;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -86,6 +90,55 @@ fn an_image_is_listed_and_removed() {
     let unknown = image(&state, &["build", "nothing-of-that-name"]);
     assert_eq!(unknown.code, Some(69));
     assert!(unknown.stderr.contains("hint:"), "{}", unknown.stderr);
+}
+
+/// An engine of this process on the images of `state`.
+fn engine(state: &Path) -> Engine {
+    let settings = EngineSettings {
+        state_dir: state.to_owned(),
+        images_dir: state.join("images"),
+        recipes: Vec::new(),
+        qemu: "qemu-system-x86_64".to_owned(),
+        backend: Backend::QemuTcg,
+        lifetime: Lifetime::EndsWithUs,
+    };
+    Engine::open(settings).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_gets_the_image_and_nobody_leaves_work_behind() {
+    let Some(state) = own_images() else { return };
+    let engine = engine(state.path());
+    let shape = Shape { vcpus: 1, memory_mib: 257 + u64::from(std::process::id() % 200), disk_mib: 1 << 10 };
+    let wait = || {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.prepare("base", shape, &Logged).await })
+    };
+    let bakes = async || Some(leaks::monitors(state.path())).filter(|monitors| !monitors.is_empty());
+    let first = wait();
+    let baking = eventually("the VM of the bake", bakes).await;
+    let mut second = Box::pin(engine.prepare("base", shape, &Logged));
+    assert!(futures::poll!(&mut second).is_pending());
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    // A bake that was thrown away would have ended its monitor here.
+    engine.reap().await;
+    assert_eq!(leaks::monitors(state.path()), baking, "the bake began anew");
+    let prepared = second.await.unwrap();
+    assert_eq!((prepared.template.shape, engine.readiness("base", shape)), (shape, Readiness::Ready));
+
+    let other = Shape { disk_mib: 2 << 10, ..shape };
+    let alone = {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.prepare("base", other, &Logged).await })
+    };
+    eventually("the VM of the bake", bakes).await;
+    alone.abort();
+    drop(alone.await);
+    engine.tidy_up().await.unwrap();
+    assert_eq!(engine.readiness("base", other), Readiness::Unknown);
+    leaks::assert_none(state.path());
+    assert!(unfinished(&state.path().join("images")).is_empty());
 }
 
 /// Sends the signal to `dayfly image` once `has_begun`; nothing of what it began is left when it ends.
