@@ -19,9 +19,12 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of tables and lists.
 pub const MAX_DEPTH: usize = 64;
 
+/// The parser's words for a key that stands twice in one table.
+const DUPLICATE: &str = "duplicate key";
+
 /// The parser's words for mistakes after which it goes on where a person would: at the next line.
 const LOCAL: [&str; 8] = [
-    "duplicate key",
+    DUPLICATE,
     "string values must be quoted",
     "invalid basic string",
     "invalid literal string",
@@ -49,7 +52,8 @@ pub fn read(file: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        tree.refuse(error.span().as_ref(), syntax_complaint(error.message()));
+        let first = error.span().filter(|_| error.message() == DUPLICATE).and_then(|span| tree.first_place(span.start));
+        tree.refuse(error.span().as_ref(), syntax_complaint(error.message(), first));
     }
     let is_sound = errors.iter().all(|error| LOCAL.iter().any(|local| error.message().starts_with(local)));
     let root = is_sound.then(|| tree.root(document.get_ref()));
@@ -60,10 +64,13 @@ pub fn read(file: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     }
 }
 
-/// The parser's words, with help for what people write most often.
-fn syntax_complaint(message: &str) -> Complaint {
+/// The parser's words, with help for what people write most often. `first`: the line of the other one, of a key that stands twice.
+fn syntax_complaint(message: &str, first: Option<u32>) -> Complaint {
     match message {
-        "duplicate key" => Complaint::new("the key stands here a second time").hint("merge the two, or rename one"),
+        DUPLICATE => {
+            let first = first.map(|line| format!(", first in line {line}")).unwrap_or_default();
+            Complaint::new(format!("the key stands here a second time{first}")).hint("merge the two, or rename one")
+        }
         _ if message.starts_with("key with no value") => {
             Complaint::new("a key without a value").hint("write `key = value`")
         }
@@ -76,6 +83,13 @@ fn syntax_complaint(message: &str) -> Complaint {
         }
         _ => Complaint::new(message),
     }
+}
+
+/// The header or the key of a line, without blanks; `None` if it has neither.
+fn written(line: &str) -> Option<String> {
+    let line = line.trim();
+    let end = if line.starts_with('[') { line.find(']') } else { line.find('=') };
+    end.map(|end| line[..end].split_whitespace().collect())
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -102,6 +116,21 @@ impl Tree<'_> {
         let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Position { line: count(line), column: count(before.chars().count() + 1) }
+    }
+
+    /// The line in which a key that stands a second time at `offset` stood first, where it is written the same way: a header
+    /// anywhere before, a key after the last header.
+    fn first_place(&self, offset: usize) -> Option<u32> {
+        let place = self.position(offset).line as usize;
+        let lines: Vec<&str> = self.text.lines().take(place).collect();
+        let (last, before) = lines.split_last()?;
+        let wanted = written(last)?;
+        let begin = match wanted.starts_with('[') {
+            true => 0,
+            false => before.iter().rposition(|line| line.trim_start().starts_with('[')).map_or(0, |header| header + 1),
+        };
+        let at = before[begin..].iter().position(|line| written(line).as_ref() == Some(&wanted))?;
+        u32::try_from(begin + at + 1).ok()
     }
 
     fn root(&mut self, document: &DeTable<'_>) -> Node {

@@ -5,6 +5,9 @@ use crate::clock::{ago, span};
 use crate::forge::{Conclusion, ReportState};
 use crate::store::{Delivery, DeliveryState, Job, JobState, Run, StoredReport};
 
+/// Lines of a workflow's errors that are told of; the forge shows all.
+const MAX_COMPLAINTS: usize = 20;
+
 /// What is known about a commit that somebody asks about.
 #[derive(Debug, Clone)]
 pub struct CommitQuestion<'a> {
@@ -32,6 +35,9 @@ pub fn about_commit(question: &CommitQuestion<'_>) -> Answer {
     let mut answer = headline(question);
     for facts in question.runs {
         answer = answer.fact("run", run(question.now, facts));
+        for line in complaints(facts) {
+            answer = answer.fact("error", line);
+        }
         if let Some(report) = facts.report.as_ref().filter(|report| report.sent_version < report.version) {
             answer = answer.fact("forge", told_to_forge(question.now, report));
         }
@@ -90,6 +96,16 @@ fn run(now: i64, facts: &RunFacts) -> String {
     };
     let Run { id, workflow_name, number, event, access, .. } = run;
     format!("{id} {workflow_name} #{number} of {}, on {event}, {}: {stands}", access.repo, ago(now, run.created_at))
+}
+
+/// What the report says of a workflow that became no jobs, line by line, beside what its title says already.
+fn complaints(facts: &RunFacts) -> impl Iterator<Item = &str> {
+    let is_wrong = |report: &&StoredReport| report.desired.state == ReportState::Finished(Conclusion::Error);
+    let report = facts.report.as_ref().filter(is_wrong).filter(|_| facts.jobs.is_empty());
+    let lines = report
+        .into_iter()
+        .flat_map(|report| report.desired.summary.lines().map(str::trim).filter(|line| *line != report.desired.title));
+    lines.filter(|line| !line.is_empty() && !line.starts_with("```")).take(MAX_COMPLAINTS)
 }
 
 /// How many jobs there are in which state.

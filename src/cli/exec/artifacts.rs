@@ -37,13 +37,25 @@ impl ArtifactArgs {
         !self.wanted.is_empty()
     }
 
+    /// Says what keeps them from being written, if they are wanted and something does.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !self.are_wanted() {
+            return Ok(());
+        }
+        Beneath::open(&self.artifact_dir).map(drop).map_err(|error| self.unusable(&error))
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> String {
+        format!("--artifact-dir `{}`: {error}", self.artifact_dir.display())
+    }
+
     /// Brings all of them back, saying on standard error what came. Gives whether all came whole; fails if the VM did.
     pub(super) async fn bring(&self, guest: &Guest, asker: Asker<'_>, has_succeeded: bool) -> Result<bool, VmError> {
         let word = if has_succeeded { "error" } else { "warning" };
         let into = match Beneath::open(&self.artifact_dir) {
             Ok(into) => into,
             Err(error) => {
-                eprintln!("{word}: --artifact-dir `{}`: {error}", self.artifact_dir.display());
+                eprintln!("{word}: {}", self.unusable(&error));
                 return Ok(false);
             }
         };

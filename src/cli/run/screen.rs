@@ -17,6 +17,9 @@ use crate::log::{Entry, Stream, coloured, plain, safe_length};
 /// Tell jobs apart.
 const PREFIX_STYLES: [Style; 3] = [Style::BLUE, Style::GREEN, Style::YELLOW];
 
+/// What separates the remedy from the message in an outcome's detail.
+const HINT: &str = "\n  hint: ";
+
 /// The longest line that waits for its end, in bytes.
 const MAX_LINE: usize = 64 << 10;
 
@@ -184,9 +187,10 @@ impl Screen {
     }
 }
 
-/// How each job ended.
+/// How each job ended, and below that what to do about it.
 pub(super) fn summary(ended: &[Ended], look: Look) -> String {
     let mut table = Table::new(["JOB", "RESULT", "TIME", ""], &[0, 3]);
+    let mut hints: Vec<String> = Vec::new();
     for Ended { name, outcome, took, .. } in ended {
         let (word, style) = match outcome.conclusion {
             Conclusion::Success => ("success", Style::GREEN),
@@ -197,10 +201,12 @@ pub(super) fn summary(ended: &[Ended], look: Look) -> String {
             Conclusion::Skipped => ("skipped", Style::DIM),
         };
         let why = if outcome.conclusion == Conclusion::Success { "" } else { outcome.detail.as_str() };
+        let (why, hint) = why.split_once(HINT).map_or((why, None), |(why, hint)| (why, Some(one_line(hint))));
+        hints.extend(hint.filter(|hint| !hints.contains(hint)));
         let took = std::time::Duration::from_millis(took.as_millis() as u64 / 100 * 100);
         table.row([name.into(), Cell::styled(word, style), format_duration(took).into(), why.into()]);
     }
-    format!("\n{}", table.render(look))
+    hints.iter().fold(format!("\n{}", table.render(look)), |text, hint| format!("{text}{HINT}{hint}"))
 }
 
 #[cfg(test)]
