@@ -63,7 +63,10 @@ mod tests {
             let users = users(Some(&file), &state, images, name).await.unwrap().join("\n");
             users.replace(&directory.path().display().to_string(), "DIR")
         };
-        insta::assert_snapshot!(told(&state.join("images"), "base").await, @"");
+        insta::assert_snapshot!(told(&state.join("images"), "base").await, @"
+        the profile `linux` of `DIR/dayfly.toml`
+        the profile `big` of `DIR/dayfly.toml`
+        ");
         assert_eq!(told(&state.join("images"), "other").await, "");
         assert_eq!(told(&directory.path().join("elsewhere"), "base").await, "");
         std::fs::write(&file, "[server\n").unwrap();

@@ -236,9 +236,21 @@ mod tests {
           hint: strings stand in quotes: `"…"`
         dayfly.toml:2:5: expected a value
           hint: strings stand in quotes: `"…"`
-        dayfly.toml:5:1: the key stands here a second time
+        dayfly.toml:5:1: the key stands here a second time, first in line 4
           hint: merge the two, or rename one
         "#);
+    }
+
+    #[test]
+    fn what_stands_twice_says_where_it_stood_first() {
+        let text = "[a]\nx = 1\n[profile.linux]\ny = 1\n[ profile.linux ] # again\nx = 1\n x = 2\nx.y = 1\n";
+        insta::assert_snapshot!(errors(text), @"
+        dayfly.toml:5:11: the key stands here a second time, first in line 3
+          hint: merge the two, or rename one
+        dayfly.toml:7:2: the key stands here a second time, first in line 6
+          hint: merge the two, or rename one
+        dayfly.toml:8:1: cannot extend value of type integer with a dotted key
+        ");
     }
 
     #[test]

@@ -205,7 +205,16 @@ mod tests {
             assert_eq!(gate(&spec, &needs, &Value::Null).unwrap(), Gate::Skip);
             why_skipped(&spec, &needs)
         });
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        it needs `b`, which failed
+        it needs `a`, which failed
+        it needs `b`, which was skipped
+        it needs `b`, which was cancelled
+        the run was cancelled
+        its `if` is false: `needs.b.outputs.go == 'no'`
+        it needs `b`, which failed
+        its `if` is false: `failure()`
+        ");
     }
 
     #[test]

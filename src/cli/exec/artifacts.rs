@@ -37,16 +37,14 @@ impl ArtifactArgs {
         !self.wanted.is_empty()
     }
 
-    /// Says what keeps them from being written, if they are wanted and something does.
+    /// Says what is wrong with the directory for them, where one can be told without making it.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !self.are_wanted() {
-            return Ok(());
+        match self.artifact_dir.metadata() {
+            Ok(metadata) if !metadata.is_dir() => {
+                Err(format!("--artifact-dir `{}` is not a directory", self.artifact_dir.display()))
+            }
+            _ => Ok(()),
         }
-        Beneath::open(&self.artifact_dir).map(drop).map_err(|error| self.unusable(&error))
-    }
-
-    fn unusable(&self, error: &std::io::Error) -> String {
-        format!("--artifact-dir `{}`: {error}", self.artifact_dir.display())
     }
 
     /// Brings all of them back, saying on standard error what came. Gives whether all came whole; fails if the VM did.
@@ -55,7 +53,7 @@ impl ArtifactArgs {
         let into = match Beneath::open(&self.artifact_dir) {
             Ok(into) => into,
             Err(error) => {
-                eprintln!("{word}: {}", self.unusable(&error));
+                eprintln!("{word}: --artifact-dir `{}`: {error}", self.artifact_dir.display());
                 return Ok(false);
             }
         };

@@ -236,6 +236,32 @@ mod tests {
     }
 
     #[test]
+    fn hints_stand_below_the_table_once() {
+        let ended = |name: &str, conclusion, detail: &str| Ended {
+            name: name.to_owned(),
+            outcome: crate::store::Outcome { conclusion, reason: None, detail: detail.to_owned() },
+            took: std::time::Duration::from_millis(1234),
+            seen_by_needs: crate::workflow::gate::NeedResult {
+                result: crate::workflow::contexts::Outcome::Success,
+                outputs: Default::default(),
+            },
+        };
+        let no_profile = "no profile has `gpu`\n  hint: the labels here are `linux`";
+        let all = [
+            ended("ci/a", Conclusion::Success, "2 steps succeeded"),
+            ended("ci/b", Conclusion::Error, no_profile),
+            ended("ci/c", Conclusion::Error, no_profile),
+        ];
+        insta::assert_snapshot!(summary(&all, PIPE), @"
+        JOB   RESULT   TIME
+        ci/a  success  1s 200ms
+        ci/b  error    1s 200ms  no profile has `gpu`
+        ci/c  error    1s 200ms  no profile has `gpu`
+          hint: the labels here are `linux`
+        ");
+    }
+
+    #[test]
     fn lines_are_whole_and_harmless_with_a_name_before_them_or_not() {
         insta::assert_snapshot!(shown(None), @"
         note: slow

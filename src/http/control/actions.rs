@@ -16,9 +16,10 @@ use super::failure::{Failure, Sent};
 use super::find;
 use crate::core::Core;
 use crate::forge::{CommitSha, RepoName};
-use crate::ids::{JobId, WishId};
+use crate::ids::WishId;
 use crate::intake::internal::{FORGE, Wish, submit};
-use crate::store::{DeliveryState, HeldPullRequest, Job, JobState, Run};
+use crate::intake::unfinished_repetition;
+use crate::store::{DeliveryState, HeldPullRequest, JobState};
 
 /// Held commits that a refusal names.
 const MAX_NAMED: u32 = 5;
@@ -88,7 +89,7 @@ pub(super) async fn rerun(State(core): State<Arc<Core>>, Path(id): Path<String>)
         return Err(unfinished());
     }
     let attempts = core.store.attempts(&job.run).await?;
-    if let Some(newer) = unfinished_rerun(&attempts, &job) {
+    if let Some(newer) = unfinished_repetition(&attempts, &id) {
         let error = format!("job `{id}` is being run again already, as `{newer}`");
         return Err(Failure::new(StatusCode::CONFLICT, error).hint(format!("`dayfly why {newer}` tells what it is at")));
     }
@@ -98,12 +99,6 @@ pub(super) async fn rerun(State(core): State<Arc<Core>>, Path(id): Path<String>)
         return Err(Failure::new(StatusCode::CONFLICT, error).hint("`dayfly deliveries --state received` shows it"));
     }
     accepted(&core, &wish).await
-}
-
-/// The newest repetition of a job, if it has not finished. Names tell the jobs of a run apart, in all of its attempts.
-fn unfinished_rerun<'a>(attempts: &'a [(Run, Vec<Job>)], job: &Job) -> Option<&'a JobId> {
-    let same = attempts.iter().flat_map(|(_, jobs)| jobs).filter(|other| other.name == job.name);
-    same.last().filter(|newest| newest.id != job.id && newest.state != JobState::Finished).map(|newest| &newest.id)
 }
 
 /// Whether the same was asked for before and has not been processed.

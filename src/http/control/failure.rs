@@ -94,7 +94,8 @@ fn cause(rejection: &dyn std::error::Error) -> String {
 
 /// Says which parameter of a query is wrong, and its value, where `why` begins with the parameter's name.
 fn misread(query: &str, why: &str) -> String {
-    let named = why.split_once(": ").and_then(|(name, why)| {
+    let is_known = !why.contains("unknown field");
+    let named = why.split_once(": ").filter(|_| is_known).and_then(|(name, why)| {
         let (_, value) = url::form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name)?;
         Some((name, quoted(&value), why))
     });
@@ -132,7 +133,13 @@ mod tests {
             assert_eq!(refused.status, StatusCode::BAD_REQUEST);
             told.push(refused.error);
         }
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        the parameter `repo`: `nope` is not a repository's `owner/name`
+        the parameter `limit` cannot be `ten`: invalid digit found in string
+        the parameter `follow` cannot be `maybe`: provided string was not `true` or `false`
+        the parameters cannot be read: limits: unknown field `limits`, expected one of `repo`, `limit`, `follow`
+        the parameter `limit` cannot be `-1`: invalid digit found in string
+        ");
     }
 
     #[tokio::test]
@@ -142,6 +149,6 @@ mod tests {
             .body(axum::body::Body::from(r#"{"repo": "nope"}"#))
             .unwrap();
         let refused = Sent::<Wanted>::from_request(request, &()).await.err().unwrap();
-        insta::assert_snapshot!(refused.error, @"");
+        insta::assert_snapshot!(refused.error, @"the body cannot be read: repo: `nope` is not a repository's `owner/name` at line 1 column 16");
     }
 }
