@@ -154,7 +154,7 @@ fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
         for BakeInfo { key, shape, accelerator, .. } in image.list_bakes()?.into_iter().map(|bake| bake.info) {
             let [memory, disk] = [shape.memory_mib, shape.disk_mib].map(|mib| format_size(mib << 20));
             let machine = format!("{} vCPU, {memory}, {disk} disk, {accelerator}", shape.vcpus);
-            table.row(["  snapshot".into(), key.into(), "".into(), "".into(), machine.into()]);
+            table.row(["snapshot".into(), key.into(), "".into(), "".into(), machine.into()]);
         }
     }
     Ok(say(table.render(Look::of_stdout()))?)

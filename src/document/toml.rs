@@ -5,6 +5,7 @@
 //! too. A mistake in the structure (an unclosed table, a key without a value) ends the reading: a model built from what a
 //! parser guessed would only mislead.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -118,19 +119,26 @@ impl Tree<'_> {
         Position { line: count(line), column: count(before.chars().count() + 1) }
     }
 
-    /// The line in which a key that stands a second time at `offset` stood first, where it is written the same way: a header
-    /// anywhere before, a key after the last header.
+    /// The line in which a key that stands a second time at `offset` stood first, where it is written the same way below the same
+    /// header.
     fn first_place(&self, offset: usize) -> Option<u32> {
-        let place = self.position(offset).line as usize;
-        let lines: Vec<&str> = self.text.lines().take(place).collect();
-        let (last, before) = lines.split_last()?;
-        let wanted = written(last)?;
-        let begin = match wanted.starts_with('[') {
-            true => 0,
-            false => before.iter().rposition(|line| line.trim_start().starts_with('[')).map_or(0, |header| header + 1),
-        };
-        let at = before[begin..].iter().position(|line| written(line).as_ref() == Some(&wanted))?;
-        u32::try_from(begin + at + 1).ok()
+        let mut header = String::new();
+        let mut places = HashMap::new();
+        for (line, text) in (1..=self.position(offset).line).zip(self.text.lines()) {
+            let Some(written) = written(text) else { continue };
+            let place = if written.starts_with('[') {
+                // Each of several tables in a list has keys of its own.
+                header = if written.starts_with("[[") { format!("{written}{line}") } else { written };
+                (header.clone(), String::new())
+            } else {
+                (header.clone(), written)
+            };
+            let first = *places.entry(place).or_insert(line);
+            if line == self.position(offset).line {
+                return Some(first).filter(|first| *first != line);
+            }
+        }
+        None
     }
 
     fn root(&mut self, document: &DeTable<'_>) -> Node {
@@ -243,13 +251,16 @@ mod tests {
 
     #[test]
     fn what_stands_twice_says_where_it_stood_first() {
-        let text = "[a]\nx = 1\n[profile.linux]\ny = 1\n[ profile.linux ] # again\nx = 1\n x = 2\nx.y = 1\n";
+        let text = "[a]\nx = 1\n[profile.linux]\ny = 1\n[ profile.linux ] # again\ny = 1\nx = 1\n x = 2\n[[b]]\nx = 1\n[[b]]\nx = 1\nx = 2\n";
         insta::assert_snapshot!(errors(text), @"
         dayfly.toml:5:11: the key stands here a second time, first in line 3
           hint: merge the two, or rename one
-        dayfly.toml:7:2: the key stands here a second time, first in line 6
+        dayfly.toml:6:1: the key stands here a second time, first in line 4
           hint: merge the two, or rename one
-        dayfly.toml:8:1: cannot extend value of type integer with a dotted key
+        dayfly.toml:8:2: the key stands here a second time, first in line 7
+          hint: merge the two, or rename one
+        dayfly.toml:13:1: the key stands here a second time, first in line 12
+          hint: merge the two, or rename one
         ");
     }
 

@@ -260,7 +260,6 @@ fn every_end_has_its_meaning_and_its_remedy() {
         ended: 2 min ago, after 3 min
         hint: `dayfly rerun job-bbbbbbbbbbbb` runs it again; `limits.attempts` says how often that happens by itself
     [skipped] Skipped: it needs `build`, which failed
-        reason: its `if` says so, or a job that it needs did not succeed
         needs: `build` (job-cccccccccccc): failed
         ended: 2 min ago, after 3 min
     ");
