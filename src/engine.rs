@@ -156,6 +156,15 @@ impl Engine {
         &self.homes
     }
 
+    /// Whether VMs of that image could be made at all: tells a wrong name or a missing monitor before anything is built.
+    ///
+    /// # Errors
+    /// There is no such recipe, or it does not read; or the monitor is not installed.
+    pub fn check(&self, image: &str) -> Result<(), ImageError> {
+        Recipe::find(image, &self.settings.recipes)?;
+        Ok(require(&self.settings.qemu)?)
+    }
+
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
     pub async fn image(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
         let recipe = Recipe::find(name, &self.settings.recipes)?;
