@@ -2,13 +2,16 @@
 
 mod listing;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::image_users::users;
+use super::interrupts::Interrupts;
 use super::progress::Terminal;
-use super::{EngineArgs, parse_disk, parse_duration, parse_memory, say};
+use super::{EXIT_REFUSED, EngineArgs, parse_disk, parse_duration, parse_memory, say, usual_config};
 use crate::engine::Engine;
 use crate::image::catalog::ImageInfo;
 use crate::image::gc;
@@ -26,7 +29,7 @@ pub(super) enum ImageCommand {
     /// Show what an image was made of
     Show(ShowArgs),
     /// Remove an image and its snapshots
-    Rm(Named),
+    Rm(RmArgs),
     /// Remove superseded images and unused snapshots
     Gc(GcArgs),
 }
@@ -37,6 +40,20 @@ pub(super) struct Named {
     engine: EngineArgs,
     /// The image's name
     name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+    /// Remove it even if a profile or a running VM uses it: VMs that run go on, jobs build the image again
+    #[arg(long)]
+    force: bool,
+    /// The configuration whose profiles may use it [default: /etc/dayfly/dayfly.toml, if it is there]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -93,17 +110,14 @@ pub(super) struct GcArgs {
 
 pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
-        ImageCommand::Build(arguments) => build(&arguments).await?,
-        ImageCommand::Bake(arguments) => bake(&arguments).await?,
+        ImageCommand::Build(arguments) => return build(&arguments).await,
+        ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => say(listing::list(arguments.engine.engine()?.catalog(), arguments.json)?)?,
         ImageCommand::Show(ShowArgs { engine, name, json }) => {
             say(listing::show(engine.engine()?.catalog(), &name, json)?)?;
         }
+        ImageCommand::Rm(arguments) => return remove(arguments).await,
         ImageCommand::Gc(arguments) => collect(&arguments)?,
-        ImageCommand::Rm(Named { engine, name }) => {
-            engine.engine()?.catalog().remove(&name)?;
-            say(format!("{name} is removed"))?;
-        }
     }
     Ok(0)
 }
@@ -116,18 +130,19 @@ fn engine(arguments: &EngineArgs) -> anyhow::Result<Engine> {
     Ok(engine.told_to(told.unwrap_or_default()))
 }
 
-async fn build(Named { engine: arguments, name }: &Named) -> anyhow::Result<()> {
-    let progress = Terminal::new();
-    let engine = engine(arguments)?;
+async fn build(Named { engine: arguments, name }: &Named) -> anyhow::Result<u8> {
+    let (interrupts, engine, progress) = (Interrupts::listen()?, engine(arguments)?, Terminal::new());
     let before = engine.catalog().current_digest(name);
-    engine.reap().await;
-    let image = engine.build(name, &progress).await?;
+    let built = interrupts.unless_first(&engine, engine.build(name, &progress)).await;
     progress.done();
-    let ImageInfo { digest, packages, kernel, .. } = &image.info;
-    if before.as_ref() == Some(digest) {
-        return Ok(say(format!("{name} {digest} is up to date"))?);
+    let Some(built) = built else { return Ok(interrupts.code()) };
+    let ImageInfo { digest, packages, kernel, .. } = built?.info;
+    if before.as_ref() == Some(&digest) {
+        say(format!("{name} {digest} is up to date"))?;
+    } else {
+        say(format!("{name} {digest} is built: {} packages, kernel {kernel}", packages.len()))?;
     }
-    Ok(say(format!("{name} {digest} is built: {} packages, kernel {kernel}", packages.len()))?)
+    Ok(0)
 }
 
 fn collect(arguments: &GcArgs) -> anyhow::Result<()> {
@@ -136,12 +151,33 @@ fn collect(arguments: &GcArgs) -> anyhow::Result<()> {
     Ok(say(listing::removals(&removals, arguments.dry_run, arguments.json))?)
 }
 
-async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
-    let progress = Terminal::new();
+async fn remove(arguments: RmArgs) -> anyhow::Result<u8> {
+    let RmArgs { engine, name, force, config } = arguments;
+    let catalog = engine.engine()?.catalog().clone();
+    if !force {
+        let (config, images) = (config.or_else(usual_config), engine.state_dir.join("images"));
+        let users = users(config.as_deref(), &engine.state_dir, &images, &name).await?;
+        if !users.is_empty() {
+            eprintln!("error: the image `{name}` is in use: {}", users.join(", "));
+            eprintln!(
+                "  hint: --force removes it nonetheless; a VM that runs goes on, and the next job builds the image again"
+            );
+            return Ok(EXIT_REFUSED);
+        }
+    }
+    catalog.remove(&name)?;
+    say(format!("{name} is removed"))?;
+    Ok(0)
+}
+
+async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
+    let (interrupts, progress) = (Interrupts::listen()?, Terminal::new());
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
     let engine = engine(&arguments.engine)?;
-    let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
+    let prepared = interrupts.unless_first(&engine, engine.prepare(&arguments.name, shape, &progress)).await;
     progress.done();
+    let Some(prepared) = prepared else { return Ok(interrupts.code()) };
+    let prepared = prepared?;
     if let Some(why) = &prepared.why_not_kvm {
         eprintln!("warning: guests run with software emulation, which is slow: {why}");
         if let Some(memory) = engine.remembered_accelerator() {
@@ -150,5 +186,5 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
         }
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
-    Ok(())
+    Ok(0)
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
@@ -34,6 +34,12 @@ pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
         extents.push((start as u64, position as u64));
     }
     Ok(extents)
+}
+
+/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
+/// gigabytes.
+pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -87,6 +93,13 @@ fn copy_bytes(source: &File, target: &File, start: i64, end: i64) -> io::Result<
 
 fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
+}
+
+/// Fails, as writing would, unless `bytes` more fit on the file system of `directory`.
+pub fn require_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    let found = nix::sys::statvfs::statvfs(directory)?;
+    let available = found.blocks_available().saturating_mul(found.fragment_size());
+    if available >= bytes { Ok(()) } else { Err(Errno::ENOSPC.into()) }
 }
 
 /// What an operator can do about an error, if it is a full disk: a line to add to its text.

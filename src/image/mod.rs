@@ -15,6 +15,7 @@ pub mod cache;
 pub mod catalog;
 mod checked;
 pub mod failure;
+pub mod frozen;
 pub mod gc;
 pub mod initramfs;
 pub mod keeper;
@@ -63,6 +64,9 @@ pub enum ImageError {
     /// A file operation failed.
     #[error("{what}: {source}{}", hint_if_full(source))]
     Io { what: String, source: std::io::Error },
+    /// What several waited for failed, and each of them is told.
+    #[error(transparent)]
+    Shared(std::sync::Arc<Self>),
     /// Something about the built system is not as expected.
     #[error("{0}")]
     Unusable(String),
@@ -82,6 +86,7 @@ impl ImageError {
             Self::Vm(error) => error.is_disk_full(),
             // Tools say so in the words of the C library.
             Self::Command(error) => error.said().is_some_and(|said| said.contains("No space left on device")),
+            Self::Shared(error) => error.is_disk_full(),
             _ => false,
         }
     }
