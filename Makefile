@@ -27,6 +27,11 @@ bench: packages ## What this host delivers: VMs, deliveries, logs, each beside s
 	$(AS_ROOT) $(TARGET)/release/dayfly bench webhook --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench log --state-dir .demo/state
 
+.PHONY: images
+images: packages ## All images that come with Dayfly, each with a job in it, Docker's daemon included
+	$(CARGO) build --locked --release --bin dayfly
+	$(AS_ROOT) scripts/smoke-images $(abspath $(TARGET))/release/dayfly $(abspath .demo/state)
+
 ##@ To work on it
 
 .PHONY: test

@@ -21,6 +21,8 @@ const FILES: [(&str, &str); 3] = [
 
 /// Puts the links in place, once, before the snapshot.
 pub(super) fn prepare() -> io::Result<()> {
+    // An image that was made for something else may not have it.
+    fs::create_dir_all("/etc")?;
     fs::create_dir_all("/run/dayfly")?;
     for (link, target) in FILES {
         match fs::remove_file(link) {

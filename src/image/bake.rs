@@ -1,15 +1,14 @@
 //! From an image to a snapshot: boot it once, wait for the agent, freeze.
 //!
-//! Everything that a snapshot cannot change afterwards is in its key: image, agent, shape, monitor and its version, processor
-//! model, and the kernel's command line, which under emulation has the frequency of the time stamp counter.
+//! Everything that a snapshot cannot change afterwards is in its [`key()`].
+
+mod key;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-
+pub use self::key::key;
 use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
@@ -21,13 +20,12 @@ use crate::ids::VmId;
 use crate::lifecycle::{ImageStep, Lifecycle};
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
-use crate::protocol;
 use crate::protocol::message::{Exec, Identity, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{Attached, Template, attach};
-use crate::vm::qemu::argv::{Start, cpu_model};
+use crate::vm::qemu::argv::Start;
 use crate::vm::qemu::{Launch, Qemu};
 use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
 
@@ -42,9 +40,6 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 const FREEZE_LIMIT: Duration = Duration::from_secs(180);
 /// How much longer for each script.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(10 * 60);
-
-/// Raised when snapshots are laid out differently.
-const FORMAT: u32 = 2;
 
 /// What a snapshot consists of, beside its description.
 const FILES: [&str; 4] = ["initramfs", "memory", "scratch", "state"];
@@ -93,50 +88,6 @@ impl BootedVm {
         self.home.remove().await?;
         moved.map_err(ImageError::io("keeping the image's layer"))
     }
-}
-
-/// Everything to which a snapshot is fixed. Another value of any of them is another snapshot.
-#[derive(Debug, Clone, Serialize)]
-struct KeyParts<'a> {
-    format: u32,
-    dayfly: &'a str,
-    protocol: u32,
-    /// The SHA-256 of the agent.
-    agent: String,
-    image: &'a str,
-    built_at: i64,
-    shape: Shape,
-    accelerator: Accelerator,
-    /// What the monitor says of its version.
-    monitor: &'a str,
-    cpu: &'a str,
-    command_line: String,
-}
-
-impl KeyParts<'_> {
-    fn key(&self) -> String {
-        let text = serde_json::to_vec(self).expect("the parts of a key are plain data");
-        hex::encode(&Sha256::digest(text)[..12])
-    }
-}
-
-/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
-pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
-    let monitor = monitor_version(program).await?;
-    let parts = KeyParts {
-        format: FORMAT,
-        dayfly: env!("CARGO_PKG_VERSION"),
-        protocol: protocol::VERSION.into(),
-        agent: hex::encode(Sha256::digest(AGENT)),
-        image: &image.info.digest,
-        built_at: image.info.built_at,
-        shape,
-        accelerator,
-        monitor: &monitor,
-        cpu: cpu_model(accelerator),
-        command_line: command_line(accelerator),
-    };
-    Ok(parts.key())
 }
 
 /// Makes a snapshot of `image`, unless there is one that is whole. The caller holds the image's lock.
@@ -395,50 +346,4 @@ pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
     // Another program may be asked for later; the first is the one that matters.
     drop(KNOWN.set((program.to_owned(), version.clone())));
     Ok(version)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_a_snapshot_is_fixed_to_makes_another_key() {
-        let parts = KeyParts {
-            format: FORMAT,
-            dayfly: "1",
-            protocol: 1,
-            agent: "a".into(),
-            image: "i",
-            built_at: 1,
-            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
-            accelerator: Accelerator::Tcg,
-            monitor: "QEMU emulator version 7.2",
-            cpu: "max",
-            command_line: "quiet tsc_early_khz=1".into(),
-        };
-        let changes: [fn(&mut KeyParts<'_>); 11] = [
-            |parts| parts.format += 1,
-            |parts| parts.dayfly = "2",
-            |parts| parts.protocol += 1,
-            |parts| parts.agent = "b".into(),
-            |parts| parts.image = "j",
-            |parts| parts.built_at += 1,
-            |parts| parts.shape.memory_mib += 1,
-            |parts| parts.accelerator = Accelerator::Kvm,
-            |parts| parts.monitor = "QEMU emulator version 8",
-            |parts| parts.cpu = "host",
-            |parts| parts.command_line.push('0'),
-        ];
-        let mut keys = vec![parts.key()];
-        for change in changes {
-            let mut changed = parts.clone();
-            change(&mut changed);
-            keys.push(changed.key());
-        }
-        assert_eq!(parts.key(), parts.clone().key());
-        keys.sort();
-        keys.dedup();
-        assert_eq!(keys.len(), changes.len() + 1);
-    }
 }

@@ -48,7 +48,7 @@ impl Checked {
             }
         };
         let name = &image.info.name;
-        tracing::error!(directory = %place.display(), why, "a snapshot of the image `{name}` is damaged; it is made again");
+        tracing::warn!(directory = %place.display(), why, "a snapshot of the image `{name}` is damaged; it is made again");
         progress.step(&format!("removing the snapshot {key} of `{name}`, which is damaged: {why}"));
         disk::remove_tree(&place).map_err(ImageError::io(format!("removing `{}`", place.display())))?;
         Ok(None)

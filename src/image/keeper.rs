@@ -90,7 +90,7 @@ impl Keeper {
         match self.baked(&image, proven.0, shape, progress).await {
             Ok(bake) => Ok(Ready { image, bake, why_not_kvm: proven.1, stand_in: built, recipe }),
             Err(ImageError::Damaged { name, damage }) => {
-                tracing::error!(%damage, "the image `{name}` is damaged; it is built again");
+                tracing::warn!(%damage, "the image `{name}` is damaged; it is built again");
                 progress.step(&format!("the image `{name}` is damaged: {damage}"));
                 let image = self.build_locked(&Recipe::find(&name, &self.recipes)?, progress).await?;
                 let bake = self.baked(&image, proven.0, shape, progress).await?;
@@ -230,7 +230,7 @@ impl Keeper {
 
     fn failed(&self, name: &str, work: Work, recipe: &str, error: &ImageError) {
         let pause = self.pauses.begin(name, work, recipe, error);
-        tracing::error!(image = name, %error, tries = pause.tries, "an image or its snapshot could not be made");
+        tracing::warn!(image = name, %error, tries = pause.tries, "an image or its snapshot could not be made");
         self.catalog.note_failure(name, &pause.failure(work));
     }
 

@@ -91,6 +91,8 @@ fn files_keep_their_content_mode_and_links() {
     let mut header = Header::new_gnu();
     header.set_size(4);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
     builder.append_data(&mut header, format!("{long}{longer}"), "long".as_bytes()).unwrap();
     place.unpack(&[builder.into_inner().unwrap()], Whiteouts::Plain).unwrap();
     let tool = place.path("usr/bin/tool");

@@ -71,6 +71,8 @@ impl Tiny {
                 fs::copy(path, place).unwrap();
             }
         }
+        // Where its account is at home.
+        fs::create_dir_all(root.join("root")).unwrap();
         fs::write(root.join("version"), version).unwrap();
         run(Command::new("tar").arg("-C").arg(&root).arg("-czf").arg(self.file("root.tar.gz")).arg("."));
     }

@@ -1,0 +1,104 @@
+//! The name of a snapshot: a digest of everything that it cannot change afterwards. The kernel's command line is among that, and under
+//! emulation it has the frequency of the time stamp counter.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{AGENT, command_line, monitor_version};
+use crate::image::ImageError;
+use crate::image::catalog::Image;
+use crate::protocol;
+use crate::vm::qemu::argv::cpu_model;
+use crate::vm::spec::{Accelerator, Shape};
+
+/// Raised when snapshots are laid out differently.
+const FORMAT: u32 = 2;
+
+/// Everything to which a snapshot is fixed. Another value of any of them is another snapshot.
+#[derive(Debug, Clone, Serialize)]
+struct KeyParts<'a> {
+    format: u32,
+    dayfly: &'a str,
+    protocol: u32,
+    /// The SHA-256 of the agent.
+    agent: String,
+    image: &'a str,
+    built_at: i64,
+    shape: Shape,
+    accelerator: Accelerator,
+    /// What the monitor says of its version.
+    monitor: &'a str,
+    cpu: &'a str,
+    command_line: String,
+}
+
+impl KeyParts<'_> {
+    fn key(&self) -> String {
+        let text = serde_json::to_vec(self).expect("the parts of a key are plain data");
+        hex::encode(&Sha256::digest(text)[..12])
+    }
+}
+
+/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
+pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(program).await?;
+    let parts = KeyParts {
+        format: FORMAT,
+        dayfly: env!("CARGO_PKG_VERSION"),
+        protocol: protocol::VERSION.into(),
+        agent: hex::encode(Sha256::digest(AGENT)),
+        image: &image.info.digest,
+        built_at: image.info.built_at,
+        shape,
+        accelerator,
+        monitor: &monitor,
+        cpu: cpu_model(accelerator),
+        command_line: command_line(accelerator),
+    };
+    Ok(parts.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_snapshot_is_fixed_to_makes_another_key() {
+        let parts = KeyParts {
+            format: FORMAT,
+            dayfly: "1",
+            protocol: 1,
+            agent: "a".into(),
+            image: "i",
+            built_at: 1,
+            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
+            accelerator: Accelerator::Tcg,
+            monitor: "QEMU emulator version 7.2",
+            cpu: "max",
+            command_line: "quiet tsc_early_khz=1".into(),
+        };
+        let changes: [fn(&mut KeyParts<'_>); 11] = [
+            |parts| parts.format += 1,
+            |parts| parts.dayfly = "2",
+            |parts| parts.protocol += 1,
+            |parts| parts.agent = "b".into(),
+            |parts| parts.image = "j",
+            |parts| parts.built_at += 1,
+            |parts| parts.shape.memory_mib += 1,
+            |parts| parts.accelerator = Accelerator::Kvm,
+            |parts| parts.monitor = "QEMU emulator version 8",
+            |parts| parts.cpu = "host",
+            |parts| parts.command_line.push('0'),
+        ];
+        let mut keys = vec![parts.key()];
+        for change in changes {
+            let mut changed = parts.clone();
+            change(&mut changed);
+            keys.push(changed.key());
+        }
+        assert_eq!(parts.key(), parts.clone().key());
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), changes.len() + 1);
+    }
+}
