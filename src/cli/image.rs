@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::image_users::users;
+use super::interrupts::Interrupts;
 use super::progress::Terminal;
 use super::table::Table;
 use super::terminal::Look;
@@ -78,9 +79,11 @@ pub(super) struct ListArgs {
 pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
         ImageCommand::Build(Named { engine, name }) => {
-            let progress = Terminal::new();
-            let image = engine.engine()?.build(&name, &progress).await?;
+            let (interrupts, engine, progress) = (Interrupts::listen()?, engine.engine()?, Terminal::new());
+            let built = interrupts.unless_first(&engine, engine.build(&name, &progress)).await;
             progress.done();
+            let Some(built) = built else { return Ok(interrupts.code()) };
+            let image = built?;
             say(format!(
                 "{name} {} is built: {} packages, kernel {}",
                 image.info.digest,
@@ -88,7 +91,7 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
                 image.info.kernel
             ))?;
         }
-        ImageCommand::Bake(arguments) => bake(&arguments).await?,
+        ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
         ImageCommand::Rm(arguments) => return remove(arguments).await,
     }
@@ -114,12 +117,14 @@ async fn remove(arguments: RmArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
-    let progress = Terminal::new();
+async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
+    let (interrupts, progress) = (Interrupts::listen()?, Terminal::new());
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
     let engine = arguments.engine.engine()?;
-    let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
+    let prepared = interrupts.unless_first(&engine, engine.prepare(&arguments.name, shape, &progress)).await;
     progress.done();
+    let Some(prepared) = prepared else { return Ok(interrupts.code()) };
+    let prepared = prepared?;
     if let Some(why) = &prepared.why_not_kvm {
         eprintln!("warning: guests run with software emulation, which is slow: {why}");
         if let Some(memory) = engine.remembered_accelerator() {
@@ -128,7 +133,7 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
         }
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
-    Ok(())
+    Ok(0)
 }
 
 fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
