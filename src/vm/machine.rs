@@ -113,7 +113,6 @@ impl Machine {
         let mut timings = Timings::default();
         home.passes(Step::HomeMade).await?;
         let scratch = home.path().join("scratch");
-        // The way to another thread costs less than the copy, even of a disk with next to nothing on it.
         crate::host::disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
             .await
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
