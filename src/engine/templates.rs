@@ -96,7 +96,7 @@ impl Engine {
         let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
-        Ok(Prepared { info: image.info, template, why_not_kvm })
+        Ok(Prepared { info: image.info, bake: baked.info, template, why_not_kvm })
     }
 
     /// Whether a VM of that image and shape can be restored at once.
