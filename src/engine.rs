@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::caches::{CacheError, CacheId, Caches, Examined, Producing};
+use crate::config::{Cache, CacheSource};
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -17,11 +19,13 @@ use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
+use crate::protocol::message::VolumeFormat;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Template};
+use crate::vm::machine::{Machine, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,7 @@ pub struct Engine {
     catalog: Catalog,
     templates: Mutex<HashMap<(String, Shape), Slot>>,
     volumes: cache::Recent,
+    caches: Caches,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
@@ -100,8 +105,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
+        let caches = Caches::new(&settings.state_dir);
         let (templates, volumes, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
+        Ok(Self { settings, homes, catalog, templates, volumes, caches, lifecycle: Lifecycle::default(), metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -119,6 +125,11 @@ impl Engine {
     /// The images.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The named caches.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// The VMs' directories.
@@ -239,9 +250,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -252,7 +264,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -261,7 +273,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
@@ -278,6 +290,37 @@ impl Engine {
         let volume = cache::volume(&volumes, source).await?;
         self.volumes.put(source, &volume);
         Ok(volume)
+    }
+
+    /// What a VM gets of `cache`, whose generations are those of `id`. A named cache that has none yet, or that no `id` is
+    /// known for, is an empty directory of the account that runs jobs.
+    pub async fn cache(
+        &self, cache: &Cache, id: Option<&CacheId>, prepared: &Prepared,
+    ) -> Result<CacheMount, ImageError> {
+        if let CacheSource::Path(source) = &cache.source {
+            let volume = self.cache_volume(source).await?;
+            return Ok(CacheMount::of_volume(volume, VolumeFormat::Erofs, cache.mode, &cache.mount));
+        }
+        let current = match id.map(|id| self.caches.current(id)) {
+            None => None,
+            Some(Ok(current)) => current,
+            Some(Err(error)) => {
+                // A job is slower without its cache, and no worse.
+                tracing::warn!(%error, "a cache cannot be used");
+                None
+            }
+        };
+        Ok(match current {
+            Some(held) => held.mount(cache.mode, &cache.mount),
+            None => CacheMount::empty(&cache.mount, prepared.info.user.owner()),
+        })
+    }
+
+    /// Has a volume that is filled examined, in a VM of its own.
+    pub async fn examine_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Examined, CacheError> {
+        let home = self.home(VmId::random())?;
+        let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
+        producing.examine(machine).await
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.

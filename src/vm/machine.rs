@@ -1,6 +1,6 @@
 //! One VM from its restore to its verified absence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::qemu::argv::Start;
 use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
+use super::volume::CacheMount;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
@@ -37,6 +38,8 @@ pub struct Machine {
     connections: Option<Connections>,
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
+    /// Keeps the cache generation that the VM uses.
+    _cache: Option<CacheMount>,
     pub timings: Timings,
 }
 
@@ -72,13 +75,6 @@ pub struct Template {
     pub cache_placeholder: PathBuf,
 }
 
-/// A cache volume and where the guest mounts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheMount {
-    pub volume: PathBuf,
-    pub target: String,
-}
-
 /// A monitor with a guest that is attached, before anybody knows who the guest is.
 pub(crate) struct Attached {
     pub(crate) qemu: Qemu,
@@ -94,9 +90,15 @@ impl Machine {
         mut home: Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
         match Self::try_restore(&home, template, cache, lifetime).await {
-            Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
-                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, timings })
-            }
+            Ok((Attached { qemu, guest, bulk, connections }, timings)) => Ok(Self {
+                home,
+                qemu,
+                guest,
+                connections: Some(connections),
+                _bulk: bulk,
+                _cache: cache.cloned(),
+                timings,
+            }),
             Err(error) => {
                 if let Err(left) = home.remove().await {
                     tracing::error!(vm = %home.id(), error = %left, "a VM that failed to start could not be removed");
@@ -119,7 +121,8 @@ impl Machine {
             root: template.root.clone(),
             layer: template.layer.clone(),
             scratch,
-            cache: Some(cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone()),
+            cache: Some(cache.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
+            fill: cache.and_then(CacheMount::fresh).map(Path::to_owned),
         };
         home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
@@ -240,6 +243,6 @@ fn identity_of(id: &VmId, cache: Option<&CacheMount>) -> Result<Identity, VmErro
         machine_id: hex::encode(machine_id),
         entropy,
         clock_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
-        cache_mount: cache.map(|cache| cache.target.clone()),
+        cache: cache.and_then(|cache| cache.mount().cloned()),
     })
 }

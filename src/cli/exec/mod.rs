@@ -21,6 +21,7 @@ use super::progress::Terminal;
 use super::{EXIT_UNAVAILABLE, EngineArgs, parse_duration};
 use crate::artifact::receive::Asker;
 use crate::config::format_duration;
+use crate::config::{Cache, CacheMode, CacheSource};
 use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
@@ -28,7 +29,7 @@ use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
 use crate::vm::loss::Loss;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
 
 /// The code of a command that ran out of time, as `timeout(1)` has it.
 const EXIT_TIMEOUT: u8 = 124;
@@ -133,7 +134,9 @@ async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine,
     progress.done();
     let cache = match &arguments.cache {
         Some((source, target)) => {
-            Some(CacheMount { volume: engine.cache_volume(source).await?, target: target.clone() })
+            let cache =
+                Cache { source: CacheSource::Path(source.clone()), mount: target.clone(), mode: CacheMode::ReadOnly };
+            Some(engine.cache(&cache, None, &prepared).await?)
         }
         None => None,
     };

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::vm::spec::{Accelerator, Boot, Disks, Shape};
+use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
 
 /// What the machine does first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,9 @@ pub struct Sockets {
 
 /// Bytes of serial console that are kept for the report on a lost VM.
 const CONSOLE_BYTES: u32 = 64 * 1024;
+
+/// Options of a disk that one VM writes. The host puts it on the platter itself, if it is to stay there.
+const PRIVATE: &str = "cache.no-flush=on,discard=unmap";
 
 /// The processor that guests see. Under emulation it is everything that QEMU can emulate.
 pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
@@ -198,12 +201,28 @@ impl Arguments {
             }
         }
         // The scratch disk dies with its VM: nothing has to reach the platter.
-        self.disk("scratch", &disks.scratch, "cache.no-flush=on,discard=unmap");
+        self.disk("scratch", &disks.scratch, PRIVATE);
+        match &disks.fill {
+            Some(volume) => self.disk("fill", volume, PRIVATE),
+            None if disks.cache.is_some() => self.forgetful_disk("fill"),
+            None => {}
+        }
+    }
+
+    /// A disk that can be written to without end and stays empty, where a snapshot wants one and nobody needs it.
+    fn forgetful_disk(&mut self, id: &str) {
+        let size = CACHE_VOLUME_BYTES;
+        self.push("-blockdev", format!("driver=null-co,node-name={id},size={size},read-zeroes=on,discard=unmap"));
+        self.device(id);
     }
 
     fn disk(&mut self, id: &str, path: &Path, options: &str) {
         let file = escaped(path);
         self.push("-blockdev", format!("driver=raw,node-name={id},file.driver=file,file.filename={file},{options}"));
+        self.device(id);
+    }
+
+    fn device(&mut self, id: &str) {
         self.push("-device", format!("virtio-blk-device,drive={id},serial=dayfly-{id}"));
     }
 
@@ -228,6 +247,7 @@ mod tests {
             layer: None,
             scratch: "/v/a,b/scratch".into(),
             cache: cache.then(|| "/c/volume".into()),
+            fill: None,
         };
         let machine = Machine {
             name: "dayfly-vm-1",
