@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::caches::{CacheError, CacheId, Caches, Examined, Producing};
+use crate::caches::{CacheError, CacheId, Caches, Producing, Published};
 use crate::config::{Cache, CacheSource};
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
@@ -18,7 +18,7 @@ use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
-use crate::metrics::labels::Made;
+use crate::metrics::labels::{CacheFound, CacheMade, Made};
 use crate::protocol::message::VolumeFormat;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
@@ -301,26 +301,41 @@ impl Engine {
             let volume = self.cache_volume(source).await?;
             return Ok(CacheMount::of_volume(volume, VolumeFormat::Erofs, cache.mode, &cache.mount));
         }
-        let current = match id.map(|id| self.caches.current(id)) {
-            None => None,
-            Some(Ok(current)) => current,
-            Some(Err(error)) => {
+        let current = id.and_then(|id| {
+            let current = self.caches.current(id).unwrap_or_else(|error| {
                 // A job is slower without its cache, and no worse.
                 tracing::warn!(%error, "a cache cannot be used");
                 None
-            }
-        };
+            });
+            self.metrics.cache_looked_up(if current.is_some() { CacheFound::Hit } else { CacheFound::Miss });
+            current
+        });
         Ok(match current {
             Some(held) => held.mount(cache.mode, &cache.mount),
             None => CacheMount::empty(&cache.mount, prepared.info.user.owner()),
         })
     }
 
-    /// Has a volume that is filled examined, in a VM of its own.
-    pub async fn examine_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Examined, CacheError> {
+    /// Has a volume that is filled examined in a VM of its own, and makes it the newest generation. The VM that filled it
+    /// must be gone.
+    ///
+    /// # Errors
+    /// [`CacheError::Refused`] when the volume is not whole. After any error nothing of it is left.
+    pub async fn publish_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
+        let published = self.examine_and_publish(producing, prepared).await;
+        self.metrics.cache_made(match &published {
+            Ok(Published::Generation(_)) => CacheMade::Published,
+            Ok(Published::Superseded) => CacheMade::Superseded,
+            Err(CacheError::Refused(_)) => CacheMade::Refused,
+            Err(_) => CacheMade::Failure,
+        });
+        published
+    }
+
+    async fn examine_and_publish(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
         let home = self.home(VmId::random())?;
         let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
-        producing.examine(machine).await
+        producing.examine(machine).await?.publish(&self.caches).await
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.

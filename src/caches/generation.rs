@@ -15,7 +15,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::CacheError;
 use crate::forge::RepoName;
+use crate::host::disk;
 use crate::host::lease::{LEASE_FILE, Lease};
 use crate::protocol::message::VolumeFormat;
 use crate::vm::volume::{CacheMode, CacheMount};
@@ -118,6 +120,13 @@ impl Generation {
         let lease = Lease::try_share(&self.directory).ok().flatten()?;
         // It may have gone before it was locked.
         self.volume().is_file().then(|| Held { generation: self.clone(), lease: Arc::new(lease) })
+    }
+
+    /// Whether its volume still has its digest. Reads all of it, and blocks the thread.
+    pub fn is_whole(&self) -> Result<bool, CacheError> {
+        let volume = self.volume();
+        let digest = disk::digest_sparse(&volume).map_err(CacheError::io(format!("`{}`", volume.display())))?;
+        Ok(hex::encode(&digest) == self.info.digest)
     }
 
     /// Whether somebody holds it.

@@ -16,6 +16,8 @@ mod generation;
 mod produce;
 mod retention;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 pub use generation::{CacheId, Generation, GenerationInfo, Producer};
 pub use produce::{Examined, Producing, Published, SMALLEST_VOLUME, Wish};

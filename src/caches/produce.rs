@@ -113,8 +113,13 @@ impl Producing {
     /// # Errors
     /// [`CacheError::Refused`] when it is not whole, or not a volume at all.
     pub async fn examine(self, machine: Machine) -> Result<Examined, CacheError> {
-        let Self { build, wish } = self;
         examine::in_machine(machine).await?;
+        self.believed().await
+    }
+
+    /// What becomes of a volume that was found to be whole.
+    pub(super) async fn believed(self) -> Result<Examined, CacheError> {
+        let Self { build, wish } = self;
         let volume = build.volume();
         let digest = blocking(move || {
             // All volumes have one size, so that they can take each other's place.

@@ -5,6 +5,7 @@
 //! command's code through and uses 124 for a time-out. `exec` and `run` use 128 and the signal's number where a signal ended them.
 
 mod bench;
+mod cache;
 mod client;
 mod config;
 mod doctor;
@@ -66,6 +67,9 @@ enum Command {
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// List, show, examine and remove the generations of named caches
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Examine what this host can do, and why not more
     Doctor(doctor::DoctorArgs),
     /// Measure what this host delivers
@@ -191,6 +195,10 @@ async fn run(command: Command) -> u8 {
         Command::Image(command) => {
             quiet_log();
             image::run(command).await
+        }
+        Command::Cache(command) => {
+            quiet_log();
+            cache::run(command).await
         }
         Command::Manual(command) => manual::run(command),
         Command::Operator(command) => operator::run(command).await,

@@ -127,8 +127,10 @@ impl Config {
     /// Which named cache the jobs of `repo` get in `profile`, if it has one.
     pub fn cache_of(&self, repo: &RepoName, profile: &Profile) -> Option<CacheId> {
         let named = named_cache(profile)?;
-        let host = self.github.url.host_str().unwrap_or_default();
-        Some(CacheId::new(host, named.repository.as_ref().unwrap_or(repo), &profile.name, &named.name))
+        let url = &self.github.url;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = format!("{}{port}", url.host_str().unwrap_or_default());
+        Some(CacheId::new(&host, named.repository.as_ref().unwrap_or(repo), &profile.name, &named.name))
     }
 
     /// The named cache of `profile` that the default branch of `repo` fills, if it is the one that does.

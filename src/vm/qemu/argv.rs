@@ -240,14 +240,14 @@ fn escaped(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn machine_with(start: Start, cache: bool) -> String {
+    fn machine_with(start: Start, cache: bool, fill: Option<&str>) -> String {
         let boot = Boot { kernel: "/i/kernel".into(), initramfs: "/i/initramfs".into(), command_line: "quiet".into() };
         let disks = Disks {
             root: "/i/root".into(),
             layer: None,
             scratch: "/v/a,b/scratch".into(),
             cache: cache.then(|| "/c/volume".into()),
-            fill: None,
+            fill: fill.map(Into::into),
         };
         let machine = Machine {
             name: "dayfly-vm-1",
@@ -264,13 +264,26 @@ mod tests {
 
     #[test]
     fn a_restore_maps_memory_privately_and_waits() {
-        insta::assert_snapshot!(machine_with(Start::Restore, true));
+        insta::assert_snapshot!(machine_with(Start::Restore, true, None));
+    }
+
+    #[test]
+    fn what_fills_a_volume_has_it_in_the_place_of_the_forgetful_disk() {
+        let without = machine_with(Start::Restore, true, None);
+        let with = machine_with(Start::Restore, true, Some("/c/fresh"));
+        let changed: Vec<&str> = with.lines().filter(|line| !without.contains(line)).collect();
+        insta::assert_debug_snapshot!(changed, @r#"
+        [
+            "-blockdev driver=raw,node-name=fill,file.driver=file,file.filename=/c/fresh,cache.no-flush=on,discard=unmap",
+        ]
+        "#);
+        assert_eq!(with.lines().count(), without.lines().count());
     }
 
     #[test]
     fn a_bake_differs_from_a_restore_in_memory_and_start_only() {
-        let bake = machine_with(Start::BootForSnapshot, true);
-        let restore = machine_with(Start::Restore, true);
+        let bake = machine_with(Start::BootForSnapshot, true, None);
+        let restore = machine_with(Start::Restore, true, None);
         assert_eq!(restore.replace("share=off", "share=on").replace("\n-incoming defer", ""), bake);
     }
 }

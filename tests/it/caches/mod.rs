@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod crashes;
+mod hostile;
 
 use dayfly::caches::Published;
 use dayfly::config::CacheMode;
