@@ -149,14 +149,17 @@ fn note_use(generation: &Generation) {
     }
 }
 
-/// Producers lock what they build; what is found unlocked under the shelf's lock has lost its producer.
+/// Producers lock what they build; what is found unlocked under the shelf's lock has lost its producer, or its description.
 fn remove_unfinished_in(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_left = name.starts_with(GONE)
-            || name.starts_with(BUILDING) && Lease::try_take(&entry.path()).is_ok_and(|lease| lease.is_some());
-        if is_left {
+        let is_unowned = || Lease::try_take(&entry.path()).is_ok_and(|lease| lease.is_some());
+        let is_whole = || !name.starts_with(BUILDING) && read(entry.path()).is_some();
+        if name.starts_with(GONE) || !is_whole() && is_unowned() {
             match disk::remove_tree(&entry.path()) {
                 // Whoever removes it as well was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

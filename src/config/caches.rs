@@ -150,3 +150,99 @@ fn named_cache(profile: &Profile) -> Option<&NamedCache> {
         CacheSource::Path(_) => None,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::document::Diagnostic;
+
+    fn parse(lines: &str) -> Result<Config, String> {
+        let text = format!(
+            "[server]\npublic_url = \"https://ci.example.org\"\n[github]\nwebhook_secret = {{ env = \"HOOK\" }}\n\
+             token = {{ env = \"TOKEN\" }}\n[profile.linux]\nlabels = [\"linux\"]\n{lines}"
+        );
+        let shown = |found: Vec<Diagnostic>| found.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n");
+        Config::parse("f", &text).map(|(config, _)| config).map_err(shown)
+    }
+
+    fn cache_of(text: &str) -> Result<Cache, String> {
+        parse(&format!("cache = {text}\n")).map(|config| config.profiles[0].cache.clone().unwrap())
+    }
+
+    const FILL: &str = "fill = { run = 'npm ci', key = ['package-lock.json', 'a/b'] }";
+
+    #[test]
+    fn both_kinds_have_their_defaults() {
+        let operators = cache_of("{ path = '/srv/cache' }").unwrap();
+        assert_eq!((operators.mount.as_str(), operators.mode), ("/cache", CacheMode::ReadOnly));
+        let named = cache_of(&format!("{{ name = 'npm', mode = 'overlay', mount = '/npm', {FILL} }}")).unwrap();
+        assert_eq!((named.mount.as_str(), named.mode), ("/npm", CacheMode::Overlay));
+        let CacheSource::Named(named) = named.source else { panic!("it has a name") };
+        assert_eq!((named.name.as_str(), named.limit, named.repository), ("npm", 8 * GIB, None));
+        assert_eq!((named.fill.run.as_str(), named.fill.key.len()), ("npm ci", 2));
+        assert_eq!(parse("").unwrap().caches, DEFAULT_RETENTION);
+    }
+
+    #[test]
+    fn mistakes_have_their_places_and_remedies() {
+        let complaint = |text: &str| cache_of(text).unwrap_err();
+        insta::assert_snapshot!(complaint("{ mount = '/c' }"), @r#"
+        f:8:9: profile.linux.cache: neither `path` nor `name` says what is in it
+          hint: `path = "/srv/cache"` shows files of this host; `name = "deps"` with `fill` shows what jobs of the default branch prepared
+        "#);
+        insta::assert_snapshot!(complaint(&format!("{{ path = '/c', name = 'npm', {FILL} }}")), @"
+        f:8:31: profile.linux.cache.name: `path` and `name` exclude each other
+          hint: remove one of them
+        ");
+        insta::assert_snapshot!(complaint("{ path = '/c', limit = '1 GiB', mode = 'rw' }"), @r"
+        f:8:31: profile.linux.cache.limit: is for caches that jobs fill
+          hint: use `name` instead of `path`
+        f:8:47: profile.linux.cache.mode: `rw` is not a known value
+          hint: did you mean `ro`?
+        ");
+        insta::assert_snapshot!(complaint("{ name = 'NPM', repository = 'acme', limit = '1 MiB', fill = { key = ['../x', '/etc'] } }"), @r#"
+        f:8:18: profile.linux.cache.name: `NPM` cannot be a cache's name
+          hint: 1 to 40 small letters, digits and `-`
+        f:8:38: profile.linux.cache.repository: `acme` is not a repository's `owner/name`
+        f:8:54: profile.linux.cache.limit: `1 MiB` is not between 16 MiB and 64 GiB
+        f:8:70: profile.linux.cache.fill.run: missing key `run`
+          hint: a shell script, like `run = "npm ci --cache /cache"`
+        f:8:79: profile.linux.cache.fill.key[0]: `../x` is not a file of a repository
+          hint: write it relative to the repository, like `package-lock.json`
+        f:8:87: profile.linux.cache.fill.key[1]: `/etc` is not a file of a repository
+          hint: write it relative to the repository, like `package-lock.json`
+        "#);
+        insta::assert_snapshot!(complaint("{ name = 'npm', fill = { run = '', key = [] } }"), @r"
+        f:8:40: profile.linux.cache.fill.run: must not be empty
+        f:8:50: profile.linux.cache.fill.key: must name 1 to 32 files
+          hint: without one, nothing says when it is old
+        ");
+        insta::assert_snapshot!(parse("[caches]\nkeep = 0\nmax_age = '1m'\nmax_size = 5").unwrap_err(), @r#"
+        f:9:8: caches.keep: `0` is not between 1 and 1000
+        f:10:11: caches.max_age: `1m` is not between 1h and 3650d
+        f:11:12: caches.max_size: `5` has no unit
+          hint: write it like `"512 MiB"`
+        "#);
+    }
+
+    #[test]
+    fn a_shared_cache_is_filled_by_its_own_repository_only() {
+        let repo = |name: &str| RepoName::parse(name).unwrap();
+        let own = parse(&format!("cache = {{ name = 'npm', {FILL} }}")).unwrap();
+        let profile = &own.profiles[0];
+        assert_ne!(own.cache_of(&repo("acme/site"), profile), own.cache_of(&repo("acme/docs"), profile));
+        assert!(own.cache_filled_by(&repo("acme/docs"), profile).is_some());
+
+        let shared = parse(&format!("cache = {{ name = 'npm', repository = 'acme/tools', {FILL} }}")).unwrap();
+        let profile = &shared.profiles[0];
+        let id = shared.cache_of(&repo("acme/site"), profile).unwrap();
+        assert_eq!(id.to_string(), "github.com/acme/tools:linux/npm");
+        assert_eq!(shared.cache_of(&repo("acme/tools"), profile), Some(id.clone()));
+        assert_eq!(shared.cache_filled_by(&repo("Acme/Tools"), profile).map(|(id, _)| id), Some(id));
+        assert!(shared.cache_filled_by(&repo("acme/site"), profile).is_none());
+
+        let operators = parse("cache = { path = '/srv' }").unwrap();
+        assert!(operators.cache_of(&repo("acme/site"), &operators.profiles[0]).is_none());
+    }
+}

@@ -1,6 +1,6 @@
 //! A workbench: an engine of the test's own process, and VMs that fill and use caches as the service would have them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dayfly::caches::{CacheError, CacheId, Generation, Producer, Producing, Published, Wish};
@@ -24,30 +24,40 @@ pub(super) const TARGET: &str = "/deps";
 /// Room for what these tests put into a volume.
 pub(super) const LIMIT: u64 = 32 << 20;
 
-/// An engine with its own state directory.
+/// An engine, and the one cache that it is used for.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) prepared: Arc<Prepared>,
-    state: tempfile::TempDir,
+    pub(super) cache: CacheId,
+    state: PathBuf,
+    /// Removed at the end, if it is the bench's own.
+    own: Option<tempfile::TempDir>,
 }
 
 impl Bench {
-    /// With the images of all tests; `None` where no VMs can be run.
+    /// With a state directory of its own; `None` where no VMs can be run.
     pub(super) async fn open() -> Option<Self> {
         if !host::can_run_vms() {
             return None;
         }
         let state = host::short_directory();
-        let (engine, prepared) = engine_in(state.path()).await;
-        Some(Self { engine, prepared, state })
+        let mut bench = Self::beside(state.path(), id()).await;
+        bench.own = Some(state);
+        Some(bench)
+    }
+
+    /// In the state directory of a service.
+    pub(super) async fn beside(state: &Path, cache: CacheId) -> Self {
+        let (engine, prepared) = engine_in(state).await;
+        Self { engine, prepared, cache, state: state.to_owned(), own: None }
     }
 
     pub(super) fn state_dir(&self) -> &Path {
-        self.state.path()
+        &self.state
     }
 
     pub(super) async fn begin(&self, key: &str, order: i64) -> Option<Producing> {
-        self.engine.caches().begin(wish(&self.prepared, key, order)).await.unwrap()
+        self.engine.caches().begin(wish(&self.cache, &self.prepared, key, order)).await.unwrap()
     }
 
     /// A VM in which `script` runs as root; gives its exit code and what it printed.
@@ -76,7 +86,7 @@ impl Bench {
 
     /// What a job in a VM of its own sees; its script must succeed.
     pub(super) async fn use_it(&self, mode: CacheMode, script: &str) -> String {
-        let held = self.engine.caches().current(&id()).unwrap().expect("there is a generation");
+        let held = self.engine.caches().current(&self.cache).unwrap().expect("there is a generation");
         let (mut machine, code, output) = self.run(&held.mount(mode, TARGET), script).await;
         machine.destroy().await.unwrap();
         assert_eq!(code, 0, "{output}");
@@ -84,7 +94,7 @@ impl Bench {
     }
 
     pub(super) fn generations(&self) -> Vec<Generation> {
-        self.engine.caches().generations(&id()).unwrap()
+        self.engine.caches().generations(&self.cache).unwrap()
     }
 
     /// Everything below the caches' directory, but for files of locks.
@@ -103,7 +113,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        leaks::end_all(self.state_dir());
+        if self.own.is_some() {
+            leaks::end_all(self.state_dir());
+        }
     }
 }
 
@@ -126,9 +138,9 @@ pub(super) fn id() -> CacheId {
     CacheId::new("git.example.org", &RepoName::parse("acme/site").unwrap(), "linux", "deps")
 }
 
-pub(super) fn wish(prepared: &Prepared, key: &str, order: i64) -> Wish {
+pub(super) fn wish(cache: &CacheId, prepared: &Prepared, key: &str, order: i64) -> Wish {
     Wish {
-        cache: id(),
+        cache: cache.clone(),
         key: key.into(),
         order,
         producer: Producer { sha: "a".repeat(40), job: format!("job of {key}") },

@@ -40,7 +40,7 @@ async fn producer() {
     let Some(state) = state() else { return };
     let say = |stage: &str| println!("stage: {stage}");
     let (engine, prepared) = engine_in(&state).await;
-    let producing = engine.caches().begin(wish(&prepared, "key", 1)).await.unwrap().unwrap();
+    let producing = engine.caches().begin(wish(&id(), &prepared, "key", 1)).await.unwrap().unwrap();
     say("begun");
     let home = engine.home(VmId::random()).unwrap();
     let mut machine = engine.restore(home, &prepared, Some(&producing.mount(TARGET))).await.unwrap();
@@ -99,7 +99,7 @@ const SMALL: &str = "24m";
 async fn producer_on_a_small_disk() {
     let Some(state) = state() else { return };
     let (engine, prepared) = engine_in(&state).await;
-    let producing = engine.caches().begin(wish(&prepared, "key", 1)).await.unwrap().unwrap();
+    let producing = engine.caches().begin(wish(&id(), &prepared, "key", 1)).await.unwrap().unwrap();
     let home = engine.home(VmId::random()).unwrap();
     let mut machine = engine.restore(home, &prepared, Some(&producing.mount(TARGET))).await.unwrap();
     let lost = machine.lost();
@@ -111,7 +111,7 @@ async fn producer_on_a_small_disk() {
     machine.destroy().await.unwrap();
     drop(producing);
     // There is room again.
-    let producing = engine.caches().begin(wish(&prepared, "key", 1)).await.unwrap().unwrap();
+    let producing = engine.caches().begin(wish(&id(), &prepared, "key", 1)).await.unwrap().unwrap();
     let home = engine.home(VmId::random()).unwrap();
     let mut machine = engine.restore(home, &prepared, Some(&producing.mount(TARGET))).await.unwrap();
     sh(&machine, "echo good >/deps/file", Owner::ROOT).await.unwrap();

@@ -4,6 +4,7 @@
 mod bench;
 mod crashes;
 mod hostile;
+mod service;
 
 use dayfly::caches::Published;
 use dayfly::config::CacheMode;
