@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::CacheError;
 use crate::forge::RepoName;
-use crate::host::disk;
+use crate::host::checksum;
 use crate::host::lease::{LEASE_FILE, Lease};
 use crate::protocol::message::VolumeFormat;
 use crate::vm::volume::{CacheMode, CacheMount};
@@ -83,7 +83,7 @@ pub struct GenerationInfo {
     pub key: String,
     /// The place of its commit among those of the default branch.
     pub order: i64,
-    /// Of the volume, as [`crate::host::disk::digest_sparse`] gives it; hexadecimal.
+    /// Of the volume, as [`checksum::of`] gives it.
     pub digest: String,
     pub producer: Producer,
     /// Milliseconds since the epoch.
@@ -125,8 +125,8 @@ impl Generation {
     /// Whether its volume still has its digest. Reads all of it, and blocks the thread.
     pub fn is_whole(&self) -> Result<bool, CacheError> {
         let volume = self.volume();
-        let digest = disk::digest_sparse(&volume).map_err(CacheError::io(format!("`{}`", volume.display())))?;
-        Ok(hex::encode(&digest) == self.info.digest)
+        let found = checksum::of(&volume).map_err(CacheError::io(format!("`{}`", volume.display())))?;
+        Ok(found.sha256 == self.info.digest)
     }
 
     /// Whether somebody holds it.

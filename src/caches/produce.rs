@@ -11,8 +11,8 @@ use super::generation::{CacheId, Generation, GenerationInfo, INFO, Producer, VOL
 use super::shelf::{BUILDING, Caches, lock};
 use super::{CacheError, blocking, examine};
 use crate::clock;
-use crate::host::disk;
 use crate::host::lease::Lease;
+use crate::host::{checksum, disk};
 use crate::protocol::message::Owner;
 use crate::vm::machine::Machine;
 use crate::vm::spec::CACHE_VOLUME_BYTES;
@@ -57,7 +57,7 @@ pub struct Producing {
 pub struct Examined {
     build: Build,
     wish: Wish,
-    digest: [u8; 32],
+    digest: String,
 }
 
 /// A directory that becomes a generation's, unless it is dropped before.
@@ -121,16 +121,16 @@ impl Producing {
     pub(super) async fn believed(self) -> Result<Examined, CacheError> {
         let Self { build, wish } = self;
         let volume = build.volume();
-        let digest = blocking(move || {
+        let checksum = blocking(move || {
             // All volumes have one size, so that they can take each other's place.
             fs::File::options()
                 .write(true)
                 .open(&volume)
                 .and_then(|file| file.set_len(CACHE_VOLUME_BYTES))
-                .and_then(|()| disk::digest_sparse(&volume))
+                .and_then(|()| checksum::of(&volume))
                 .map_err(CacheError::io(format!("the cache volume `{}`", volume.display())))
         });
-        Ok(Examined { digest: digest.await?, build, wish })
+        Ok(Examined { digest: checksum.await?.sha256, build, wish })
     }
 }
 
@@ -158,7 +158,7 @@ impl Examined {
             cache: wish.cache,
             key: wish.key,
             order: wish.order,
-            digest: hex::encode(&digest),
+            digest,
             producer: wish.producer,
             published_at: clock::now_ms(),
             bytes,

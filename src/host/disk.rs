@@ -4,20 +4,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
-use sha2::{Digest, Sha256};
 
 use super::command::{self, CommandError};
 
 /// Bytes copied at a time where the kernel does not copy by itself.
 const COPY_BUFFER: usize = 1 << 20;
-
-/// Bytes of a disk image that are one piece of its digest.
-const DIGEST_PIECE: usize = 1 << 20;
 
 /// How long a file system may take to be made.
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
@@ -29,13 +25,27 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let target = File::options().write(true).create_new(true).open(to)?;
     let length = source.metadata()?.len();
     target.set_len(length)?;
-    let mut position = 0;
-    while let Some(start) = seek(&source, position, Whence::SeekData)? {
-        let end = seek(&source, start, Whence::SeekHole)?.unwrap_or(length as i64);
-        copy_range(&source, &target, start, end)?;
-        position = end;
+    for (start, end) in data_extents(&source)? {
+        copy_range(&source, &target, start as i64, end as i64)?;
     }
     Ok(())
+}
+
+/// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
+pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    let length = file.metadata()?.len() as i64;
+    let (mut extents, mut position) = (Vec::new(), 0);
+    while let Some(start) = seek(file, position, Whence::SeekData)? {
+        position = seek(file, start, Whence::SeekHole)?.unwrap_or(length);
+        extents.push((start as u64, position as u64));
+    }
+    Ok(extents)
+}
+
+/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
+/// gigabytes.
+pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -91,6 +101,13 @@ fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
 }
 
+/// Fails, as writing would, unless `bytes` more fit on the file system of `directory`.
+pub fn require_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    let found = nix::sys::statvfs::statvfs(directory)?;
+    let available = found.blocks_available().saturating_mul(found.fragment_size());
+    if available >= bytes { Ok(()) } else { Err(Errno::ENOSPC.into()) }
+}
+
 /// What an operator can do about an error, if it is a full disk: a line to add to its text.
 pub fn hint_if_full(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -122,28 +139,6 @@ pub enum FormatError {
     File(#[from] io::Error),
     #[error(transparent)]
     Tool(#[from] CommandError),
-}
-
-/// The digest of what a disk image holds, whatever of its zeros takes room: SHA-256 over its length and over the place and
-/// the bytes of each piece that is not all zeros. Holes cost nothing.
-pub fn digest_sparse(path: &Path) -> io::Result<[u8; 32]> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut hash = Sha256::new_with_prefix(length.to_le_bytes());
-    let mut piece = vec![0; DIGEST_PIECE];
-    let size = DIGEST_PIECE as u64;
-    let mut position = 0;
-    while let Some(data) = seek(&file, position, Whence::SeekData)? {
-        let start = data as u64 / size * size;
-        let wanted = size.min(length.saturating_sub(start)) as usize;
-        file.read_exact_at(&mut piece[..wanted], start)?;
-        if piece[..wanted].iter().any(|&byte| byte != 0) {
-            hash.update(start.to_le_bytes());
-            hash.update(&piece[..wanted]);
-        }
-        position = (start + size) as i64;
-    }
-    Ok(hash.finalize().into())
 }
 
 /// Removes a directory and what is below it, and never anything of another file system: what is mounted in there belongs to
@@ -228,25 +223,6 @@ mod tests {
         assert_eq!(fs::read(&from).unwrap(), fs::read(&to).unwrap());
         assert!(allocated_bytes(&to).unwrap() < 1 << 20);
         assert!(copy_sparse(&from, &to).is_err(), "an existing disk is never overwritten");
-    }
-
-    #[test]
-    fn a_digest_is_of_the_content_and_not_of_the_holes() {
-        let directory = tempfile::tempdir().unwrap();
-        let [sparse, dense, other] = ["sparse", "dense", "other"].map(|name| directory.path().join(name));
-        for path in [&sparse, &other] {
-            create_sparse(path, 5 << 20).unwrap();
-        }
-        fs::write(&dense, vec![0; 5 << 20]).unwrap();
-        assert_eq!(digest_sparse(&sparse).unwrap(), digest_sparse(&dense).unwrap());
-        for path in [&sparse, &dense] {
-            File::options().write(true).open(path).unwrap().write_all_at(b"bytes", (3 << 20) + 7).unwrap();
-        }
-        File::options().write(true).open(&other).unwrap().write_all_at(b"bytes", (4 << 20) + 7).unwrap();
-        assert_eq!(digest_sparse(&sparse).unwrap(), digest_sparse(&dense).unwrap());
-        assert_ne!(digest_sparse(&sparse).unwrap(), digest_sparse(&other).unwrap(), "the place counts");
-        File::options().write(true).open(&dense).unwrap().set_len(6 << 20).unwrap();
-        assert_ne!(digest_sparse(&sparse).unwrap(), digest_sparse(&dense).unwrap(), "the length counts");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::VmError;
 use super::channel::{Channel, Closed, Connections, Incoming};
+use super::freeze::{self, SCRATCH};
 use super::guest::Guest;
 use super::home::Home;
 use super::loss::Loss;
@@ -15,6 +16,7 @@ use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use super::volume::CacheMount;
+use crate::host::disk;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
@@ -32,15 +34,26 @@ const MONITOR_END: Duration = Duration::from_secs(20);
 /// A running VM. Must be destroyed: dropping it leaves that to the reaper.
 #[derive(Debug)]
 pub struct Machine {
-    home: Home,
-    qemu: Qemu,
-    guest: Guest,
+    pub(super) home: Home,
+    pub(super) qemu: Qemu,
+    pub(super) guest: Guest,
     connections: Option<Connections>,
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
-    /// Keeps the cache generation that the VM uses.
-    _cache: Option<CacheMount>,
+    pub(super) memory: Memory,
+    /// The cache volume that the guest has mounted, and what keeps it there.
+    pub(super) mounted: Option<CacheMount>,
     pub timings: Timings,
+}
+
+/// On what memory a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// The template's file, mapped privately: what the guest writes is gone with the VM.
+    Borrowed,
+    /// A copy of that file in the VM's home. Takes room on the disk for what the guest touches, and some 60 ms for each
+    /// 100 MiB that the template uses; the VM can be [frozen](Machine::freeze).
+    Owned,
 }
 
 /// How long the parts of a creation took.
@@ -73,6 +86,8 @@ pub struct Template {
     pub scratch: PathBuf,
     /// What stood in for the cache volume.
     pub cache_placeholder: PathBuf,
+    /// The cache volume that the guest had mounted at the snapshot. Every restore attaches it again.
+    pub mounted: Option<CacheMount>,
 }
 
 /// A monitor with a guest that is attached, before anybody knows who the guest is.
@@ -87,18 +102,13 @@ impl Machine {
     /// Restores `template` into `home`. After an error nothing is left of the VM but what [`Home::remove`] in here could
     /// not remove, which is logged.
     pub async fn restore(
-        mut home: Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+        mut home: Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
-        match Self::try_restore(&home, template, cache, lifetime).await {
-            Ok((Attached { qemu, guest, bulk, connections }, timings)) => Ok(Self {
-                home,
-                qemu,
-                guest,
-                connections: Some(connections),
-                _bulk: bulk,
-                _cache: cache.cloned(),
-                timings,
-            }),
+        match Self::try_restore(&home, template, memory, cache, lifetime).await {
+            Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
+                let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
+                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, memory, mounted, timings })
+            }
             Err(error) => {
                 if let Err(left) = home.remove().await {
                     tracing::error!(vm = %home.id(), error = %left, "a VM that failed to start could not be removed");
@@ -109,20 +119,27 @@ impl Machine {
     }
 
     async fn try_restore(
-        home: &Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+        home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
+        let (attached, to_mount) = cache_of(template, cache)?;
         home.passes(Step::HomeMade).await?;
-        let scratch = home.path().join("scratch");
-        crate::host::disk::copy_sparse(&template.scratch, &scratch)
+        let scratch = home.path().join(SCRATCH);
+        // The way to another thread costs less than the copy, even of a disk with next to nothing on it.
+        disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
+            .await
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
+        let (start, memory) = match memory {
+            Memory::Borrowed => (Start::Restore, template.memory.clone()),
+            Memory::Owned => (Start::RestoreOwned, freeze::copy_memory(template, home.path()).await?),
+        };
         let disks = Disks {
             root: template.root.clone(),
             layer: template.layer.clone(),
             scratch,
-            cache: Some(cache.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
-            fill: cache.and_then(CacheMount::fresh).map(Path::to_owned),
+            cache: Some(attached.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
+            fill: attached.and_then(CacheMount::fresh).map(Path::to_owned),
         };
         home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
@@ -130,10 +147,10 @@ impl Machine {
             program: &template.program,
             accelerator: template.accelerator,
             shape: template.shape,
-            start: Start::Restore,
+            start,
             boot: &template.boot,
             disks: &disks,
-            memory: &template.memory,
+            memory: &memory,
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
@@ -145,7 +162,7 @@ impl Machine {
         let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
         home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
-        attached.guest.identify(identity_of(home.id(), cache)?).await?;
+        attached.guest.identify(identity_of(home.id(), to_mount)?).await?;
         home.passes(Step::GuestIdentified).await?;
         timings.identified = began.elapsed();
         Ok((attached, timings))
@@ -200,13 +217,30 @@ impl Machine {
 
     /// Destroys the VM. It is absent when this returns without an error; with one, calling again tries again.
     pub async fn destroy(&mut self) -> Result<(), VmError> {
+        self.end_monitor().await;
+        self.home.remove().await
+    }
+
+    /// Ends the monitor, as far as it lets itself be ended; what is left of it, the home names.
+    pub(super) async fn end_monitor(&mut self) {
         match timeout(MONITOR_END, self.qemu.kill()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed"),
-            // What is left of it, the home names.
             Err(_) => tracing::warn!(vm = %self.home.id(), "the monitor does not end"),
         }
-        self.home.remove().await
+    }
+}
+
+/// The cache to attach, and what of it the guest has to mount.
+fn cache_of<'a>(
+    template: &'a Template, cache: Option<&'a CacheMount>,
+) -> Result<(Option<&'a CacheMount>, Option<&'a CacheMount>), VmError> {
+    match (&template.mounted, cache) {
+        (None, cache) => Ok((cache, cache)),
+        // The guest reads on where it was, so that only the same bytes will do.
+        (Some(mounted), None) => Ok((Some(mounted), None)),
+        (Some(mounted), Some(cache)) if mounted == cache => Ok((Some(mounted), None)),
+        (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.to_string() }),
     }
 }
 

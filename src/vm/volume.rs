@@ -1,22 +1,26 @@
 //! What stands in a VM's two places for cache volumes, and what the guest does with it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::host::lease::Lease;
 use crate::protocol::message::{self, CacheContent, Owner, VolumeFormat};
 
 /// A cache as one VM gets it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheMount {
     volume: Option<Volume>,
     /// What the guest is told; nothing, if it is not to mount the volume.
     mount: Option<message::CacheMount>,
-    /// Somebody uses the generation, as long as this is held.
+    /// Somebody uses the generation, as long as this is held. Not where it is only written down.
+    #[serde(skip)]
     _hold: Option<Arc<Lease>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Volume {
     /// Opened read-only by the monitor.
     Shared(PathBuf),
@@ -84,7 +88,39 @@ impl CacheMount {
         }
     }
 
+    /// Whether its volume is still on the host, if it has one.
+    pub fn is_there(&self) -> bool {
+        match &self.volume {
+            Some(Volume::Shared(path) | Volume::Fresh(path)) => path.is_file(),
+            None => true,
+        }
+    }
+
+    /// Whether the guest mounts a volume.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.volume.is_some() && self.mount.is_some()
+    }
+
     pub(super) fn mount(&self) -> Option<&message::CacheMount> {
         self.mount.as_ref()
+    }
+}
+
+/// Two are the same if a guest cannot tell them apart, whoever holds what they are of.
+impl PartialEq for CacheMount {
+    fn eq(&self, other: &Self) -> bool {
+        self.volume == other.volume && self.mount == other.mount
+    }
+}
+
+impl Eq for CacheMount {}
+
+/// The volume's place on the host.
+impl fmt::Display for CacheMount {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.volume {
+            Some(Volume::Shared(path) | Volume::Fresh(path)) => path.display().fmt(out),
+            None => out.write_str("no volume"),
+        }
     }
 }

@@ -47,7 +47,7 @@ echo "attacked $driver $slot"
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_changes_a_byte_that_another_one_sees() {
     let Some(bench) = Bench::open().await else { return };
-    let fill = format!("cd {TARGET} && echo good >file && head -c 9000000 /dev/urandom >data && sha256sum data >sum");
+    let fill = format!("cd {TARGET} && echo good >file && head -c 2000000 /dev/urandom >data && sha256sum data >sum");
     bench.produce("key", 1, &fill).await.unwrap();
     let generation = bench.generations().pop().unwrap();
     let before = fs::metadata(generation.volume()).unwrap();

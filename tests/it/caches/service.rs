@@ -33,7 +33,7 @@ async fn jobs_find_the_newest_generation_and_operators_see_who_uses_it() {
     let bench = Bench::beside(scene.state_dir(), cache).await;
     bench.produce("one", 1, "echo first >/deps/file; chown runner /deps").await.unwrap();
     let pull = scene.pull_request(&job_of("cached", &look())).await;
-    scene.job(&pull.sha, "test", |job| job.events.iter().any(|event| event.kind == "job_started")).await;
+    scene.job(&pull.sha, "test", |job| job.events.iter().any(|event| event.kind == "step_started")).await;
     // The one that runs keeps what it has, whatever is published and removed meanwhile.
     bench.produce("two", 2, "echo second >/deps/file; chown runner /deps").await.unwrap();
     let listed = listed(scene.state_dir());
