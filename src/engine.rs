@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use self::shared::Abandoned;
 pub use self::templates::Readiness;
 use self::templates::Slot;
+use crate::caches::{CacheError, CacheId, Caches, Producing, Published};
+use crate::config::{Cache, CacheSource};
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -24,12 +26,14 @@ use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
-use crate::metrics::labels::Made;
+use crate::metrics::labels::{CacheFound, CacheMade, Made};
+use crate::protocol::message::VolumeFormat;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Memory, Template};
+use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,7 @@ pub struct Engine {
     templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
     abandoned: Abandoned,
     volumes: Arc<cache::Recent>,
+    caches: Caches,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
@@ -104,8 +109,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
+        let caches = Caches::new(&settings.state_dir);
         let (templates, abandoned, volumes, lifecycle, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, lifecycle, metrics })
+        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, caches, lifecycle, metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -123,6 +129,11 @@ impl Engine {
     /// The images.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The named caches.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// The VMs' directories.
@@ -209,9 +220,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -222,7 +234,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -231,7 +243,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
@@ -248,6 +260,52 @@ impl Engine {
         let volume = cache::volume(&volumes, source).await?;
         self.volumes.put(source, &volume);
         Ok(volume)
+    }
+
+    /// What a VM gets of `cache`, whose generations are those of `id`. A named cache that has none yet, or that no `id` is
+    /// known for, is an empty directory of the account that runs jobs.
+    pub async fn cache(
+        &self, cache: &Cache, id: Option<&CacheId>, prepared: &Prepared,
+    ) -> Result<CacheMount, ImageError> {
+        if let CacheSource::Path(source) = &cache.source {
+            let volume = self.cache_volume(source).await?;
+            return Ok(CacheMount::of_volume(volume, VolumeFormat::Erofs, cache.mode, &cache.mount));
+        }
+        let current = id.and_then(|id| {
+            let current = self.caches.current(id).unwrap_or_else(|error| {
+                // A job is slower without its cache, and no worse.
+                tracing::warn!(%error, "a cache cannot be used");
+                None
+            });
+            self.metrics.cache_looked_up(if current.is_some() { CacheFound::Hit } else { CacheFound::Miss });
+            current
+        });
+        Ok(match current {
+            Some(held) => held.mount(cache.mode, &cache.mount),
+            None => CacheMount::empty(&cache.mount, prepared.info.user.owner()),
+        })
+    }
+
+    /// Has a volume that is filled examined in a VM of its own, and makes it the newest generation. The VM that filled it
+    /// must be gone.
+    ///
+    /// # Errors
+    /// [`CacheError::Refused`] when the volume is not whole. After any error nothing of it is left.
+    pub async fn publish_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
+        let published = self.examine_and_publish(producing, prepared).await;
+        self.metrics.cache_made(match &published {
+            Ok(Published::Generation(_)) => CacheMade::Published,
+            Ok(Published::Superseded) => CacheMade::Superseded,
+            Err(CacheError::Refused(_)) => CacheMade::Refused,
+            Err(_) => CacheMade::Failure,
+        });
+        published
+    }
+
+    async fn examine_and_publish(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
+        let home = self.home(VmId::random())?;
+        let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
+        producing.examine(machine).await?.publish(&self.caches).await
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.
