@@ -15,12 +15,12 @@ use super::command::{self, CommandError};
 /// Bytes copied at a time where the kernel does not copy by itself.
 const COPY_BUFFER: usize = 1 << 20;
 
+/// How long a file system may take to be made.
+const FORMAT_LIMIT: Duration = Duration::from_secs(120);
+
 /// What a disk may take to be copied without leaving the thread, in bytes: on a busy host the way to another thread and back
 /// takes ten times as long as this.
 const COPIED_AT_ONCE: u64 = 4 << 20;
-
-/// How long a file system may take to be made.
-const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Makes `to` a copy of `from`: by reference where the file system can, else only the parts that hold data. The copy of a
 /// nearly empty disk is nearly free on every file system.
