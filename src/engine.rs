@@ -3,17 +3,19 @@
 //! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
 //! missing is made once, for all who wait for it, until it is there or nobody waits any more.
 
+mod caches;
 mod shared;
+mod templates;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
-use self::shared::{Abandoned, Relay, Said, Shared};
+use self::shared::Abandoned;
+pub use self::templates::Readiness;
+use self::templates::Slot;
+use crate::caches::Caches;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -27,9 +29,10 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Memory, Template};
+use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,33 +79,8 @@ pub struct Engine {
     templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
     abandoned: Abandoned,
     volumes: Arc<cache::Recent>,
+    caches: Caches,
     lifecycle: Lifecycle,
-}
-
-/// What is known of one image and shape.
-#[derive(Debug)]
-enum Slot {
-    Ready(Arc<Prepared>),
-    /// Held by those who wait for it.
-    Making(Weak<Making>),
-}
-
-type Making = Shared<Result<Arc<Prepared>, Arc<ImageError>>>;
-
-/// A template, or what is to be waited for, and what it says on the way.
-enum Found {
-    Ready(Arc<Prepared>),
-    Making(Arc<Making>, mpsc::Receiver<Said>),
-}
-
-/// Whether VMs of one image and shape can be restored at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    Ready,
-    /// Somebody builds, bakes or looks for it at the moment.
-    BeingMade,
-    /// Nobody has asked for it since the start.
-    Unknown,
 }
 
 /// Everything that a VM of one image and shape starts from.
@@ -164,8 +142,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let keeper = keeper(&settings, &homes);
+        let caches = Caches::new(&settings.state_dir);
         let (templates, abandoned, volumes, lifecycle) = Default::default();
-        Ok(Self { settings, homes, keeper, templates, abandoned, volumes, lifecycle })
+        Ok(Self { settings, homes, keeper, templates, abandoned, volumes, caches, lifecycle })
     }
 
     /// Has the steps in the lives of jobs' VMs, and those of making images, told to `lifecycle`.
@@ -211,78 +190,6 @@ impl Engine {
         self.keeper.build(name, progress).await
     }
 
-    /// A template of that image and shape, with everything that is missing built and baked first. Whoever asks meanwhile
-    /// waits for the same work, whose progress is told to the first; it goes on until the last of them gives up.
-    pub async fn prepare(
-        &self, name: &str, shape: Shape, progress: &dyn Progress,
-    ) -> Result<Arc<Prepared>, ImageError> {
-        let (making, mut told) = match self.find_or_make(name, shape) {
-            Found::Ready(prepared) => return Ok(prepared),
-            Found::Making(making, told) => (making, told),
-        };
-        let mut outcome = pin!(making.outcome());
-        loop {
-            tokio::select! {
-                biased;
-                Some(said) = told.recv() => said.tell(progress),
-                made = &mut outcome => return match made {
-                    Some(Ok(prepared)) => Ok(prepared),
-                    Some(Err(error)) => Err(ImageError::Shared(error)),
-                    None => Err(ImageError::Unusable(format!("making the image `{name}` broke off: a fault of Dayfly"))),
-                },
-            }
-        }
-    }
-
-    fn find_or_make(&self, name: &str, shape: Shape) -> Found {
-        let key = (name.to_owned(), shape);
-        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = match templates.get(&key) {
-            Some(Slot::Ready(prepared)) if self.is_still_right(prepared) => {
-                return Found::Ready(Arc::clone(prepared));
-            }
-            Some(Slot::Making(making)) => making.upgrade(),
-            _ => None,
-        };
-        let (relay, told) = Relay::new();
-        let making = under_way.unwrap_or_else(|| {
-            let engine = self.clone();
-            let work = async move { engine.make(key, &relay).await };
-            Arc::new(Shared::begin(work, &self.abandoned))
-        });
-        templates.insert((name.to_owned(), shape), Slot::Making(Arc::downgrade(&making)));
-        Found::Making(making, told)
-    }
-
-    /// Whether what was prepared once is what would be prepared now.
-    fn is_still_right(&self, prepared: &Prepared) -> bool {
-        prepared.ready.as_ref().is_some_and(|ready| self.keeper.is_still_right(ready))
-    }
-
-    /// Builds and bakes what is missing, and remembers the template.
-    async fn make(&self, key: (String, Shape), progress: &dyn Progress) -> Result<Arc<Prepared>, Arc<ImageError>> {
-        let prepared = Arc::new(self.make_template(&key.0, key.1, progress).await?);
-        let ready = Slot::Ready(Arc::clone(&prepared));
-        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
-        Ok(prepared)
-    }
-
-    async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
-        require(&self.settings.qemu)?;
-        let ready = self.keeper.ready(name, shape, progress).await?;
-        Ok(Prepared::new(ready, &self.settings.qemu))
-    }
-
-    /// Whether a VM of that image and shape can be restored at once.
-    pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
-        let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        match templates.get(&(name.to_owned(), shape)) {
-            Some(Slot::Ready(_)) => Readiness::Ready,
-            Some(Slot::Making(making)) if making.strong_count() > 0 => Readiness::BeingMade,
-            _ => Readiness::Unknown,
-        }
-    }
-
     /// The file in which the accelerator that works here is remembered, if it is.
     pub fn remembered_accelerator(&self) -> Option<PathBuf> {
         Some(prove::memory_file(&self.settings.state_dir)).filter(|file| file.is_file())
@@ -290,9 +197,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.keeper.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.keeper.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -303,7 +211,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -312,7 +220,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
