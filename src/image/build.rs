@@ -41,6 +41,7 @@ pub async fn build(
     studio.lifecycle.reached(ImageStep::RootPacked).await;
     let info = describe(recipe, directory, environment, kernel, packages).await?;
     if let Some(image) = the_same(catalog, &info).await? {
+        drop(staging);
         catalog.set_current(&recipe.name, &image.info.digest)?;
         studio.lifecycle.reached(ImageStep::ImageCurrent).await;
         return Ok(image);
