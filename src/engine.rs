@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
@@ -18,7 +18,9 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::vm::VmError;
+use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::idle::Idle;
 use crate::vm::machine::{CacheMount, Machine, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
@@ -290,6 +292,20 @@ impl Engine {
         &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
     ) -> Result<Machine, VmError> {
         Machine::restore(home, &prepared.template, cache, self.settings.lifetime).await
+    }
+
+    /// Restores a VM that waits for its job.
+    pub async fn restore_idle(
+        &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
+    ) -> Result<Idle, VmError> {
+        Idle::restore(home, &prepared.template, cache, self.settings.lifetime).await
+    }
+
+    /// The time from the start of a monitor until `ask` has spoken with a guest that was booted, not restored.
+    pub async fn boot_cold(
+        &self, prepared: &Prepared, ask: impl AsyncFnOnce(&Guest) -> Result<(), VmError>,
+    ) -> Result<Duration, ImageError> {
+        bake::boot_cold(&self.studio(prepared.template.accelerator), &prepared.template, ask).await
     }
 
     /// Destroys what dead owners left behind; gives the ids of those VMs.

@@ -8,6 +8,7 @@
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
+//! - [`idle`]: one that waits for its job, after a [`rehearsal`]; [`usage`]: what the monitors take of the host's memory.
 //!
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
 //! capacity counts as free only after it returned.
@@ -15,10 +16,13 @@
 pub mod channel;
 pub mod guest;
 pub mod home;
+pub mod idle;
 pub mod loss;
 pub mod machine;
 pub mod qemu;
+pub mod rehearsal;
 pub mod spec;
+pub mod usage;
 
 #[cfg(test)]
 mod fake_guest;

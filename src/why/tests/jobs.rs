@@ -76,6 +76,15 @@ fn a_queued_job_says_what_it_lacks() {
         ),
         ("memory", snapshot(Limits { memory_mib: 900, ..ample }, &[own()])),
         ("vCPUs", snapshot(Limits { vcpus: 3, ..ample }, &[own()])),
+        ("disk", {
+            let disk = Some(Disk { free_mib: 300, reserve_mib: 1024 });
+            Snapshot { disk, ..snapshot(ample, &[own()]) }
+        }),
+        ("pool", {
+            let size = Size { memory_mib: 512, vcpus: 2 };
+            let idle = Reserve { vm: VmId::random(), profile: "big".into(), size, is_ready: true, is_leaving: false };
+            Snapshot { reserve: vec![idle], ..snapshot(Limits { max_vms: 2, ..ample }, &[own()]) }
+        }),
         ("kept", snapshot(Limits { memory_mib: 1100, ..ample }, &[own(), queued('c', "demo/hello", 5, 1000)])),
     ];
     let answers = situations.map(|(name, snapshot)| {
@@ -106,6 +115,8 @@ fn a_queued_job_says_what_it_lacks() {
         queue: no other job was queued before it
         VMs: 1 of 4 are busy
         hint: `dayfly vms` shows who has them; `vcpus` of the profile `linux` is what it takes
+    -- disk
+    -- pool
     -- kept
     [waiting_behind] It waits behind `job-cccccccccccc`, which has waited longer and needs more room
         queued: 8 min ago

@@ -185,6 +185,7 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         key: letter.to_string(),
         needs: Vec::new(),
         stage,
+        profile: Some("linux".into()),
         size: Size { memory_mib, vcpus: 2 },
         group: None,
     }
@@ -197,7 +198,7 @@ fn queued(letter: char, repo: &str, minutes: i64, memory_mib: u64) -> plan::Job 
 /// One VM of another repository runs; `b`, and perhaps others, are queued.
 fn snapshot(limits: Limits, jobs: &[plan::Job]) -> Snapshot {
     let busy = planned('q', "demo/other", Stage::Occupying, 512);
-    Snapshot { now: NOW, limits, jobs: [&[busy][..], jobs].concat() }
+    Snapshot { now: NOW, limits, disk: None, reserve: Vec::new(), jobs: [&[busy][..], jobs].concat() }
 }
 
 fn event(kind: &str, minutes: i64, detail: &str) -> JobEvent {
