@@ -1,4 +1,4 @@
-//! From the claim of a VM that waits in a pool to its answer, beside the same with a restore on demand.
+//! From the claim of a VM that waits in a pool to its agent's answer, and to that of a command, beside a restore on demand.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const WARM_UP: usize = 2;
 pub async fn run(
     engine: &Engine, prepared: &Prepared, runs: usize, monitor: String, mut tell: impl FnMut(usize),
 ) -> anyhow::Result<BenchReport> {
-    let (mut create, mut claim, mut pool) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut create, mut pool, mut command) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs + WARM_UP {
         let (on_demand, ..) = once(engine, prepared).await?;
         let (claimed, answered) = once_pooled(engine, prepared).await?;
@@ -24,22 +24,26 @@ pub async fn run(
         }
         tell(run + 1 - WARM_UP);
         create.push(on_demand);
-        claim.push(claimed);
-        pool.push(answered);
+        pool.push(claimed);
+        command.push(answered);
     }
     let mut report = BenchReport::new("pool", prepared.template.accelerator.to_string(), monitor);
-    for (name, times) in [("create", &create), ("pool", &pool), ("pool.1-claim", &claim)] {
+    for (name, times) in [("create", &create), ("pool", &pool), ("pool-command", &command)] {
         if let Some(distribution) = Distribution::of_times(times) {
             report.results.insert(name, distribution);
         }
     }
     report.add_ratio("pool_over_create", "pool", "create");
+    report.add_ratio("pool_command_over_create", "pool-command", "create");
     report.add_trend("pool_last_over_first", &pool);
-    report.notes.push("both count until the agent has run a command; making the idle VM is not counted".to_owned());
+    report.notes.extend([
+        "`pool` counts until the agent has answered as the job's; `create` and `pool-command`, until it has run a command",
+        "making the idle VM is not counted",
+    ].map(str::to_owned));
     Ok(report)
 }
 
-/// The times until the VM is claimed, and until it has answered.
+/// The times until the VM has answered to its claim, and until it has run a command.
 async fn once_pooled(engine: &Engine, prepared: &Prepared) -> anyhow::Result<(Duration, Duration)> {
     let idle = engine.restore_idle(engine.home(VmId::random())?, prepared, None).await?;
     let began = Instant::now();

@@ -37,8 +37,8 @@ pub use stock::{Idling, Kit, Pools};
 /// and the job that waits for it shall not notice much.
 pub const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between two looks whether images or caches have changed.
-const LOOK: Duration = Duration::from_secs(5);
+/// Between two looks whether images or caches have changed. To look at a large cache takes a while.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Keeps the pools stocked with what they are made from, until the service drains; then empties them.
 pub async fn run(core: Arc<Core>) {

@@ -63,7 +63,22 @@ fn a_pool_follows_the_demand_between_its_bounds() {
         ("long after a failure", Pool { not_before: 2 * HOUR_MS, ..pool(1, 1, 0, vec![]) }),
     ];
     let lines = rows.map(|(name, pool)| format!("{name}: {}", told(&calm(vec![pool]))));
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @"
+    nobody came: +0
+    min: +1
+    demand: +1
+    more than may be made at a time: +2
+    one is being made: +1
+    max: +0
+    leaving ones do not count: +1
+    too many: +0 Surplus Surplus
+    too old: +0 Aged
+    outdated: +1 Outdated
+    made of what is outdated: +1 Outdated
+    no image: +0
+    after a failure: +0
+    long after a failure: +1
+    ");
 }
 
 #[test]
@@ -79,7 +94,14 @@ fn what_the_host_lacks_pools_do_not_take() {
         ("two pools", Snapshot { room: Room { vms: 1, ..AMPLE }, ..calm(vec![wanting(), wanting()]) }),
     ];
     let lines = rows.map(|(name, snapshot)| format!("{name}: {}", told(&snapshot)));
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @"
+    one place: +1
+    memory for one: +1
+    no processor: +0
+    jobs wait: +0
+    short of memory: +0 Pressure Pressure
+    two pools: +1
+    ");
 }
 
 fn any_stage() -> impl Strategy<Value = Stage> {

@@ -293,14 +293,24 @@ fn a_job_takes_a_vm_of_its_own_pool_and_makes_others_give_way() {
     world.add("hello/ci/small", "", queued(1), SMALL);
     insta::assert_snapshot!(world.told(0), @"claim small");
     world.add("hello/ci/big", "", queued(2), big);
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"
+    claim small
+    evict 1024m-1c
+    big: waiting for room: idle VMs of the pools are being destroyed
+    ");
     let plan = world.plan(0);
     carry_out(&mut world, &plan, 0);
     // It is promised the room that is about to be free: nobody else gets that.
     world.add("hello/ci/late", "", queued(3), SMALL);
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"
+    big: waiting for room: idle VMs of the pools are being destroyed
+    late: waiting for memory: it takes 1024 MiB, 0 MiB are free
+    ");
     world.let_go();
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"
+    start big
+    late: waiting for memory: it takes 1024 MiB, 0 MiB are free
+    ");
 }
 
 #[test]
@@ -309,10 +319,10 @@ fn pools_stay_where_that_would_not_help() {
     world.idle(SMALL);
     world.add("hello/ci/running", "", Stage::Occupying, Size { memory_mib: 2048, vcpus: 1 });
     world.add("hello/ci/big", "", queued(0), Size { memory_mib: 3072, vcpus: 1 });
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"big: waiting for memory: it takes 3072 MiB, 2048 MiB are free");
     world.reserve[0].is_ready = false;
     world.jobs[0].stage = DONE;
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"start big");
 }
 
 #[test]
@@ -322,9 +332,15 @@ fn nothing_starts_on_a_disk_that_is_nearly_full() {
     world.disk = Some(Disk { free_mib: 99, reserve_mib: 100 });
     world.add("hello/ci/small", "", queued(1), SMALL);
     world.add("hello/ci/later", "", queued(2), SMALL);
-    insta::assert_snapshot!(world.told(i64::MAX), @"");
+    insta::assert_snapshot!(world.told(i64::MAX), @"
+    small: waiting for disk space: 99 MiB are free, 100 MiB are kept free
+    later: waiting for disk space: 99 MiB are free, 100 MiB are kept free
+    ");
     world.disk = Some(Disk { free_mib: 100, reserve_mib: 100 });
-    insta::assert_snapshot!(world.told(0), @"");
+    insta::assert_snapshot!(world.told(0), @"
+    claim small
+    start later
+    ");
 }
 
 fn stage() -> impl Strategy<Value = Stage> {

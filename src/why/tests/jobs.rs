@@ -116,7 +116,17 @@ fn a_queued_job_says_what_it_lacks() {
         VMs: 1 of 4 are busy
         hint: `dayfly vms` shows who has them; `vcpus` of the profile `linux` is what it takes
     -- disk
+    [waiting_for_disk] It waits for disk space: 300 MiB are free, and 1024 MiB are kept free
+        queued: 8 min ago
+        queue: no other job was queued before it
+        VMs: 1 of 4 are busy
+        hint: free some space where `state_dir` is; `limits.disk_reserve` is what is kept free
     -- pool
+    [waiting_for_pool] It waits for room: idle VMs of other profiles' pools are being destroyed for it
+        queued: 8 min ago
+        queue: no other job was queued before it
+        VMs: 1 of 2 are busy
+        hint: `dayfly vms` shows them; `pool` of the profiles says how many
     -- kept
     [waiting_behind] It waits behind `job-cccccccccccc`, which has waited longer and needs more room
         queued: 8 min ago

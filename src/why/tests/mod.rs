@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::forge::{CommitSha, Conclusion, ExternalIds, RepoAccess, RepoName, Report};
-use crate::ids::{JobId, LogToken, ReportId, RunId};
-use crate::scheduler::plan::{self, Gate, Limits, Size, Snapshot, Stage};
+use crate::ids::{JobId, LogToken, ReportId, RunId, VmId};
+use crate::scheduler::plan::{self, Disk, Gate, Limits, Reserve, Size, Snapshot, Stage};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, GroupPlace, Origin, Outcome, Reason};
 
 const NOW: i64 = 10_000_000;
@@ -94,6 +94,7 @@ fn profile() -> Profile {
         timeout: Duration::from_secs(3600),
         log_limit: 1 << 20,
         cache: None,
+        pool: None,
     }
 }
 
