@@ -3,7 +3,7 @@
 use nix::sys::statvfs::statvfs;
 
 use super::plan::{Disk, Limits, Size};
-use crate::core::Core;
+use crate::config::Config;
 
 const MIB: u64 = 1 << 20;
 
@@ -13,8 +13,8 @@ const RESERVED_PART: u64 = 20;
 const MOST_RESERVED: u64 = 1 << 30;
 
 /// What a VM of the profile takes; nothing of one that is not configured any more.
-pub(super) fn size_of(core: &Core, profile: Option<&str>) -> Size {
-    let profile = profile.and_then(|name| core.config.profile(name));
+pub(super) fn size_of(config: &Config, profile: Option<&str>) -> Size {
+    let profile = profile.and_then(|name| config.profile(name));
     profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
         memory_mib: profile.memory / MIB,
         vcpus: profile.vcpus,
@@ -31,8 +31,7 @@ pub fn max_vms(configured: u32, host: crate::host::Facts) -> usize {
 
 /// What all VMs together may take. Where the configuration leaves it to the host, a profile that is larger than the host's
 /// share still fits alone: the operator asked for it.
-pub(super) fn limits(core: &Core) -> Limits {
-    let (host, config) = (crate::host::facts(), &core.config);
+pub fn limits(config: &Config, host: crate::host::Facts) -> Limits {
     let largest_memory = config.profiles.iter().map(|profile| profile.memory / MIB).max().unwrap_or(0);
     let largest_vcpus = config.profiles.iter().map(|profile| profile.vcpus).max().unwrap_or(0);
     Limits {
@@ -49,10 +48,10 @@ pub(super) fn limits(core: &Core) -> Limits {
 }
 
 /// The room on the file system of the state directory, where VMs keep what they write; `None` if it cannot be told.
-pub(super) fn disk(core: &Core) -> Option<Disk> {
-    let found = statvfs(&core.config.server.state_dir).ok()?;
+pub fn disk(config: &Config) -> Option<Disk> {
+    let found = statvfs(&config.server.state_dir).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
     let derived = || (bytes(found.blocks()) / RESERVED_PART).min(MOST_RESERVED);
-    let reserve = core.config.limits.disk_reserve.unwrap_or_else(derived);
+    let reserve = config.limits.disk_reserve.unwrap_or_else(derived);
     Some(Disk { free_mib: bytes(found.blocks_available()) / MIB, reserve_mib: reserve / MIB })
 }

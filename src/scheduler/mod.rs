@@ -3,7 +3,7 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
-mod capacity;
+pub mod capacity;
 pub(crate) mod drain;
 mod forks;
 pub mod plan;
@@ -22,6 +22,7 @@ use self::plan::{Action, Gate, Plan, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
+use crate::host;
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
 use crate::job::verdict::{CANCELLED, seen_by_needs};
@@ -32,8 +33,6 @@ use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::JobSpec;
-
-pub use self::capacity::max_vms;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
@@ -140,7 +139,7 @@ async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot),
     let mut reserve = core.pools.reserve();
     let planned = plannable(core, jobs).await?;
     reserve.retain(|idle| !jobs.iter().any(|job| job.vm.as_ref() == Some(&idle.vm)));
-    let (limits, disk) = (capacity::limits(core), capacity::disk(core));
+    let (limits, disk) = (capacity::limits(&core.config, host::facts()), capacity::disk(&core.config));
     let snapshot = Snapshot { now: clock::now_ms(), limits, disk, reserve, jobs: planned };
     Ok((specs, snapshot))
 }
@@ -190,7 +189,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
             },
             profile: job.profile.clone(),
-            size: size_of(core, job.profile.as_deref()),
+            size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
         })
         .collect();
@@ -211,7 +210,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 key: vm.id.to_string(),
                 needs: Vec::new(),
                 stage: Stage::Occupying,
-                size: size_of(core, job.profile.as_deref()),
+                size: size_of(&core.config, job.profile.as_deref()),
                 profile: job.profile,
                 group: None,
             });
