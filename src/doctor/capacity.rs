@@ -70,9 +70,13 @@ fn pools(facts: &Facts) -> Option<Finding> {
         return None;
     }
     let sum = |of: fn(&Profile) -> u64| -> u64 {
-        pooled.iter().map(|(profile, pool)| u64::from(pool.min).saturating_mul(of(profile))).fold(0, u64::saturating_add)
+        pooled
+            .iter()
+            .map(|(profile, pool)| u64::from(pool.min).saturating_mul(of(profile)))
+            .fold(0, u64::saturating_add)
     };
-    let (vms, memory, vcpus) = (sum(|_| 1), sum(|profile| profile.memory >> 20), sum(|profile| u64::from(profile.vcpus)));
+    let (vms, memory, vcpus) =
+        (sum(|_| 1), sum(|profile| profile.memory >> 20), sum(|profile| u64::from(profile.vcpus)));
     let Limits { max_vms, memory_mib, vcpus: max_vcpus } = facts.limits;
     let told = format!("the pools keep {vms} VMs, with {memory} MiB of memory and {vcpus} vCPUs, without any demand");
     let finding = if vms > max_vms as u64 || memory > memory_mib || vcpus > u64::from(max_vcpus) {

@@ -19,13 +19,21 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let target = File::options().write(true).create_new(true).open(to)?;
     let length = source.metadata()?.len();
     target.set_len(length)?;
-    let mut position = 0;
-    while let Some(start) = seek(&source, position, Whence::SeekData)? {
-        let end = seek(&source, start, Whence::SeekHole)?.unwrap_or(length as i64);
-        copy_range(&source, &target, start, end)?;
-        position = end;
+    for (start, end) in data_extents(&source)? {
+        copy_range(&source, &target, start as i64, end as i64)?;
     }
     Ok(())
+}
+
+/// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
+pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    let length = file.metadata()?.len() as i64;
+    let (mut extents, mut position) = (Vec::new(), 0);
+    while let Some(start) = seek(file, position, Whence::SeekData)? {
+        position = seek(file, start, Whence::SeekHole)?.unwrap_or(length);
+        extents.push((start as u64, position as u64));
+    }
+    Ok(extents)
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -79,6 +87,13 @@ fn copy_bytes(source: &File, target: &File, start: i64, end: i64) -> io::Result<
 
 fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
+}
+
+/// Fails, as writing would, unless `bytes` more fit on the file system of `directory`.
+pub fn require_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    let found = nix::sys::statvfs::statvfs(directory)?;
+    let available = found.blocks_available().saturating_mul(found.fragment_size());
+    if available >= bytes { Ok(()) } else { Err(Errno::ENOSPC.into()) }
 }
 
 /// What an operator can do about an error, if it is a full disk: a line to add to its text.

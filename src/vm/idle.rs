@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::VmError;
 use super::home::Home;
 use super::loss::Loss;
-use super::machine::{CacheMount, Machine, Template, Timings};
+use super::machine::{CacheMount, Machine, Memory, Template, Timings};
 use super::rehearsal::rehearse;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -31,7 +31,7 @@ impl Idle {
     pub async fn restore(
         home: Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
-        let mut machine = Machine::restore(home, template, cache, lifetime).await?;
+        let mut machine = Machine::restore(home, template, Memory::Borrowed, cache, lifetime).await?;
         let settled = async {
             rehearse(machine.guest()).await?;
             // A second identity, because the claim gives one that mounts no cache.

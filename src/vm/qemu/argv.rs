@@ -16,6 +16,8 @@ pub enum Start {
     BootForSnapshot,
     /// Waits for a state to be loaded. Memory is mapped privately: clones share the file's pages and cannot change them.
     Restore,
+    /// Waits for a state to be loaded, on a memory file of its own, which becomes a snapshot's.
+    RestoreOwned,
 }
 
 /// Everything that the vector depends on.
@@ -115,13 +117,14 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     arguments.machine(machine);
     arguments.memory(machine);
     // A restored guest has its kernel in memory. The monitor would read both files again, and keep them in its own memory.
-    if machine.start != Start::Restore {
+    let is_restored = matches!(machine.start, Start::Restore | Start::RestoreOwned);
+    if !is_restored {
         arguments.kernel(machine.boot);
     }
     arguments.ports(machine.sockets);
     arguments.disks(machine.disks);
     arguments.confinement();
-    if machine.start == Start::Restore {
+    if is_restored {
         arguments.push("-incoming", "defer");
     }
     arguments.0
@@ -162,7 +165,7 @@ impl Arguments {
         self.push("-m", format!("{size}M"));
         let object = match machine.start {
             Start::Boot => format!("memory-backend-ram,id=ram,size={size}M"),
-            Start::BootForSnapshot => {
+            Start::BootForSnapshot | Start::RestoreOwned => {
                 format!("memory-backend-file,id=ram,size={size}M,share=on,mem-path={}", escaped(machine.memory))
             }
             Start::Restore => {
@@ -257,5 +260,11 @@ mod tests {
         let restore = machine_with(Start::Restore, true);
         assert!(bake.contains(kernel));
         assert_eq!(restore.replace("share=off", "share=on").replace("\n-incoming defer", ""), bake.replace(kernel, ""));
+    }
+
+    #[test]
+    fn what_can_be_frozen_differs_from_other_restores_in_memory_only() {
+        let owned = machine_with(Start::RestoreOwned, true);
+        assert_eq!(machine_with(Start::Restore, true).replace("share=off", "share=on"), owned);
     }
 }
