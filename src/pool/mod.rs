@@ -25,6 +25,7 @@ use self::plan::Removal;
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
+use crate::forge::backoff;
 use crate::host::memory;
 use crate::job::driver::outfit;
 use crate::metrics::labels::{PoolEnd, PoolTake};
@@ -52,25 +53,26 @@ pub async fn run(core: Arc<Core>) {
     core.stop.cancelled().await;
 }
 
-/// Looks again and again what a profile's VMs start from.
+/// Looks again and again what a profile's VMs start from. What is missing is made; after a failure that waits longer each
+/// time, because to build an image in vain may take minutes.
 async fn follow(core: &Core, profile: &Profile) {
-    let mut told = None;
+    let mut failures = 0;
     loop {
-        let kit = match outfit(core, profile).await {
-            Ok((prepared, cache)) => Some(Kit { prepared, cache }),
+        let (kit, wait) = match outfit(core, profile).await {
+            Ok((prepared, cache)) => {
+                failures = 0;
+                (Some(Kit { prepared, cache }), LOOK)
+            }
             Err(error) => {
-                let error = error.to_string();
-                if told.as_ref() != Some(&error) {
-                    tracing::error!(profile = profile.name, error, "the pool cannot be filled");
-                }
-                told = Some(error);
-                None
+                tracing::error!(profile = profile.name, %error, "the pool cannot be filled");
+                failures += 1;
+                (None, LOOK.max(backoff(failures, clock::jitter())))
             }
         };
         if core.pools.set_kit(&profile.name, kit) {
             core.wake.scheduler.notify_one();
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(wait).await;
     }
 }
 

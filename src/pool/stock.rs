@@ -137,6 +137,9 @@ impl Pools {
     pub(super) fn make(&self, core: &Arc<Core>, profile: &str, now: i64) {
         let mut stock = self.stock();
         while stock.keepers.try_join_next().is_some() {}
+        if stock.is_closed {
+            return;
+        }
         let Some(kit) = stock.pools.get(profile).and_then(|pool| pool.kit.clone()) else { return };
         let (line, orders) = oneshot::channel();
         let (id, profile) = (VmId::random(), profile.to_owned());
