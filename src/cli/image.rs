@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::interrupts::Interrupts;
 use super::progress::Terminal;
 use super::{EngineArgs, parse_disk, parse_memory, say};
 use crate::engine::Engine;
@@ -58,9 +59,11 @@ pub(super) struct ListArgs {
 pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
         ImageCommand::Build(Named { engine, name }) => {
-            let progress = Terminal::new();
-            let image = engine.engine()?.build(&name, &progress).await?;
+            let (interrupts, engine, progress) = (Interrupts::listen()?, engine.engine()?, Terminal::new());
+            let built = interrupts.unless_first(&engine, engine.build(&name, &progress)).await;
             progress.done();
+            let Some(built) = built else { return Ok(interrupts.code()) };
+            let image = built?;
             say(format!(
                 "{name} {} is built: {} packages, kernel {}",
                 image.info.digest,
@@ -68,7 +71,7 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
                 image.info.kernel
             ))?;
         }
-        ImageCommand::Bake(arguments) => bake(&arguments).await?,
+        ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
         ImageCommand::Rm(Named { engine, name }) => {
             engine.engine()?.catalog().remove(&name)?;
@@ -78,12 +81,14 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
-    let progress = Terminal::new();
+async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
+    let (interrupts, progress) = (Interrupts::listen()?, Terminal::new());
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
     let engine = arguments.engine.engine()?;
-    let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
+    let prepared = interrupts.unless_first(&engine, engine.prepare(&arguments.name, shape, &progress)).await;
     progress.done();
+    let Some(prepared) = prepared else { return Ok(interrupts.code()) };
+    let prepared = prepared?;
     if let Some(why) = &prepared.why_not_kvm {
         eprintln!("warning: guests run with software emulation, which is slow: {why}");
         if let Some(memory) = engine.remembered_accelerator() {
@@ -92,7 +97,7 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
         }
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
-    Ok(())
+    Ok(0)
 }
 
 fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {

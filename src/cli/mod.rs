@@ -2,7 +2,8 @@
 //!
 //! Exit codes: 0 success; 1 a running service refused what was asked for, or a job of `run` did not succeed; 64 wrong usage or
 //! configuration; 69 something that is needed is missing; 70 an internal failure; 77 no permission. `exec` passes its
-//! command's code through and uses 124 for a time-out. `exec` and `run` use 128 and the signal's number where a signal ended them.
+//! command's code through and uses 124 for a time-out. `exec`, `run` and `image` use 128 and the signal's number where a signal
+//! ended them.
 
 mod bench;
 mod client;

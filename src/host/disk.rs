@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
@@ -34,6 +34,12 @@ pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
         extents.push((start as u64, position as u64));
     }
     Ok(extents)
+}
+
+/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
+/// gigabytes.
+pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
 /// Moves a disk image, to another file system if need be.

@@ -58,7 +58,7 @@ pub use model::{
     StoredReport, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
-pub use runs::MAX_RUN_BYTES;
+pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 

@@ -103,13 +103,8 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
     let interrupts = Interrupts::listen()?;
     let engine = arguments.engine.engine()?;
     engine.reap().await;
-    let made = tokio::select! {
-        made = make(&arguments, &engine) => made,
-        () = interrupts.first() => {
-            // What was begun has no owner any more.
-            engine.reap().await;
-            return Ok(interrupts.code());
-        }
+    let Some(made) = interrupts.unless_first(&engine, make(&arguments, &engine)).await else {
+        return Ok(interrupts.code());
     };
     let (mut machine, prepared, clone) = made?;
     let printer = Printer::start()?;

@@ -189,10 +189,8 @@ async fn run_with(
         prepared?;
         anyhow::Ok((facts, jobs))
     };
-    let (facts, jobs) = tokio::select! {
-        prepared = prepared => prepared?,
-        () = interrupts.first() => return Ok(interrupts.code()),
-    };
+    let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
+    let (facts, jobs) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
