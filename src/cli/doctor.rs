@@ -17,10 +17,11 @@ const EXIT_PROBLEM: u8 = 1;
 const USUAL_CONFIG: &str = "/etc/dayfly/dayfly.toml";
 
 /// Headings, by the area of findings.
-const HEADINGS: [(&str, &str); 14] = [
+const HEADINGS: [(&str, &str); 15] = [
     ("host", "Host"),
     ("cgroups", "Host"),
     ("memory", "Memory"),
+    ("capacity", "Limits"),
     ("clock", "Clock"),
     ("qemu", "QEMU"),
     ("kvm", "KVM"),

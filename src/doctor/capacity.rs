@@ -80,9 +80,9 @@ fn pools(facts: &Facts) -> Option<Finding> {
     let Limits { max_vms, memory_mib, vcpus: max_vcpus } = facts.limits;
     let told = format!("the pools keep {vms} VMs, with {memory} MiB of memory and {vcpus} vCPUs, without any demand");
     let finding = if vms > max_vms as u64 || memory > memory_mib || vcpus > u64::from(max_vcpus) {
-        Finding::warning(ID, format!("the pools never have as many VMs as `min` says: all together may have {max_vms}"))
-            .detail(format!("{told}; the limits are {memory_mib} MiB and {max_vcpus} vCPUs"))
-            .hint("lower `min` of the pools")
+        Finding::warning(ID, "the pools can never have as many VMs as `min` says")
+            .detail(format!("{told}; all VMs together may be {max_vms}, with {memory_mib} MiB and {max_vcpus} vCPUs"))
+            .hint("lower `min` of the pools, or raise the limits")
     } else {
         Finding::ok(ID, told)
     };
@@ -117,6 +117,21 @@ mod tests {
         insta::assert_snapshot!(sketch(&[
             room(&plain), disk(plain.disk.unwrap()), disk(full), room(&generous), room(&small),
             pools(&pooled).unwrap(), pools(&crowded).unwrap(),
-        ]), @"");
+        ]), @"
+        ok capacity.limits: at a time: 4 VMs, 3276 MiB of memory, 4 vCPUs
+        ok capacity.disk: jobs start as long as 400 MiB are free where `state_dir` is
+        problem capacity.disk: no job starts: 399 MiB are free, and 400 MiB are kept free
+            -> free some space where `state_dir` is, or lower `limits.disk_reserve`
+        warning capacity.limits: VMs may take more memory than the 4096 MiB of this host
+            at a time: 4 VMs, 16384 MiB of memory, 4 vCPUs
+            -> this suits jobs that use a part of their `memory`; else lower `limits.memory`
+        problem capacity.limits: jobs of `linux` can never start
+            all VMs together may take 4 VMs, 256 MiB of memory, 4 vCPUs
+            -> raise `limits.memory` and `limits.vcpus`, or lower `memory` and `vcpus` of the profile
+        ok capacity.pools: the pools keep 2 VMs, with 1024 MiB of memory and 2 vCPUs, without any demand
+        warning capacity.pools: the pools can never have as many VMs as `min` says
+            the pools keep 4 VMs, with 4096 MiB of memory and 4 vCPUs, without any demand; all VMs together may be 4, with 3276 MiB and 4 vCPUs
+            -> lower `min` of the pools, or raise the limits
+        ");
     }
 }

@@ -287,3 +287,61 @@ impl Pool {
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const AMPLE: Room = Room { vms: 9, memory_mib: 1 << 20, vcpus: 9 };
+
+    fn pools() -> Pools {
+        let text = "[server]\npublic_url = 'https://ci.example.org'\n[github]\nwebhook_secret = { env = 'HOOK' }\n\
+                    token = { env = 'TOKEN' }\n[profile.linux]\nlabels = ['linux']\npool = { max = 2 }\n\
+                    [profile.plain]\nlabels = ['plain']\n";
+        Pools::new(&Config::parse("dayfly.toml", text).unwrap().0)
+    }
+
+    /// The only pool at a time.
+    fn observed(pools: &Pools, now: i64) -> plan::Pool {
+        pools.observe(now, AMPLE, false, false).pools.pop().unwrap()
+    }
+
+    #[test]
+    fn starts_are_demand_for_a_while_and_up_to_the_maximum() {
+        let pools = pools();
+        assert!(!pools.note_start("plain", 0), "it has no pool");
+        for now in [1000, 2000, 3000] {
+            assert!(pools.note_start("linux", now));
+        }
+        let window = millis(DEMAND_WINDOW);
+        assert_eq!([3000, 2000 + window, 3000 + window].map(|now| observed(&pools, now).demand), [2, 1, 0]);
+    }
+
+    #[test]
+    fn failures_wait_longer_each_time_until_a_vm_serves_a_job() {
+        let pools = pools();
+        let waits: Vec<Duration> = (0..4).map(|_| pools.failed("linux")).collect();
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]) && waits[3] >= Duration::from_secs(4), "{waits:?}");
+        assert!(observed(&pools, 0).not_before > clock::now_ms());
+        pools.succeeded("linux");
+        assert_eq!(observed(&pools, 0).not_before, 0);
+        assert!(pools.failed("linux") <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_shortage_of_memory_is_remembered_for_a_while() {
+        let pools = pools();
+        let is_pressed = |now, is_short| pools.observe(now, AMPLE, false, is_short).is_pressed;
+        let rest = millis(REST);
+        assert_eq!(
+            [
+                is_pressed(0, false),
+                is_pressed(1000, true),
+                is_pressed(999 + rest, false),
+                is_pressed(1000 + rest, false)
+            ],
+            [false, true, true, false]
+        );
+    }
+}

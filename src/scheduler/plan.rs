@@ -9,7 +9,6 @@
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
 //!   of the jobs that run.
 //! - A job that can never fit fails at once and says why.
-//!
 //! - VMs that wait in a pool count against the limits. A job takes one of its own profile; where there is none and no room, those
 //!   of other profiles go, if that is enough, and the job starts when they are gone.
 //!
