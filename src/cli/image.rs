@@ -1,13 +1,19 @@
 //! `dayfly image`: what VMs start from.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
+use super::image_users::users;
 use super::interrupts::Interrupts;
 use super::progress::Terminal;
-use super::{EngineArgs, parse_disk, parse_memory, say};
+use super::table::Table;
+use super::terminal::Look;
+use super::{EXIT_REFUSED, EngineArgs, parse_disk, parse_memory, say, usual_config};
+use crate::config::format_size;
 use crate::engine::Engine;
 use crate::host::disk;
-use crate::image::catalog::Image;
+use crate::image::catalog::{BakeInfo, Image};
 use crate::vm::spec::Shape;
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +25,7 @@ pub(super) enum ImageCommand {
     /// List images and their snapshots
     List(ListArgs),
     /// Remove an image and its snapshots
-    Rm(Named),
+    Rm(RmArgs),
 }
 
 #[derive(Debug, Args)]
@@ -28,6 +34,20 @@ pub(super) struct Named {
     engine: EngineArgs,
     /// The image's name
     name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+    /// Remove it even if a profile or a running VM uses it: VMs that run go on, jobs build the image again
+    #[arg(long)]
+    force: bool,
+    /// The configuration whose profiles may use it [default: /etc/dayfly/dayfly.toml, if it is there]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -73,11 +93,27 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
         }
         ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
-        ImageCommand::Rm(Named { engine, name }) => {
-            engine.engine()?.catalog().remove(&name)?;
-            say(format!("{name} is removed"))?;
+        ImageCommand::Rm(arguments) => return remove(arguments).await,
+    }
+    Ok(0)
+}
+
+async fn remove(arguments: RmArgs) -> anyhow::Result<u8> {
+    let RmArgs { engine, name, force, config } = arguments;
+    let catalog = engine.engine()?.catalog().clone();
+    if !force {
+        let (config, images) = (config.or_else(usual_config), engine.state_dir.join("images"));
+        let users = users(config.as_deref(), &engine.state_dir, &images, &name).await?;
+        if !users.is_empty() {
+            eprintln!("error: the image `{name}` is in use: {}", users.join(", "));
+            eprintln!(
+                "  hint: --force removes it nonetheless; a VM that runs goes on, and the next job builds the image again"
+            );
+            return Ok(EXIT_REFUSED);
         }
     }
+    catalog.remove(&name)?;
+    say(format!("{name} is removed"))?;
     Ok(0)
 }
 
@@ -109,21 +145,24 @@ fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
     if images.is_empty() {
         return Ok(say("no images yet; `dayfly image build base` makes one")?);
     }
-    let mut lines = vec![format!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL")];
+    let mut table = Table::new(["NAME", "DIGEST", "SIZE", "KERNEL", "DESCRIPTION"], &[4]);
     for image in images {
         let info = &image.info;
-        let size = format!("{} MiB", image_bytes(&image)? >> 20);
-        lines
-            .push(format!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description));
-        for bake in image.list_bakes()? {
-            let shape = bake.info.shape;
-            lines.push(format!(
-                "  snapshot {} {} vCPU, {} MiB, {} MiB disk, {}",
-                bake.info.key, shape.vcpus, shape.memory_mib, shape.disk_mib, bake.info.accelerator
-            ));
+        let size = format_size(image_bytes(&image)? >> 20 << 20);
+        table.row([
+            (&info.name).into(),
+            (&info.digest).into(),
+            size.into(),
+            (&info.kernel).into(),
+            (&info.description).into(),
+        ]);
+        for BakeInfo { key, shape, accelerator, .. } in image.list_bakes()?.into_iter().map(|bake| bake.info) {
+            let [memory, disk] = [shape.memory_mib, shape.disk_mib].map(|mib| format_size(mib << 20));
+            let machine = format!("{} vCPU, {memory}, {disk} disk, {accelerator}", shape.vcpus);
+            table.row(["snapshot".into(), key.into(), "".into(), "".into(), machine.into()]);
         }
     }
-    Ok(say(lines.join("\n"))?)
+    Ok(say(table.render(Look::of_stdout()))?)
 }
 
 fn describe(image: &Image) -> anyhow::Result<serde_json::Value> {

@@ -13,6 +13,7 @@ mod rerun;
 mod retry;
 mod runs;
 
+pub(crate) use self::rerun::unfinished_repetition;
 pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
 
 use std::collections::HashMap;

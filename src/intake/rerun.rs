@@ -7,6 +7,7 @@ mod select;
 
 use serde_json::Value as Json;
 
+pub(crate) use self::select::unfinished_repetition;
 use self::select::{Repeat, select};
 use super::internal::{Wish, submit};
 use super::jobs::{new_job, new_report};

@@ -385,7 +385,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     core.lifecycle.reached(Step::OutcomeStored).await;
     if finished == Finished::Now {
         core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
-        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
+        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = outcome.conclusion.as_str(), detail = outcome.detail, "job finished");
     }
     core.wake.reports.notify_one();
     core.wake.scheduler.notify_one();

@@ -14,12 +14,12 @@ use clap::{ArgMatches, Args};
 use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
-use super::printer::Printer;
+use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::app::engine_settings;
-use crate::config::{Config, Profile};
+use crate::config::{Config, Profile, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -203,8 +203,15 @@ async fn run_with(
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         grace,
     };
+    let told = output.clone();
+    let note = async {
+        interrupts.first().await;
+        told.printer.print_now(To::Stderr, stopping(grace).into_bytes());
+        std::future::pending().await
+    };
     let ended = tokio::select! {
         ended = session::run(Arc::new(session), jobs, |job| screens.of(job), interrupts.token()) => ended,
+        ended = note => ended,
         // The VMs end with this process.
         () = interrupts.second() => return Ok(interrupts.code()),
     };
@@ -214,6 +221,12 @@ async fn run_with(
         _ => {}
     }
     Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
+}
+
+/// What is said at the first interrupt.
+fn stopping(grace: Duration) -> String {
+    let grace = format_duration(grace);
+    format!("note: interrupted: the jobs have {grace} to clean up; interrupt again to end them at once\n")
 }
 
 fn code(ended: &[Ended]) -> u8 {
