@@ -17,7 +17,7 @@ use self::templates::Slot;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
-use crate::image::bake::{BOOT_LIMIT, Studio};
+use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
 use crate::image::frozen::{self, FrozenInfo};
 use crate::image::recipe::Recipe;
