@@ -8,6 +8,7 @@
 //! its range; every profile that a repository names exists.
 
 mod load;
+pub mod prepare;
 mod repositories;
 mod secrets;
 mod sections;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use load::{CheckReport, check};
+pub use prepare::{Prepare, PreparedLimits};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -41,6 +43,7 @@ pub struct Config {
     pub vm: Vm,
     pub log: Log,
     pub metrics: Metrics,
+    pub prepared: PreparedLimits,
 }
 
 /// `[server]`: what listens, and where state lives.
@@ -122,6 +125,8 @@ pub struct Profile {
     /// Bytes of a job's log that are kept.
     pub log_limit: u64,
     pub cache: Option<Cache>,
+    /// What jobs of this profile find installed, in every repository that has the files of its key.
+    pub prepare: Option<Prepare>,
 }
 
 /// A read-only volume that every VM of a profile sees.

@@ -15,7 +15,7 @@ use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
 use super::{
-    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm,
+    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, prepare,
     repositories, secrets, select,
 };
 use crate::document::reader::quoted;
@@ -27,7 +27,7 @@ const TIB: u64 = 1 << 40;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
@@ -67,7 +67,7 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics"])?;
+        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "prepared"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
@@ -75,6 +75,7 @@ impl<'d> Sections<'d> {
         let limits = limits(&table);
         let log = log(&table);
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
+        let prepared = prepare::limits(&table);
         let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
@@ -85,6 +86,7 @@ impl<'d> Sections<'d> {
             vm: vm?,
             log: log?,
             metrics: metrics?,
+            prepared: prepared?,
         })
     }
 
@@ -204,10 +206,11 @@ impl<'d> Sections<'d> {
             let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
             field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
         }
-        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache"];
+        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "prepare"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
         let cache = table.get("cache").map(|item| self.cache(&item));
+        let prepare = table.get("prepare").map(|item| prepare::read(&item));
         Some(Profile {
             name: field.key.to_owned(),
             image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
@@ -218,6 +221,10 @@ impl<'d> Sections<'d> {
             log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
             labels: labels?,
             cache: match cache {
+                Some(read) => Some(read?),
+                None => None,
+            },
+            prepare: match prepare {
                 Some(read) => Some(read?),
                 None => None,
             },

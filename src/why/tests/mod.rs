@@ -94,6 +94,7 @@ fn profile() -> Profile {
         timeout: Duration::from_secs(3600),
         log_limit: 1 << 20,
         cache: None,
+        prepare: None,
     }
 }
 
