@@ -11,7 +11,8 @@ use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
-use crate::image::catalog::{Catalog, Image, ImageInfo};
+use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
+use crate::image::frozen::{self, FrozenInfo};
 use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
@@ -19,7 +20,7 @@ use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Template};
+use crate::vm::machine::{CacheMount, Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
 
@@ -79,9 +80,11 @@ pub enum Readiness {
 }
 
 /// Everything that a VM of one image and shape starts from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     pub info: ImageInfo,
+    /// What it was baked as, or frozen from.
+    pub bake: BakeInfo,
     pub template: Template,
     /// Said once when emulation is used because KVM does not work.
     pub why_not_kvm: Option<String>,
@@ -174,7 +177,7 @@ impl Engine {
         let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
-        let prepared = Arc::new(Prepared { info: image.info, template, why_not_kvm });
+        let prepared = Arc::new(Prepared { info: image.info, bake: baked.info, template, why_not_kvm });
         *slot = Some(Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -289,7 +292,39 @@ impl Engine {
     pub async fn restore(
         &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
     ) -> Result<Machine, VmError> {
-        Machine::restore(home, &prepared.template, cache, self.settings.lifetime).await
+        Machine::restore(home, &prepared.template, Memory::Borrowed, cache, self.settings.lifetime).await
+    }
+
+    /// Restores a VM that [`Engine::freeze`] can make a template of.
+    pub async fn restore_freezable(
+        &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
+    ) -> Result<Machine, VmError> {
+        Machine::restore(home, &prepared.template, Memory::Owned, cache, self.settings.lifetime).await
+    }
+
+    /// Freezes a VM that was restored from `origin` into an empty directory, from which clones start with what is given
+    /// back. The directory is the caller's, to be removed after the last of them has started, or after an error; the VM is
+    /// absent in any case.
+    pub async fn freeze(&self, machine: Machine, origin: &Prepared, into: &Path) -> Result<Prepared, VmError> {
+        let frozen = machine.freeze(into).await?;
+        Ok(Prepared { template: frozen.template(&origin.template), ..origin.clone() })
+    }
+
+    /// The same, to be used after the directory was renamed, or this process has ended: see [`Engine::thaw`].
+    pub async fn freeze_to_keep(
+        &self, machine: Machine, origin: &Prepared, into: &Path,
+    ) -> Result<FrozenInfo, ImageError> {
+        let frozen = machine.freeze(into).await?;
+        frozen::describe(&frozen, &origin.info, &origin.bake).await
+    }
+
+    /// What clones of a frozen VM that was kept start from.
+    ///
+    /// # Errors
+    /// When it has changed, or the monitor, the processor or Dayfly has, or its image or bake is gone.
+    pub async fn thaw(&self, directory: &Path) -> Result<Prepared, ImageError> {
+        let thawed = frozen::open(directory, &self.catalog, &self.settings.qemu).await?;
+        Ok(Prepared { info: thawed.image, bake: thawed.bake, template: thawed.template, why_not_kvm: None })
     }
 
     /// Destroys what dead owners left behind; gives the ids of those VMs.

@@ -18,6 +18,7 @@ struct Agent {
     processes: Arc<Processes>,
     running: Running,
     bulk: Arc<Channel>,
+    ports: tunnel::Ports,
     scratch: std::fs::File,
 }
 
@@ -40,7 +41,8 @@ fn try_serve(machine: Machine) -> io::Result<Infallible> {
         // The host opens nothing here; dropping a stream resets it.
         bulk_reader.read_port(bulk_port, |stream, _| drop(stream))
     })?;
-    let agent = Arc::new(Agent { processes, running: Running::default(), bulk, scratch: machine.scratch });
+    let (running, ports) = Default::default();
+    let agent = Arc::new(Agent { processes, running, bulk, ports, scratch: machine.scratch });
     control.read_port(machine.control, move |stream, request| {
         if let Ok(Request::Identify(who)) = decode(&request) {
             // Here and now: whatever the host asks next must find a machine that is somebody.
@@ -80,7 +82,9 @@ impl Agent {
             Request::WriteFile { path, mode, owner } => answer(&stream, files::write(&path, mode, owner, &stream)),
             Request::MakeDirectory { path, owner } => answer(&stream, files::make_directory(&path, owner)),
             Request::ReadFile { path, limit } => answer(&stream, files::read(&path, limit)),
-            Request::Listen { port, service } => answer(&stream, tunnel::listen(port, service, Arc::clone(&self.bulk))),
+            Request::Listen { port, service } => {
+                answer(&stream, self.ports.listen(port, service, Arc::clone(&self.bulk)))
+            }
             Request::Sync { unmount } => answer(&stream, files::sync(&self.scratch, unmount)),
         }
     }

@@ -1,16 +1,32 @@
 //! Loopback ports of the guest whose connections end on the host.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::channel::{Channel, Stream};
 use crate::protocol::frame::MAX_PAYLOAD;
 use crate::protocol::message::{AgentRequest, Service, encode};
 
-/// Listens on `port` and forwards each connection over the bulk channel until the guest ends.
-pub(super) fn listen(port: u16, service: Service, bulk: Arc<Channel>) -> io::Result<()> {
+/// The ports that are listened on. A clone of a machine that had some is asked for them again.
+#[derive(Default)]
+pub(super) struct Ports(Mutex<HashMap<u16, Service>>);
+
+impl Ports {
+    /// Listens on `port` and forwards each connection over the bulk channel until the guest ends.
+    pub(super) fn listen(&self, port: u16, service: Service, bulk: Arc<Channel>) -> io::Result<()> {
+        let mut ports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ports.get(&port) != Some(&service) {
+            listen(port, service, bulk)?;
+            ports.insert(port, service);
+        }
+        Ok(())
+    }
+}
+
+fn listen(port: u16, service: Service, bulk: Arc<Channel>) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     thread::Builder::new().name("listen".into()).spawn(move || {
         for connection in listener.incoming().flatten() {

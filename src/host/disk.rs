@@ -20,12 +20,19 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let length = source.metadata()?.len();
     target.set_len(length)?;
     let mut position = 0;
-    while let Some(start) = seek(&source, position, Whence::SeekData)? {
-        let end = seek(&source, start, Whence::SeekHole)?.unwrap_or(length as i64);
-        copy_range(&source, &target, start, end)?;
+    while let Some((start, end)) = next_data(&source, position)? {
+        copy_range(&source, &target, start as i64, end as i64)?;
         position = end;
     }
     Ok(())
+}
+
+/// Where the next data from `position` on begins and ends; `None` if there is none.
+pub(super) fn next_data(file: &File, position: u64) -> io::Result<Option<(u64, u64)>> {
+    let Some(start) = seek(file, position as i64, Whence::SeekData)? else { return Ok(None) };
+    // Data ends with the file, if not before.
+    let end = seek(file, start, Whence::SeekHole)?.ok_or_else(shrunk)?;
+    Ok(Some((start as u64, end as u64)))
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -79,6 +86,13 @@ fn copy_bytes(source: &File, target: &File, start: i64, end: i64) -> io::Result<
 
 fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
+}
+
+/// Fails, as writing would, unless `bytes` more fit on the file system of `directory`.
+pub fn require_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    let found = nix::sys::statvfs::statvfs(directory)?;
+    let available = found.blocks_available().saturating_mul(found.fragment_size());
+    if available >= bytes { Ok(()) } else { Err(Errno::ENOSPC.into()) }
 }
 
 /// What an operator can do about an error, if it is a full disk: a line to add to its text.

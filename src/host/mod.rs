@@ -4,6 +4,7 @@
 
 pub mod beneath;
 pub mod cgroup;
+pub mod checksum;
 pub mod command;
 pub mod disk;
 pub mod git;

@@ -163,6 +163,7 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
         state: bake.file("state"),
         scratch: bake.file("scratch"),
         cache_placeholder: bake.file("cache-placeholder"),
+        mounted: None,
     }
 }
 

@@ -280,7 +280,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), ImageError
     write().map_err(ImageError::io(path.display().to_string()))
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ImageError> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ImageError> {
     let text = fs::read(path).map_err(ImageError::io(path.display().to_string()))?;
     serde_json::from_slice(&text).map_err(|error| {
         ImageError::Unusable(format!(

@@ -13,6 +13,7 @@ pub mod bake;
 pub mod build;
 pub mod cache;
 pub mod catalog;
+pub mod frozen;
 pub mod initramfs;
 pub mod modules;
 pub mod prove;

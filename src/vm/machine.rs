@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::VmError;
 use super::channel::{Channel, Closed, Connections, Incoming};
+use super::freeze::{self, SCRATCH};
 use super::guest::Guest;
 use super::home::Home;
 use super::loss::Loss;
@@ -14,6 +16,7 @@ use super::qemu::argv::Start;
 use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
+use crate::host::disk;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
@@ -31,13 +34,26 @@ const MONITOR_END: Duration = Duration::from_secs(20);
 /// A running VM. Must be destroyed: dropping it leaves that to the reaper.
 #[derive(Debug)]
 pub struct Machine {
-    home: Home,
-    qemu: Qemu,
-    guest: Guest,
+    pub(super) home: Home,
+    pub(super) qemu: Qemu,
+    pub(super) guest: Guest,
     connections: Option<Connections>,
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
+    pub(super) memory: Memory,
+    /// The cache volume that the guest has mounted.
+    pub(super) mounted: Option<CacheMount>,
     pub timings: Timings,
+}
+
+/// On what memory a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// The template's file, mapped privately: what the guest writes is gone with the VM.
+    Borrowed,
+    /// A copy of that file in the VM's home. Takes room on the disk for what the guest touches, and some 60 ms for each
+    /// 100 MiB that the template uses; the VM can be [frozen](Machine::freeze).
+    Owned,
 }
 
 /// How long the parts of a creation took.
@@ -70,10 +86,12 @@ pub struct Template {
     pub scratch: PathBuf,
     /// What stood in for the cache volume.
     pub cache_placeholder: PathBuf,
+    /// The cache volume that the guest had mounted at the snapshot. Every restore attaches it again.
+    pub mounted: Option<CacheMount>,
 }
 
 /// A cache volume and where the guest mounts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMount {
     pub volume: PathBuf,
     pub target: String,
@@ -91,11 +109,12 @@ impl Machine {
     /// Restores `template` into `home`. After an error nothing is left of the VM but what [`Home::remove`] in here could
     /// not remove, which is logged.
     pub async fn restore(
-        mut home: Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+        mut home: Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
-        match Self::try_restore(&home, template, cache, lifetime).await {
+        match Self::try_restore(&home, template, memory, cache, lifetime).await {
             Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
-                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, timings })
+                let mounted = template.mounted.as_ref().or(cache).cloned();
+                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, memory, mounted, timings })
             }
             Err(error) => {
                 if let Err(left) = home.remove().await {
@@ -107,30 +126,30 @@ impl Machine {
     }
 
     async fn try_restore(
-        home: &Home, template: &Template, cache: Option<&CacheMount>, lifetime: Lifetime,
+        home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
+        let (volume, to_mount) = cache_of(template, cache)?;
         home.passes(Step::HomeMade).await?;
-        let scratch = home.path().join("scratch");
-        crate::host::disk::copy_sparse(&template.scratch, &scratch)
+        let scratch = home.path().join(SCRATCH);
+        disk::copy_sparse(&template.scratch, &scratch)
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
-        let disks = Disks {
-            root: template.root.clone(),
-            layer: template.layer.clone(),
-            scratch,
-            cache: Some(cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone()),
+        let (start, memory) = match memory {
+            Memory::Borrowed => (Start::Restore, template.memory.clone()),
+            Memory::Owned => (Start::RestoreOwned, freeze::copy_memory(template, home.path()).await?),
         };
+        let disks = Disks { root: template.root.clone(), layer: template.layer.clone(), scratch, cache: Some(volume) };
         home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
         let launch = Launch {
             program: &template.program,
             accelerator: template.accelerator,
             shape: template.shape,
-            start: Start::Restore,
+            start,
             boot: &template.boot,
             disks: &disks,
-            memory: &template.memory,
+            memory: &memory,
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
@@ -142,7 +161,7 @@ impl Machine {
         let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
         home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
-        attached.guest.identify(identity_of(home.id(), cache)?).await?;
+        attached.guest.identify(identity_of(home.id(), to_mount)?).await?;
         home.passes(Step::GuestIdentified).await?;
         timings.identified = began.elapsed();
         Ok((attached, timings))
@@ -197,13 +216,30 @@ impl Machine {
 
     /// Destroys the VM. It is absent when this returns without an error; with one, calling again tries again.
     pub async fn destroy(&mut self) -> Result<(), VmError> {
+        self.end_monitor().await;
+        self.home.remove().await
+    }
+
+    /// Ends the monitor, as far as it lets itself be ended; what is left of it, the home names.
+    pub(super) async fn end_monitor(&mut self) {
         match timeout(MONITOR_END, self.qemu.kill()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed"),
-            // What is left of it, the home names.
             Err(_) => tracing::warn!(vm = %self.home.id(), "the monitor does not end"),
         }
-        self.home.remove().await
+    }
+}
+
+/// The volume to attach, and what of it the guest has to mount.
+fn cache_of<'a>(
+    template: &Template, cache: Option<&'a CacheMount>,
+) -> Result<(PathBuf, Option<&'a CacheMount>), VmError> {
+    match (&template.mounted, cache) {
+        (None, cache) => Ok((cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone(), cache)),
+        // The guest reads on where it was, so that only the same bytes will do.
+        (Some(mounted), None) => Ok((mounted.volume.clone(), None)),
+        (Some(mounted), Some(cache)) if mounted == cache => Ok((mounted.volume.clone(), None)),
+        (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.volume.display().to_string() }),
     }
 }
 

@@ -8,11 +8,13 @@
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
+//! - [`freeze`]: one that becomes a template for others instead.
 //!
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
 //! capacity counts as free only after it returned.
 
 pub mod channel;
+pub mod freeze;
 pub mod guest;
 pub mod home;
 pub mod loss;
@@ -48,6 +50,12 @@ pub enum VmError {
     /// The guest broke the protocol.
     #[error("the guest broke the protocol: {0}")]
     Protocol(String),
+    /// It would take its template with it.
+    #[error("the VM does not run on memory of its own, so that it cannot be frozen")]
+    BorrowedMemory,
+    /// The guest of a frozen VM has another cache volume mounted than the one that is offered to it.
+    #[error("the frozen VM has the cache volume `{mounted}` mounted, and can be given no other")]
+    OtherCache { mounted: String },
     /// The agent answered with a refusal.
     #[error("the guest could not {what}: {detail}")]
     Refused { what: &'static str, detail: String },

@@ -16,6 +16,8 @@ pub enum Start {
     BootForSnapshot,
     /// Waits for a state to be loaded. Memory is mapped privately: clones share the file's pages and cannot change them.
     Restore,
+    /// Waits for a state to be loaded, on a memory file of its own, which becomes a snapshot's.
+    RestoreOwned,
 }
 
 /// Everything that the vector depends on.
@@ -118,7 +120,7 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     arguments.ports(machine.sockets);
     arguments.disks(machine.disks);
     arguments.confinement();
-    if machine.start == Start::Restore {
+    if matches!(machine.start, Start::Restore | Start::RestoreOwned) {
         arguments.push("-incoming", "defer");
     }
     arguments.0
@@ -159,7 +161,7 @@ impl Arguments {
         self.push("-m", format!("{size}M"));
         let object = match machine.start {
             Start::Boot => format!("memory-backend-ram,id=ram,size={size}M"),
-            Start::BootForSnapshot => {
+            Start::BootForSnapshot | Start::RestoreOwned => {
                 format!("memory-backend-file,id=ram,size={size}M,share=on,mem-path={}", escaped(machine.memory))
             }
             Start::Restore => {
@@ -252,5 +254,11 @@ mod tests {
         let bake = machine_with(Start::BootForSnapshot, true);
         let restore = machine_with(Start::Restore, true);
         assert_eq!(restore.replace("share=off", "share=on").replace("\n-incoming defer", ""), bake);
+    }
+
+    #[test]
+    fn what_can_be_frozen_differs_from_other_restores_in_memory_only() {
+        let owned = machine_with(Start::RestoreOwned, true);
+        assert_eq!(machine_with(Start::Restore, true).replace("share=off", "share=on"), owned);
     }
 }
