@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
-use crate::core::Core;
+use crate::core::{Core, Wake};
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
@@ -41,6 +41,7 @@ use crate::scheduler;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
+use crate::upkeep::{self, Desk, Kept};
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -84,6 +85,8 @@ impl App {
             tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
         }
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
+        let wake = Arc::<Wake>::default();
+        let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
@@ -94,7 +97,9 @@ impl App {
             store,
             config,
             metrics,
-            wake: Arc::default(),
+            desk: Desk::new(Arc::clone(&wake)),
+            kept,
+            wake,
             sent: Sent::default(),
             lifecycle,
             shutdown,
@@ -135,6 +140,7 @@ impl App {
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
+        parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         notify::ready();
@@ -313,6 +319,7 @@ async fn maintain(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
         }
         look_for_leaks(&core).await;
+        upkeep::tidy(&core).await;
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sections::DAY;
 use super::units::{duration_between, size_between};
-use super::values::{is_inside, repository_file};
+use super::values::repository_file;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic, Findings, Item, Reader, Table, toml};
 

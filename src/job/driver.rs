@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use super::checkout::Origin;
+use super::checkout::{self, Workspace};
 use super::journal::Journal;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::ReportState;
+use crate::forge::{RepoAccess, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
@@ -26,6 +26,7 @@ use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
 use crate::vm::machine::{CacheMount, Machine};
 use crate::vm::spec::Shape;
+use crate::upkeep::{Origin, origin};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -111,17 +112,17 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         }
     };
     match created {
-        Ok((machine, prepared)) => run_in(core, lease, profile, machine, &prepared, cancel).await,
+        Ok((machine, origin)) => run_in(core, lease, profile, machine, &origin, cancel).await,
         // Whatever went wrong, the stop may be what broke it.
         Err(_) if core.shutdown.drain.is_cancelled() => drain::put_back(core, &job.id, job.attempt).await,
         Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
     }
 }
 
-async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
+async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Origin), NoVm> {
     let shape = shape_of(profile);
-    let prepared = tokio::select! {
-        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared?,
+    let image = tokio::select! {
+        image = core.engine.prepare(&profile.image, shape, &Logged) => image?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
@@ -132,8 +133,7 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
         }
         None => None,
     };
-    let home = core.engine.home(lease.vm.clone())?;
-    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await?;
+    let (machine, origin) = restore(core, lease, profile, &image, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -145,7 +145,27 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     ] {
         core.timeline.record_at(&job.id, job.attempt, at, kind, "");
     }
-    Ok((machine, prepared))
+    core.timeline.record(&job.id, job.attempt, "vm_origin", &origin.words());
+    Ok((machine, origin))
+}
+
+/// Restores the VM from what was prepared for its commit, or else from the image.
+async fn restore(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, cache: Option<&CacheMount>,
+) -> Result<(Machine, Origin), NoVm> {
+    let origin = origin(core, &lease.job, &lease.run, profile, image).await;
+    let home = core.engine.home(lease.vm.clone())?;
+    let restored = core.engine.restore(home, &origin.prepared, cache).await;
+    match restored {
+        Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
+            tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
+            let note = "note: the prepared machine does not start, so this one starts from the image.";
+            let origin = Origin::image(image, Some(note.to_owned()));
+            let home = core.engine.home(lease.vm.clone())?;
+            Ok((core.engine.restore(home, image, cache).await?, origin))
+        }
+        restored => Ok((restored?, origin)),
+    }
 }
 
 /// The shape of the VMs of a profile.
@@ -194,10 +214,10 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
 }
 
 async fn run_in(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
+    let stored = run_and_store(core, lease, profile, &mut machine, origin, cancel).await;
     // Whatever happened: the VM served one job, and goes.
     destroy(core, lease, machine).await;
     match stored? {
@@ -208,7 +228,7 @@ async fn run_in(
 
 /// Gives the end if it could not be stored: perhaps it can once the VM is gone, which may have taken the last of the disk.
 async fn run_and_store(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
     let (job, began) = (&lease.job, Instant::now());
@@ -230,10 +250,10 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    if let Some(note) = prepared.emulation_note() {
+    for note in [origin.prepared.emulation_note(), origin.note.clone()].into_iter().flatten() {
         journal.say(0, &note).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    let (ending, lines) = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
@@ -256,9 +276,10 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
     journal: &mut Journal, cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
+    let prepared = &origin.prepared;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(lease, &places, &github) {
@@ -268,20 +289,15 @@ async fn run_steps(
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let submodules =
-        core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let access = &lease.run.access;
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    let git = GitProxy::new(source, repositories, GitLimits::default());
     let attempt = Attempt {
         machine,
         image: &prepared.info,
         places: &places,
         github: &github,
-        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-        git,
+        origin: checkout::Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+        workspace: if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty },
+        git: git_proxy_of(core, access),
         limit: profile.timeout,
         grace: core.config.limits.grace,
         cancel,
@@ -290,6 +306,16 @@ async fn run_steps(
         (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
         ended => ended,
     }
+}
+
+/// What a VM of that repository may fetch.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    GitProxy::new(source, repositories, GitLimits::default())
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

@@ -149,6 +149,18 @@ steps! {
     JobRequeued "job-requeued" goes_on:
         "After a loss: the job is `queued` for its next attempt, the forge still shows the one before",
         "starts it when there is room; then the forge shows that";
+    PreparationBegun "preparation-begun" goes_on:
+        "The store says that something is being prepared; nothing of its VM exists",
+        "prepares it again";
+    PreparationRan "preparation-ran" goes_on:
+        "The script of a preparation has succeeded in its VM",
+        "destroys the VM, prepares it again";
+    PreparationFrozen "preparation-frozen" goes_on:
+        "The VM is frozen; its files have no name yet",
+        "removes them, prepares it again";
+    PreparationPublished "preparation-published" goes_on:
+        "The prepared snapshot is in its place; the store does not know",
+        "finds it there, and notes that it is done";
 }
 
 impl Step {

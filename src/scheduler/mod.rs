@@ -19,7 +19,7 @@ use self::drain::Drain;
 use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{Conclusion, ReportState};
+use crate::forge::{Conclusion, RepoName, ReportState};
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
 use crate::job::verdict::{CANCELLED, seen_by_needs};
@@ -114,6 +114,7 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
         if planned.actions.is_empty() {
+            attend_desk(core, &snapshot, &planned);
             return Ok(());
         }
         let mut has_moved = false;
@@ -123,6 +124,15 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         if !has_moved {
             return Ok(());
         }
+    }
+}
+
+/// Gives VMs that no job asked for the room that is left, or takes it back.
+fn attend_desk(core: &Core, snapshot: &Snapshot, planned: &Plan) {
+    if planned.lacks_room() {
+        core.desk.revoke_one();
+    } else if !core.shutdown.drain.is_cancelled() {
+        core.desk.grant(|size| plan::has_room_aside(snapshot, size));
     }
 }
 
@@ -191,22 +201,28 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
         if let Some(job) = core.store.job(&vm.job).await?
             && let Some(run) = core.store.run(&job.run).await?
         {
-            plannable.push(plan::Job {
-                id: JobId::random(),
-                run: RunId::random(),
-                repo: run.access.repo,
-                key: vm.id.to_string(),
-                needs: Vec::new(),
-                stage: Stage::Occupying,
-                size: size_of(core, job.profile.as_deref()),
-                group: None,
-            });
+            plannable.push(occupying(run.access.repo, size_of(core, job.profile.as_deref())));
         }
     }
+    plannable.extend(core.desk.held().into_iter().map(|(repo, size)| occupying(repo, size)));
     Ok(plannable)
 }
 
-fn size_of(core: &Core, profile: Option<&str>) -> Size {
+/// A VM whose job, if it has one, is of no interest.
+fn occupying(repo: RepoName, size: Size) -> plan::Job {
+    plan::Job {
+        id: JobId::random(),
+        run: RunId::random(),
+        repo,
+        key: String::new(),
+        needs: Vec::new(),
+        stage: Stage::Occupying,
+        size,
+        group: None,
+    }
+}
+
+pub(crate) fn size_of(core: &Core, profile: Option<&str>) -> Size {
     let profile = profile.and_then(|name| core.config.profile(name));
     profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
         memory_mib: profile.memory >> 20,

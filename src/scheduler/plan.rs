@@ -160,6 +160,20 @@ impl Plan {
     pub fn why(&self, job: &JobId) -> Option<&WaitReason> {
         self.waits.get(job)
     }
+
+    /// Whether a job waits for room that others hold.
+    pub fn lacks_room(&self) -> bool {
+        let is_room = |reason: &WaitReason| {
+            matches!(reason, WaitReason::Vms { .. } | WaitReason::Memory { .. } | WaitReason::Vcpus { .. })
+        };
+        self.waits.values().any(is_room)
+    }
+}
+
+/// Whether a VM that no job asked for may take that much now: jobs that could start come first.
+pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
+    let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
+    !snapshot.jobs.iter().any(is_queued) && Free::of(snapshot).lacks(size).is_none()
 }
 
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it

@@ -133,6 +133,26 @@ impl Store {
         .await
     }
 
+    /// Looks again at one default branch: something that was made is gone.
+    pub async fn look_again(&self, key: &UpkeepKey, now: i64) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.write("look at a default branch again", move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $3 \
+                     WHERE forge = $1 AND repo = $2 AND kind = 'look' AND state <> 'wanted'",
+                )
+                .bind(key.forge)
+                .bind(key.repo.as_str())
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// What is to be done now, in the order in which it was asked for; looks first.
     pub async fn due_upkeep(&self, now: i64) -> Result<Vec<Upkeep>, StoreError> {
         self.read("look for upkeep", async |db| {
@@ -319,7 +339,8 @@ async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, wishes: &[NewUp
     Ok(())
 }
 
-/// A try that is under way with an older commit may still make what is wanted; its end changes nothing here.
+/// A try that is under way with an older commit may still make what is wanted; its end changes nothing here. The same wish once
+/// more, as after a restart, keeps its tries: they may have taken the service with them.
 async fn want(db: &mut SqliteConnection, look: &Upkeep, wish: &NewUpkeep, now: i64) -> Result<(), StoreError> {
     let state = if wish.is_made { UpkeepState::Done } else { UpkeepState::Wanted };
     sqlx::query(
@@ -327,7 +348,9 @@ async fn want(db: &mut SqliteConnection, look: &Upkeep, wish: &NewUpkeep, now: i
          next_try_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '', 0, $11) \
          ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
          sha = excluded.sha, arrived_at = excluded.arrived_at, hash = excluded.hash, recipe = excluded.recipe, \
-         state = excluded.state, detail = '', tries = 0, next_try_at = excluded.next_try_at",
+         state = excluded.state, detail = '', next_try_at = excluded.next_try_at, \
+         tries = CASE WHEN upkeep.state = 'wanted' AND upkeep.sha = excluded.sha AND upkeep.hash = excluded.hash \
+         THEN upkeep.tries ELSE 0 END",
     )
     .bind(&look.key.forge)
     .bind(look.key.repo.as_str())

@@ -80,6 +80,11 @@ impl Condition {
         Self(Some(expression))
     }
 
+    /// Whether nothing was written: it holds as long as all goes well.
+    pub fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether it cannot hold, whatever the values are: it asks for success and there was none.
     pub fn is_ruled_out(&self, status: Status) -> bool {
         let asks_for_status = self.0.as_ref().is_some_and(Expression::asks_for_status);

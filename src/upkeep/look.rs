@@ -1,0 +1,121 @@
+//! What a default branch's commit asks to be prepared: its own file and the profiles say it, nothing else does.
+
+use std::collections::BTreeMap;
+
+use super::contents::Unknown;
+use super::key::{Base, NoKey, hash};
+use super::{End, Trouble};
+use crate::config::prepare::{no_such_profile, read_repository_file, repository_path};
+use crate::config::{Prepare, Profile, RepositorySettings};
+use crate::core::{Core, heavy};
+use crate::document::Diagnostic;
+use crate::forge::ForgeError;
+use crate::image::Logged;
+use crate::job::driver::shape_of;
+use crate::store::{NewUpkeep, Upkeep, UpkeepKind};
+
+/// Largest file in which a repository says what to prepare, in bytes.
+const MAX_FILE: usize = 128 << 10;
+
+/// Complaints that are kept of one file.
+const MAX_COMPLAINTS: usize = 5;
+
+/// What is to be prepared with which profile.
+struct Asked<'c> {
+    profile: &'c Profile,
+    recipe: Prepare,
+    /// The repository asks for it itself, and wants to know why it cannot be had.
+    is_own: bool,
+}
+
+/// Finds out, and stores it.
+pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
+    let (mut wishes, mut problems) = (Vec::new(), Vec::new());
+    let settings = core.config.repository(&look.key.repo).filter(|_| core.config.prepared.max_size > 0);
+    if let Some(settings) = settings {
+        for asked in asked_for(core, look, &settings, &mut problems).await? {
+            let profile = &asked.profile.name;
+            match wish(core, look, &asked).await {
+                Ok(wish) => wishes.push(wish),
+                // The profile's recipe is for those repositories that have such files.
+                Err(Trouble::NoKey(NoKey::NoFile(_))) if !asked.is_own => {}
+                Err(Trouble::NoKey(why)) => problems.push(format!("nothing is prepared for `{profile}`: {why}")),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+    if !problems.is_empty() {
+        tracing::warn!(repo = %look.key.repo, sha = %look.sha, problems = problems.join("\n"), "not all can be prepared");
+    }
+    core.store.finish_look(look, wishes, &problems.join("\n"), crate::clock::now_ms()).await?;
+    Ok(End::Stored)
+}
+
+/// By profile; what the repository says itself wins over what the operator says for all.
+async fn asked_for<'c>(
+    core: &'c Core, look: &Upkeep, settings: &RepositorySettings<'_>, problems: &mut Vec<String>,
+) -> Result<Vec<Asked<'c>>, Trouble> {
+    let mut asked = BTreeMap::new();
+    let allowed: Vec<&Profile> = core.config.profiles.iter().filter(|profile| settings.allows(profile)).collect();
+    for profile in &allowed {
+        if let Some(recipe) = profile.prepare.clone() {
+            asked.insert(profile.name.as_str(), Asked { profile, recipe, is_own: false });
+        }
+    }
+    let file = repository_path(settings.workflows_dir);
+    let Some(text) = read_own(core, look, &file).await? else { return Ok(asked.into_values().collect()) };
+    let own = String::from_utf8(text).map_err(|_| vec![]);
+    match own.and_then(|text| heavy(|| read_repository_file(&file, &text))) {
+        Ok(own) => {
+            for name in &own.profiles {
+                match allowed.iter().find(|profile| profile.name == *name) {
+                    Some(profile) => {
+                        let own = Asked { profile, recipe: own.prepare.clone(), is_own: true };
+                        asked.insert(profile.name.as_str(), own);
+                    }
+                    None => {
+                        let known: Vec<&str> = allowed.iter().map(|profile| profile.name.as_str()).collect();
+                        problems.push(no_such_profile(&file, name, &known).to_string());
+                    }
+                }
+            }
+        }
+        Err(complaints) if complaints.is_empty() => problems.push(format!("{file}: this is not UTF-8 text")),
+        Err(complaints) => problems.extend(complaints.iter().take(MAX_COMPLAINTS).map(Diagnostic::to_string)),
+    }
+    Ok(asked.into_values().collect())
+}
+
+/// The repository's own file, if it has one. "Not found" is believed only of a commit that can be read.
+async fn read_own(core: &Core, look: &Upkeep, file: &str) -> Result<Option<Vec<u8>>, Trouble> {
+    match core.forge.read_file(&look.access, file, &look.sha, MAX_FILE).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ForgeError::NotFound { what }) => match core.forge.has_commit(&look.access, &look.sha).await? {
+            true => Ok(None),
+            false => Err(Trouble::Forge(ForgeError::NotFound { what })),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep, Trouble> {
+    let Asked { profile, recipe, .. } = asked;
+    let contents = match core.kept.contents.contents(&*core.forge, &look.access, &look.sha, recipe).await {
+        Ok(contents) => contents,
+        Err(Unknown::NoKey(why)) => return Err(why.into()),
+        Err(Unknown::Forge(error)) => return Err(error.into()),
+        Err(Unknown::TimedOut) => return Err(Trouble::Again(Unknown::TimedOut.to_string())),
+    };
+    let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
+    let base = Base {
+        kind: UpkeepKind::Prepare,
+        forge: &look.key.forge,
+        repo: &look.key.repo,
+        profile: &profile.name,
+        bake: &image.bake.key,
+    };
+    let hash = hash(&base, recipe, &contents)?;
+    let is_made = core.kept.usable(core, &hash).await.is_some();
+    let (kind, profile) = (UpkeepKind::Prepare, profile.name.clone());
+    Ok(NewUpkeep { kind, profile, hash, recipe: recipe.clone(), is_made })
+}
