@@ -319,7 +319,7 @@ async fn maintain(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
         }
         look_for_leaks(&core).await;
-        upkeep::tidy(&core).await;
+        upkeep::retention::tidy(&core).await;
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {

@@ -139,7 +139,6 @@ pub(super) fn limits(root: &Table<'_>) -> Option<PreparedLimits> {
     })
 }
 
-
 /// The complaint about a profile that a repository's file names and may not have.
 pub fn no_such_profile(file: &str, name: &str, known: &[&str]) -> Diagnostic {
     let complaint = Complaint::new(format!("there is no profile {} for this repository", quoted(name)));

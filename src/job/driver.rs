@@ -23,10 +23,10 @@ use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
+use crate::upkeep::{Origin, origin};
 use crate::vm::VmError;
 use crate::vm::machine::{CacheMount, Machine};
 use crate::vm::spec::Shape;
-use crate::upkeep::{Origin, origin};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -276,8 +276,8 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
-    journal: &mut Journal, cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin, journal: &mut Journal,
+    cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
     let prepared = &origin.prepared;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());

@@ -203,7 +203,11 @@ impl<W: Witness> Steps<'_, W> {
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
                 let is_into_it = checkout.directory == self.places.workspace;
-                let found = if is_into_it { std::mem::replace(&mut self.workspace, Workspace::Empty) } else { Workspace::Empty };
+                let found = if is_into_it {
+                    std::mem::replace(&mut self.workspace, Workspace::Empty)
+                } else {
+                    Workspace::Empty
+                };
                 argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
             }

@@ -32,7 +32,7 @@ macro_rules! may_fail {
 macro_rules! steps {
     ($($step:ident $name:literal $fails:ident: $reached:literal, $restart:literal;)*) => {
         /// A step of a job's life; numbered from 1 in this order.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Step { $(#[doc = $reached] $step,)* }
 
         /// Every step, in the order of its number.
@@ -172,6 +172,11 @@ impl Step {
     /// From 1.
     pub fn number(self) -> usize {
         self as usize + 1
+    }
+
+    /// Whether it is in the life of a job, rather than in that of something that is prepared for jobs.
+    pub fn is_of_a_job(self) -> bool {
+        self <= Self::JobRequeued
     }
 
     /// The step with this name or number.

@@ -25,8 +25,11 @@ impl UpkeepMetrics {
                 "Jobs for whose repository and profile something is prepared, by whether they could start from it.",
             ),
             ended: maker.counters("upkeep_total", "Tries of what is kept up for default branches, by how they ended."),
-            seconds: maker
-                .histogram("preparation_seconds", "Time to make a prepared snapshot, from its VM to its place.", WORK),
+            seconds: maker.histogram(
+                "preparation_seconds",
+                "Time to make a prepared snapshot, from its VM to its place.",
+                WORK,
+            ),
             evicted: maker.counter("prepared_removed_total", "Prepared snapshots that were removed."),
             snapshots: maker.gauge("prepared_snapshots", "Prepared snapshots that there are."),
             bytes: maker.gauge("prepared_bytes", "Bytes that they take on the disk."),

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Why contents are not known.
 #[derive(Debug, thiserror::Error)]
-pub enum Unknown {
+pub(super) enum Unknown {
     #[error(transparent)]
     Forge(#[from] ForgeError),
     #[error("the forge took longer than {} s to list the directories of the key's files", LIMIT.as_secs())]
@@ -31,7 +31,7 @@ type Question = (RepoName, CommitSha, Vec<String>);
 
 /// What was learned.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<VecDeque<(Question, Contents)>>);
+pub(super) struct Memory(Mutex<VecDeque<(Question, Contents)>>);
 
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Question, Contents)>> {
@@ -40,7 +40,7 @@ impl Memory {
     }
 
     /// The contents of the key's files at a commit.
-    pub async fn contents(
+    pub(super) async fn contents(
         &self, forge: &dyn Forge, access: &RepoAccess, sha: &CommitSha, recipe: &Prepare,
     ) -> Result<Contents, Unknown> {
         let question = (access.repo.clone(), sha.clone(), recipe.key.clone());

@@ -110,10 +110,8 @@ mod tests {
     fn files_are_found_where_they_are_and_what_is_no_file_is_refused() {
         let wanted = recipe(&["a.lock", "web/a.lock", "web/b.lock", "gone/c.lock"]);
         assert_eq!(directories(&wanted), ["", "gone", "web"].into());
-        let listings = BTreeMap::from([
-            ("", vec![file("a.lock", "1"), file("b.lock", "2")]),
-            ("web", vec![file("a.lock", "3")]),
-        ]);
+        let listings =
+            BTreeMap::from([("", vec![file("a.lock", "1"), file("b.lock", "2")]), ("web", vec![file("a.lock", "3")])]);
         assert_eq!(contents(&wanted, &listings), Ok(contents_of(&[("a.lock", "1"), ("web/a.lock", "3")])));
         let directory = DirectoryEntry { is_file: false, ..file("a.lock", "9") };
         let listings = BTreeMap::from([("", vec![directory])]);

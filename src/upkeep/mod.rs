@@ -19,7 +19,7 @@ pub mod key;
 mod look;
 mod origin;
 mod produce;
-mod retention;
+pub mod retention;
 mod retry;
 pub mod shelf;
 
@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::desk::{Desk, Place};
 pub(crate) use self::origin::{Origin, origin};
-pub use self::retention::tidy;
+use self::retention::tidy;
 use self::shelf::{Shelf, Snapshot};
 use crate::clock;
 use crate::core::Core;

@@ -44,9 +44,7 @@ impl Origin {
 }
 
 /// Where the VM of a job starts whose profile's image is `image`.
-pub(crate) async fn origin(
-    core: &Core, job: &Job, run: &Run, profile: &Profile, image: &Arc<Prepared>,
-) -> Origin {
+pub(crate) async fn origin(core: &Core, job: &Job, run: &Run, profile: &Profile, image: &Arc<Prepared>) -> Origin {
     let key = UpkeepKey {
         forge: run.forge.clone(),
         repo: run.access.repo.clone(),

@@ -19,11 +19,11 @@ use crate::engine::Prepared;
 use crate::ids::{JobId, VmId};
 use crate::image::Logged;
 use crate::job::attempt::Attempt;
+use crate::job::checkout::{self, Workspace};
 use crate::job::driver::{git_proxy_of, numeric_id, shape_of};
+use crate::job::script;
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
-use crate::job::checkout::{self, Workspace};
-use crate::job::script;
 use crate::lifecycle::Step;
 use crate::log::{LogWriter, Stream};
 use crate::scheduler::size_of;
@@ -36,6 +36,9 @@ use crate::workflow::run::{JobPlace, JobRun};
 
 /// Leaves the machine as a checkout expects it.
 const SETTLE: &str = include_str!("settle.sh");
+
+/// Ends everything of the user but itself: what runs on would run in each machine that starts here.
+const END_PROGRAMS: &str = "kill -9 -1 || true";
 
 /// Tries that ended with the service itself, or were never ended, before it is not begun any more.
 const MAX_BEGUN: u32 = 4;
@@ -187,9 +190,12 @@ impl Making<'_> {
             _ => return Err(Trouble::Failed(outcome.detail)),
         }
         let arguments = [&places.workspace, &checkout::address(&wish.key.repo), wish.sha.as_str(), &places.temp];
-        script::run(machine.guest(), image.info.user.owner(), SETTLE, &arguments, &mut self.log)
-            .await?
-            .map_err(|why| Trouble::Failed(format!("the machine could not be tidied up: {why}")))
+        for (text, arguments) in [(END_PROGRAMS, &[][..]), (SETTLE, &arguments[..])] {
+            script::run(machine.guest(), image.info.user.owner(), text, arguments, &mut self.log)
+                .await?
+                .map_err(|why| Trouble::Failed(format!("the machine could not be tidied up: {why}")))?;
+        }
+        Ok(())
     }
 
     /// The commit as steps see it. There is no event: what is prepared is for all of them.

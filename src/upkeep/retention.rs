@@ -70,7 +70,9 @@ pub async fn tidy(core: &Core) {
     };
     for Used { description, .. } in due {
         match remove(core, &description).await {
-            Ok(_) => tracing::info!(hash = description.hash, repo = %description.repo, "a prepared snapshot was removed"),
+            Ok(_) => {
+                tracing::info!(hash = description.hash, repo = %description.repo, "a prepared snapshot was removed")
+            }
             Err(error) => tracing::error!(hash = description.hash, %error, "a prepared snapshot cannot be removed"),
         }
     }

@@ -1,10 +1,8 @@
-# Leaves a prepared machine as a checkout of any commit expects it: no program of this job, no file of its steps, and a clone that
-# knows nothing but the commit. What git ignores in the work tree stays, as does everything elsewhere: that is what was prepared.
+# Leaves a prepared machine as a checkout of any commit expects it: no file of this job's steps, and a clone that knows nothing
+# but the commit. What git ignores in the work tree stays, as does everything elsewhere: that is what was prepared.
 # Arguments: directory, address, commit, directory of temporary files.
 directory=$1 address=$2 commit=$3 temporary=$4
 
-# Everything of this user but this script.
-kill -9 -1 || true
 rm -rf -- "$temporary"
 
 cd -- "$directory"

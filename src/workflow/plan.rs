@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
 use super::matrix;
-use super::model::{Action, Checkout, DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{
+    Action, Checkout, DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow,
+};
 use crate::document::Diagnostic;
 use crate::document::text::one_line;
 

@@ -13,7 +13,7 @@ use url::{Host, Url};
 use crate::forge::{CommitSha, GitUpstream, RepoName};
 use crate::host::process::GIT_TOKEN_VARIABLE;
 use crate::image::catalog::ImageInfo;
-use crate::job::checkout::{self, Workspace, GIT_PORT, Origin, serve_git};
+use crate::job::checkout::{self, GIT_PORT, Origin, Workspace, serve_git};
 use crate::job::steps::Places;
 use crate::local::event::names;
 use crate::local::mirror::{Mirror, Which};
