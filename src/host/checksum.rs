@@ -1,97 +1,168 @@
-//! Checksums of disk images and memory files: of what is in them, however much of that is holes.
+//! Checksums of large, sparse files: whether what was written is what is read back, months later.
 //!
-//! Two files with the same bytes have the same checksum, whether zeros were written or left out. Only what holds data is
-//! read, so that 64 GiB of nothing cost nothing.
+//! Pages of zeros count by their absence. So a checksum does not depend on how a file system stores holes, and a memory file
+//! of gigabytes costs as much as what the guest has written to it.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::disk;
 
-/// Bytes that are left out together if they are zeros.
-const BLOCK: usize = 4096;
+/// What is skipped if it is all zeros.
+const PAGE: usize = 4096;
+/// Bytes read at a time; a multiple of [`PAGE`].
+const BUFFER: usize = 1 << 20;
 
-/// Blocks that are read at once.
-const READ: usize = 256 * BLOCK;
-
-/// The checksum of a file's content and length, as 64 hexadecimal digits. Blocks the thread: some 100 MiB take a second where
-/// the processor has no instructions for SHA-256, and a tenth of that where it has.
-pub fn of_content(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut buffer = vec![0; READ];
-    let mut position = 0;
-    while let Some((start, end)) = disk::next_data(&file, position)? {
-        // Data begins and ends where the file system likes; blocks begin at multiples of their size.
-        let (mut at, end) = (start - start % BLOCK as u64, end.next_multiple_of(BLOCK as u64).min(length));
-        while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ);
-            file.read_exact_at(&mut buffer[..wanted], at)?;
-            hash_blocks(&mut hash, at, &buffer[..wanted]);
-            at += wanted as u64;
-        }
-        position = end;
-    }
-    Ok(hex::encode(hash.finalize()))
+/// What a file has to be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// Its length in bytes, holes included.
+    pub bytes: u64,
+    /// Over each page that is not all zeros, with its number. In hexadecimal.
+    pub sha256: String,
 }
 
-/// Each block with its place, unless it is empty.
-fn hash_blocks(hash: &mut Sha256, at: u64, bytes: &[u8]) {
-    const EMPTY: [u8; BLOCK] = [0; BLOCK];
-    for (index, block) in bytes.chunks(BLOCK).enumerate() {
-        if *block != EMPTY[..block.len()] {
-            hash.update((at + (index * BLOCK) as u64).to_le_bytes());
-            hash.update(block);
+/// The checksums of files in one directory, by their names.
+pub type Checksums = BTreeMap<String, Checksum>;
+
+/// A file that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub file: String,
+    pub how: How,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    Unreadable(String),
+    Length { expected: u64, found: u64 },
+    Content,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = &self.file;
+        match &self.how {
+            How::Unreadable(why) => write!(out, "`{file}` cannot be read: {why}"),
+            How::Length { expected, found } => write!(out, "`{file}` has {found} bytes instead of {expected}"),
+            How::Content => write!(out, "the content of `{file}` does not match its checksum"),
         }
     }
+}
+
+/// The checksum of a file. Blocks the thread; a second reads more than a gigabyte of data.
+pub fn of(path: &Path) -> io::Result<Checksum> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    hash.update(bytes.to_le_bytes());
+    let mut buffer = vec![0; BUFFER];
+    let mut next_page = 0;
+    for (start, end) in disk::data_extents(&file)? {
+        // Extents need not begin with a page, and two of them may share one.
+        let mut at = (start / PAGE as u64 * PAGE as u64).max(next_page);
+        while at < end {
+            let wanted = (end - at).next_multiple_of(PAGE as u64).min(BUFFER as u64).min(bytes - at) as usize;
+            file.read_exact_at(&mut buffer[..wanted], at)?;
+            add_pages(&mut hash, &buffer[..wanted], at);
+            at += wanted as u64;
+        }
+        next_page = at.max(next_page);
+    }
+    Ok(Checksum { bytes, sha256: hex::encode(hash.finalize()) })
+}
+
+fn add_pages(hash: &mut Sha256, content: &[u8], at: u64) {
+    const ZEROS: [u8; PAGE] = [0; PAGE];
+    for (position, page) in content.chunks(PAGE).enumerate() {
+        if page != &ZEROS[..page.len()] {
+            hash.update((at + (position * PAGE) as u64).to_le_bytes());
+            hash.update(page);
+        }
+    }
+}
+
+/// The checksums of these files of a directory. Blocks the thread.
+pub fn of_files(directory: &Path, names: &[&str]) -> io::Result<Checksums> {
+    names.iter().map(|name| Ok(((*name).to_owned(), of(&directory.join(name))?))).collect()
+}
+
+/// Whether every file of `expected` is in the directory as it was. Blocks the thread.
+///
+/// # Errors
+/// The first difference.
+pub fn verify(directory: &Path, expected: &Checksums) -> Result<(), Damage> {
+    for (file, expected) in expected {
+        let damage = |how| Damage { file: file.clone(), how };
+        let path = directory.join(file);
+        // The length costs nothing to compare.
+        let found = std::fs::metadata(&path).map_err(|error| damage(How::Unreadable(error.to_string())))?.len();
+        if found != expected.bytes {
+            return Err(damage(How::Length { expected: expected.bytes, found }));
+        }
+        match of(&path) {
+            Err(error) => return Err(damage(How::Unreadable(error.to_string()))),
+            Ok(found) if found != *expected => return Err(damage(How::Content)),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
-
-    fn file_with(length: u64, pieces: &[(u64, Vec<u8>)]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(length).unwrap();
-        for (at, bytes) in pieces {
-            file.as_file().write_all_at(bytes, *at).unwrap();
-        }
-        file
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn holes_and_zeros_are_the_same_and_any_other_change_shows(
-            length in 1_u64..3_000_000, places in proptest::collection::vec((any::<u64>(), 1_u8..), 1..8), bit in 0..8,
+        fn holes_and_zeros_are_the_same_and_every_bit_counts(
+            pieces in proptest::collection::vec((0u64..300_000, 1usize..9000, 1u8..), 1..6), at in 0usize..1 << 20, bit in 0u8..8,
         ) {
-            let pieces: Vec<_> = places.iter().map(|(at, byte)| (at % length, vec![*byte])).collect();
-            let sparse = file_with(length, &pieces);
-            let mut full = vec![0; length as usize];
-            pieces.iter().for_each(|(at, byte)| full[*at as usize] = byte[0]);
-            let dense = file_with(length, &[(0, full.clone())]);
-            let checksum = of_content(sparse.path()).unwrap();
-            prop_assert_eq!(&checksum, &of_content(dense.path()).unwrap());
-            full[pieces[0].0 as usize] ^= 1 << bit;
-            prop_assert_ne!(&checksum, &of_content(file_with(length, &[(0, full)]).path()).unwrap());
-            sparse.as_file().set_len(length + 1).unwrap();
-            prop_assert_ne!(&checksum, &of_content(sparse.path()).unwrap());
+            let directory = tempfile::tempdir().unwrap();
+            let (sparse, full) = (directory.path().join("sparse"), directory.path().join("full"));
+            disk::create_sparse(&sparse, 400_001).unwrap();
+            let file = File::options().write(true).open(&sparse).unwrap();
+            for (offset, length, byte) in pieces {
+                file.write_all_at(&vec![byte; length], offset).unwrap();
+            }
+            let mut content = fs::read(&sparse).unwrap();
+            fs::write(&full, &content).unwrap();
+            let checksum = of(&sparse).unwrap();
+            prop_assert_eq!(&checksum, &of(&full).unwrap());
+            let length = content.len();
+            content[at % length] ^= 1 << bit;
+            fs::write(&full, &content).unwrap();
+            prop_assert_ne!(&checksum, &of(&full).unwrap());
         }
     }
 
     #[test]
-    fn nothing_has_a_checksum_and_a_missing_file_has_none() {
-        assert_eq!(of_content(file_with(0, &[]).path()).unwrap().len(), 64);
-        assert!(of_content(Path::new("/nowhere")).is_err());
+    fn damage_is_told_by_file_and_kind() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let told = |expected: &Checksums| verify(directory.path(), expected).unwrap_err().to_string();
+        fs::write(&state, "0123456789").unwrap();
+        let expected = of_files(directory.path(), &["state"]).unwrap();
+        assert_eq!(verify(directory.path(), &expected), Ok(()));
+        fs::write(&state, "0123456788").unwrap();
+        insta::assert_snapshot!(told(&expected), @"the content of `state` does not match its checksum");
+        fs::write(&state, "0123").unwrap();
+        insta::assert_snapshot!(told(&expected), @"`state` has 4 bytes instead of 10");
+        fs::remove_file(&state).unwrap();
+        insta::assert_snapshot!(told(&expected), @"`state` cannot be read: No such file or directory (os error 2)");
     }
 }

@@ -19,20 +19,21 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     let target = File::options().write(true).create_new(true).open(to)?;
     let length = source.metadata()?.len();
     target.set_len(length)?;
-    let mut position = 0;
-    while let Some((start, end)) = next_data(&source, position)? {
+    for (start, end) in data_extents(&source)? {
         copy_range(&source, &target, start as i64, end as i64)?;
-        position = end;
     }
     Ok(())
 }
 
-/// Where the next data from `position` on begins and ends; `None` if there is none.
-pub(super) fn next_data(file: &File, position: u64) -> io::Result<Option<(u64, u64)>> {
-    let Some(start) = seek(file, position as i64, Whence::SeekData)? else { return Ok(None) };
-    // Data ends with the file, if not before.
-    let end = seek(file, start, Whence::SeekHole)?.ok_or_else(shrunk)?;
-    Ok(Some((start as u64, end as u64)))
+/// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
+pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
+    let length = file.metadata()?.len() as i64;
+    let (mut extents, mut position) = (Vec::new(), 0);
+    while let Some(start) = seek(file, position, Whence::SeekData)? {
+        position = seek(file, start, Whence::SeekHole)?.unwrap_or(length);
+        extents.push((start as u64, position as u64));
+    }
+    Ok(extents)
 }
 
 /// Moves a disk image, to another file system if need be.

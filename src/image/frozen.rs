@@ -7,7 +7,6 @@
 //! The directory can be renamed, so that it appears whole, and used after a restart. It needs the image and the bake that its
 //! VM was restored from. What was frozen with another monitor, processor model or Dayfly is refused, as is what has changed.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::{BakeInfo, Catalog, ImageInfo, read_json, write_json};
 use super::{ImageError, bake};
 use crate::clock;
-use crate::host::checksum;
+use crate::host::checksum::{self, Checksums};
 use crate::vm::freeze::{Frozen, MEMORY, SCRATCH, STATE};
 use crate::vm::machine::{CacheMount, Template};
 use crate::vm::spec::{Accelerator, Shape};
@@ -41,8 +40,7 @@ pub struct FrozenInfo {
     pub mounted: Option<CacheMount>,
     /// Milliseconds since the epoch.
     pub frozen_at: i64,
-    /// By name of the file; see [`checksum::of_content`].
-    checksums: BTreeMap<String, String>,
+    checksums: Checksums,
 }
 
 /// What clones of a frozen VM start from.
@@ -64,7 +62,9 @@ pub async fn describe(frozen: &Frozen, image: &ImageInfo, bake: &BakeInfo) -> Re
         accelerator: bake.accelerator,
         mounted: frozen.mounted.clone(),
         frozen_at: clock::now_ms(),
-        checksums: checksums(&frozen.directory).await?,
+        checksums: looking_at(&frozen.directory, |directory| checksum::of_files(directory, &[MEMORY, SCRATCH, STATE]))
+            .await?
+            .map_err(ImageError::io(frozen.directory.display().to_string()))?,
     };
     write_json(&frozen.directory.join(DESCRIPTION), &info)?;
     Ok(info)
@@ -97,25 +97,19 @@ pub async fn open(directory: &Path, catalog: &Catalog, program: &str) -> Result<
     if let Some(gone) = info.mounted.as_ref().filter(|mounted| !mounted.volume.is_file()) {
         return Err(refused(format!("its cache volume `{}` is not there any more", gone.volume.display())));
     }
-    let found = checksums(directory).await.map_err(|error| refused(error.to_string()))?;
-    if let Some((file, _)) = info.checksums.iter().find(|(file, expected)| found.get(*file) != Some(expected)) {
-        return Err(refused(format!("its file `{file}` has changed since")));
-    }
+    let expected = info.checksums.clone();
+    let verified = looking_at(directory, move |directory| checksum::verify(directory, &expected)).await?;
+    verified.map_err(|damage| refused(damage.to_string()))?;
     let frozen = Frozen { directory: directory.to_owned(), mounted: info.mounted };
     let template = frozen.template(&bake::template(&image, &bake, program));
     Ok(Thawed { image: image.info, bake: bake.info, template })
 }
 
-async fn checksums(directory: &Path) -> Result<BTreeMap<String, String>, ImageError> {
+/// Files of hundreds of MiB are read where that holds up nobody.
+async fn looking_at<T: Send + 'static>(
+    directory: &Path, look: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, ImageError> {
     let directory = directory.to_owned();
-    let look = move || {
-        let checksum = |file: &str| {
-            let path = directory.join(file);
-            let found = checksum::of_content(&path).map_err(ImageError::io(path.display().to_string()))?;
-            Ok((file.to_owned(), found))
-        };
-        [MEMORY, SCRATCH, STATE].into_iter().map(checksum).collect()
-    };
-    let done = tokio::task::spawn_blocking(look).await;
-    done.map_err(|error| ImageError::Unusable(format!("looking at a frozen VM was interrupted: {error}")))?
+    let done = tokio::task::spawn_blocking(move || look(&directory)).await;
+    done.map_err(|error| ImageError::Unusable(format!("looking at a frozen VM was interrupted: {error}")))
 }

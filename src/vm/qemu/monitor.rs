@@ -30,7 +30,8 @@ pub struct Monitor {
     writer: OwnedWriteHalf,
     answers: mpsc::Receiver<Result<Value, String>>,
     ended: watch::Receiver<Option<GuestEnd>>,
-    migrated: watch::Receiver<Option<bool>>,
+    /// Whether the last migration that ended succeeded.
+    migrated: watch::Receiver<bool>,
 }
 
 impl Monitor {
@@ -39,7 +40,7 @@ impl Monitor {
         let (reader, writer) = stream.into_split();
         let (answer, answers) = mpsc::channel(MAX_ANSWERS);
         let (end, ended) = watch::channel(None);
-        let (migration, migrated) = watch::channel(None);
+        let (migration, migrated) = watch::channel(false);
         tokio::spawn(read_lines(reader, answer, end, migration));
         let mut monitor = Self { writer, answers, ended, migrated };
         monitor.command("qmp_capabilities", json!({})).await?;
@@ -90,39 +91,33 @@ impl Monitor {
 
     /// Loads the machine's state from a file and waits until it is there. The guest does not run yet.
     pub async fn load_state(&mut self, state: BorrowedFd<'_>) -> Result<(), VmError> {
-        self.prepare_migration(state).await?;
-        self.command("migrate-incoming", json!({ "uri": "fd:state" })).await?;
-        self.finish_migration("loading the snapshot").await
+        self.migrate("migrate-incoming", state, "loading the snapshot").await
     }
 
     /// Saves the machine's state, without its memory, to a file. The guest must stand still.
     pub async fn save_state(&mut self, state: BorrowedFd<'_>) -> Result<(), VmError> {
-        self.prepare_migration(state).await?;
-        self.command("migrate", json!({ "uri": "fd:state" })).await?;
-        self.finish_migration("saving the snapshot").await
+        self.migrate("migrate", state, "saving the snapshot").await
     }
 
-    /// The state goes through a descriptor: a command line to run would need a child process, which the sandbox denies.
-    async fn prepare_migration(&mut self, state: BorrowedFd<'_>) -> Result<(), VmError> {
+    async fn migrate(
+        &mut self, command: &'static str, state: BorrowedFd<'_>, what: &'static str,
+    ) -> Result<(), VmError> {
+        // The state goes through a descriptor: a command line to run would need a child process, which the sandbox denies.
         self.command_with("getfd", json!({ "fdname": "state" }), Some(state)).await?;
         // Memory stays in its file; and the end of the migration is told as an event instead of being asked for.
         let capabilities = json!([
             { "capability": "x-ignore-shared", "state": true },
             { "capability": "events", "state": true },
         ]);
-        self.command("migrate-set-capabilities", json!({ "capabilities": capabilities })).await.map(drop)
-    }
-
-    async fn finish_migration(&mut self, what: &'static str) -> Result<(), VmError> {
-        let mut migrated = self.migrated.clone();
-        let ended = async { migrated.wait_for(Option::is_some).await.map(|completed| *completed == Some(true)) };
-        let completed = match tokio::time::timeout(COMMAND_LIMIT, ended).await {
+        self.command("migrate-set-capabilities", json!({ "capabilities": capabilities })).await?;
+        // What was loaded before may be saved after it: only the end of this one counts.
+        self.migrated.mark_unchanged();
+        self.command(command, json!({ "uri": "fd:state" })).await?;
+        match tokio::time::timeout(COMMAND_LIMIT, self.migrated.changed()).await {
             Err(_) => return Err(VmError::TimedOut { what, limit: COMMAND_LIMIT }),
             Ok(Err(_)) => return Err(VmError::Monitor { detail: format!("it ended while {what}") }),
-            Ok(Ok(completed)) => completed,
-        };
-        if completed {
-            return Ok(());
+            Ok(Ok(())) if *self.migrated.borrow() => return Ok(()),
+            Ok(Ok(())) => {}
         }
         let status = self.command("query-migrate", json!({})).await?;
         let detail = status.get("error-desc").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
@@ -153,7 +148,7 @@ impl Monitor {
 
 async fn read_lines(
     reader: OwnedReadHalf, answers: mpsc::Sender<Result<Value, String>>, ended: watch::Sender<Option<GuestEnd>>,
-    migrated: watch::Sender<Option<bool>>,
+    migrated: watch::Sender<bool>,
 ) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -173,7 +168,7 @@ async fn read_lines(
                 ended.send_if_modified(|known| known.is_none() && known.replace(end).is_none());
             }
             Ok(Message::Migrated(completed)) => {
-                migrated.send_replace(Some(completed));
+                migrated.send_replace(completed);
             }
             Ok(Message::Other) => {}
             Err(detail) => {
