@@ -107,6 +107,7 @@ pub async fn run(core: Arc<Core>) {
                 }
             }
             () = core.wake.deliveries.notified() => {}
+            () = core.store.arrivals().notified() => {}
             () = tokio::time::sleep(next_look) => {}
             () = core.stop.cancelled() => return,
         }

@@ -7,6 +7,9 @@ use super::runs::read_run;
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
 
+/// Bodies that are searched for a text before the search gives up.
+const MAX_SEARCHED: i64 = 20_000;
+
 impl Store {
     /// The latest deliveries that pass the filter, latest first, at most `limit`.
     pub async fn recent_deliveries(&self, limit: u32, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
@@ -54,20 +57,26 @@ impl Store {
         .await
     }
 
-    /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Looks at every such
-    /// payload: for a person's question, not for a loop.
+    /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Reads the
+    /// latest `MAX_SEARCHED` such payloads: for a person's question, not for a loop.
     pub async fn fruitless_deliveries_with(&self, text: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.read("search the deliveries", async |db| {
-            // PostgreSQL: POSITION($1 IN payload).
-            let rows = sqlx::query(select_deliveries!(
-                "WHERE state <> 'processed' AND INSTR(payload, $1) > 0 ORDER BY received_at DESC, id LIMIT $2"
-            ))
-            .bind(text.as_bytes())
-            .bind(i64::from(limit))
-            .fetch_all(db)
+        let fruitless = self
+            .read("search the deliveries", async |db| {
+                let query = select_deliveries!("WHERE state <> 'processed' ORDER BY received_at DESC, id LIMIT $1");
+                let rows = sqlx::query(query).bind(MAX_SEARCHED).fetch_all(db).await?;
+                rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect::<Result<Vec<_>, _>>()
+            })
             .await?;
-            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
-        })
-        .await
+        let mut found = Vec::new();
+        for delivery in fruitless {
+            if found.len() >= limit as usize {
+                break;
+            }
+            let body = self.delivery_payload(&delivery.key).await?;
+            if String::from_utf8_lossy(&body).contains(text) {
+                found.push(delivery);
+            }
+        }
+        Ok(found)
     }
 }

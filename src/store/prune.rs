@@ -23,6 +23,7 @@ impl Store {
                 before(now, retention.deliveries),
             )
             .await?;
+        self.prune_inbox().await?;
         let runs = self
             .delete_batches(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE created_at < $1 \
@@ -52,6 +53,18 @@ impl Store {
         )
         .await?;
         Ok(Pruned { deliveries, runs })
+    }
+
+    /// Removes the segments of the inbox of which every delivery is forgotten.
+    async fn prune_inbox(&self) -> Result<(), StoreError> {
+        let first = self
+            .read("look for old deliveries", async |db| {
+                let first = "SELECT MIN(segment) FROM (SELECT MIN(segment) AS segment FROM deliveries \
+                             WHERE segment IS NOT NULL UNION ALL SELECT segment FROM inbox) AS needed";
+                Ok(sqlx::query_scalar::<_, Option<i64>>(first).fetch_one(db).await?)
+            })
+            .await?;
+        self.inbox.remove_before(first.unwrap_or_default().cast_unsigned()).await
     }
 
     /// Runs a `DELETE` with the cut-off time and a limit until it finds nothing more.
