@@ -12,7 +12,7 @@ use crate::document::Diagnostic;
 use crate::forge::ForgeError;
 use crate::image::Logged;
 use crate::job::driver::shape_of;
-use crate::store::{NewUpkeep, Upkeep, UpkeepKind};
+use crate::store::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 /// Largest file in which a repository says what to prepare, in bytes.
 const MAX_FILE: usize = 128 << 10;
@@ -22,6 +22,7 @@ const MAX_COMPLAINTS: usize = 5;
 
 /// What is to be prepared with which profile.
 struct Asked<'c> {
+    kind: UpkeepKind,
     profile: &'c Profile,
     recipe: Prepare,
     /// The repository asks for it itself, and wants to know why it cannot be had.
@@ -31,9 +32,12 @@ struct Asked<'c> {
 /// Finds out, and stores it.
 pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
     let (mut wishes, mut problems) = (Vec::new(), Vec::new());
-    let settings = core.config.repository(&look.key.repo).filter(|_| core.config.prepared.max_size > 0);
-    if let Some(settings) = settings {
-        for asked in asked_for(core, look, &settings, &mut problems).await? {
+    if let Some(settings) = core.config.repository(&look.key.repo) {
+        let mut all = fills(core, look, &settings);
+        if core.config.prepared.max_size > 0 {
+            all.extend(preparations(core, look, &settings, &mut problems).await?);
+        }
+        for asked in all {
             let profile = &asked.profile.name;
             match wish(core, look, &asked).await {
                 Ok(wish) => wishes.push(wish),
@@ -51,15 +55,25 @@ pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
     Ok(End::Stored)
 }
 
-/// By profile; what the repository says itself wins over what the operator says for all.
-async fn asked_for<'c>(
+/// The caches that the repository fills.
+fn fills<'c>(core: &'c Core, look: &Upkeep, settings: &RepositorySettings<'_>) -> Vec<Asked<'c>> {
+    let fill = |profile: &'c Profile| {
+        let (_, named) = core.config.cache_filled_by(&look.key.repo, profile)?;
+        let recipe = Prepare { key: named.fill.key.clone(), run: named.fill.run.clone() };
+        Some(Asked { kind: UpkeepKind::Fill, profile, recipe, is_own: false })
+    };
+    core.config.profiles.iter().filter(|profile| settings.allows(profile)).filter_map(fill).collect()
+}
+
+/// Snapshots by profile; what the repository says itself wins over what the operator says for all.
+async fn preparations<'c>(
     core: &'c Core, look: &Upkeep, settings: &RepositorySettings<'_>, problems: &mut Vec<String>,
 ) -> Result<Vec<Asked<'c>>, Trouble> {
     let mut asked = BTreeMap::new();
     let allowed: Vec<&Profile> = core.config.profiles.iter().filter(|profile| settings.allows(profile)).collect();
     for profile in &allowed {
         if let Some(recipe) = profile.prepare.clone() {
-            asked.insert(profile.name.as_str(), Asked { profile, recipe, is_own: false });
+            asked.insert(profile.name.as_str(), Asked { kind: UpkeepKind::Prepare, profile, recipe, is_own: false });
         }
     }
     let file = repository_path(settings.workflows_dir);
@@ -70,7 +84,8 @@ async fn asked_for<'c>(
             for name in &own.profiles {
                 match allowed.iter().find(|profile| profile.name == *name) {
                     Some(profile) => {
-                        let own = Asked { profile, recipe: own.prepare.clone(), is_own: true };
+                        let recipe = own.prepare.clone();
+                        let own = Asked { kind: UpkeepKind::Prepare, profile, recipe, is_own: true };
                         asked.insert(profile.name.as_str(), own);
                     }
                     None => {
@@ -99,23 +114,35 @@ async fn read_own(core: &Core, look: &Upkeep, file: &str) -> Result<Option<Vec<u
 }
 
 async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep, Trouble> {
-    let Asked { profile, recipe, .. } = asked;
+    let Asked { kind, profile, recipe, .. } = asked;
     let contents = match core.kept.contents.contents(&*core.forge, &look.access, &look.sha, recipe).await {
         Ok(contents) => contents,
         Err(Unknown::NoKey(why)) => return Err(why.into()),
         Err(Unknown::Forge(error)) => return Err(error.into()),
         Err(Unknown::TimedOut) => return Err(Trouble::Again(Unknown::TimedOut.to_string())),
     };
-    let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
-    let base = Base {
-        kind: UpkeepKind::Prepare,
-        forge: &look.key.forge,
-        repo: &look.key.repo,
-        profile: &profile.name,
-        bake: &image.bake.key,
+    let hash = |bake: &str| {
+        let UpkeepKey { forge, repo, .. } = &look.key;
+        hash(&Base { kind: *kind, forge, repo, profile: &profile.name, bake }, recipe, &contents)
     };
-    let hash = hash(&base, recipe, &contents)?;
-    let is_made = core.kept.usable(core, &hash).await.is_some();
-    let (kind, profile) = (UpkeepKind::Prepare, profile.name.clone());
-    Ok(NewUpkeep { kind, profile, hash, recipe: recipe.clone(), is_made })
+    let (hash, is_made) = match kind {
+        UpkeepKind::Fill => {
+            let hash = hash("")?;
+            let is_made = is_filled(core, look, profile, &hash)?;
+            (hash, is_made)
+        }
+        UpkeepKind::Prepare | UpkeepKind::Look => {
+            let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
+            let hash = hash(&image.bake.key)?;
+            let is_made = core.kept.usable(core, &hash).await.is_some();
+            (hash, is_made)
+        }
+    };
+    Ok(NewUpkeep { kind: *kind, profile: profile.name.clone(), hash, recipe: recipe.clone(), is_made })
+}
+
+/// Whether the newest generation of the cache that the repository fills is of that key.
+fn is_filled(core: &Core, look: &Upkeep, profile: &Profile, hash: &str) -> Result<bool, Trouble> {
+    let Some((cache, _)) = core.config.cache_filled_by(&look.key.repo, profile) else { return Ok(false) };
+    Ok(core.engine.caches().generations(&cache)?.last().is_some_and(|newest| newest.info.key == hash))
 }

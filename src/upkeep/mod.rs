@@ -15,13 +15,18 @@
 mod contents;
 mod desk;
 pub mod evict;
+mod fill;
 pub mod key;
 mod look;
 mod origin;
 mod produce;
 pub mod retention;
 mod retry;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod script_tests;
 pub mod shelf;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::io;

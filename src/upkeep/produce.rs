@@ -1,27 +1,22 @@
-//! Makes one prepared snapshot: a job of two steps in a VM that can be frozen, then a place on the shelf.
+//! Makes one thing that is kept up: a job of two steps, checkout and script, in a VM that nobody but this asked for.
 //!
-//! It runs as a job of the repository would: the same user, environment, checkout and limits, with a log of its own. What the
-//! log, the clone and the step files of that job left is taken away before the freeze (`settle.sh`), and no credential was
-//! ever in it: the host adds those to git's fetches.
+//! It runs as a job of the repository would: the same user, environment, checkout and limits, with a log of its own. No
+//! credential is ever in the VM: the host adds those to git's fetches.
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Place;
-use super::shelf::Description;
 use super::{End, Trouble};
 use crate::clock;
 use crate::config::{Prepare, Profile};
 use crate::core::{Core, heavy};
 use crate::engine::Prepared;
 use crate::ids::{JobId, VmId};
-use crate::image::Logged;
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
-use crate::job::driver::{git_proxy_of, numeric_id, shape_of};
-use crate::job::script;
+use crate::job::driver::{git_proxy_of, numeric_id};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
@@ -34,12 +29,6 @@ use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::{PlanInput, plan};
 use crate::workflow::run::{JobPlace, JobRun};
 
-/// Leaves the machine as a checkout expects it.
-const SETTLE: &str = include_str!("settle.sh");
-
-/// Ends everything of the user but itself: what runs on would run in each machine that starts here.
-const END_PROGRAMS: &str = "kill -9 -1 || true";
-
 /// Tries that ended with the service itself, or were never ended, before it is not begun any more.
 const MAX_BEGUN: u32 = 4;
 
@@ -47,7 +36,7 @@ const MAX_BEGUN: u32 = 4;
 const ABSENCE_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The log of one try. What cannot be written is said once, and ends nothing.
-struct Chronicle {
+pub(super) struct Chronicle {
     writer: Option<LogWriter>,
 }
 
@@ -63,14 +52,14 @@ impl Witness for Chronicle {
 
 /// Makes what is wanted, unless it is there. The VM is absent afterwards.
 pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &CancellationToken) -> Result<End, Trouble> {
-    if core.kept.usable(core, &wish.hash).await.is_some() {
+    if wish.key.kind == UpkeepKind::Prepare && core.kept.usable(core, &wish.hash).await.is_some() {
         return Ok(End::Done("it was there already".to_owned()));
     }
     if wish.tries >= MAX_BEGUN {
         return Err(Trouble::Failed(format!("it was begun {} times, and none of them came to an end", wish.tries)));
     }
     let profile = core.config.profile(&wish.key.profile);
-    let (Some(profile), Some(recipe), UpkeepKind::Prepare) = (profile, &wish.recipe, wish.key.kind) else {
+    let (Some(profile), Some(recipe)) = (profile, &wish.recipe) else {
         return Err(Trouble::Failed("the configuration does not say how to make it any more".to_owned()));
     };
     let place = tokio::select! {
@@ -85,8 +74,14 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
     let writer = core.logs.create(&log, 1, profile.log_limit).await;
     let writer = writer.map_err(|error| Trouble::Failed(error.to_string()))?;
     let mut making = Making { core, wish, profile, recipe, vm: vm.clone(), log: Chronicle { writer: Some(writer) } };
+    let making_it = async {
+        match wish.key.kind {
+            UpkeepKind::Fill => making.fill_cache(&log, cancel).await,
+            UpkeepKind::Prepare | UpkeepKind::Look => making.make_snapshot(cancel).await,
+        }
+    };
     let made = tokio::select! {
-        made = making.make(cancel) => made,
+        made = making_it => made,
         () = cancel.cancelled() => Err(Trouble::Interrupted),
         () = place.revoked.cancelled() => Err(Trouble::Interrupted),
     };
@@ -117,50 +112,18 @@ async fn vacate(core: &Core, vm: &VmId, place: Place) {
 }
 
 /// One try.
-struct Making<'a> {
-    core: &'a Arc<Core>,
-    wish: &'a Upkeep,
-    profile: &'a Profile,
+pub(super) struct Making<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) wish: &'a Upkeep,
+    pub(super) profile: &'a Profile,
     recipe: &'a Prepare,
-    vm: VmId,
-    log: Chronicle,
+    pub(super) vm: VmId,
+    pub(super) log: Chronicle,
 }
 
 impl Making<'_> {
-    async fn make(&mut self, cancel: &CancellationToken) -> Result<End, Trouble> {
-        let began = Instant::now();
-        let (core, wish, profile) = (self.core, self.wish, self.profile);
-        let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
-        let home = core.engine.home(self.vm.clone())?;
-        let mut machine = core.engine.restore_freezable(home, &image, None).await?;
-        if let Err(trouble) = self.work(&mut machine, &image, cancel).await {
-            machine.destroy().await?;
-            return Err(trouble);
-        }
-        core.lifecycle.reached(Step::PreparationRan).await;
-        let building = core.kept.shelf.begin(&wish.hash).map_err(|error| Trouble::Failed(error.to_string()))?;
-        core.engine.freeze_to_keep(machine, &image, &building).await?;
-        core.lifecycle.reached(Step::PreparationFrozen).await;
-        let description = Description {
-            forge: wish.key.forge.clone(),
-            repo: wish.key.repo.clone(),
-            profile: profile.name.clone(),
-            hash: wish.hash.clone(),
-            sha: wish.sha.clone(),
-            image: profile.image.clone(),
-            made_at: clock::now_ms(),
-            bytes: 0,
-        };
-        let shelf = Arc::clone(&core.kept.shelf);
-        let published = tokio::task::spawn_blocking(move || shelf.publish(description)).await;
-        published.map_err(|error| Trouble::Failed(format!("publishing was interrupted: {error}")))??;
-        core.lifecycle.reached(Step::PreparationPublished).await;
-        core.metrics.upkeep.made(began.elapsed());
-        Ok(End::Done("it was made".to_owned()))
-    }
-
-    /// Checkout, script and tidying up.
-    async fn work(
+    /// Checkout and script.
+    pub(super) async fn work(
         &mut self, machine: &mut Machine, image: &Prepared, cancel: &CancellationToken,
     ) -> Result<(), Trouble> {
         let (core, wish, profile) = (self.core, self.wish, self.profile);
@@ -188,12 +151,6 @@ impl Making<'_> {
             Ending::Steps(_) if outcome.conclusion == crate::forge::Conclusion::Success => {}
             Ending::Cancelled(_) => return Err(Trouble::Interrupted),
             _ => return Err(Trouble::Failed(outcome.detail)),
-        }
-        let arguments = [&places.workspace, &checkout::address(&wish.key.repo), wish.sha.as_str(), &places.temp];
-        for (text, arguments) in [(END_PROGRAMS, &[][..]), (SETTLE, &arguments[..])] {
-            script::run(machine.guest(), image.info.user.owner(), text, arguments, &mut self.log)
-                .await?
-                .map_err(|why| Trouble::Failed(format!("the machine could not be tidied up: {why}")))?;
         }
         Ok(())
     }

@@ -98,6 +98,7 @@ struct Problem {
 #[derive(Debug, Clone, Deserialize)]
 struct Prepared {
     hash: String,
+    kind: String,
     repo: String,
     profile: String,
     sha: String,
@@ -164,12 +165,13 @@ async fn list(arguments: ListArgs) -> anyhow::Result<()> {
     Ok(say(table(&prepared, now_ms()).render(Look::of_stdout()))?)
 }
 
-fn table(prepared: &[Prepared], now: i64) -> Table<8> {
-    let headings = ["KEY", "REPOSITORY", "PROFILE", "COMMIT", "STATE", "AGE", "SIZE", "HITS"];
-    let mut table = Table::new(headings, &[1]);
+fn table(prepared: &[Prepared], now: i64) -> Table<9> {
+    let headings = ["KEY", "WHAT", "REPOSITORY", "PROFILE", "COMMIT", "STATE", "AGE", "SIZE", "HITS"];
+    let mut table = Table::new(headings, &[2]);
     for one in prepared {
         table.row([
             short(&one.hash).into(),
+            (&one.kind).into(),
             (&one.repo).into(),
             (&one.profile).into(),
             short(&one.sha).into(),
@@ -232,6 +234,7 @@ async fn show(arguments: ShowArgs) -> anyhow::Result<()> {
 fn described(one: &Prepared, now: i64) -> String {
     let mut lines = vec![
         ("key", one.hash.clone()),
+        ("what", one.kind.clone()),
         ("repository", one.repo.clone()),
         ("profile", one.profile.clone()),
         ("commit", one.sha.clone()),
@@ -283,6 +286,7 @@ mod tests {
     fn prepared() -> [Prepared; 3] {
         let ready = Prepared {
             hash: "3f8c20aa1b9e77d0".repeat(2),
+            kind: "snapshot".into(),
             repo: "demo/hello".into(),
             profile: "linux".into(),
             sha: "a".repeat(40),

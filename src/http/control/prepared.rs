@@ -37,6 +37,8 @@ enum Standing {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct PreparedView {
     hash: String,
+    /// `snapshot`, or `cache` for one that is to be filled: what is filled, `dayfly cache list` shows.
+    kind: &'static str,
     repo: RepoName,
     profile: String,
     sha: CommitSha,
@@ -100,9 +102,10 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Listing>,
 }
 
 fn views(snapshots: Vec<Used>, upkeep: &[Upkeep]) -> Vec<PreparedView> {
-    let wishes: Vec<&Upkeep> = upkeep.iter().filter(|upkeep| upkeep.key.kind == UpkeepKind::Prepare).collect();
+    let wishes: Vec<&Upkeep> = upkeep.iter().filter(|upkeep| upkeep.key.kind != UpkeepKind::Look).collect();
     let is_of = |used: &Used, wish: &Upkeep| {
-        used.description.repo == wish.key.repo && used.description.profile == wish.key.profile
+        let (of, key) = (&used.description, &wish.key);
+        key.kind == UpkeepKind::Prepare && of.repo == key.repo && of.profile == key.profile
     };
     let all_hits: Vec<(RepoName, String, u64)> = snapshots
         .iter()
@@ -133,6 +136,7 @@ fn views(snapshots: Vec<Used>, upkeep: &[Upkeep]) -> Vec<PreparedView> {
 fn of_wish(wish: &Upkeep, all_hits: u64) -> PreparedView {
     PreparedView {
         hash: wish.hash.clone(),
+        kind: if wish.key.kind == UpkeepKind::Fill { "cache" } else { "snapshot" },
         repo: wish.key.repo.clone(),
         profile: wish.key.profile.clone(),
         sha: wish.sha.clone(),
@@ -154,6 +158,7 @@ fn of_snapshot(used: &Used, wish: Option<&Upkeep>, all_hits: u64) -> PreparedVie
     let current = wish.filter(|wish| wish.hash == of.hash);
     PreparedView {
         hash: of.hash.clone(),
+        kind: "snapshot",
         repo: of.repo.clone(),
         profile: of.profile.clone(),
         sha: of.sha.clone(),
