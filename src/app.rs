@@ -320,6 +320,9 @@ async fn maintain(core: Arc<Core>) {
         }
         look_for_leaks(&core).await;
         upkeep::retention::tidy(&core).await;
+        if let Err(error) = intake::end_long_held(&core).await {
+            tracing::error!(%error, "what nobody approved cannot be ended");
+        }
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {
@@ -329,6 +332,9 @@ async fn maintain(core: Arc<Core>) {
             && let Err(error) = core.logs.prune(before).await
         {
             tracing::error!(%error, "old logs cannot be removed");
+        }
+        if let Err(error) = core.engine.caches().collect(core.config.caches).await {
+            tracing::error!(%error, "old generations of caches cannot be removed");
         }
     }
 }

@@ -1,12 +1,21 @@
 //! Fresh VMs by image and shape: finds, builds or bakes what is missing, then restores.
 //!
-//! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process.
+//! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
+//! missing is made once, for all who wait for it, until it is there or nobody waits any more.
+
+mod shared;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use self::shared::{Abandoned, Relay, Said, Shared};
+use crate::caches::{CacheError, CacheId, Caches, Producing, Published};
+use crate::config::{Cache, CacheSource};
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -17,12 +26,14 @@ use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
-use crate::metrics::labels::Made;
+use crate::metrics::labels::{CacheFound, CacheMade, Made};
+use crate::protocol::message::VolumeFormat;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Memory, Template};
+use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,20 +65,41 @@ pub struct EngineSettings {
     pub lifetime: Lifetime,
 }
 
-/// Makes VMs.
-#[derive(Debug)]
+/// How long the programs of a build that was given up may keep writing: they are killed, and end when the kernel says so.
+const TIDY_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it is tried meanwhile to remove what they wrote.
+const TIDY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes VMs. A clone is the same engine.
+#[derive(Debug, Clone)]
 pub struct Engine {
     settings: EngineSettings,
     homes: Homes,
     catalog: Catalog,
-    templates: Mutex<HashMap<(String, Shape), Slot>>,
-    volumes: cache::Recent,
+    templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
+    abandoned: Abandoned,
+    volumes: Arc<cache::Recent>,
+    caches: Caches,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
 
-/// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
+/// What is known of one image and shape.
+#[derive(Debug)]
+enum Slot {
+    Ready(Arc<Prepared>),
+    /// Held by those who wait for it.
+    Making(Weak<Making>),
+}
+
+type Making = Shared<Result<Arc<Prepared>, Arc<ImageError>>>;
+
+/// A template, or what is to be waited for, and what it says on the way.
+enum Found {
+    Ready(Arc<Prepared>),
+    Making(Arc<Making>, mpsc::Receiver<Said>),
+}
 
 /// Whether VMs of one image and shape can be restored at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +135,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        let (templates, volumes, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
+        let caches = Caches::new(&settings.state_dir);
+        let (templates, abandoned, volumes, lifecycle, metrics) = Default::default();
+        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, caches, lifecycle, metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -124,9 +157,23 @@ impl Engine {
         &self.catalog
     }
 
+    /// The named caches.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
     /// The VMs' directories.
     pub fn homes(&self) -> &Homes {
         &self.homes
+    }
+
+    /// Whether VMs of that image could be made at all: tells a wrong name or a missing monitor before anything is built.
+    ///
+    /// # Errors
+    /// There is no such recipe, or it does not read; or the monitor is not installed.
+    pub fn check(&self, image: &str) -> Result<(), ImageError> {
+        Recipe::find(image, &self.settings.recipes)?;
+        Ok(require(&self.settings.qemu)?)
     }
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
@@ -160,47 +207,75 @@ impl Engine {
         built
     }
 
-    /// A template of that image and shape, with everything that is missing built and baked first.
+    /// A template of that image and shape, with everything that is missing built and baked first. Whoever asks meanwhile
+    /// waits for the same work, whose progress is told to the first; it goes on until the last of them gives up.
     pub async fn prepare(
         &self, name: &str, shape: Shape, progress: &dyn Progress,
     ) -> Result<Arc<Prepared>, ImageError> {
-        let slot = self.slot(name, shape);
-        let mut slot = slot.lock().await;
-        if let Some(prepared) = &*slot
-            && prepared.template.state.is_file()
-        {
-            return Ok(Arc::clone(prepared));
+        let (making, mut told) = match self.find_or_make(name, shape) {
+            Found::Ready(prepared) => return Ok(prepared),
+            Found::Making(making, told) => (making, told),
+        };
+        let mut outcome = pin!(making.outcome());
+        loop {
+            tokio::select! {
+                biased;
+                Some(said) = told.recv() => said.tell(progress),
+                made = &mut outcome => return match made {
+                    Some(Ok(prepared)) => Ok(prepared),
+                    Some(Err(error)) => Err(ImageError::Shared(error)),
+                    None => Err(ImageError::Unusable(format!("making the image `{name}` broke off: a fault of Dayfly"))),
+                },
+            }
         }
+    }
+
+    fn find_or_make(&self, name: &str, shape: Shape) -> Found {
+        let key = (name.to_owned(), shape);
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = match templates.get(&key) {
+            Some(Slot::Ready(prepared)) if prepared.template.state.is_file() => {
+                return Found::Ready(Arc::clone(prepared));
+            }
+            Some(Slot::Making(making)) => making.upgrade(),
+            _ => None,
+        };
+        let (relay, told) = Relay::new();
+        let making = under_way.unwrap_or_else(|| {
+            let engine = self.clone();
+            let work = async move { engine.make(key, &relay).await };
+            Arc::new(Shared::begin(work, &self.abandoned))
+        });
+        templates.insert((name.to_owned(), shape), Slot::Making(Arc::downgrade(&making)));
+        Found::Making(making, told)
+    }
+
+    /// Builds and bakes what is missing, and remembers the template.
+    async fn make(&self, key: (String, Shape), progress: &dyn Progress) -> Result<Arc<Prepared>, Arc<ImageError>> {
+        let prepared = Arc::new(self.make_template(&key.0, key.1, progress).await?);
+        let ready = Slot::Ready(Arc::clone(&prepared));
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        Ok(prepared)
+    }
+
+    async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
         require(&self.settings.qemu)?;
         let image = self.image(name, progress).await?;
         let _lock = self.lock(name).await?;
         let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
-        let prepared = Arc::new(Prepared { info: image.info, bake: baked.info, template, why_not_kvm });
-        *slot = Some(Arc::clone(&prepared));
-        Ok(prepared)
+        Ok(Prepared { info: image.info, bake: baked.info, template, why_not_kvm })
     }
 
     /// Whether a VM of that image and shape can be restored at once.
     pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
         let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        match templates.get(&(name.to_owned(), shape)).map(|slot| slot.try_lock()) {
-            None => Readiness::Unknown,
-            Some(Err(_)) => Readiness::BeingMade,
-            Some(Ok(slot)) => {
-                if slot.is_some() {
-                    Readiness::Ready
-                } else {
-                    Readiness::Unknown
-                }
-            }
+        match templates.get(&(name.to_owned(), shape)) {
+            Some(Slot::Ready(_)) => Readiness::Ready,
+            Some(Slot::Making(making)) if making.strong_count() > 0 => Readiness::BeingMade,
+            _ => Readiness::Unknown,
         }
-    }
-
-    fn slot(&self, name: &str, shape: Shape) -> Slot {
-        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
     }
 
     async fn accelerator(
@@ -242,9 +317,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -255,7 +331,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -264,7 +340,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();
@@ -281,6 +357,52 @@ impl Engine {
         let volume = cache::volume(&volumes, source).await?;
         self.volumes.put(source, &volume);
         Ok(volume)
+    }
+
+    /// What a VM gets of `cache`, whose generations are those of `id`. A named cache that has none yet, or that no `id` is
+    /// known for, is an empty directory of the account that runs jobs.
+    pub async fn cache(
+        &self, cache: &Cache, id: Option<&CacheId>, prepared: &Prepared,
+    ) -> Result<CacheMount, ImageError> {
+        if let CacheSource::Path(source) = &cache.source {
+            let volume = self.cache_volume(source).await?;
+            return Ok(CacheMount::of_volume(volume, VolumeFormat::Erofs, cache.mode, &cache.mount));
+        }
+        let current = id.and_then(|id| {
+            let current = self.caches.current(id).unwrap_or_else(|error| {
+                // A job is slower without its cache, and no worse.
+                tracing::warn!(%error, "a cache cannot be used");
+                None
+            });
+            self.metrics.cache_looked_up(if current.is_some() { CacheFound::Hit } else { CacheFound::Miss });
+            current
+        });
+        Ok(match current {
+            Some(held) => held.mount(cache.mode, &cache.mount),
+            None => CacheMount::empty(&cache.mount, prepared.info.user.owner()),
+        })
+    }
+
+    /// Has a volume that is filled examined in a VM of its own, and makes it the newest generation. The VM that filled it
+    /// must be gone.
+    ///
+    /// # Errors
+    /// [`CacheError::Refused`] when the volume is not whole. After any error nothing of it is left.
+    pub async fn publish_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
+        let published = self.examine_and_publish(producing, prepared).await;
+        self.metrics.cache_made(match &published {
+            Ok(Published::Generation(_)) => CacheMade::Published,
+            Ok(Published::Superseded) => CacheMade::Superseded,
+            Err(CacheError::Refused(_)) => CacheMade::Refused,
+            Err(_) => CacheMade::Failure,
+        });
+        published
+    }
+
+    async fn examine_and_publish(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
+        let home = self.home(VmId::random())?;
+        let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
+        producing.examine(machine).await?.publish(&self.caches).await
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.
@@ -327,8 +449,22 @@ impl Engine {
         Ok(Prepared { info: thawed.image, bake: thawed.bake, template: thawed.template, why_not_kvm: None })
     }
 
-    /// Destroys what dead owners left behind; gives the ids of those VMs.
+    /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.
+    pub async fn tidy_up(&self) -> Result<(), ImageError> {
+        self.reap().await;
+        let began = Instant::now();
+        loop {
+            match self.remove_unfinished().await {
+                // The programs that it ran are killed, and may still write for a moment.
+                Err(_) if began.elapsed() < TIDY_LIMIT => tokio::time::sleep(TIDY_PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Destroys what dead owners left behind, and work that nobody waits for any more; gives the ids of those VMs.
     pub async fn reap(&self) -> Vec<VmId> {
+        self.abandoned.ended().await;
         let abandoned = self.homes.abandoned().unwrap_or_else(|error| {
             tracing::error!(%error, "the VM directories cannot be read");
             Vec::new()

@@ -11,22 +11,20 @@ use std::time::Duration;
 use url::Url;
 
 use super::units::{duration_between, parse_duration, size_between};
-use super::values::{
-    base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
-};
+use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
-    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, prepare,
+    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, caches, prepare,
     repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Profiles of one file.
@@ -67,7 +65,7 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "prepared"])?;
+        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
@@ -76,6 +74,7 @@ impl<'d> Sections<'d> {
         let log = log(&table);
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
+        let retention = caches::retention(&table);
         let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
@@ -87,6 +86,7 @@ impl<'d> Sections<'d> {
             log: log?,
             metrics: metrics?,
             prepared: prepared?,
+            caches: retention?,
         })
     }
 
@@ -94,7 +94,7 @@ impl<'d> Sections<'d> {
         host_path(item, self.directory)
     }
 
-    fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
+    pub(super) fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
         let path = self.path(item)?;
         self.claim(item, claimed(path.clone()));
         Some(path)
@@ -154,20 +154,15 @@ impl<'d> Sections<'d> {
     }
 
     fn credential(&self, github: &Table<'_>) -> Option<Credential<secrets::SecretRef>> {
+        let read_token = |item: &Item<'_>| secrets::read_ref(item, self.directory).map(Credential::Token);
         match (github.get("token"), github.get("app")) {
-            (Some(token), None) => secrets::read_ref(&token, self.directory).map(Credential::Token),
-            (None, Some(app)) => {
-                let table = app.table(&["id", "private_key"])?;
-                let id = table
-                    .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
-                    .and_then(|item| item.integer_in(1..=u64::MAX));
-                let private_key = table
-                    .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
-                    .and_then(|item| secrets::read_ref(&item, self.directory));
-                Some(Credential::App { id: id?, private_key: private_key? })
-            }
-            (Some(_), Some(app)) => {
-                app.refuse(Complaint::new("`token` and `app` exclude each other").hint("remove one of them"));
+            (Some(token), None) => read_token(&token),
+            (None, Some(app)) => self.app(&app),
+            (Some(token), Some(app)) => {
+                // What is wrong with either is told too: one of them stays.
+                let _both = (read_token(&token), self.app(&app));
+                let complaint = format!("`token` (line {}) and `app` exclude each other", token.position().line);
+                app.refuse(Complaint::new(complaint).hint("remove one of them"));
                 None
             }
             (None, None) if github.is_misspelt("token") || github.is_misspelt("app") => None,
@@ -180,6 +175,17 @@ impl<'d> Sections<'d> {
                 None
             }
         }
+    }
+
+    fn app(&self, app: &Item<'_>) -> Option<Credential<secrets::SecretRef>> {
+        let table = app.table(&["id", "private_key"])?;
+        let id = table
+            .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
+            .and_then(|item| item.integer_in(1..=u64::MAX));
+        let private_key = table
+            .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
+            .and_then(|item| secrets::read_ref(&item, self.directory));
+        Some(Credential::App { id: id?, private_key: private_key? })
     }
 
     fn profiles(&self, root: &Table<'_>) -> Option<Vec<Profile>> {
@@ -209,7 +215,7 @@ impl<'d> Sections<'d> {
         let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "prepare"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
-        let cache = table.get("cache").map(|item| self.cache(&item));
+        let cache = table.get("cache").map(|item| caches::cache(self, &item));
         let prepare = table.get("prepare").map(|item| prepare::read(&item));
         Some(Profile {
             name: field.key.to_owned(),
@@ -229,15 +235,6 @@ impl<'d> Sections<'d> {
                 None => None,
             },
         })
-    }
-
-    fn cache(&self, item: &Item<'_>) -> Option<Cache> {
-        let table = item.table(&["path", "mount"])?;
-        let path = table
-            .required_hint("path", "like `path = \"/srv/cache\"`")
-            .and_then(|item| self.existing_path(&item, Claimed::FileOrDirectory));
-        let mount = table.read_or("mount", "/cache".into(), guest_mount);
-        Some(Cache { path: path?, mount })
     }
 
     fn vm(&self, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
@@ -279,7 +276,7 @@ fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
 }
 
 /// Memory and disks come in whole pages and sectors; whole mebibytes are both, and what people mean.
-fn whole_mib(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
+pub(super) fn whole_mib(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
     let bytes = size_between(item, smallest, largest)?;
     if !bytes.is_multiple_of(MIB) {
         item.refuse("must be a whole number of MiB");
@@ -303,9 +300,10 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
     let mut first_with = HashMap::new();
     for (field, profile) in fields.iter().zip(profiles) {
         let Some(profile) = profile else { continue };
-        let first: &str = first_with.entry(select::label_set(&profile.labels)).or_insert(field.key);
-        if first != field.key {
-            let complaint = Complaint::new(format!("has the same labels as {}", quoted(first)));
+        let first: &Field<'_> = first_with.entry(select::label_set(&profile.labels)).or_insert(field);
+        if first.key != field.key {
+            let (name, line) = (quoted(first.key), first.key_position().line);
+            let complaint = Complaint::new(format!("has the same labels as {name} in line {line}"));
             field.refuse_key(complaint.hint("jobs ask by labels: give one of the two a label of its own"));
         }
     }

@@ -25,7 +25,7 @@ use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::upkeep::{Origin, origin};
 use crate::vm::VmError;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
@@ -128,8 +128,8 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     };
     let cache = match &profile.cache {
         Some(cache) => {
-            let volume = core.engine.cache_volume(&cache.path).await?;
-            Some(CacheMount { volume, target: cache.mount.clone() })
+            let id = core.config.cache_of(&lease.run.access.repo, profile);
+            Some(core.engine.cache(cache, id.as_ref(), &prepared).await?)
         }
         None => None,
     };
@@ -384,7 +384,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     core.lifecycle.reached(Step::OutcomeStored).await;
     if finished == Finished::Now {
         core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
-        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
+        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = outcome.conclusion.as_str(), detail = outcome.detail, "job finished");
     }
     core.wake.reports.notify_one();
     core.wake.scheduler.notify_one();

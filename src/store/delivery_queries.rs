@@ -1,7 +1,9 @@
 //! Deliveries as an operator looks at them.
 
+use std::collections::HashMap;
+
 use super::deliveries::{read_delivery, select_deliveries};
-use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run};
+use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run, Started};
 use super::rows::Columns;
 use super::runs::read_run;
 use super::transitions::Lifecycle;
@@ -55,6 +57,43 @@ impl Store {
             rows.iter().map(|row| read_run(Columns::of("run", row))).collect()
         })
         .await
+    }
+
+    /// What each delivery started of which there are runs that were created at `since` or later.
+    pub async fn started_since(&self, since: i64) -> Result<HashMap<DeliveryKey, Started>, StoreError> {
+        self.read("list what deliveries started", async |db| {
+            let rows = sqlx::query(
+                "SELECT delivery_forge, delivery_id, COUNT(*) AS runs, \
+                 SUM((SELECT COUNT(*) FROM jobs WHERE jobs.run_id = runs.id)) AS jobs, \
+                 MAX((SELECT desired FROM reports WHERE reports.run_id = runs.id AND reports.job_id IS NULL)) AS report \
+                 FROM runs WHERE created_at >= $1 GROUP BY delivery_forge, delivery_id",
+            )
+            .bind(since)
+            .fetch_all(db)
+            .await?;
+            let read = |columns: Columns<'_>| {
+                let key = DeliveryKey { forge: columns.plain("delivery_forge")?, id: columns.plain("delivery_id")? };
+                let report = columns.optional_json("report")?;
+                Ok((key, Started { runs: columns.count("runs")?, jobs: columns.count("jobs")?, report }))
+            };
+            rows.iter().map(|row| read(Columns::of("run", row))).collect()
+        })
+        .await
+    }
+
+    /// The raw body of a delivery, if it has at most `limit` bytes.
+    pub async fn small_delivery_payload(&self, key: &DeliveryKey, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let size: Option<i64> = self
+            .read("read a delivery", async |db| {
+                // PostgreSQL: OCTET_LENGTH(payload).
+                let size = "SELECT COALESCE(length, LENGTH(payload)) FROM deliveries WHERE forge = $1 AND id = $2";
+                Ok(sqlx::query_scalar(size).bind(&key.forge).bind(&key.id).fetch_optional(db).await?)
+            })
+            .await?;
+        match size {
+            Some(size) if size.cast_unsigned() <= limit => self.delivery_payload(key).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Reads the

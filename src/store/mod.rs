@@ -56,12 +56,12 @@ pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
     Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
-    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
+    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, Started,
     StoredReport, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use prepared_uses::PreparedUse;
-pub use runs::MAX_RUN_BYTES;
+pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
 pub use upkeep::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};

@@ -70,7 +70,7 @@ impl JobSpec {
     /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
     pub fn begins_with_checkout(&self) -> bool {
         let Some(first) = self.job.steps.first() else { return false };
-        matches!(&first.action, Action::Checkout(Checkout { path: None, .. })) && first.condition.is_absent()
+        matches!(&first.action, Action::Checkout(Checkout { path: None, .. })) && first.condition.source().is_none()
     }
 }
 

@@ -80,9 +80,9 @@ impl Condition {
         Self(Some(expression))
     }
 
-    /// Whether nothing was written: it holds as long as all goes well.
-    pub fn is_absent(&self) -> bool {
-        self.0.is_none()
+    /// The expression as it was written, if one was.
+    pub fn source(&self) -> Option<&str> {
+        self.0.as_ref().map(Expression::source)
     }
 
     /// Whether it cannot hold, whatever the values are: it asks for success and there was none.
