@@ -65,7 +65,8 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
+        let table =
+            root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();

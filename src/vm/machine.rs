@@ -126,7 +126,6 @@ impl Machine {
         let (attached, to_mount) = cache_of(template, cache)?;
         home.passes(Step::HomeMade).await?;
         let scratch = home.path().join(SCRATCH);
-        // The way to another thread costs less than the copy, even of a disk with next to nothing on it.
         disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
             .await
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
