@@ -159,18 +159,10 @@ pub struct NamedCache {
     pub name: String,
     /// The repository that fills it for every other; `None`: each repository has its own.
     pub repository: Option<RepoName>,
-    pub fill: Fill,
+    /// How a generation is made; another one is when a file of the key changes.
+    pub fill: Prepare,
     /// Bytes that a generation may hold, a multiple of 1 MiB.
     pub limit: u64,
-}
-
-/// How a generation is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fill {
-    /// A shell script, run in a checkout of the default branch.
-    pub run: String,
-    /// Files of the repository; a new generation is made when one of them changes.
-    pub key: Vec<String>,
 }
 
 /// `[limits]`.

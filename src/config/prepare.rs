@@ -1,6 +1,6 @@
 //! `prepare`: what is installed once for many jobs, and the files that tell when it has to be installed anew.
 //!
-//! It stands in a profile of the operator's configuration, or in a file of a repository's default branch (see
+//! `fill` of a cache says the same of its content. It stands in a profile of the operator's configuration, or in a file of a repository's default branch (see
 //! [`read_repository_file`]). Both are read by the same code into the same type.
 
 use std::time::Duration;

@@ -27,6 +27,7 @@ use crate::upkeep::{Origin, origin};
 use crate::vm::VmError;
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
+use crate::vm::volume::CacheMount;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -129,7 +130,7 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     let cache = match &profile.cache {
         Some(cache) => {
             let id = core.config.cache_of(&lease.run.access.repo, profile);
-            Some(core.engine.cache(cache, id.as_ref(), &prepared).await?)
+            Some(core.engine.cache(cache, id.as_ref(), &image).await?)
         }
         None => None,
     };

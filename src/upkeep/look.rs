@@ -59,8 +59,7 @@ pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
 fn fills<'c>(core: &'c Core, look: &Upkeep, settings: &RepositorySettings<'_>) -> Vec<Asked<'c>> {
     let fill = |profile: &'c Profile| {
         let (_, named) = core.config.cache_filled_by(&look.key.repo, profile)?;
-        let recipe = Prepare { key: named.fill.key.clone(), run: named.fill.run.clone() };
-        Some(Asked { kind: UpkeepKind::Fill, profile, recipe, is_own: false })
+        Some(Asked { kind: UpkeepKind::Fill, profile, recipe: named.fill.clone(), is_own: false })
     };
     core.config.profiles.iter().filter(|profile| settings.allows(profile)).filter_map(fill).collect()
 }

@@ -32,6 +32,7 @@ jobs:
           echo "hooks=$(git config core.hooksPath)"
           echo "sleeping=$(pgrep -c sleep)"
           echo "trace=$(cat ~/trace)"
+          echo "cache=$(cat /deps/lock)"
           echo "machine=$(cat /etc/machine-id)"
           echo "random=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' ')"
 "#;
@@ -39,6 +40,25 @@ jobs:
 fn settings() -> Settings {
     let prepare = format!("prepare = {{ key = [\"deps.lock\"], run = \"\"\"{PREPARE}\"\"\" }}");
     Settings::new().with_profile_lines(&prepare).with_github("forks = \"run\"\n").with_plain_token()
+}
+
+/// The volume is the job's own to write, while it is filled.
+const FILL: &str = "cache = { name = \"deps\", mount = \"/deps\", \
+                    fill = { key = \"deps.lock\", run = \"cp deps.lock /deps/lock\" } }";
+
+fn with_cache(settings: Settings) -> Settings {
+    settings.with_profile_lines(FILL)
+}
+
+/// Waits until a cache has a generation.
+async fn filled(scene: &Scene) {
+    let caches = scene.state_dir().join("caches/named");
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    eventually("a generation of the cache", async || {
+        let mut generations = below(&caches).flat_map(|cache| below(&cache).collect::<Vec<_>>());
+        generations.any(|generation| generation.join("generation.json").is_file()).then_some(())
+    })
+    .await;
 }
 
 /// Commits to the default branch and tells of it.
@@ -93,21 +113,22 @@ fn assert_is_the_commit(pull: &PullRequest, ended: &Ended, files: &str, lock: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_start_where_the_default_branch_prepared_them() {
-    let Some(mut scene) = Scene::start(settings()).await else { return };
+    let Some(mut scene) = Scene::start(with_cache(settings())).await else { return };
     let base = push(&scene, &[("deps.lock", "one\n"), (".gitignore", "deps/\n")]).await;
     let key = ready(&scene, &base).await;
     assert_no_secret(&scene, &key);
+    filled(&scene).await;
 
     let (pull, same) = look(&scene, &[("src/new", "")], false).await;
     let files = ".dayfly/workflows/ci.yml .gitignore README.md deps.lock src/new ";
     assert_is_the_commit(&pull, &same, files, "one");
-    assert_eq!((same.said("installed"), same.said("trace")), ("one", "prepared"));
+    assert_eq!((same.said("installed"), same.said("trace"), same.said("cache")), ("one", "prepared", "one"));
     assert!(origin(&same).starts_with(&format!("prepared {}", &key[..12])), "{}", origin(&same));
     assert!(scene.ask(&["why", &same.job.id]).contains(&key[..12]));
 
     let (pull, changed) = look(&scene, &[("deps.lock", "two\n")], false).await;
     assert_is_the_commit(&pull, &changed, &files.replace("src/new ", ""), "two");
-    assert_eq!((changed.said("installed"), changed.said("trace")), ("", ""));
+    assert_eq!((changed.said("installed"), changed.said("trace"), changed.said("cache")), ("", "", "one"));
     assert!(origin(&changed).starts_with("image base "), "{}", origin(&changed));
 
     // A fork may use what is there, and can neither make nor change anything, whatever its commit says.
