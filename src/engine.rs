@@ -3,6 +3,7 @@
 //! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
 //! missing is made once, for all who wait for it, until it is there or nobody waits any more.
 
+mod caches;
 mod shared;
 mod templates;
 
@@ -14,8 +15,7 @@ use std::time::{Duration, Instant};
 use self::shared::Abandoned;
 pub use self::templates::Readiness;
 use self::templates::Slot;
-use crate::caches::{CacheError, CacheId, Caches, Producing, Published};
-use crate::config::{Cache, CacheSource};
+use crate::caches::Caches;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -26,8 +26,7 @@ use crate::image::recipe::Recipe;
 use crate::image::{ImageError, Progress, build, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
-use crate::metrics::labels::{CacheFound, CacheMade, Made};
-use crate::protocol::message::VolumeFormat;
+use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{Machine, Memory, Template};
@@ -129,11 +128,6 @@ impl Engine {
     /// The images.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
-    }
-
-    /// The named caches.
-    pub fn caches(&self) -> &Caches {
-        &self.caches
     }
 
     /// The VMs' directories.
@@ -260,52 +254,6 @@ impl Engine {
         let volume = cache::volume(&volumes, source).await?;
         self.volumes.put(source, &volume);
         Ok(volume)
-    }
-
-    /// What a VM gets of `cache`, whose generations are those of `id`. A named cache that has none yet, or that no `id` is
-    /// known for, is an empty directory of the account that runs jobs.
-    pub async fn cache(
-        &self, cache: &Cache, id: Option<&CacheId>, prepared: &Prepared,
-    ) -> Result<CacheMount, ImageError> {
-        if let CacheSource::Path(source) = &cache.source {
-            let volume = self.cache_volume(source).await?;
-            return Ok(CacheMount::of_volume(volume, VolumeFormat::Erofs, cache.mode, &cache.mount));
-        }
-        let current = id.and_then(|id| {
-            let current = self.caches.current(id).unwrap_or_else(|error| {
-                // A job is slower without its cache, and no worse.
-                tracing::warn!(%error, "a cache cannot be used");
-                None
-            });
-            self.metrics.cache_looked_up(if current.is_some() { CacheFound::Hit } else { CacheFound::Miss });
-            current
-        });
-        Ok(match current {
-            Some(held) => held.mount(cache.mode, &cache.mount),
-            None => CacheMount::empty(&cache.mount, prepared.info.user.owner()),
-        })
-    }
-
-    /// Has a volume that is filled examined in a VM of its own, and makes it the newest generation. The VM that filled it
-    /// must be gone.
-    ///
-    /// # Errors
-    /// [`CacheError::Refused`] when the volume is not whole. After any error nothing of it is left.
-    pub async fn publish_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
-        let published = self.examine_and_publish(producing, prepared).await;
-        self.metrics.cache_made(match &published {
-            Ok(Published::Generation(_)) => CacheMade::Published,
-            Ok(Published::Superseded) => CacheMade::Superseded,
-            Err(CacheError::Refused(_)) => CacheMade::Refused,
-            Err(_) => CacheMade::Failure,
-        });
-        published
-    }
-
-    async fn examine_and_publish(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
-        let home = self.home(VmId::random())?;
-        let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
-        producing.examine(machine).await?.publish(&self.caches).await
     }
 
     /// A home for a VM that [`Engine::restore`] will fill.

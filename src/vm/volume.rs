@@ -124,3 +124,33 @@ impl fmt::Display for CacheMount {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What is kept of a VM that was frozen names its cache; whoever starts clones later holds nothing.
+    #[test]
+    fn a_cache_is_the_same_after_it_was_written_down_and_whoever_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let lease = Arc::new(Lease::try_take(directory.path()).unwrap().unwrap());
+        let volume = || CacheMount::of_volume("/v".into(), VolumeFormat::Ext4, CacheMode::Overlay, "/cache");
+        let held = volume().held_by(lease);
+        let written = serde_json::to_string(&held).unwrap();
+        assert_eq!(serde_json::from_str::<CacheMount>(&written).unwrap(), held);
+        assert_eq!(volume(), held);
+        assert_ne!(CacheMount::of_volume("/v".into(), VolumeFormat::Ext4, CacheMode::ReadOnly, "/cache"), held);
+        assert_ne!(CacheMount::filling("/v".into(), "/cache"), held);
+    }
+
+    #[test]
+    fn what_the_guest_has_mounted_is_told_from_what_it_has_not() {
+        let owner = Owner { uid: 1, gid: 1 };
+        assert!(CacheMount::filling("/v".into(), "/cache").is_mounted());
+        assert!(!CacheMount::empty("/cache", owner).is_mounted(), "a generation may come in its place");
+        assert!(!CacheMount::unmounted("/v".into()).is_mounted());
+        assert_eq!(CacheMount::unmounted("/v".into()).shared(), Some(Path::new("/v")));
+        assert_eq!(CacheMount::filling("/v".into(), "/cache").shared(), None);
+    }
+}
