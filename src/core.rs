@@ -22,6 +22,7 @@ use crate::pool::Pools;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::upkeep::{Desk, Kept};
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -44,6 +45,10 @@ pub struct Core {
     pub timeline: Timeline,
     pub metrics: Metrics,
     pub wake: Arc<Wake>,
+    /// Where VMs are asked for that no job needs.
+    pub desk: Desk,
+    /// What was prepared for jobs.
+    pub kept: Kept,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.
@@ -63,6 +68,8 @@ pub struct Wake {
     pub scheduler: Notify,
     /// A report changed.
     pub reports: Notify,
+    /// A default branch moved.
+    pub upkeep: Notify,
 }
 
 impl Core {

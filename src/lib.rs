@@ -68,6 +68,8 @@ pub mod store;
 #[cfg(feature = "service")]
 pub mod sweep;
 #[cfg(feature = "service")]
+pub mod upkeep;
+#[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]
 pub mod webhook;

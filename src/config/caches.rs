@@ -5,19 +5,13 @@ use std::time::Duration;
 
 use super::sections::{Claimed, DAY, GIB, HOUR, MIB, Sections, whole_mib};
 use super::units::{duration_between, size_between};
-use super::values::{guest_mount, is_profile_name, repository_file};
-use super::{Cache, CacheMode, CacheSource, Config, Fill, NamedCache, Profile, Retention};
+use super::values::{guest_mount, is_profile_name};
+use super::{Cache, CacheMode, CacheSource, Config, NamedCache, Profile, Retention, prepare};
 use crate::caches::{CacheId, SMALLEST_VOLUME};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::forge::RepoName;
 use crate::vm::spec::CACHE_VOLUME_BYTES;
-
-/// Longest script, in bytes.
-const MAX_SCRIPT: usize = 64 << 10;
-
-/// Files that a key may have.
-const MAX_KEY_FILES: usize = 32;
 
 /// The keys of a cache that is named; those of one with a `path` are fewer.
 const KEYS: &[&str] = &["path", "name", "mount", "mode", "repository", "fill", "limit"];
@@ -78,38 +72,10 @@ fn named(table: &Table<'_>, name: &Item<'_>) -> Option<NamedCache> {
         }
     });
     let hint = "like `fill = { run = \"npm ci --cache /cache\", key = [\"package-lock.json\"] }`";
-    let fill = table.required_hint("fill", hint).and_then(|item| fill(&item));
+    let fill = table.required_hint("fill", hint).and_then(|item| prepare::read(&item));
     let repository = table.read("repository", |item| item.parse(RepoName::parse));
     let limit = table.read_or("limit", 8 * GIB, |item| whole_mib(item, SMALLEST_VOLUME, CACHE_VOLUME_BYTES));
     Some(NamedCache { name: cache_name?, repository, fill: fill?, limit })
-}
-
-/// A script and the files that it depends on.
-fn fill(item: &Item<'_>) -> Option<Fill> {
-    let table = item.table(&["run", "key"])?;
-    let run = table.required_hint("run", "a shell script, like `run = \"npm ci --cache /cache\"`").and_then(|item| {
-        let text = item.non_empty_string()?;
-        if text.len() > MAX_SCRIPT || text.contains('\0') {
-            item.refuse(format!("a script has at most {MAX_SCRIPT} bytes, and no NUL"));
-            return None;
-        }
-        Some(text.to_owned())
-    });
-    let key = table.required_hint("key", "like `key = [\"package-lock.json\"]`").and_then(|item| key_files(&item));
-    Some(Fill { run: run?, key: key? })
-}
-
-fn key_files(item: &Item<'_>) -> Option<Vec<String>> {
-    let files = item.list()?;
-    if files.is_empty() || files.len() > MAX_KEY_FILES {
-        item.refuse(
-            Complaint::new(format!("must name 1 to {MAX_KEY_FILES} files"))
-                .hint("without one, nothing says when it is old"),
-        );
-        return None;
-    }
-    let read: Vec<Option<String>> = files.iter().map(repository_file).collect();
-    read.into_iter().collect()
 }
 
 /// `[caches]`.
@@ -208,16 +174,16 @@ mod tests {
         f:8:38: profile.linux.cache.repository: `acme` is not a repository's `owner/name`
         f:8:54: profile.linux.cache.limit: `1 MiB` is not between 16 MiB and 64 GiB
         f:8:70: profile.linux.cache.fill.run: missing key `run`
-          hint: a shell script, like `run = "npm ci --cache /cache"`
-        f:8:79: profile.linux.cache.fill.key[0]: `../x` is not a file of a repository
-          hint: write it relative to the repository, like `package-lock.json`
-        f:8:87: profile.linux.cache.fill.key[1]: `/etc` is not a file of a repository
-          hint: write it relative to the repository, like `package-lock.json`
+          hint: like `run = "npm ci"`
+        f:8:79: profile.linux.cache.fill.key[0]: `../x` is not a file inside a repository
+          hint: write it relative to the repository, like `web/package-lock.json`; no patterns
+        f:8:87: profile.linux.cache.fill.key[1]: `/etc` is not a file inside a repository
+          hint: write it relative to the repository, like `web/package-lock.json`; no patterns
         "#);
         insta::assert_snapshot!(complaint("{ name = 'npm', fill = { run = '', key = [] } }"), @r"
         f:8:40: profile.linux.cache.fill.run: must not be empty
         f:8:50: profile.linux.cache.fill.key: must name 1 to 32 files
-          hint: without one, nothing says when it is old
+          hint: the files that tell what is installed, such as a lock file
         ");
         insta::assert_snapshot!(parse("[caches]\nkeep = 0\nmax_age = '1m'\nmax_size = 5").unwrap_err(), @r#"
         f:9:8: caches.keep: `0` is not between 1 and 1000

@@ -10,6 +10,7 @@
 mod caches;
 mod load;
 mod pools;
+pub mod prepare;
 mod repositories;
 mod secrets;
 mod sections;
@@ -28,6 +29,7 @@ pub use crate::caches::Retention;
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
 pub use load::{CheckReport, check};
+pub use prepare::{Prepare, PreparedLimits};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -46,6 +48,7 @@ pub struct Config {
     pub vm: Vm,
     pub log: Log,
     pub metrics: Metrics,
+    pub prepared: PreparedLimits,
     pub caches: Retention,
 }
 
@@ -130,6 +133,8 @@ pub struct Profile {
     pub cache: Option<Cache>,
     /// VMs that wait for their jobs; `None`: each is restored when its job comes.
     pub pool: Option<Pool>,
+    /// What jobs of this profile find installed, in every repository that has the files of its key.
+    pub prepare: Option<Prepare>,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.
@@ -168,18 +173,10 @@ pub struct NamedCache {
     pub name: String,
     /// The repository that fills it for every other; `None`: each repository has its own.
     pub repository: Option<RepoName>,
-    pub fill: Fill,
+    /// How a generation is made; another one is when a file of the key changes.
+    pub fill: Prepare,
     /// Bytes that a generation may hold, a multiple of 1 MiB.
     pub limit: u64,
-}
-
-/// How a generation is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fill {
-    /// A shell script, run in a checkout of the default branch.
-    pub run: String,
-    /// Files of the repository; a new generation is made when one of them changes.
-    pub key: Vec<String>,
 }
 
 /// `[limits]`.

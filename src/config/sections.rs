@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
     Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, caches, pools,
-    repositories, secrets, select,
+    prepare, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -65,7 +65,8 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches"])?;
+        let table =
+            root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
@@ -76,6 +77,7 @@ impl<'d> Sections<'d> {
         }
         let log = log(&table);
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
+        let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
         let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
@@ -87,6 +89,7 @@ impl<'d> Sections<'d> {
             vm: vm?,
             log: log?,
             metrics: metrics?,
+            prepared: prepared?,
             caches: retention?,
         })
     }
@@ -213,12 +216,13 @@ impl<'d> Sections<'d> {
             let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
             field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
         }
-        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "pool"];
+        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "pool", "prepare"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
         let cache = table.get("cache").map(|item| caches::cache(self, &item));
         let its_cache = cache.as_ref().and_then(Option::as_ref);
         let pool = table.get("pool").map(|item| pools::read(&item, its_cache));
+        let prepare = table.get("prepare").map(|item| prepare::read(&item));
         Some(Profile {
             name: field.key.to_owned(),
             image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
@@ -233,6 +237,10 @@ impl<'d> Sections<'d> {
                 None => None,
             },
             pool: match pool {
+                Some(read) => Some(read?),
+                None => None,
+            },
+            prepare: match prepare {
                 Some(read) => Some(read?),
                 None => None,
             },

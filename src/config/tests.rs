@@ -56,7 +56,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
     let switched_on: Vec<&str> = example
         .lines()
         .map(|line| match line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0))) {
-            Some((_, "token" | "cache" | "pool")) => line,
+            Some((_, "token" | "cache" | "pool" | "prepare")) => line,
             Some((rest, key)) if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => rest,
             _ => line,
         })
@@ -140,6 +140,22 @@ dayfly.toml:22:11: vm.backend: `qemu-kwm` is not a known value
 dayfly.toml:24:10: log.filter: `dayfly=loud` is not a log filter
   hint: a level (`error`, `warn`, `info`, `debug`, `trace`) or directives like `info,dayfly::vm=debug`
 "#);
+}
+
+#[test]
+fn what_is_prepared_is_read_and_bounded() {
+    let with = |prepare: &str| format!("{SMALL}prepare = {prepare}\n[prepared]\nmax_size = \"0 B\"\n");
+    let (config, warnings) = parsed(&with("{ key = [\"b.lock\", \"a.lock\"], run = \"npm ci\" }"));
+    assert_eq!(warnings, "");
+    let expected = Prepare { key: vec!["a.lock".into(), "b.lock".into()], run: "npm ci".into() };
+    assert_eq!(config.profile("linux").unwrap().prepare, Some(expected));
+    assert_eq!((config.prepared.max_size, config.prepared.max_age), (0, Duration::from_secs(14 * 86400)));
+    insta::assert_snapshot!(errors(&with("{ key = \"a/../b\", rum = \"npm ci\" }")), @"
+    dayfly.toml:9:19: profile.linux.prepare.key: `a/../b` is not a file inside a repository
+      hint: write it relative to the repository, like `web/package-lock.json`; no patterns
+    dayfly.toml:9:29: profile.linux.prepare.rum: unknown key `rum`
+      hint: did you mean `run`?
+    ");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use super::checkout::Origin;
+use super::checkout::{self, Workspace};
 use super::journal::Journal;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::{RepoName, ReportState};
+use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
@@ -24,6 +24,7 @@ use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
+use crate::upkeep::{Origin, origin};
 use crate::vm::VmError;
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
@@ -120,7 +121,7 @@ async fn try_drive(
         }
     };
     match created {
-        Ok((machine, prepared)) => run_in(core, lease, profile, machine, &prepared, cancel).await,
+        Ok((machine, origin)) => run_in(core, lease, profile, machine, &origin, cancel).await,
         // Whatever went wrong, the stop may be what broke it.
         Err(_) if core.shutdown.drain.is_cancelled() => drain::put_back(core, &job.id, job.attempt).await,
         Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
@@ -130,30 +131,42 @@ async fn try_drive(
 /// The VM that waited for the job, or one that is made for it. They have the same id: a VM that did not answer is gone by then.
 async fn get_vm(
     core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, profile: &Profile,
-) -> Result<(Machine, Arc<Prepared>), NoVm> {
-    let Some(idle) = idle else { return create_vm(core, lease, profile).await };
-    match idle.claim(core).await {
-        Ok(claimed) => {
-            for kind in ["vm_restored", "agent_answered", "vm_identified"] {
-                core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
-            }
-            Ok(claimed)
-        }
-        Err(error) => {
-            tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
-            create_vm(core, lease, profile).await
-        }
-    }
-}
-
-async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
-    let (prepared, cache) = tokio::select! {
-        outfit = outfit(core, profile, Some(&lease.run.access.repo)) => outfit?,
+) -> Result<(Machine, Origin), NoVm> {
+    let image = tokio::select! {
+        image = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => image?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
-    let home = core.engine.home(lease.vm.clone())?;
-    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await?;
+    let origin = origin(core, &lease.job, &lease.run, profile, &image).await;
+    let (machine, origin) = match idle {
+        // What was prepared for the commit is worth more than a machine that only waits.
+        Some(idle) if origin.snapshot.is_some() => {
+            idle.decline().await?;
+            create_vm(core, lease, profile, &image, origin).await?
+        }
+        Some(idle) => match idle.claim(core).await {
+            Ok((machine, prepared)) => {
+                for kind in ["vm_restored", "agent_answered", "vm_identified"] {
+                    core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
+                }
+                (machine, Origin { prepared, ..origin })
+            }
+            Err(error) => {
+                tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
+                create_vm(core, lease, profile, &image, origin).await?
+            }
+        },
+        None => create_vm(core, lease, profile, &image, origin).await?,
+    };
+    core.timeline.record(&lease.job.id, lease.job.attempt, "vm_origin", &origin.words());
+    Ok((machine, origin))
+}
+
+async fn create_vm(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, origin: Origin,
+) -> Result<(Machine, Origin), NoVm> {
+    let cache = cache_mount(core, profile, Some(&lease.run.access.repo), image).await?;
+    let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -165,18 +178,34 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     ] {
         core.timeline.record_at(&job.id, job.attempt, at, kind, "");
     }
-    Ok((machine, prepared))
+    Ok((machine, origin))
 }
 
-/// What the VMs of a profile start from, made if it is missing: those of one repository, or those that wait for any.
-pub(crate) async fn outfit(
-    core: &Core, profile: &Profile, repo: Option<&RepoName>,
-) -> Result<(Arc<Prepared>, Option<CacheMount>), ImageError> {
-    let prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
-    let Some(cache) = &profile.cache else { return Ok((prepared, None)) };
+/// Restores the VM from what was prepared for its commit, or else from the image.
+async fn restore(
+    core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
+) -> Result<(Machine, Origin), NoVm> {
+    let home = core.engine.home(lease.vm.clone())?;
+    let restored = core.engine.restore(home, &origin.prepared, cache).await;
+    match restored {
+        Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
+            tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
+            let note = "note: the prepared machine does not start, so this one starts from the image.";
+            let origin = Origin::image(image, Some(note.to_owned()));
+            let home = core.engine.home(lease.vm.clone())?;
+            Ok((core.engine.restore(home, image, cache).await?, origin))
+        }
+        restored => Ok((restored?, origin)),
+    }
+}
+
+/// The cache that the VMs of a profile mount: those of one repository, or those that wait for any.
+pub(crate) async fn cache_mount(
+    core: &Core, profile: &Profile, repo: Option<&RepoName>, prepared: &Prepared,
+) -> Result<Option<CacheMount>, ImageError> {
+    let Some(cache) = &profile.cache else { return Ok(None) };
     let id = core.config.cache_of(repo, profile);
-    let mount = core.engine.cache(cache, id.as_ref(), &prepared).await?;
-    Ok((prepared, Some(mount)))
+    core.engine.cache(cache, id.as_ref(), prepared).await.map(Some)
 }
 
 /// The shape of the VMs of a profile.
@@ -225,10 +254,10 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
 }
 
 async fn run_in(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
+    let stored = run_and_store(core, lease, profile, &mut machine, origin, cancel).await;
     // Whatever happened: the VM served one job, and goes.
     destroy(core, lease, machine).await;
     match stored? {
@@ -239,7 +268,7 @@ async fn run_in(
 
 /// Gives the end if it could not be stored: perhaps it can once the VM is gone, which may have taken the last of the disk.
 async fn run_and_store(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
     let (job, began) = (&lease.job, Instant::now());
@@ -261,10 +290,10 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    if let Some(note) = prepared.emulation_note() {
+    for note in [origin.prepared.emulation_note(), origin.note.clone()].into_iter().flatten() {
         journal.say(0, &note).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    let (ending, lines) = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
@@ -287,9 +316,10 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
-    journal: &mut Journal, cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin, journal: &mut Journal,
+    cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
+    let prepared = &origin.prepared;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(lease, &places, &github) {
@@ -299,20 +329,15 @@ async fn run_steps(
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let submodules =
-        core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let access = &lease.run.access;
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    let git = GitProxy::new(source, repositories, GitLimits::default());
     let attempt = Attempt {
         machine,
         image: &prepared.info,
         places: &places,
         github: &github,
-        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-        git,
+        origin: checkout::Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+        workspace: if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty },
+        git: git_proxy_of(core, access),
         limit: profile.timeout,
         grace: core.config.limits.grace,
         cancel,
@@ -321,6 +346,16 @@ async fn run_steps(
         (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
         ended => ended,
     }
+}
+
+/// What a VM of that repository may fetch.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    GitProxy::new(source, repositories, GitLimits::default())
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

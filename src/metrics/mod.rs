@@ -14,6 +14,7 @@ mod family;
 pub mod labels;
 mod pools;
 mod service;
+mod upkeep;
 mod work;
 
 use prometheus::process_collector::ProcessCollector;
@@ -22,6 +23,7 @@ use prometheus::{Registry, TextEncoder};
 pub use family::{Counters, Gauges, Label, Times};
 pub use pools::PoolMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
+pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
 
 use crate::store::{JobState, StoreCounts, VmState};
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
     pub images: ImageMetrics,
+    pub upkeep: UpkeepMetrics,
 }
 
 impl Metrics {
@@ -58,6 +61,7 @@ impl Metrics {
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),
             images: ImageMetrics::new(&maker),
+            upkeep: UpkeepMetrics::new(&maker),
             registry: maker.registry,
         };
         // It reads `/proc/self` at each scrape. Two of them in one process would only be one too many.

@@ -63,7 +63,23 @@ impl Reserved {
         claimed
     }
 
+    /// Destroys the VM: its job starts elsewhere, in a VM of the same id.
+    pub(crate) async fn decline(self) -> Result<(), VmError> {
+        match self.handed().await {
+            Ok(mut handed) => handed.idle.destroy().await,
+            // It was gone already.
+            Err(VmError::Lost(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn try_claim(self) -> Result<(Machine, Arc<Prepared>), VmError> {
+        let Handed { idle, kit } = self.handed().await?;
+        let machine = idle.claim(CLAIM_LIMIT).await?;
+        Ok((machine, Arc::clone(&kit.prepared)))
+    }
+
+    async fn handed(self) -> Result<Handed, VmError> {
         let died = || VmError::Lost("it ended before its job came".to_owned());
         let (hand, handed) = oneshot::channel();
         // A keeper that is destroying it answers once that is done.
@@ -71,9 +87,7 @@ impl Reserved {
         let handed = timeout(GONE_LIMIT, handed)
             .await
             .map_err(|_| VmError::TimedOut { what: "removing a VM of the pool that died", limit: GONE_LIMIT })?;
-        let Handed { idle, kit } = handed.map_err(|_| died())?;
-        let machine = idle.claim(CLAIM_LIMIT).await?;
-        Ok((machine, Arc::clone(&kit.prepared)))
+        handed.map_err(|_| died())
     }
 }
 

@@ -27,7 +27,8 @@ use crate::config::Profile;
 use crate::core::Core;
 use crate::forge::backoff;
 use crate::host::memory;
-use crate::job::driver::outfit;
+use crate::image::{ImageError, Logged};
+use crate::job::driver::{cache_mount, shape_of};
 use crate::metrics::labels::{PoolEnd, PoolTake};
 use crate::scheduler::plan::Room;
 
@@ -58,10 +59,10 @@ pub async fn run(core: Arc<Core>) {
 async fn follow(core: &Core, profile: &Profile) {
     let mut failures = 0;
     loop {
-        let (kit, wait) = match outfit(core, profile, None).await {
-            Ok((prepared, cache)) => {
+        let (kit, wait) = match kit(core, profile).await {
+            Ok(kit) => {
                 failures = 0;
-                (Some(Kit { prepared, cache }), LOOK)
+                (Some(kit), LOOK)
             }
             Err(error) => {
                 tracing::error!(profile = profile.name, %error, "the pool cannot be filled");
@@ -74,6 +75,13 @@ async fn follow(core: &Core, profile: &Profile) {
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+/// What the VMs of a profile's pool start from, made if it is missing.
+async fn kit(core: &Core, profile: &Profile) -> Result<Kit, ImageError> {
+    let prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
+    let cache = cache_mount(core, profile, None, &prepared).await?;
+    Ok(Kit { prepared, cache })
 }
 
 /// Brings the pools one step closer to what they should be. `room` is what jobs and pools leave free; `jobs_wait`: whether a

@@ -13,7 +13,7 @@ const RESERVED_PART: u64 = 20;
 const MOST_RESERVED: u64 = 1 << 30;
 
 /// What a VM of the profile takes; nothing of one that is not configured any more.
-pub(super) fn size_of(config: &Config, profile: Option<&str>) -> Size {
+pub(crate) fn size_of(config: &Config, profile: Option<&str>) -> Size {
     let profile = profile.and_then(|name| config.profile(name));
     profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
         memory_mib: profile.memory / MIB,

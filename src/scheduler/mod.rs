@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::capacity::size_of;
 use self::drain::Drain;
-use self::plan::{Action, Gate, Plan, Snapshot, Stage, plan};
+use self::plan::{Action, Gate, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{Conclusion, ReportState};
+use crate::forge::{Conclusion, RepoName, ReportState};
 use crate::host;
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
@@ -118,18 +118,34 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         }
         let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
-        let (room, waits) = (planned.room, planned.waits().map(WaitKind::of).collect::<Vec<_>>());
+        let (mut room, waits) = (planned.room, planned.waits().map(WaitKind::of).collect::<Vec<_>>());
         let mut has_moved = false;
         for action in planned.actions {
             has_moved |= apply(core, action, &jobs, &specs, tasks, drivers).await?;
         }
         if !has_moved {
             core.metrics.jobs.wait(&waits);
-            // What the jobs leave is the pools'.
-            pool::tend(core, room, waits.iter().any(|wait| wait.is_for_room()));
+            let jobs_wait = waits.iter().any(|wait| wait.is_for_room());
+            if let Some(taken) = attend_desk(core, &snapshot, jobs_wait) {
+                room.take(taken);
+            }
+            // What is left then is the pools'.
+            pool::tend(core, room, jobs_wait);
             return Ok(());
         }
     }
+}
+
+/// Gives a VM that no job asked for the room that is left, or takes it back. Gives what was taken.
+fn attend_desk(core: &Core, snapshot: &Snapshot, jobs_wait: bool) -> Option<Size> {
+    if jobs_wait {
+        core.desk.revoke_one();
+        return None;
+    }
+    if core.shutdown.drain.is_cancelled() {
+        return None;
+    }
+    core.desk.grant(|size| plan::has_room_aside(snapshot, size))
 }
 
 /// Everything that a plan for these jobs depends on.
@@ -203,20 +219,26 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
         if let Some(job) = core.store.job(&vm.job).await?
             && let Some(run) = core.store.run(&job.run).await?
         {
-            plannable.push(plan::Job {
-                id: JobId::random(),
-                run: RunId::random(),
-                repo: run.access.repo,
-                key: vm.id.to_string(),
-                needs: Vec::new(),
-                stage: Stage::Occupying,
-                size: size_of(&core.config, job.profile.as_deref()),
-                profile: job.profile,
-                group: None,
-            });
+            plannable.push(occupying(run.access.repo, size_of(&core.config, job.profile.as_deref())));
         }
     }
+    plannable.extend(core.desk.held().into_iter().map(|(repo, size)| occupying(repo, size)));
     Ok(plannable)
+}
+
+/// A VM whose job, if it has one, is of no interest.
+fn occupying(repo: RepoName, size: Size) -> plan::Job {
+    plan::Job {
+        id: JobId::random(),
+        run: RunId::random(),
+        repo,
+        key: String::new(),
+        needs: Vec::new(),
+        stage: Stage::Occupying,
+        profile: None,
+        size,
+        group: None,
+    }
 }
 
 /// What deciding about waiting jobs takes: their specifications, and how the jobs of their runs ended.

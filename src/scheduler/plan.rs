@@ -201,6 +201,12 @@ impl Plan {
     }
 }
 
+/// Whether a VM that no job asked for may take that much now: jobs that could start come first.
+pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
+    let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
+    !snapshot.jobs.iter().any(is_queued) && Free::of(snapshot).room.has(size)
+}
+
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it
 /// needs as well.
 pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {

@@ -95,6 +95,7 @@ fn profile() -> Profile {
         log_limit: 1 << 20,
         cache: None,
         pool: None,
+        prepare: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod metrics;
 mod operator;
 mod outcomes;
 mod pools;
+mod prepared;
 mod pull_request;
 mod reruns;
 mod workflow;
