@@ -3,6 +3,7 @@
 //! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
 //! missing is made once, for all who wait for it, until it is there or nobody waits any more.
 
+mod caches;
 mod shared;
 mod templates;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use self::shared::Abandoned;
 pub use self::templates::Readiness;
 use self::templates::Slot;
+use crate::caches::Caches;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -29,9 +31,10 @@ use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::idle::Idle;
-use crate::vm::machine::{CacheMount, Machine, Memory, Template};
+use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub struct Engine {
     templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
     abandoned: Abandoned,
     volumes: Arc<cache::Recent>,
+    caches: Caches,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
@@ -106,8 +110,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
+        let caches = Caches::new(&settings.state_dir);
         let (templates, abandoned, volumes, lifecycle, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, lifecycle, metrics })
+        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, caches, lifecycle, metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -211,9 +216,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -224,7 +230,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -233,7 +239,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();

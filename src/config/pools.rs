@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::units::duration_between;
-use super::{Limits, Pool, Profile};
+use super::{Cache, CacheSource, Limits, NamedCache, Pool, Profile};
 use crate::config::format_size;
 use crate::document::{Complaint, Item, Table};
 
@@ -14,11 +14,20 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// VMs of one pool.
 const MOST: u32 = 1000;
 
-/// `{ min = 0, max = 4, max_age = "1h" }`; one of `min` and `max` must be there.
-pub(super) fn read(item: &Item<'_>) -> Option<Pool> {
+/// `{ min = 0, max = 4, max_age = "1h" }`; one of `min` and `max` must be there. What waits for any job must look the same
+/// to all of them, so that each repository cannot have a cache of its own.
+pub(super) fn read(item: &Item<'_>, cache: Option<&Cache>) -> Option<Pool> {
     let table = item.table(&["min", "max", "max_age"])?;
     if table.get("min").is_none() && table.get("max").is_none() {
         item.refuse(Complaint::new("neither `min` nor `max` says how many VMs wait").hint("like `pool = { max = 2 }`"));
+        return None;
+    }
+    if let Some(Cache { source: CacheSource::Named(NamedCache { repository: None, .. }), .. }) = cache {
+        let complaint =
+            Complaint::new("each repository has a `cache` of its own, and VMs of a pool wait for any of them");
+        item.refuse(
+            complaint.hint("give the cache a `repository`, whose default branch fills it for all, or leave `pool` out"),
+        );
         return None;
     }
     let min = table.read_or("min", 0, |item| item.integer_in(0..=MOST));

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::ReportState;
+use crate::forge::{RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
@@ -25,8 +25,9 @@ use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
+use crate::vm::volume::CacheMount;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -147,7 +148,7 @@ async fn get_vm(
 
 async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
     let (prepared, cache) = tokio::select! {
-        outfit = outfit(core, profile) => outfit?,
+        outfit = outfit(core, profile, Some(&lease.run.access.repo)) => outfit?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
@@ -167,12 +168,15 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     Ok((machine, prepared))
 }
 
-/// What the VMs of a profile start from, made if it is missing.
-pub(crate) async fn outfit(core: &Core, profile: &Profile) -> Result<(Arc<Prepared>, Option<CacheMount>), ImageError> {
+/// What the VMs of a profile start from, made if it is missing: those of one repository, or those that wait for any.
+pub(crate) async fn outfit(
+    core: &Core, profile: &Profile, repo: Option<&RepoName>,
+) -> Result<(Arc<Prepared>, Option<CacheMount>), ImageError> {
     let prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
     let Some(cache) = &profile.cache else { return Ok((prepared, None)) };
-    let volume = core.engine.cache_volume(&cache.path).await?;
-    Ok((prepared, Some(CacheMount { volume, target: cache.mount.clone() })))
+    let id = core.config.cache_of(repo, profile);
+    let mount = core.engine.cache(cache, id.as_ref(), &prepared).await?;
+    Ok((prepared, Some(mount)))
 }
 
 /// The shape of the VMs of a profile.

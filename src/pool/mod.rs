@@ -58,7 +58,7 @@ pub async fn run(core: Arc<Core>) {
 async fn follow(core: &Core, profile: &Profile) {
     let mut failures = 0;
     loop {
-        let (kit, wait) = match outfit(core, profile).await {
+        let (kit, wait) = match outfit(core, profile, None).await {
             Ok((prepared, cache)) => {
                 failures = 0;
                 (Some(Kit { prepared, cache }), LOOK)

@@ -19,7 +19,7 @@ use crate::ids::VmId;
 use crate::metrics::PoolMetrics;
 use crate::metrics::labels::PoolStage;
 use crate::scheduler::plan::{Reserve, Room, Size};
-use crate::vm::machine::CacheMount;
+use crate::vm::volume::CacheMount;
 
 /// How long after a shortage of memory nothing is made: what was just given up would only be needed again.
 const REST: Duration = Duration::from_secs(60);

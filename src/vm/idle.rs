@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use super::VmError;
 use super::home::Home;
 use super::loss::Loss;
-use super::machine::{CacheMount, Machine, Memory, Template, Timings};
+use super::machine::{Machine, Memory, Template, Timings};
 use super::rehearsal::rehearse;
+use super::volume::CacheMount;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
 

@@ -7,6 +7,7 @@
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
+//! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
 //! - [`idle`]: one that waits for its job, after a [`rehearsal`]; [`usage`]: what the monitors take of the host's memory.
 //! - [`freeze`]: one that becomes a template for others instead.
@@ -25,6 +26,7 @@ pub mod qemu;
 pub mod rehearsal;
 pub mod spec;
 pub mod usage;
+pub mod volume;
 
 #[cfg(test)]
 mod fake_guest;
