@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_can_be_frozen_differs_from_other_restores_in_memory_only() {
-        let owned = machine_with(Start::RestoreOwned, true);
-        assert_eq!(machine_with(Start::Restore, true).replace("share=off", "share=on"), owned);
+        let owned = machine_with(Start::RestoreOwned, true, None);
+        assert_eq!(machine_with(Start::Restore, true, None).replace("share=off", "share=on"), owned);
     }
 }
