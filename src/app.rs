@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
-use crate::core::Core;
+use crate::core::{Core, Wake};
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
@@ -36,11 +36,13 @@ use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
+use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
+use crate::upkeep::{self, Desk, Kept};
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -84,6 +86,8 @@ impl App {
             tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
         }
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
+        let wake = Arc::<Wake>::default();
+        let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
@@ -92,9 +96,12 @@ impl App {
             webhook_secret: secrets.webhook_secret,
             engine,
             store,
+            pools: Pools::new(&config),
             config,
             metrics,
-            wake: Arc::default(),
+            desk: Desk::new(Arc::clone(&wake)),
+            kept,
+            wake,
             sent: Sent::default(),
             lifecycle,
             shutdown,
@@ -135,7 +142,9 @@ impl App {
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
+        parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
+        parts.spawn(named("pools", as_part(pool::run(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         notify::ready();
         let mut died = None;
@@ -313,6 +322,7 @@ async fn maintain(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
         }
         look_for_leaks(&core).await;
+        upkeep::retention::tidy(&core).await;
         if let Err(error) = intake::end_long_held(&core).await {
             tracing::error!(%error, "what nobody approved cannot be ended");
         }

@@ -18,9 +18,11 @@ use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
+use crate::pool::Pools;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::upkeep::{Desk, Kept};
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -36,11 +38,17 @@ pub struct Core {
     pub store: Store,
     pub logs: LogStore,
     pub engine: Engine,
+    /// VMs that wait for their jobs.
+    pub pools: Pools,
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
     pub timeline: Timeline,
     pub metrics: Metrics,
     pub wake: Arc<Wake>,
+    /// Where VMs are asked for that no job needs.
+    pub desk: Desk,
+    /// What was prepared for jobs.
+    pub kept: Kept,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.
@@ -60,6 +68,8 @@ pub struct Wake {
     pub scheduler: Notify,
     /// A report changed.
     pub reports: Notify,
+    /// A default branch moved.
+    pub upkeep: Notify,
 }
 
 impl Core {

@@ -28,7 +28,9 @@ use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
+use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::idle::Idle;
 use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
@@ -93,7 +95,7 @@ pub struct Prepared {
     /// Said once when emulation is used because KVM does not work.
     pub why_not_kvm: Option<String>,
     /// What it was made of; a frozen VM that was kept has only a description.
-    ready: Option<Arc<Ready>>,
+    pub(crate) ready: Option<Arc<Ready>>,
 }
 
 impl Prepared {
@@ -287,6 +289,21 @@ impl Engine {
             why_not_kvm: None,
             ready: None,
         })
+    }
+
+    /// Restores a VM that waits for its job.
+    pub async fn restore_idle(
+        &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
+    ) -> Result<Idle, VmError> {
+        Idle::restore(home, &prepared.template, cache, self.settings.lifetime).await
+    }
+
+    /// The time from the start of a monitor until `ask` has spoken with a guest that was booted, not restored.
+    pub async fn boot_cold(
+        &self, prepared: &Prepared, ask: impl AsyncFnOnce(&Guest) -> Result<(), VmError>,
+    ) -> Result<Duration, ImageError> {
+        let studio = Studio { accelerator: prepared.template.accelerator, ..self.keeper.studio.clone() };
+        bake::boot_cold(&studio, &prepared.template, ask).await
     }
 
     /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.

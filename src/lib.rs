@@ -56,6 +56,8 @@ pub mod net;
 #[cfg(feature = "service")]
 pub mod policy;
 #[cfg(feature = "service")]
+pub mod pool;
+#[cfg(feature = "service")]
 pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
@@ -65,6 +67,8 @@ pub mod shutdown;
 pub mod store;
 #[cfg(feature = "service")]
 pub mod sweep;
+#[cfg(feature = "service")]
+pub mod upkeep;
 #[cfg(feature = "service")]
 pub mod vm;
 #[cfg(feature = "service")]

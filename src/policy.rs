@@ -258,6 +258,15 @@ pub fn head_news(event: &Event) -> Option<HeadNews> {
     Some(HeadNews { number: pull_request.number, as_of })
 }
 
+/// The commit at which an event says that the default branch is: only a push to it does. It takes write access, which nobody has
+/// who sends pull requests from a fork.
+pub fn default_branch_news(event: &Event) -> Option<(&RepoAccess, &CommitSha)> {
+    let Event::Push(push) = event else { return None };
+    let is_default = push.target == PushTarget::Branch(push.repository.default_branch.clone());
+    let sha = push.after.as_ref().filter(|_| is_default && !push.deleted)?;
+    Some((&push.repository.access, sha))
+}
+
 fn judge_push(push: &Push) -> Verdict {
     let Some(sha) = push.after.clone().filter(|_| !push.deleted) else {
         return Verdict::Ignore("the push deleted its ref".to_owned());

@@ -13,7 +13,10 @@ use super::{Cli, EXIT_USAGE, say_bytes};
 /// The commands as `dayfly --help` shows them. What is in no group is shown after them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("The service", &["serve", "config", "doctor"]),
-    ("A running service", &["jobs", "job", "logs", "why", "cancel", "rerun", "approve", "vms", "deliveries"]),
+    (
+        "A running service",
+        &["jobs", "job", "logs", "why", "cancel", "rerun", "approve", "vms", "deliveries", "prepared"],
+    ),
     ("Without a service", &["run", "exec", "image", "bench"]),
     ("This program", &["completions", "man"]),
 ];

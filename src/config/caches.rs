@@ -5,19 +5,13 @@ use std::time::Duration;
 
 use super::sections::{Claimed, DAY, GIB, HOUR, MIB, Sections, whole_mib};
 use super::units::{duration_between, size_between};
-use super::values::{guest_mount, is_profile_name, repository_file};
-use super::{Cache, CacheMode, CacheSource, Config, Fill, NamedCache, Profile, Retention};
+use super::values::{guest_mount, is_profile_name};
+use super::{Cache, CacheMode, CacheSource, Config, NamedCache, Profile, Retention, prepare};
 use crate::caches::{CacheId, SMALLEST_VOLUME};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::forge::RepoName;
 use crate::vm::spec::CACHE_VOLUME_BYTES;
-
-/// Longest script, in bytes.
-const MAX_SCRIPT: usize = 64 << 10;
-
-/// Files that a key may have.
-const MAX_KEY_FILES: usize = 32;
 
 /// The keys of a cache that is named; those of one with a `path` are fewer.
 const KEYS: &[&str] = &["path", "name", "mount", "mode", "repository", "fill", "limit"];
@@ -78,38 +72,10 @@ fn named(table: &Table<'_>, name: &Item<'_>) -> Option<NamedCache> {
         }
     });
     let hint = "like `fill = { run = \"npm ci --cache /cache\", key = [\"package-lock.json\"] }`";
-    let fill = table.required_hint("fill", hint).and_then(|item| fill(&item));
+    let fill = table.required_hint("fill", hint).and_then(|item| prepare::read(&item));
     let repository = table.read("repository", |item| item.parse(RepoName::parse));
     let limit = table.read_or("limit", 8 * GIB, |item| whole_mib(item, SMALLEST_VOLUME, CACHE_VOLUME_BYTES));
     Some(NamedCache { name: cache_name?, repository, fill: fill?, limit })
-}
-
-/// A script and the files that it depends on.
-fn fill(item: &Item<'_>) -> Option<Fill> {
-    let table = item.table(&["run", "key"])?;
-    let run = table.required_hint("run", "a shell script, like `run = \"npm ci --cache /cache\"`").and_then(|item| {
-        let text = item.non_empty_string()?;
-        if text.len() > MAX_SCRIPT || text.contains('\0') {
-            item.refuse(format!("a script has at most {MAX_SCRIPT} bytes, and no NUL"));
-            return None;
-        }
-        Some(text.to_owned())
-    });
-    let key = table.required_hint("key", "like `key = [\"package-lock.json\"]`").and_then(|item| key_files(&item));
-    Some(Fill { run: run?, key: key? })
-}
-
-fn key_files(item: &Item<'_>) -> Option<Vec<String>> {
-    let files = item.list()?;
-    if files.is_empty() || files.len() > MAX_KEY_FILES {
-        item.refuse(
-            Complaint::new(format!("must name 1 to {MAX_KEY_FILES} files"))
-                .hint("without one, nothing says when it is old"),
-        );
-        return None;
-    }
-    let read: Vec<Option<String>> = files.iter().map(repository_file).collect();
-    read.into_iter().collect()
 }
 
 /// `[caches]`.
@@ -124,13 +90,14 @@ pub(super) fn retention(root: &Table<'_>) -> Option<Retention> {
 }
 
 impl Config {
-    /// Which named cache the jobs of `repo` get in `profile`, if it has one.
-    pub fn cache_of(&self, repo: &RepoName, profile: &Profile) -> Option<CacheId> {
+    /// Which named cache the jobs of `repo` get in `profile`, if it has one. Without `repo`: which those of all get.
+    pub fn cache_of(&self, repo: Option<&RepoName>, profile: &Profile) -> Option<CacheId> {
         let named = named_cache(profile)?;
+        let repo = named.repository.as_ref().or(repo)?;
         let url = &self.github.url;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let host = format!("{}{port}", url.host_str().unwrap_or_default());
-        Some(CacheId::new(&host, named.repository.as_ref().unwrap_or(repo), &profile.name, &named.name))
+        Some(CacheId::new(&host, repo, &profile.name, &named.name))
     }
 
     /// The named cache of `profile` that the default branch of `repo` fills, if it is the one that does.
@@ -140,7 +107,7 @@ impl Config {
         if !named.repository.as_ref().is_none_or(is_its) {
             return None;
         }
-        Some((self.cache_of(repo, profile)?, named))
+        Some((self.cache_of(Some(repo), profile)?, named))
     }
 }
 
@@ -196,10 +163,10 @@ mod tests {
           hint: remove one of them
         ");
         insta::assert_snapshot!(complaint("{ path = '/c', limit = '1 GiB', mode = 'rw' }"), @r"
-        f:8:31: profile.linux.cache.limit: is for caches that jobs fill
+        f:8:32: profile.linux.cache.limit: is for caches that jobs fill
           hint: use `name` instead of `path`
-        f:8:47: profile.linux.cache.mode: `rw` is not a known value
-          hint: did you mean `ro`?
+        f:8:48: profile.linux.cache.mode: `rw` is not a known value
+          hint: known here: `ro`, `overlay`
         ");
         insta::assert_snapshot!(complaint("{ name = 'NPM', repository = 'acme', limit = '1 MiB', fill = { key = ['../x', '/etc'] } }"), @r#"
         f:8:18: profile.linux.cache.name: `NPM` cannot be a cache's name
@@ -207,16 +174,16 @@ mod tests {
         f:8:38: profile.linux.cache.repository: `acme` is not a repository's `owner/name`
         f:8:54: profile.linux.cache.limit: `1 MiB` is not between 16 MiB and 64 GiB
         f:8:70: profile.linux.cache.fill.run: missing key `run`
-          hint: a shell script, like `run = "npm ci --cache /cache"`
-        f:8:79: profile.linux.cache.fill.key[0]: `../x` is not a file of a repository
-          hint: write it relative to the repository, like `package-lock.json`
-        f:8:87: profile.linux.cache.fill.key[1]: `/etc` is not a file of a repository
-          hint: write it relative to the repository, like `package-lock.json`
+          hint: like `run = "npm ci"`
+        f:8:79: profile.linux.cache.fill.key[0]: `../x` is not a file inside a repository
+          hint: write it relative to the repository, like `web/package-lock.json`; no patterns
+        f:8:87: profile.linux.cache.fill.key[1]: `/etc` is not a file inside a repository
+          hint: write it relative to the repository, like `web/package-lock.json`; no patterns
         "#);
         insta::assert_snapshot!(complaint("{ name = 'npm', fill = { run = '', key = [] } }"), @r"
         f:8:40: profile.linux.cache.fill.run: must not be empty
         f:8:50: profile.linux.cache.fill.key: must name 1 to 32 files
-          hint: without one, nothing says when it is old
+          hint: the files that tell what is installed, such as a lock file
         ");
         insta::assert_snapshot!(parse("[caches]\nkeep = 0\nmax_age = '1m'\nmax_size = 5").unwrap_err(), @r#"
         f:9:8: caches.keep: `0` is not between 1 and 1000
@@ -231,18 +198,18 @@ mod tests {
         let repo = |name: &str| RepoName::parse(name).unwrap();
         let own = parse(&format!("cache = {{ name = 'npm', {FILL} }}")).unwrap();
         let profile = &own.profiles[0];
-        assert_ne!(own.cache_of(&repo("acme/site"), profile), own.cache_of(&repo("acme/docs"), profile));
+        assert_ne!(own.cache_of(Some(&repo("acme/site")), profile), own.cache_of(Some(&repo("acme/docs")), profile));
         assert!(own.cache_filled_by(&repo("acme/docs"), profile).is_some());
 
         let shared = parse(&format!("cache = {{ name = 'npm', repository = 'acme/tools', {FILL} }}")).unwrap();
         let profile = &shared.profiles[0];
-        let id = shared.cache_of(&repo("acme/site"), profile).unwrap();
+        let id = shared.cache_of(Some(&repo("acme/site")), profile).unwrap();
         assert_eq!(id.to_string(), "github.com/acme/tools:linux/npm");
-        assert_eq!(shared.cache_of(&repo("acme/tools"), profile), Some(id.clone()));
+        assert_eq!(shared.cache_of(Some(&repo("acme/tools")), profile), Some(id.clone()));
         assert_eq!(shared.cache_filled_by(&repo("Acme/Tools"), profile).map(|(id, _)| id), Some(id));
         assert!(shared.cache_filled_by(&repo("acme/site"), profile).is_none());
 
         let operators = parse("cache = { path = '/srv' }").unwrap();
-        assert!(operators.cache_of(&repo("acme/site"), &operators.profiles[0]).is_none());
+        assert!(operators.cache_of(Some(&repo("acme/site")), &operators.profiles[0]).is_none());
     }
 }

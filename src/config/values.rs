@@ -79,14 +79,29 @@ pub(super) fn program(item: &Item<'_>, directory: &Path) -> Option<PathBuf> {
     if text.contains('/') { host_path(item, directory) } else { Some(PathBuf::from(text)) }
 }
 
+/// Whether `path` is that of something inside a repository, in its one spelling.
+fn is_inside(path: &str) -> bool {
+    path.len() <= MAX_INNER_PATH
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.chars().any(|c| c.is_control() || c == '\\')
+}
+
+/// A file inside a repository.
+pub(super) fn repository_file(item: &Item<'_>) -> Option<String> {
+    let text = item.non_empty_string()?;
+    if !is_inside(text) {
+        let complaint = Complaint::new(format!("{} is not a file inside a repository", quoted(text)));
+        item.refuse(complaint.hint("write it relative to the repository, like `web/package-lock.json`; no patterns"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
 /// A directory inside a repository, without slashes at its ends.
 pub(super) fn repository_directory(item: &Item<'_>) -> Option<String> {
     let text = item.non_empty_string()?;
     let trimmed = text.trim_end_matches('/');
-    let is_inside = trimmed.len() <= MAX_INNER_PATH
-        && trimmed.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !trimmed.chars().any(|c| c.is_control() || c == '\\');
-    if !is_inside {
+    if !is_inside(trimmed) {
         let complaint = Complaint::new(format!("{} is not a directory inside a repository", quoted(text)));
         item.refuse(complaint.hint("write it relative to the repository, like `.dayfly/workflows`"));
         return None;
@@ -127,20 +142,6 @@ pub(super) fn label(item: &Item<'_>) -> Option<String> {
     if text.len() > MAX_LABEL || text.chars().any(char::is_control) || text.trim() != text {
         let complaint = Complaint::new(format!("{} is not a label", quoted(text)));
         item.refuse(complaint.hint(format!("at most {MAX_LABEL} bytes, no blanks at the ends")));
-        return None;
-    }
-    Some(text.to_owned())
-}
-
-/// The path of a file in a repository.
-pub(super) fn repository_file(item: &Item<'_>) -> Option<String> {
-    let text = item.non_empty_string()?;
-    let is_inside = text.len() <= MAX_INNER_PATH
-        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !text.chars().any(|c| c.is_control() || c == '\\');
-    if !is_inside {
-        let complaint = Complaint::new(format!("{} is not a file of a repository", quoted(text)));
-        item.refuse(complaint.hint("write it relative to the repository, like `package-lock.json`"));
         return None;
     }
     Some(text.to_owned())

@@ -215,11 +215,13 @@ pub enum Earlier {
     Uncertain,
 }
 
-/// A file's place in a repository, and its kind.
+/// A file's place in a repository, its kind, and its content's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryEntry {
     pub name: String,
     pub is_file: bool,
+    /// Git's id of the content: two files with the same one are the same.
+    pub id: String,
 }
 
 /// Where git fetches come from and what to add to them. Never sent into a VM.

@@ -32,7 +32,7 @@ use crate::forge::{CommitSha, ForgeError, Permission, RepoName, github};
 use crate::ids::RunId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
-use crate::policy::{Standing, Verdict, head_news, judge, needs_sender};
+use crate::policy::{Standing, Verdict, default_branch_news, head_news, judge, needs_sender};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
 
@@ -182,6 +182,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         return ended(core, delivery, "the repository is not configured").await;
     };
     let standing = standing(core, delivery, &event, settings.forks).await?;
+    note_default_branch(core, delivery, &event).await?;
     let arrived_at = delivery.arrived_at;
     let runs = match judge(&event, &standing) {
         Verdict::Ignore(why) => return ended(core, delivery, &why).await,
@@ -222,6 +223,16 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
         standing.sender_may_write = core.forge.permission(access, &pull.sender).await? >= Permission::Write;
     }
     Ok(standing)
+}
+
+/// A push to the default branch may change what is prepared for jobs: that is wanted before the delivery is dealt with. No other
+/// event is trusted with it.
+async fn note_default_branch(core: &Core, delivery: &Delivery, event: &Event) -> Result<(), IntakeError> {
+    if let Some((access, sha)) = default_branch_news(event) {
+        core.store.want_look(github::NAME, access, sha, delivery.arrived_at).await?;
+        core.wake.upkeep.notify_one();
+    }
+    Ok(())
 }
 
 /// Runs were created, with the delivery's end.

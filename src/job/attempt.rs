@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{GIT_PORT, Origin, serve_git};
+use super::checkout::{GIT_PORT, Origin, Workspace, serve_git};
 use super::steps::{Places, Steps, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
@@ -35,6 +35,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) places: &'a Places,
     pub(crate) github: &'a GithubContext,
     pub(crate) origin: Origin<'a>,
+    pub(crate) workspace: Workspace,
     pub(crate) git: GitProxy,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
@@ -45,7 +46,7 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Runs the job's steps; gives how it ended, and how each step did.
     pub(crate) async fn run<W: Witness>(self, mut run: JobRun, witness: &mut W) -> (Ending, Vec<StepLine>) {
-        let Self { machine, image, places, github, origin, git, limit, grace, cancel } = self;
+        let Self { machine, image, places, github, origin, workspace, git, limit, grace, cancel } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
         let serving = machine.take_connections().map(|connections| serve_git(git.clone(), connections));
         // One token for both ways to end early, so that the steps see one thing.
@@ -54,6 +55,7 @@ impl Attempt<'_> {
         let lost = machine.lost();
         let mut steps = Steps {
             origin,
+            workspace,
             guest: &guest,
             image,
             places,

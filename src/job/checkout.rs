@@ -23,6 +23,19 @@ pub(crate) struct Origin<'a> {
     pub(crate) forge_url: &'a str,
 }
 
+/// What the first checkout of a machine finds in the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workspace {
+    Empty,
+    /// A clone at another commit, with what was installed beside its files.
+    Prepared,
+}
+
+/// Where a guest fetches a repository from.
+pub(crate) fn address(repo: &RepoName) -> String {
+    format!("http://127.0.0.1:{GIT_PORT}/{repo}")
+}
+
 /// Serves the guest's git connections until the task is aborted or the VM is gone.
 pub(crate) fn serve_git(proxy: GitProxy, mut connections: Connections) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
@@ -48,8 +61,8 @@ pub(crate) fn serve_git(proxy: GitProxy, mut connections: Connections) -> tokio:
 /// The script that does it. Runs with `sh -e`; all values come as arguments, so none is ever read as code.
 pub(crate) const SCRIPT: &str = include_str!("checkout.sh");
 
-/// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge.
-pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str) -> Vec<String> {
+/// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge, prepared.
+pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, found: Workspace) -> Vec<String> {
     let submodules = match plan.submodules {
         Submodules::None => "no",
         Submodules::Direct => "yes",
@@ -58,12 +71,13 @@ pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str) -> V
     let flag = |on: bool| if on { "yes" } else { "no" }.to_owned();
     vec![
         plan.directory.clone(),
-        format!("http://127.0.0.1:{GIT_PORT}/{}", origin.repo),
+        address(origin.repo),
         sha.to_owned(),
         plan.fetch_depth.to_string(),
         flag(plan.fetch_tags),
         flag(plan.clean),
         submodules.to_owned(),
         format!("{}/", origin.forge_url.trim_end_matches('/')),
+        flag(found == Workspace::Prepared),
     ]
 }

@@ -1,5 +1,6 @@
-# Checks out one exact commit. Arguments: directory, address, commit, depth (0: all), tags, clean, submodules, forge.
-directory=$1 address=$2 commit=$3 depth=$4 tags=$5 clean=$6 submodules=$7 forge=$8
+# Checks out one exact commit. Arguments: directory, address, commit, depth (0: all), tags, clean, submodules, forge, prepared (the
+# directory is a clone in which everything that git ignores was put on purpose).
+directory=$1 address=$2 commit=$3 depth=$4 tags=$5 clean=$6 submodules=$7 forge=$8 prepared=$9
 export GIT_TERMINAL_PROMPT=0
 
 mkdir -p -- "$directory"
@@ -7,17 +8,19 @@ cd -- "$directory"
 if [ ! -d .git ]; then
   git init -q .
   git remote add origin "$address"
-elif [ "$clean" = yes ]; then
+elif [ "$clean" = yes ] && [ "$prepared" = no ]; then
   git clean -ffdxq
   git reset -q --hard
 fi
 
 set -- --quiet --force --no-recurse-submodules
-[ "$depth" = 0 ] || set -- "$@" "--depth=$depth"
+if [ "$depth" != 0 ]; then set -- "$@" "--depth=$depth"; elif [ -f .git/shallow ]; then set -- "$@" --unshallow; fi
 if [ "$tags" = yes ]; then set -- "$@" --tags; else set -- "$@" --no-tags; fi
 echo "Fetching $commit"
 git -c protocol.version=2 fetch "$@" origin "$commit"
 git checkout -q --force --detach "$commit"
+# By the rules of this commit, which may ignore other files than the one before.
+if [ "$prepared" = yes ]; then git clean -ffdq; fi
 
 if [ "$submodules" != no ]; then
   set -- --init --force

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use super::checkout::Origin;
+use super::checkout::{self, Workspace};
 use super::journal::Journal;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -16,16 +16,19 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::ReportState;
+use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
+use crate::upkeep::{Origin, origin};
 use crate::vm::VmError;
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
+use crate::vm::volume::CacheMount;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -33,6 +36,9 @@ use crate::workflow::run::{JobPlace, JobRun};
 
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the timeline says of a VM that was restored before its job came.
+const FROM_POOL: &str = "from the pool";
 
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
@@ -43,6 +49,8 @@ pub struct Lease {
     pub job: Job,
     pub run: Run,
     pub vm: VmId,
+    /// The VM itself, if it comes from a pool.
+    pub idle: Option<Reserved>,
     pub needs: NeedsResults,
     /// When the lease was made.
     pub began: Instant,
@@ -69,9 +77,9 @@ impl From<Ending> for End {
 }
 
 /// Drives the attempt to its end: an outcome, or a place in the queue for the next attempt. The VM is absent afterwards.
-pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
-    let vm = lease.vm.clone();
-    if let Err(error) = try_drive(&core, &lease, &cancel).await {
+pub async fn drive(core: Arc<Core>, mut lease: Lease, cancel: CancellationToken) {
+    let (vm, idle) = (lease.vm.clone(), lease.idle.take());
+    if let Err(error) = try_drive(&core, &lease, idle, &cancel).await {
         // The store is what failed. The job stays where the store last saw it; the next start of the service finds it.
         tracing::error!(job = %lease.job.id, %error, "a job's progress could not be stored");
     }
@@ -95,7 +103,9 @@ pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
     Ok(is_absent)
 }
 
-async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) -> Result<(), StoreError> {
+async fn try_drive(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, cancel: &CancellationToken,
+) -> Result<(), StoreError> {
     let job = &lease.job;
     core.timeline.record(&job.id, job.attempt, "vm_requested", lease.vm.as_str());
     let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) else {
@@ -103,7 +113,7 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         return conclude(core, lease, &Ending::NotStarted { reason: Reason::NoProfile, detail }.into()).await;
     };
     let created = tokio::select! {
-        created = create_vm(core, lease, profile) => created,
+        created = get_vm(core, lease, idle, profile) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
@@ -111,29 +121,52 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         }
     };
     match created {
-        Ok((machine, prepared)) => run_in(core, lease, profile, machine, &prepared, cancel).await,
+        Ok((machine, origin)) => run_in(core, lease, profile, machine, &origin, cancel).await,
         // Whatever went wrong, the stop may be what broke it.
         Err(_) if core.shutdown.drain.is_cancelled() => drain::put_back(core, &job.id, job.attempt).await,
         Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
     }
 }
 
-async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
-    let shape = shape_of(profile);
-    let prepared = tokio::select! {
-        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared?,
+/// The VM that waited for the job, or one that is made for it. They have the same id: a VM that did not answer is gone by then.
+async fn get_vm(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, profile: &Profile,
+) -> Result<(Machine, Origin), NoVm> {
+    let image = tokio::select! {
+        image = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => image?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
-    let cache = match &profile.cache {
-        Some(cache) => {
-            let id = core.config.cache_of(&lease.run.access.repo, profile);
-            Some(core.engine.cache(cache, id.as_ref(), &prepared).await?)
+    let origin = origin(core, &lease.job, &lease.run, profile, &image).await;
+    let (machine, origin) = match idle {
+        // What was prepared for the commit is worth more than a machine that only waits.
+        Some(idle) if origin.snapshot.is_some() => {
+            idle.decline().await?;
+            create_vm(core, lease, profile, &image, origin).await?
         }
-        None => None,
+        Some(idle) => match idle.claim(core).await {
+            Ok((machine, prepared)) => {
+                for kind in ["vm_restored", "agent_answered", "vm_identified"] {
+                    core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
+                }
+                (machine, Origin { prepared, ..origin })
+            }
+            Err(error) => {
+                tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
+                create_vm(core, lease, profile, &image, origin).await?
+            }
+        },
+        None => create_vm(core, lease, profile, &image, origin).await?,
     };
-    let home = core.engine.home(lease.vm.clone())?;
-    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await?;
+    core.timeline.record(&lease.job.id, lease.job.attempt, "vm_origin", &origin.words());
+    Ok((machine, origin))
+}
+
+async fn create_vm(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, origin: Origin,
+) -> Result<(Machine, Origin), NoVm> {
+    let cache = cache_mount(core, profile, Some(&lease.run.access.repo), image).await?;
+    let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -145,7 +178,34 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     ] {
         core.timeline.record_at(&job.id, job.attempt, at, kind, "");
     }
-    Ok((machine, prepared))
+    Ok((machine, origin))
+}
+
+/// Restores the VM from what was prepared for its commit, or else from the image.
+async fn restore(
+    core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
+) -> Result<(Machine, Origin), NoVm> {
+    let home = core.engine.home(lease.vm.clone())?;
+    let restored = core.engine.restore(home, &origin.prepared, cache).await;
+    match restored {
+        Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
+            tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
+            let note = "note: the prepared machine does not start, so this one starts from the image.";
+            let origin = Origin::image(image, Some(note.to_owned()));
+            let home = core.engine.home(lease.vm.clone())?;
+            Ok((core.engine.restore(home, image, cache).await?, origin))
+        }
+        restored => Ok((restored?, origin)),
+    }
+}
+
+/// The cache that the VMs of a profile mount: those of one repository, or those that wait for any.
+pub(crate) async fn cache_mount(
+    core: &Core, profile: &Profile, repo: Option<&RepoName>, prepared: &Prepared,
+) -> Result<Option<CacheMount>, ImageError> {
+    let Some(cache) = &profile.cache else { return Ok(None) };
+    let id = core.config.cache_of(repo, profile);
+    core.engine.cache(cache, id.as_ref(), prepared).await.map(Some)
 }
 
 /// The shape of the VMs of a profile.
@@ -194,10 +254,10 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
 }
 
 async fn run_in(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let stored = run_and_store(core, lease, profile, &mut machine, prepared, cancel).await;
+    let stored = run_and_store(core, lease, profile, &mut machine, origin, cancel).await;
     // Whatever happened: the VM served one job, and goes.
     destroy(core, lease, machine).await;
     match stored? {
@@ -208,7 +268,7 @@ async fn run_in(
 
 /// Gives the end if it could not be stored: perhaps it can once the VM is gone, which may have taken the last of the disk.
 async fn run_and_store(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
     cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
     let (job, began) = (&lease.job, Instant::now());
@@ -230,10 +290,10 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    for note in prepared.notes() {
+    for note in origin.prepared.notes().into_iter().chain(origin.note.clone()) {
         journal.say(0, &note).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    let (ending, lines) = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
@@ -256,9 +316,10 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
-    journal: &mut Journal, cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin, journal: &mut Journal,
+    cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
+    let prepared = &origin.prepared;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(lease, &places, &github) {
@@ -268,20 +329,15 @@ async fn run_steps(
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let submodules =
-        core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let access = &lease.run.access;
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    let git = GitProxy::new(source, repositories, GitLimits::default());
     let attempt = Attempt {
         machine,
         image: &prepared.info,
         places: &places,
         github: &github,
-        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-        git,
+        origin: checkout::Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+        workspace: if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty },
+        git: git_proxy_of(core, access),
         limit: profile.timeout,
         grace: core.config.limits.grace,
         cancel,
@@ -290,6 +346,16 @@ async fn run_steps(
         (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
         ended => ended,
     }
+}
+
+/// What a VM of that repository may fetch.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    GitProxy::new(source, repositories, GitLimits::default())
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

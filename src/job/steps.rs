@@ -6,7 +6,7 @@ use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{self, Origin};
+use super::checkout::{self, Origin, Workspace};
 use super::verdict::StepLine;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
@@ -59,7 +59,7 @@ pub(crate) trait Witness: Send + Sync {
 pub(crate) struct Places {
     pub(crate) home: String,
     pub(crate) workspace: String,
-    pub(super) temp: String,
+    pub(crate) temp: String,
     pub(crate) event_path: String,
     pub(crate) commands: String,
 }
@@ -92,6 +92,8 @@ impl Places {
 /// Everything that running a job's steps takes.
 pub(super) struct Steps<'a, W> {
     pub(super) origin: Origin<'a>,
+    /// What the next checkout into it finds.
+    pub(super) workspace: Workspace,
     pub(super) guest: &'a Guest,
     pub(super) image: &'a ImageInfo,
     pub(super) places: &'a Places,
@@ -183,7 +185,7 @@ impl<W: Witness> Steps<'_, W> {
         }
     }
 
-    async fn prepare_step(&self, plan: &StepPlan) -> Result<Exec, VmError> {
+    async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
         for file in [env, output, path, summary, state] {
@@ -200,7 +202,13 @@ impl<W: Witness> Steps<'_, W> {
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
-                argv.extend(checkout::arguments(checkout, self.origin, sha));
+                let is_into_it = checkout.directory == self.places.workspace;
+                let found = if is_into_it {
+                    std::mem::replace(&mut self.workspace, Workspace::Empty)
+                } else {
+                    Workspace::Empty
+                };
+                argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
             }
         };

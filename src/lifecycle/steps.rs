@@ -32,7 +32,7 @@ macro_rules! may_fail {
 macro_rules! steps {
     ($($step:ident $name:literal $fails:ident: $reached:literal, $restart:literal;)*) => {
         /// A step of a job's life; numbered from 1 in this order.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Step { $(#[doc = $reached] $step,)* }
 
         /// Every step, in the order of its number.
@@ -149,6 +149,18 @@ steps! {
     JobRequeued "job-requeued" goes_on:
         "After a loss: the job is `queued` for its next attempt, the forge still shows the one before",
         "starts it when there is room; then the forge shows that";
+    PreparationBegun "preparation-begun" goes_on:
+        "The store says that something is being prepared; nothing of its VM exists",
+        "prepares it again";
+    PreparationRan "preparation-ran" goes_on:
+        "The script of a preparation has succeeded in its VM",
+        "destroys the VM, prepares it again";
+    PreparationFrozen "preparation-frozen" goes_on:
+        "The VM is frozen; its files have no name yet",
+        "removes them, prepares it again";
+    PreparationPublished "preparation-published" goes_on:
+        "The prepared snapshot is in its place; the store does not know",
+        "finds it there, and notes that it is done";
 }
 
 impl Step {
@@ -160,6 +172,11 @@ impl Step {
     /// From 1.
     pub fn number(self) -> usize {
         self as usize + 1
+    }
+
+    /// Whether it is in the life of a job, rather than in that of something that is prepared for jobs.
+    pub fn is_of_a_job(self) -> bool {
+        self <= Self::JobRequeued
     }
 
     /// The step with this name or number.

@@ -11,7 +11,7 @@ use crate::engine::Prepared;
 use crate::ids::VmId;
 use crate::image::Logged;
 use crate::job::attempt::Attempt;
-use crate::job::checkout::Origin;
+use crate::job::checkout::{Origin, Workspace};
 use crate::job::driver::{NoVm, numeric_id, shape_of};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
@@ -129,6 +129,7 @@ async fn attend<W: Witness>(
         places: &places,
         github: &github,
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
+        workspace: Workspace::Empty,
         git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
         limit: profile.timeout,
         grace: session.grace,

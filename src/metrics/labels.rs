@@ -82,6 +82,26 @@ label_enum!(
 );
 
 label_enum!(
+    /// From what a job started for which something may be prepared.
+    PreparedStart, "result" {
+        Hit = "hit",
+        /// Its files are others, or nothing is made yet.
+        Miss = "miss",
+    }
+);
+
+label_enum!(
+    /// How a try ended of what is kept up.
+    Kept, "result" {
+        /// It is there.
+        Made = "made",
+        /// It is tried again.
+        Postponed = "postponed",
+        Failed = "failed",
+    }
+);
+
+label_enum!(
     /// What came of looking into a stored delivery.
     Processed, "result" {
         /// Runs are in the store.
@@ -252,6 +272,11 @@ impl Made {
         if made.is_ok() { Self::Success } else { Self::Failure }
     }
 }
+
+/// After the macros that it uses.
+mod machines;
+
+pub use self::machines::{MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};
 
 label!(Conclusion, "conclusion" {
     Success = "success",

@@ -12,14 +12,18 @@
 mod buckets;
 mod family;
 pub mod labels;
+mod pools;
 mod service;
+mod upkeep;
 mod work;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 pub use family::{Counters, Gauges, Label, Times};
+pub use pools::PoolMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
+pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
 
 use crate::store::{JobState, StoreCounts, VmState};
@@ -33,10 +37,12 @@ pub struct Metrics {
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
+    pub pools: PoolMetrics,
     pub forge: ForgeMetrics,
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
     pub images: ImageMetrics,
+    pub upkeep: UpkeepMetrics,
 }
 
 impl Metrics {
@@ -50,10 +56,12 @@ impl Metrics {
             store: StoreMetrics::new(&maker),
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
+            pools: PoolMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),
             images: ImageMetrics::new(&maker),
+            upkeep: UpkeepMetrics::new(&maker),
             registry: maker.registry,
         };
         // It reads `/proc/self` at each scrape. Two of them in one process would only be one too many.

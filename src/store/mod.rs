@@ -24,12 +24,14 @@ mod look;
 mod lookups;
 mod model;
 mod origin;
+mod prepared_uses;
 mod prune;
 mod reports;
 mod rows;
 mod runs;
 mod swept;
 mod transitions;
+mod upkeep;
 mod vms;
 mod writer;
 
@@ -58,9 +60,11 @@ pub use model::{
     StoredReport, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
+pub use prepared_uses::PreparedUse;
 pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
-pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
+pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
+pub use upkeep::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 use crate::metrics::StoreMetrics;
 use inbox::Inbox;

@@ -10,9 +10,9 @@ use crate::forge::Report;
 /// Rows of one transaction, so that pruning never makes other writes wait long.
 const PRUNE_BATCH: i64 = 200;
 
-/// Run numbers of workflow files that nobody has used for this long start from 1 again. Repositories are strangers': without
-/// an end their workflow files would fill the table.
-const RUN_NUMBER_RETENTION: Duration = Duration::from_hours(400 * 24);
+/// Run numbers of workflow files that nobody has used for this long start from 1 again, and default branches without a push
+/// for as long are not kept up any more. Repositories are strangers': without an end they would fill the tables.
+const DORMANT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// How long the end of what was held is tried to be told to a forge that does not answer, in milliseconds.
 const UNTOLD_KEPT: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -78,7 +78,13 @@ impl Store {
         self.delete_batches(
             "DELETE FROM run_numbers WHERE (forge, repo, workflow_path) IN \
              (SELECT forge, repo, workflow_path FROM run_numbers WHERE used_at < $1 LIMIT $2)",
-            before(now, RUN_NUMBER_RETENTION.max(retention.runs)),
+            before(now, DORMANT_RETENTION.max(retention.runs)),
+        )
+        .await?;
+        self.delete_batches(
+            "DELETE FROM upkeep WHERE (forge, repo, kind, profile) IN \
+             (SELECT forge, repo, kind, profile FROM upkeep WHERE arrived_at < $1 AND state <> 'wanted' LIMIT $2)",
+            before(now, DORMANT_RETENTION),
         )
         .await?;
         Ok(Pruned { deliveries, runs })

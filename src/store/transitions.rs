@@ -1,4 +1,4 @@
-//! Which state may follow which: the whole truth about the life of a delivery, a job and a VM, in tables without a
+//! Which state may follow which: the whole truth about the life of a delivery, a job, a VM and a wish for upkeep, in tables without a
 //! catch-all, so that a new state does not compile before its place is decided. Pure.
 
 use std::fmt;
@@ -146,6 +146,27 @@ impl VmState {
     }
 }
 
+stored_enum!(
+    /// How far something got that is kept up for a repository.
+    UpkeepState, "upkeep" {
+        /// To be done, or under way.
+        Wanted = "wanted",
+        Done = "done",
+        /// Not tried again before somebody asks anew.
+        Failed = "failed",
+    }
+);
+
+impl UpkeepState {
+    fn may_be_followed_by(self, next: Self) -> bool {
+        use UpkeepState::{Done, Failed, Wanted};
+        match (self, next) {
+            (Wanted, Done | Failed | Wanted) | (Done | Failed, Wanted) => true,
+            (Done | Failed, Done | Failed) => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +201,11 @@ mod tests {
         running → stopping
         stopping → stopping, gone
         gone → gone
+        ");
+        insta::assert_snapshot!(table::<UpkeepState>(), @r"
+        wanted → wanted, done, failed
+        done → wanted
+        failed → wanted
         ");
     }
 

@@ -95,6 +95,7 @@ pub fn about_job(question: &JobQuestion<'_>) -> Answer {
         JobState::Running => running::running(question),
         JobState::Finished => ended::ended(question),
     };
+    let answer = answer.fact_if("started from", started_from(question));
     let answer = answer.fact_if("attempt", attempt(question)).fact_if("cancelled", being_cancelled(question));
     let report = question.report;
     let told = answer.fact_if("forge", report.map(|report| told_to_forge(question.now, report)));
@@ -105,6 +106,12 @@ pub fn about_job(question: &JobQuestion<'_>) -> Answer {
 }
 
 const ABANDONED_HINT: &str = "put right what the forge says; a restart of the service sends the report once more";
+
+/// What its VM was restored from: the image, or what was prepared.
+fn started_from(question: &JobQuestion<'_>) -> Option<String> {
+    let is_it = |event: &&JobEvent| event.kind == "vm_origin" && event.attempt == question.job.attempt;
+    question.events.iter().rfind(is_it).map(|event| event.detail.clone())
+}
 
 /// Which attempt it is and what became of the one before, if it is not the first.
 fn attempt(question: &JobQuestion<'_>) -> Option<String> {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
 use super::matrix;
-use super::model::{DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{
+    Action, Checkout, DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow,
+};
 use crate::document::Diagnostic;
 use crate::document::text::one_line;
 
@@ -62,6 +64,14 @@ pub struct JobSpec {
     pub inputs: Value,
     /// All jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
     pub ancestors: Vec<String>,
+}
+
+impl JobSpec {
+    /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
+    pub fn begins_with_checkout(&self) -> bool {
+        let Some(first) = self.job.steps.first() else { return false };
+        matches!(&first.action, Action::Checkout(Checkout { path: None, .. })) && first.condition.source().is_none()
+    }
 }
 
 /// A job's place in its matrix, and how the matrix runs.

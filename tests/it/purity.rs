@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files and directories of pure modules, below `src`.
-const PURE: [&str; 23] = [
+const PURE: [&str; 28] = [
     "artifact/name.rs",
     "artifact/tar.rs",
     "local/choose.rs",
@@ -14,6 +14,8 @@ const PURE: [&str; 23] = [
     "forge/github/moved.rs",
     "ids.rs",
     "image/recipe/description.rs",
+    "pool/plan.rs",
+    "pool/plan_tests.rs",
     "workflow",
     "policy.rs",
     "scheduler/plan.rs",
@@ -28,6 +30,9 @@ const PURE: [&str; 23] = [
     "webhook",
     "store/transitions.rs",
     "sweep/plan.rs",
+    "upkeep/evict.rs",
+    "upkeep/key.rs",
+    "upkeep/retry.rs",
     "why",
 ];
 

@@ -13,7 +13,7 @@ use url::{Host, Url};
 use crate::forge::{CommitSha, GitUpstream, RepoName};
 use crate::host::process::GIT_TOKEN_VARIABLE;
 use crate::image::catalog::ImageInfo;
-use crate::job::checkout::{self, GIT_PORT, Origin, serve_git};
+use crate::job::checkout::{self, GIT_PORT, Origin, Workspace, serve_git};
 use crate::job::steps::Places;
 use crate::local::event::names;
 use crate::local::mirror::{Mirror, Which};
@@ -190,7 +190,7 @@ impl Clone {
         };
         let origin = Origin { repo: &self.name, forge_url: &self.server_url };
         let mut argv = ["sh", "-ec", checkout::SCRIPT, "sh"].map(str::to_owned).to_vec();
-        argv.extend(checkout::arguments(&plan, origin, self.sha.as_str()));
+        argv.extend(checkout::arguments(&plan, origin, self.sha.as_str(), Workspace::Empty));
         let mut env = image.environment.clone();
         env.push(("HOME".to_owned(), home.to_owned()));
         Ok((Exec { argv, env, directory: home.to_owned(), owner, stdin: false }, serving))

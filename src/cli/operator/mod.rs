@@ -5,6 +5,7 @@ mod deliveries;
 mod job;
 mod jobs;
 mod logs;
+mod prepared;
 mod views;
 mod vms;
 mod why;
@@ -41,6 +42,9 @@ pub(super) enum OperatorCommand {
     Vms(vms::VmsArgs),
     /// List received webhooks, or process one again
     Deliveries(deliveries::DeliveriesArgs),
+    /// What is prepared for jobs: list, show, remove
+    #[command(subcommand)]
+    Prepared(prepared::PreparedCommand),
     /// End jobs
     Cancel(job::CancelArgs),
     /// Run a job again
@@ -86,6 +90,7 @@ pub(super) async fn run(command: OperatorCommand) -> anyhow::Result<u8> {
         OperatorCommand::Why(arguments) => why::run(arguments).await,
         OperatorCommand::Vms(arguments) => vms::run(arguments).await,
         OperatorCommand::Deliveries(arguments) => deliveries::run(arguments).await,
+        OperatorCommand::Prepared(command) => prepared::run(command).await,
         OperatorCommand::Cancel(arguments) => job::cancel(arguments).await,
         OperatorCommand::Rerun(arguments) => job::rerun(arguments).await,
         OperatorCommand::Approve(arguments) => approve::run(arguments).await,

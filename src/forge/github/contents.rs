@@ -24,6 +24,8 @@ struct EntryAnswer {
     name: String,
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    sha: String,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +61,8 @@ pub(super) async fn list_directory(
         return Err(permanent(&what, "it is not a directory"));
     }
     let entries: Vec<EntryAnswer> = serde_json::from_value(answer).map_err(|error| unexpected(&what, &error))?;
-    Ok(entries.into_iter().map(|entry| DirectoryEntry { is_file: entry.kind == "file", name: entry.name }).collect())
+    let entry = |entry: EntryAnswer| DirectoryEntry { is_file: entry.kind == "file", name: entry.name, id: entry.sha };
+    Ok(entries.into_iter().map(entry).collect())
 }
 
 pub(super) async fn read_file(

@@ -10,6 +10,7 @@ mod failure;
 mod find;
 mod jobs;
 mod log;
+mod prepared;
 mod vms;
 mod why;
 
@@ -39,6 +40,11 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/jobs/{id}/why", get(why::job))
         .route("/v1/commits/{sha}/why", get(why::commit))
         .route("/v1/vms", get(vms::list))
+        .route("/v1/prepared", get(prepared::list))
+        .route("/v1/prepared/gc", post(prepared::gc))
+        .route("/v1/prepared/{hash}", get(prepared::show))
+        .route("/v1/prepared/{hash}/log", get(prepared::log))
+        .route("/v1/prepared/{hash}/remove", post(prepared::remove))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{forge}/{id}", get(deliveries::show))
         .route("/v1/deliveries/{forge}/{id}/redeliver", post(deliveries::redeliver))

@@ -96,7 +96,7 @@ async fn lay(
 /// An archive without its compression.
 enum Plain {
     File(File),
-    Piped(Piped),
+    Piped(Box<Piped>),
 }
 
 impl Plain {
@@ -111,7 +111,7 @@ impl Plain {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
             _ => return Ok(Self::File(file)),
         };
-        command::pipe(program, &["-d", "-c"], file).map(Self::Piped).map_err(io::Error::other)
+        command::pipe(program, &["-d", "-c"], file).map(|piped| Self::Piped(Box::new(piped))).map_err(io::Error::other)
     }
 
     async fn finish(self) -> Result<(), ImageError> {

@@ -6,6 +6,8 @@ mod machine;
 mod metrics;
 mod operator;
 mod outcomes;
+mod pools;
+mod prepared;
 mod pull_request;
 mod reruns;
 mod workflow;

@@ -62,6 +62,12 @@ impl Settings {
         self
     }
 
+    /// More lines of the profile `linux`.
+    pub(crate) fn with_profile_lines(mut self, lines: &str) -> Self {
+        self.profiles = self.profiles.replacen("[profile.linux]\n", &format!("[profile.linux]\n{lines}\n"), 1);
+        self
+    }
+
     /// More lines of `[limits]`.
     pub(crate) fn with_limits(mut self, lines: &str) -> Self {
         self.limits.push_str(lines);

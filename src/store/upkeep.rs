@@ -1,0 +1,394 @@
+//! What is kept up for repositories besides their jobs: durable wishes that trusted events of default branches made.
+//!
+//! A look is wanted for the newest commit of a default branch; it becomes one wish for each thing that the commit asks for.
+//! A wish stays wanted until its end is stored, so a crash repeats it; every change names the commit that it is about, so
+//! what was superseded meanwhile changes nothing.
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::rows::{Columns, to_json};
+use super::transitions::{Lifecycle, UpkeepState};
+use super::{Store, StoreError, bounded_detail};
+use crate::config::Prepare;
+use crate::forge::{CommitSha, RepoAccess, RepoName};
+use crate::ids::JobId;
+
+/// What kind of thing is kept up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UpkeepKind {
+    /// Finding out what a commit asks for.
+    Look,
+    /// A prepared snapshot.
+    Prepare,
+    /// A generation of a cache.
+    Fill,
+}
+
+impl UpkeepKind {
+    const ALL: [Self; 3] = [Self::Look, Self::Prepare, Self::Fill];
+
+    /// The word in the store and in messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Prepare => "prepare",
+            Self::Fill => "fill",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Which thing: there is one row for each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpkeepKey {
+    pub forge: String,
+    pub repo: RepoName,
+    pub kind: UpkeepKind,
+    /// Empty for a look.
+    pub profile: String,
+}
+
+/// A stored wish.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upkeep {
+    pub key: UpkeepKey,
+    pub access: RepoAccess,
+    /// The default branch's commit from which it is made.
+    pub sha: CommitSha,
+    pub arrived_at: i64,
+    /// Names what is wanted; empty for a look.
+    pub hash: String,
+    pub recipe: Option<Prepare>,
+    pub state: UpkeepState,
+    pub detail: String,
+    /// Times that it was begun.
+    pub tries: u32,
+    pub next_try_at: i64,
+    /// Under this id the log of the last try is kept.
+    pub log: Option<JobId>,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    pub misses: u64,
+}
+
+/// A wish that follows from a look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewUpkeep {
+    pub kind: UpkeepKind,
+    pub profile: String,
+    pub hash: String,
+    pub recipe: Prepare,
+    /// It is there already.
+    pub is_made: bool,
+}
+
+impl Store {
+    /// The default branch is at this commit, says a trusted event that arrived at that time. An older event, or the same once
+    /// more, changes nothing.
+    pub async fn want_look(
+        &self, forge: &str, access: &RepoAccess, sha: &CommitSha, arrived_at: i64,
+    ) -> Result<(), StoreError> {
+        let (forge, access, sha) = (forge.to_owned(), access.clone(), sha.clone());
+        self.write("note a default branch", move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO upkeep (forge, repo, kind, profile, installation, sha, arrived_at, hash, state, detail, \
+                     tries, next_try_at) VALUES ($1, $2, 'look', '', $3, $4, $5, '', 'wanted', '', 0, $5) \
+                     ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
+                     sha = excluded.sha, arrived_at = excluded.arrived_at, state = 'wanted', detail = '', tries = 0, \
+                     next_try_at = excluded.next_try_at WHERE excluded.arrived_at > upkeep.arrived_at",
+                )
+                .bind(forge)
+                .bind(access.repo.as_str())
+                .bind(access.installation.map(u64::cast_signed))
+                .bind(sha.as_str())
+                .bind(arrived_at)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Looks again at every default branch: the configuration or the images may have changed. Failed wishes are tried anew,
+    /// and times of a clock that was set back delay nothing.
+    pub async fn want_all_looks(&self, now: i64) -> Result<(), StoreError> {
+        self.write("look at the default branches again", move |db| {
+            Box::pin(async move {
+                sqlx::query("UPDATE upkeep SET arrived_at = MIN(arrived_at, $1), next_try_at = MIN(next_try_at, $1)")
+                    .bind(now)
+                    .execute(&mut *db)
+                    .await?;
+                sqlx::query("UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $1 WHERE kind = 'look'")
+                    .bind(now)
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Looks again at one default branch: something that was made is gone.
+    pub async fn look_again(&self, key: &UpkeepKey, now: i64) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.write("look at a default branch again", move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $3 \
+                     WHERE forge = $1 AND repo = $2 AND kind = 'look' AND state <> 'wanted'",
+                )
+                .bind(key.forge)
+                .bind(key.repo.as_str())
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// What is to be done now, in the order in which it was asked for; looks first.
+    pub async fn due_upkeep(&self, now: i64) -> Result<Vec<Upkeep>, StoreError> {
+        self.read("look for upkeep", async |db| {
+            let rows = sqlx::query(
+                "SELECT * FROM upkeep WHERE state = 'wanted' AND next_try_at <= $1 \
+                 ORDER BY kind <> 'look', arrived_at, repo, kind, profile",
+            )
+            .bind(now)
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(read).collect()
+        })
+        .await
+    }
+
+    /// When the next wish is due, if there is one.
+    pub async fn next_upkeep_due(&self) -> Result<Option<i64>, StoreError> {
+        self.read("look for upkeep", async |db| {
+            Ok(sqlx::query_scalar("SELECT MIN(next_try_at) FROM upkeep WHERE state = 'wanted'").fetch_one(db).await?)
+        })
+        .await
+    }
+
+    /// A try begins: it counts from here on, however it ends. Gives whether the wish is still that of `upkeep`.
+    pub async fn begin_upkeep(&self, upkeep: &Upkeep, log: &JobId, now: i64) -> Result<bool, StoreError> {
+        let (upkeep, log) = (upkeep.clone(), log.clone());
+        self.write("begin upkeep", move |db| {
+            Box::pin(async move {
+                let changed = bind_wish(
+                    sqlx::query(
+                        "UPDATE upkeep SET tries = tries + 1, started_at = $7, finished_at = NULL, log_id = $8 \
+                         WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4 AND sha = $5 AND hash = $6 \
+                         AND state = 'wanted'",
+                    ),
+                    &upkeep,
+                )
+                .bind(now)
+                .bind(log.as_str())
+                .execute(db)
+                .await?;
+                Ok(changed.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// A wish has ended, unless it was superseded.
+    pub async fn finish_upkeep(
+        &self, upkeep: &Upkeep, state: UpkeepState, detail: &str, now: i64,
+    ) -> Result<(), StoreError> {
+        upkeep.state.check(&upkeep.key.repo, state)?;
+        let (upkeep, detail) = (upkeep.clone(), bounded_detail(detail).to_owned());
+        self.write("finish upkeep", move |db| {
+            Box::pin(async move {
+                bind_wish(
+                    sqlx::query(
+                        "UPDATE upkeep SET state = $7, detail = $8, finished_at = $9 \
+                         WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4 AND sha = $5 AND hash = $6",
+                    ),
+                    &upkeep,
+                )
+                .bind(state.as_str())
+                .bind(detail)
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// A wish is tried again at `next_try_at`, unless it was superseded. `tries` is how many count by then.
+    pub async fn postpone_upkeep(
+        &self, upkeep: &Upkeep, tries: u32, detail: &str, next_try_at: i64,
+    ) -> Result<(), StoreError> {
+        let (upkeep, detail) = (upkeep.clone(), bounded_detail(detail).to_owned());
+        self.write("postpone upkeep", move |db| {
+            Box::pin(async move {
+                bind_wish(
+                    sqlx::query(
+                        "UPDATE upkeep SET tries = $7, detail = $8, next_try_at = $9 \
+                         WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4 AND sha = $5 AND hash = $6 \
+                         AND state = 'wanted'",
+                    ),
+                    &upkeep,
+                )
+                .bind(i64::from(tries))
+                .bind(detail)
+                .bind(next_try_at)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// A look has found what its commit asks for: that, and nothing else, is wanted of this repository from now on. Does
+    /// nothing if a newer commit came meanwhile; gives whether it did something.
+    pub async fn finish_look(
+        &self, look: &Upkeep, wishes: Vec<NewUpkeep>, detail: &str, now: i64,
+    ) -> Result<bool, StoreError> {
+        let (look, detail) = (look.clone(), bounded_detail(detail).to_owned());
+        self.write("store what a default branch asks for", move |db| {
+            Box::pin(async move {
+                let changed = bind_wish(
+                    sqlx::query(
+                        "UPDATE upkeep SET state = 'done', detail = $7, finished_at = $8 \
+                         WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4 AND sha = $5 AND hash = $6",
+                    ),
+                    &look,
+                )
+                .bind(detail)
+                .bind(now)
+                .execute(&mut *db)
+                .await?;
+                if changed.rows_affected() == 0 {
+                    return Ok(false);
+                }
+                forget_others(db, &look, &wishes).await?;
+                for wish in &wishes {
+                    want(db, &look, wish, now).await?;
+                }
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    /// What is known of one thing.
+    pub async fn upkeep(&self, key: &UpkeepKey) -> Result<Option<Upkeep>, StoreError> {
+        self.read("read upkeep", async |db| {
+            let row = sqlx::query("SELECT * FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4")
+                .bind(&key.forge)
+                .bind(key.repo.as_str())
+                .bind(key.kind.as_str())
+                .bind(&key.profile)
+                .fetch_optional(db)
+                .await?;
+            row.as_ref().map(read).transpose()
+        })
+        .await
+    }
+
+    /// Everything that is kept up, by repository.
+    pub async fn all_upkeep(&self) -> Result<Vec<Upkeep>, StoreError> {
+        self.read("list upkeep", async |db| {
+            let rows = sqlx::query("SELECT * FROM upkeep ORDER BY repo, forge, kind, profile").fetch_all(db).await?;
+            rows.iter().map(read).collect()
+        })
+        .await
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Binds what names a wish as it was read: a newer one differs in its commit or hash.
+fn bind_wish<'q>(query: Query<'q>, upkeep: &'q Upkeep) -> Query<'q> {
+    let UpkeepKey { forge, repo, kind, profile } = &upkeep.key;
+    query.bind(forge).bind(repo.as_str()).bind(kind.as_str()).bind(profile).bind(upkeep.sha.as_str()).bind(&upkeep.hash)
+}
+
+async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, wishes: &[NewUpkeep]) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT kind, profile FROM upkeep WHERE forge = $1 AND repo = $2 AND kind <> 'look'")
+        .bind(&look.key.forge)
+        .bind(look.key.repo.as_str())
+        .fetch_all(&mut *db)
+        .await?;
+    for row in &rows {
+        let columns = Columns::of("upkeep", row);
+        let (kind, profile): (String, String) = (columns.plain("kind")?, columns.plain("profile")?);
+        if wishes.iter().any(|wish| wish.kind.as_str() == kind && wish.profile == profile) {
+            continue;
+        }
+        sqlx::query("DELETE FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4")
+            .bind(&look.key.forge)
+            .bind(look.key.repo.as_str())
+            .bind(kind)
+            .bind(profile)
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A try that is under way with an older commit may still make what is wanted; its end changes nothing here. The same wish once
+/// more, as after a restart, keeps its tries: they may have taken the service with them.
+async fn want(db: &mut SqliteConnection, look: &Upkeep, wish: &NewUpkeep, now: i64) -> Result<(), StoreError> {
+    let state = if wish.is_made { UpkeepState::Done } else { UpkeepState::Wanted };
+    sqlx::query(
+        "INSERT INTO upkeep (forge, repo, kind, profile, installation, sha, arrived_at, hash, recipe, state, detail, tries, \
+         next_try_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '', 0, $11) \
+         ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
+         sha = excluded.sha, arrived_at = excluded.arrived_at, hash = excluded.hash, recipe = excluded.recipe, \
+         state = excluded.state, detail = '', next_try_at = excluded.next_try_at, \
+         tries = CASE WHEN upkeep.state = 'wanted' AND upkeep.sha = excluded.sha AND upkeep.hash = excluded.hash \
+         THEN upkeep.tries ELSE 0 END",
+    )
+    .bind(&look.key.forge)
+    .bind(look.key.repo.as_str())
+    .bind(wish.kind.as_str())
+    .bind(&wish.profile)
+    .bind(look.access.installation.map(u64::cast_signed))
+    .bind(look.sha.as_str())
+    .bind(look.arrived_at)
+    .bind(&wish.hash)
+    .bind(to_json(&wish.recipe))
+    .bind(state.as_str())
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+fn read(row: &SqliteRow) -> Result<Upkeep, StoreError> {
+    let columns = Columns::of("upkeep", row);
+    let repo: RepoName = columns.text("repo")?;
+    let kind: String = columns.plain("kind")?;
+    let kind = UpkeepKind::parse(&kind)
+        .ok_or_else(|| StoreError::Corrupt { what: "upkeep", detail: format!("column `kind`: `{kind}` is none") })?;
+    let installation: Option<i64> = columns.plain("installation")?;
+    Ok(Upkeep {
+        access: RepoAccess { repo: repo.clone(), installation: installation.map(i64::cast_unsigned) },
+        key: UpkeepKey { forge: columns.plain("forge")?, repo, kind, profile: columns.plain("profile")? },
+        sha: columns.text("sha")?,
+        arrived_at: columns.plain("arrived_at")?,
+        hash: columns.plain("hash")?,
+        recipe: columns.optional_json("recipe")?,
+        state: columns.state("state")?,
+        detail: columns.plain("detail")?,
+        tries: columns.count("tries")?,
+        next_try_at: columns.plain("next_try_at")?,
+        log: columns.optional_text("log_id")?,
+        started_at: columns.plain("started_at")?,
+        finished_at: columns.plain("finished_at")?,
+        misses: columns.count("misses")?,
+    })
+}

@@ -1,0 +1,204 @@
+//! What the default branch prepares, and the jobs that start there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dayfly::lifecycle::{STEPS, Step};
+use serde_json::Value;
+
+use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, leaks};
+
+/// Installs something, and leaves traces that no job may find.
+const PREPARE: &str = "mkdir deps; cp deps.lock deps/installed; echo changed >> README.md; echo stray > stray; \
+                       git config core.hooksPath hooks; git update-index --assume-unchanged deps.lock; \
+                       nohup sleep 1000 > /dev/null 2>&1 & echo prepared >> ~/trace";
+
+const LOOK: &str = r#"name: CI
+on: pull_request
+jobs:
+  test:
+    runs-on: linux
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          echo "installed=$(cat deps/installed)"
+          echo "head=$(git rev-parse HEAD)"
+          echo "status=$(git status --porcelain | wc -l)"
+          echo "files=$(git ls-files | tr '\n' ' ')"
+          echo "readme=$(tail -n 1 README.md)"
+          echo "lock=$(cat deps.lock)"
+          echo "hooks=$(git config core.hooksPath)"
+          echo "sleeping=$(pgrep -c sleep)"
+          echo "trace=$(cat ~/trace)"
+          echo "cache=$(cat /deps/lock)"
+          echo "machine=$(cat /etc/machine-id)"
+          echo "random=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' ')"
+"#;
+
+fn settings() -> Settings {
+    let prepare = format!("prepare = {{ key = [\"deps.lock\"], run = \"\"\"{PREPARE}\"\"\" }}");
+    Settings::new().with_profile_lines(&prepare).with_github("forks = \"run\"\n").with_plain_token()
+}
+
+/// The volume is the job's own to write, while it is filled.
+const FILL: &str = "cache = { name = \"deps\", mount = \"/deps\", \
+                    fill = { key = \"deps.lock\", run = \"cp deps.lock /deps/lock\" } }";
+
+fn with_cache(settings: Settings) -> Settings {
+    settings.with_profile_lines(FILL)
+}
+
+/// Waits until a cache has a generation.
+async fn filled(scene: &Scene) {
+    let caches = scene.state_dir().join("caches/named");
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    eventually("a generation of the cache", async || {
+        let mut generations = below(&caches).flat_map(|cache| below(&cache).collect::<Vec<_>>());
+        generations.any(|generation| generation.join("generation.json").is_file()).then_some(())
+    })
+    .await;
+}
+
+/// Commits to the default branch and tells of it.
+async fn push(scene: &Scene, files: &[(&str, &str)]) -> String {
+    let sha = scene.forge.commit(REPOSITORY, "main", files, "Move on").await.unwrap();
+    let pushed = Pushed { branch: "main", before: None, after: Some(&sha), changed: &[] };
+    let payload = scene.forge.push_payload(REPOSITORY, pushed);
+    // Where a service dies of it, the forge has no answer; then it is delivered again.
+    drop(scene.forge.deliver("push", &payload).await);
+    sha
+}
+
+fn listed(scene: &Scene) -> Vec<Value> {
+    scene.ask_json(&["prepared", "list"])["prepared"].as_array().unwrap().clone()
+}
+
+/// The key of what was made from a commit, once it is.
+async fn ready(scene: &Scene, sha: &str) -> String {
+    eventually("what is prepared", async || {
+        let all = listed(scene);
+        let failed = all.iter().find(|one| one["wish"]["tries"].as_u64() > Some(2) || one["state"] == "failed");
+        assert_eq!(failed, None);
+        let made = all.iter().find(|one| one["state"] == "ready" && one["sha"] == sha)?;
+        Some(made["hash"].as_str().unwrap().to_owned())
+    })
+    .await
+}
+
+async fn look(scene: &Scene, files: &[(&str, &str)], from_fork: bool) -> (PullRequest, Ended) {
+    let files = [files, &[(WORKFLOW, LOOK)]].concat();
+    let branch = format!("change-{}", scene.forge.writes().len());
+    let author = if from_fork { "stranger" } else { "octocat" };
+    let new = NewPullRequest { files: &files, branch: &branch, from_fork, author, ..NewPullRequest::default() };
+    let pull = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
+    assert_eq!(scene.deliver_opened(&pull).await.status, 202);
+    let ended = scene.ended(&pull.sha, "test").await;
+    assert_eq!(ended.job.verdict(), ("success", ""), "{}", ended.log);
+    (pull, ended)
+}
+
+fn origin(ended: &Ended) -> &str {
+    &ended.job.events.iter().find(|event| event.kind == "vm_origin").unwrap().detail
+}
+
+/// The tracked files of the commit are there as they are in it, and nothing of the preparation but what git ignores.
+fn assert_is_the_commit(pull: &PullRequest, ended: &Ended, files: &str, lock: &str) {
+    assert_eq!(ended.said("head"), pull.sha);
+    assert_eq!((ended.said("status"), ended.said("files")), ("0", files), "{}", ended.log);
+    assert_eq!((ended.said("readme"), ended.said("lock")), ("# Hello", lock));
+    assert_eq!((ended.said("hooks"), ended.said("sleeping")), ("", "0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_start_where_the_default_branch_prepared_them() {
+    let Some(mut scene) = Scene::start(with_cache(settings())).await else { return };
+    let base = push(&scene, &[("deps.lock", "one\n"), (".gitignore", "deps/\n")]).await;
+    let key = ready(&scene, &base).await;
+    assert_no_secret(&scene, &key);
+    filled(&scene).await;
+
+    let (pull, same) = look(&scene, &[("src/new", "")], false).await;
+    let files = ".dayfly/workflows/ci.yml .gitignore README.md deps.lock src/new ";
+    assert_is_the_commit(&pull, &same, files, "one");
+    assert_eq!((same.said("installed"), same.said("trace"), same.said("cache")), ("one", "prepared", "one"));
+    assert!(origin(&same).starts_with(&format!("prepared {}", &key[..12])), "{}", origin(&same));
+    assert!(scene.ask(&["why", &same.job.id]).contains(&key[..12]));
+
+    let (pull, changed) = look(&scene, &[("deps.lock", "two\n")], false).await;
+    assert_is_the_commit(&pull, &changed, &files.replace("src/new ", ""), "two");
+    assert_eq!((changed.said("installed"), changed.said("trace"), changed.said("cache")), ("", "", "one"));
+    assert!(origin(&changed).starts_with("image base "), "{}", origin(&changed));
+
+    // A fork may use what is there, and can neither make nor change anything, whatever its commit says.
+    let own = "key = \"deps.lock\"\nrun = \"echo owned > ~/trace\"\nprofiles = [\"linux\"]\n";
+    let (_, of_fork) = look(&scene, &[(".dayfly/prepare.toml", own)], true).await;
+    assert_eq!((of_fork.said("installed"), of_fork.said("trace")), ("one", "prepared"));
+    for key in ["machine", "random"] {
+        assert_ne!(of_fork.said(key), same.said(key), "{key}");
+    }
+    assert_eq!(listed(&scene).len(), 1);
+
+    assert!(scene.service.stop().await.success());
+    scene.restart().await;
+    let (_, later) = look(&scene, &[("later", "")], false).await;
+    assert_eq!(later.said("trace"), "prepared");
+    let shown = scene.ask(&["prepared", "list"]);
+    assert!(shown.contains("ready") && shown.contains("3 (75 %)"), "{shown}");
+    assert!(scene.ask(&["prepared", "show", &key, "--log"]).contains("Prepare"));
+    assert!(scene.service.stop().await.success());
+    flip_a_bit(&scene, &key);
+    scene.restart().await;
+    assert_eq!(ready(&scene, &base).await, key, "what was damaged is made again");
+    scene.ask(&["prepared", "rm", &key]);
+    assert_eq!(look(&scene, &[("last", "")], false).await.1.said("trace"), "");
+    scene.finish().await;
+}
+
+fn place(scene: &Scene, key: &str) -> PathBuf {
+    scene.state_dir().join("prepared").join(key)
+}
+
+/// What the host adds to git's fetches never was in the guest.
+fn assert_no_secret(scene: &Scene, key: &str) {
+    let secret = scene.forge.plain_token();
+    for file in ["memory", "scratch", "state"] {
+        let path = place(scene, key).join(file);
+        let found = Command::new("grep").args(["-q", "-a", "-F", &secret]).arg(path).status().unwrap();
+        assert_eq!(found.code(), Some(1), "`{file}` has the credential in it");
+    }
+}
+
+fn flip_a_bit(scene: &Scene, key: &str) {
+    let path = place(scene, key).join("state");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn unfinished(state_dir: &Path) -> usize {
+    let entries = fs::read_dir(state_dir.join("prepared")).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_something_is_prepared() {
+    let Some(mut scene) = Scene::start(settings()).await else { return };
+    let steps = STEPS.iter().filter(|info| !info.step.is_of_a_job());
+    for info in steps.filter(|info| info.step >= Step::PreparationBegun) {
+        assert!(scene.service.stop().await.success());
+        assert!(scene.restart_with(Some(&format!("kill@{}", info.name))).await);
+        let sha = push(&scene, &[("deps.lock", info.name), (".gitignore", "deps/\n")]).await;
+        eventually("the service's death", async || scene.service.has_ended().then_some(())).await;
+        scene.restart().await;
+        ready(&scene, &sha).await;
+        assert_eq!(unfinished(scene.state_dir()), 0, "{}", info.name);
+        assert!(scene.service.stop().await.success());
+        leaks::assert_none(scene.state_dir());
+        scene.restart().await;
+    }
+    assert_eq!(listed(&scene).len(), 4);
+    scene.finish().await;
+}
