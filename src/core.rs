@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::forge::Forge;
 use crate::ids::LogToken;
+use crate::job::sharing::Sharing;
 use crate::job::timeline::Timeline;
 use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
@@ -41,6 +42,8 @@ pub struct Core {
     pub timeline: Timeline,
     pub metrics: Metrics,
     pub wake: Arc<Wake>,
+    /// Matrices whose cells start from one machine.
+    pub sharing: Sharing,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.

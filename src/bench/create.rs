@@ -7,7 +7,7 @@ use super::report::{BenchReport, Distribution};
 use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
-use crate::vm::machine::Timings;
+use crate::vm::machine::{Machine, Timings};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
@@ -73,21 +73,23 @@ pub async fn run(
 async fn once(engine: &Engine, prepared: &Prepared) -> anyhow::Result<(Duration, Timings, Duration)> {
     let began = Instant::now();
     let mut machine = engine.restore(engine.home(VmId::random())?, prepared, None).await?;
-    let answered = async {
-        let mut running = machine.guest().exec(command()).await?;
-        loop {
-            if let Output::Exited(exit) = running.next().await? {
-                return anyhow::Ok(exit);
-            }
-        }
-    };
-    let exit = answered.await;
+    let answer = ask(&machine).await;
     let elapsed = began.elapsed();
     let ending = Instant::now();
     machine.destroy().await?;
-    let exit = exit?;
-    anyhow::ensure!(exit.status == ExitStatus::Code(0), "the command failed: {:?}", exit.status);
+    answer?;
     Ok((elapsed, machine.timings, ending.elapsed()))
+}
+
+/// Runs the command in the VM and waits for its end.
+pub(super) async fn ask(machine: &Machine) -> anyhow::Result<()> {
+    let mut running = machine.guest().exec(command()).await?;
+    loop {
+        if let Output::Exited(exit) = running.next().await? {
+            anyhow::ensure!(exit.status == ExitStatus::Code(0), "the command failed: {:?}", exit.status);
+            return Ok(());
+        }
+    }
 }
 
 async fn once_by_hand(engine: &Engine, prepared: &Prepared) -> anyhow::Result<Duration> {

@@ -2,6 +2,7 @@
 
 pub mod bare;
 pub mod create;
+pub mod fork;
 pub mod log;
 pub mod report;
 pub mod webhook;

@@ -122,6 +122,17 @@ pub struct Profile {
     /// Bytes of a job's log that are kept.
     pub log_limit: u64,
     pub cache: Option<Cache>,
+    pub matrix_fork: MatrixFork,
+}
+
+/// Whether the cells of a matrix have their common first steps run once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MatrixFork {
+    /// Each cell runs all of its steps itself.
+    #[default]
+    Off,
+    /// Where the steps allow it, one cell runs them, and the others start from its machine.
+    Auto,
 }
 
 /// A read-only volume that every VM of a profile sees.

@@ -15,8 +15,8 @@ use super::values::{
     base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
 };
 use super::{
-    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm,
-    repositories, secrets, select,
+    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server,
+    Vm, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -204,7 +204,7 @@ impl<'d> Sections<'d> {
             let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
             field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
         }
-        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache"];
+        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "matrix_fork"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
         let cache = table.get("cache").map(|item| self.cache(&item));
@@ -216,6 +216,9 @@ impl<'d> Sections<'d> {
             disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
             timeout: table.read_or("timeout", HOUR, |item| duration_between(item, SECOND, 7 * DAY)),
             log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
+            matrix_fork: table.read_or("matrix_fork", MatrixFork::Off, |item| {
+                item.one_of(&[("auto", MatrixFork::Auto), ("off", MatrixFork::Off)])
+            }),
             labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),

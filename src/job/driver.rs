@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Attempt;
 use super::checkout::Origin;
 use super::journal::Journal;
+use super::matrix;
+use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
@@ -18,6 +20,7 @@ use crate::core::Core;
 use crate::engine::Prepared;
 use crate::forge::ReportState;
 use crate::ids::VmId;
+use crate::image::catalog::ImageInfo;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
@@ -44,8 +47,53 @@ pub struct Lease {
     pub run: Run,
     pub vm: VmId,
     pub needs: NeedsResults,
+    /// What it has to do with the other cells of its matrix.
+    pub(crate) part: Part,
     /// When the lease was made.
     pub began: Instant,
+}
+
+/// Where and for what the steps of an attempt run; the machine may be exchanged between two of them.
+pub(super) struct Scene<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) lease: &'a Lease,
+    profile: &'a Profile,
+    image: &'a ImageInfo,
+    places: &'a Places,
+    github: &'a GithubContext,
+    cancel: &'a CancellationToken,
+}
+
+impl Scene<'_> {
+    /// An attempt in this machine, when so much of its time is over.
+    pub(super) fn attempt<'a>(&'a self, machine: &'a mut Machine, spent: Duration) -> Attempt<'a> {
+        let (core, access) = (self.core, &self.lease.run.access);
+        let submodules =
+            core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+        let source = Source::Forge {
+            client: core.git.clone(),
+            forge: Arc::clone(&core.forge),
+            installation: access.installation,
+        };
+        let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+        Attempt {
+            machine,
+            image: self.image,
+            places: self.places,
+            github: self.github,
+            origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+            git: GitProxy::new(source, repositories, GitLimits::default()),
+            limit: self.profile.timeout,
+            spent,
+            grace: core.config.limits.grace,
+            cancel: self.cancel,
+        }
+    }
+
+    /// Notes what happened in the attempt.
+    pub(super) fn record(&self, kind: &'static str, detail: &str) {
+        self.core.timeline.record(&self.lease.job.id, self.lease.job.attempt, kind, detail);
+    }
 }
 
 /// Why a VM could not be had, and whether another try may.
@@ -132,8 +180,7 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
         }
         None => None,
     };
-    let home = core.engine.home(lease.vm.clone())?;
-    let machine = core.engine.restore(home, &prepared, cache.as_ref()).await?;
+    let (machine, prepared) = matrix::restore(core, lease, prepared, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -233,7 +280,7 @@ async fn run_and_store(
     if let Some(note) = prepared.emulation_note() {
         journal.say(0, &note).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
+    let ran = run_steps(core, lease, profile, machine, prepared, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
@@ -244,6 +291,10 @@ async fn run_and_store(
     core.lifecycle.reached(Step::VmPaused).await;
     let log_failure = journal.finish().await.map(|error| error.to_string());
     core.lifecycle.reached(Step::LogFinished).await;
+    let (ending, lines) = match ran {
+        Ok(ran) => ran,
+        Err(no_vm) => return give_up_or_requeue(core, lease, no_vm).await.map(|()| None),
+    };
     let end = End { ending, lines, log_failure };
     if let Err(error) = conclude(core, lease, &end).await {
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
@@ -258,37 +309,20 @@ async fn run_and_store(
 async fn run_steps(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, prepared: &Prepared,
     journal: &mut Journal, cancel: &CancellationToken,
-) -> (Ending, Vec<StepLine>) {
+) -> Result<(Ending, Vec<StepLine>), NoVm> {
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(lease, &places, &github) {
         Ok(run) => run,
         Err(detail) => {
             journal.say(0, &detail).await;
-            return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
+            return Ok((Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new()));
         }
     };
-    let submodules =
-        core.config.repository(&lease.run.access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let access = &lease.run.access;
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    let git = GitProxy::new(source, repositories, GitLimits::default());
-    let attempt = Attempt {
-        machine,
-        image: &prepared.info,
-        places: &places,
-        github: &github,
-        origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-        git,
-        limit: profile.timeout,
-        grace: core.config.limits.grace,
-        cancel,
-    };
-    match attempt.run(run, journal).await {
-        (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
-        ended => ended,
+    let scene = Scene { core, lease, profile, image: &prepared.info, places: &places, github: &github, cancel };
+    match matrix::run(&scene, machine, prepared, run, journal).await? {
+        (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
+        ended => Ok(ended),
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
+//! - [`matrix`]: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
@@ -14,6 +15,8 @@ pub mod attempt;
 pub mod checkout;
 pub mod driver;
 pub mod journal;
+mod matrix;
+pub mod sharing;
 pub mod steps;
 pub mod timeline;
 pub mod verdict;

@@ -149,6 +149,15 @@ steps! {
     JobRequeued "job-requeued" goes_on:
         "After a loss: the job is `queued` for its next attempt, the forge still shows the one before",
         "starts it when there is room; then the forge shows that";
+    FreezeHeld "freeze-held" may_fail:
+        "The first steps of a matrix are done; the VM of the cell that ran them stands still for ever",
+        "ends QEMU, removes what the VM had, queues the job for its next attempt, in which each cell runs all of its steps";
+    FreezeSaved "freeze-saved" may_fail:
+        "The state of that VM is saved",
+        "the same; removes what was saved";
+    FreezeKept "freeze-kept" may_fail:
+        "QEMU has ended; memory and disk are where the cells of the matrix will start from",
+        "the same";
 }
 
 impl Step {

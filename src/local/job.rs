@@ -133,6 +133,7 @@ async fn attend<W: Witness>(
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
         limit: profile.timeout,
+        spent: Duration::ZERO,
         grace: session.grace,
         cancel,
     };

@@ -224,6 +224,7 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
         needs: slot.job.planned.needs.clone(),
         stage: slot.stage,
         group: None,
+        starts_from: None,
         size: slot.job.size(),
     };
     let snapshot = Snapshot { now: 0, limits, jobs: slots.iter().map(of_plan).collect() };

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::drain::Drain;
 use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
+use crate::config::MatrixFork;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
 use crate::ids::{JobId, RunId, VmId};
@@ -28,6 +29,7 @@ use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::JobSpec;
+use crate::workflow::share::shared_steps;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
@@ -108,6 +110,7 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
     // One round may make the next one possible: a skipped job decides about those that need it.
     loop {
         let jobs = core.store.unfinished_jobs().await?;
+        core.sharing.forget_all_but(&jobs);
         if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
             continue;
         }
@@ -179,6 +182,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
             },
             size: size_of(core, job.profile.as_deref()),
             group: job.group.clone(),
+            starts_from: core.sharing.leader(job),
         })
         .collect();
     for vm in core.store.vms_not_gone().await? {
@@ -200,6 +204,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 stage: Stage::Occupying,
                 size: size_of(core, job.profile.as_deref()),
                 group: None,
+                starts_from: None,
             });
         }
     }
@@ -335,6 +340,10 @@ async fn apply(
         Action::Start(_) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
+            // Since the plan was made, another cell of its matrix may have begun to run steps for it.
+            if core.sharing.leader(job).is_some() {
+                return Ok(false);
+            }
             return start(core, job, specs, tasks, drivers).await;
         }
     }
@@ -357,13 +366,23 @@ async fn start(
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
-    let ancestors =
-        serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
-    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors), began: Instant::now() };
+    let spec = serde_json::from_value::<JobSpec>(stored.spec.clone()).ok();
+    let needs = specs.needs(&job.run, spec.as_ref().map_or(&[], |spec| spec.ancestors.as_slice()));
+    let part = core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)));
+    let lease = Lease { job: stored, run, vm, needs, part, began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
     drivers.insert(job.id.clone(), Driver { task, cancel });
     Ok(true)
+}
+
+/// How many of a job's first steps are run once for its whole matrix.
+fn shared_steps_of(core: &Core, job: &ScheduledJob, spec: &JobSpec) -> usize {
+    let profile = job.profile.as_deref().and_then(|name| core.config.profile(name));
+    match profile.map(|profile| profile.matrix_fork) {
+        Some(MatrixFork::Auto) => shared_steps(spec),
+        Some(MatrixFork::Off) | None => 0,
+    }
 }
 
 /// Ends a job that never got a VM.
@@ -398,6 +417,9 @@ fn conclusion_word(conclusion: Conclusion) -> &'static str {
 /// queued again, visibly, or ended if they have had all their attempts, or may not run any more.
 pub async fn recover(core: &Core) -> Result<(), StoreError> {
     core.store.make_all_due(clock::now_ms()).await?;
+    if let Err(error) = core.engine.empty_freezers() {
+        tracing::warn!(%error, "what an earlier run of the service froze could not be removed");
+    }
     let reaped = core.engine.reap().await;
     if !reaped.is_empty() {
         tracing::warn!(count = reaped.len(), "VMs of an earlier run of the service were destroyed");

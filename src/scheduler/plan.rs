@@ -52,6 +52,8 @@ pub struct Job {
     pub size: Size,
     /// The concurrency group of its run.
     pub group: Option<GroupPlace>,
+    /// The job that runs the first steps of its matrix, from whose machine it will start.
+    pub starts_from: Option<JobId>,
 }
 
 /// What a VM takes.
@@ -122,6 +124,8 @@ pub enum WaitReason {
         needed: u32,
         free: u32,
     },
+    /// This job runs the steps that all cells of their matrix have in common.
+    SharedSteps(JobId),
     /// This job has lost its patience, and what becomes free is kept for it.
     KeptFor(JobId),
 }
@@ -138,6 +142,7 @@ impl fmt::Display for WaitReason {
                 write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
             }
             Self::Vcpus { needed, free } => write!(out, "waiting for vCPUs: it takes {needed}, {free} are free"),
+            Self::SharedSteps(job) => write!(out, "waiting for `{job}`, which runs the first steps of their matrix"),
             Self::KeptFor(job) => write!(out, "waiting behind `{job}`, which has waited longer and needs more room"),
         }
     }
@@ -291,6 +296,8 @@ fn start_queued(snapshot: &Snapshot, plan: &mut Plan) {
         let id = job.id.clone();
         if let Some(text) = never_fits(job.size, snapshot.limits) {
             plan.actions.push(Action::Fail(id, text));
+        } else if let Some(leader) = &job.starts_from {
+            plan.waits.insert(id, WaitReason::SharedSteps(leader.clone()));
         } else if let Some(first) = &kept_for {
             plan.waits.insert(id, WaitReason::KeptFor(JobId::clone(first)));
         } else if let Some(reason) = free.lacks(job.size) {

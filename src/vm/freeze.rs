@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::VmError;
 use super::machine::{CacheMount, Machine, Memory, Template};
 use crate::host::disk;
+use crate::lifecycle::Step;
 
 /// The files of a VM, in its home and where it was frozen to.
 pub const MEMORY: &str = "memory";
@@ -49,12 +50,12 @@ impl Frozen {
 
 impl Machine {
     /// Freezes the VM into a directory that is there, and empty, on the same file system if that is to be quick. The VM is
-    /// absent afterwards, also after an error. Programs that the host still talks to are killed when a clone wakes up; what
+    /// absent afterwards, also after an error, and nothing but destroying it again is of use. Programs that the host still talks to are killed when a clone wakes up; what
     /// they left in the background, and all else, goes on in each clone.
     ///
     /// # Errors
     /// When the VM runs on borrowed memory, or anything of the above fails. `into` is then to be removed.
-    pub async fn freeze(mut self, into: &Path) -> Result<Frozen, VmError> {
+    pub async fn freeze(&mut self, into: &Path) -> Result<Frozen, VmError> {
         let frozen = match timeout(FREEZE_LIMIT, self.save(into)).await {
             Ok(Ok(())) => self.keep(into).await,
             Ok(Err(error)) => Err(error),
@@ -72,7 +73,9 @@ impl Machine {
         // Then the agent is at rest, and the clones have little to write that all of them would write.
         self.guest.sync(false).await?;
         self.qemu.monitor.pause().await?;
-        self.qemu.save_state(&into.join(STATE)).await
+        self.home.passes(Step::FreezeHeld).await?;
+        self.qemu.save_state(&into.join(STATE)).await?;
+        self.home.passes(Step::FreezeSaved).await
     }
 
     /// Once the monitor has ended, so that nothing changes the files any more.
@@ -82,6 +85,7 @@ impl Machine {
         let move_all =
             move || [MEMORY, SCRATCH].iter().try_for_each(|file| disk::move_image(&home.join(file), &kept.join(file)));
         blocking(move_all).await.map_err(VmError::host(format!("the frozen VM `{}`", into.display())))?;
+        self.home.passes(Step::FreezeKept).await?;
         Ok(Frozen { directory: into.to_owned(), mounted: self.mounted.clone() })
     }
 }

@@ -101,6 +101,11 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
             let hint = format!("`dayfly vms` shows who has them; `vcpus` of the profile `{profile}` is what it takes");
             Answer::new("waiting_for_vcpus", headline).hint(hint)
         }
+        WaitReason::SharedSteps(leader) => {
+            let headline = format!("It waits for `{leader}`, which runs the first steps of their matrix for all of it");
+            Answer::new("waiting_for_shared_steps", headline)
+                .hint(format!("`dayfly why {leader}` tells how far that one is; `matrix_fork` of the profile is why"))
+        }
         WaitReason::KeptFor(first) => {
             let headline = format!("It waits behind `{first}`, which has waited longer and needs more room");
             Answer::new("waiting_behind", headline).hint(format!("`dayfly why {first}` tells what that one waits for"))

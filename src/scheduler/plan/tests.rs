@@ -30,6 +30,7 @@ impl World {
             stage,
             size,
             group: None,
+            starts_from: None,
         };
         self.jobs.push(job);
         self.jobs.last().unwrap().id.clone()
