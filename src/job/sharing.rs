@@ -33,6 +33,11 @@ impl Cells {
         let profile = job.profile.clone().filter(|_| job.attempt == 1)?;
         Some(Self { run: job.run.clone(), key: job.key.clone(), profile })
     }
+
+    /// Whether a job is one of them that has not started.
+    fn may_start_with(&self, job: &ScheduledJob) -> bool {
+        matches!(job.state, JobState::Waiting | JobState::Queued) && Self::of(job).as_ref() == Some(self)
+    }
 }
 
 /// A frozen machine, and what its job had come to.
@@ -83,13 +88,14 @@ impl Sharing {
         }
     }
 
-    /// What becomes of a job that starts, of which `shared` steps are common to its matrix.
-    pub(crate) fn take_part(&self, job: &ScheduledJob, shared: usize) -> Part {
+    /// What becomes of a job that starts, of which `shared` steps are common to its matrix. `jobs` are all that have not ended.
+    pub(crate) fn take_part(&self, job: &ScheduledJob, shared: usize, jobs: &[ScheduledJob]) -> Part {
         let Some(cells) = Cells::of(job).filter(|_| shared > 0) else { return Part::Alone };
         let mut stages = self.stages();
         match stages.get(&cells) {
             Some(Stage::Forked(point)) => Part::Follow(Arc::clone(point)),
             Some(Stage::Led(_) | Stage::Apart) => Part::Alone,
+            None if !jobs.iter().any(|other| other.id != job.id && cells.may_start_with(other)) => Part::Alone,
             None => {
                 stages.insert(cells.clone(), Stage::Led(job.id.clone()));
                 Part::Lead(Leading { sharing: self.clone(), cells, shared })
@@ -99,12 +105,8 @@ impl Sharing {
 
     /// Drops what no job will start from any more. `jobs` are all that have not ended.
     pub(crate) fn forget_all_but(&self, jobs: &[ScheduledJob]) {
-        let may_start = |cells: &Cells| {
-            jobs.iter().any(|job| {
-                matches!(job.state, JobState::Waiting | JobState::Queued) && Cells::of(job).as_ref() == Some(cells)
-            })
-        };
-        self.stages().retain(|cells, stage| matches!(stage, Stage::Led(_)) || may_start(cells));
+        self.stages()
+            .retain(|cells, stage| matches!(stage, Stage::Led(_)) || jobs.iter().any(|job| cells.may_start_with(job)));
     }
 }
 

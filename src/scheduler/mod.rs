@@ -344,14 +344,15 @@ async fn apply(
             if core.sharing.leader(job).is_some() {
                 return Ok(false);
             }
-            return start(core, job, specs, tasks, drivers).await;
+            return start(core, job, jobs, specs, tasks, drivers).await;
         }
     }
     Ok(true)
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<()>, drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<()>,
+    drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let vm = VmId::random();
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
@@ -368,7 +369,7 @@ async fn start(
     };
     let spec = serde_json::from_value::<JobSpec>(stored.spec.clone()).ok();
     let needs = specs.needs(&job.run, spec.as_ref().map_or(&[], |spec| spec.ancestors.as_slice()));
-    let part = core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)));
+    let part = core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)), jobs);
     let lease = Lease { job: stored, run, vm, needs, part, began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
