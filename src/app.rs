@@ -315,6 +315,9 @@ async fn maintain(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
         }
         look_for_leaks(&core).await;
+        if let Err(error) = intake::end_long_held(&core).await {
+            tracing::error!(%error, "what nobody approved cannot be ended");
+        }
         let limits = &core.config.limits;
         let retention = Retention { deliveries: limits.delivery_retention, runs: limits.log_retention };
         if let Err(error) = core.store.prune(clock::now_ms(), retention).await {

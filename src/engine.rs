@@ -1,12 +1,19 @@
 //! Fresh VMs by image and shape: finds, builds or bakes what is missing, then restores.
 //!
-//! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process.
+//! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
+//! missing is made once, for all who wait for it, until it is there or nobody waits any more.
+
+mod shared;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use self::shared::{Abandoned, Relay, Said, Shared};
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
@@ -56,20 +63,40 @@ pub struct EngineSettings {
     pub lifetime: Lifetime,
 }
 
-/// Makes VMs.
-#[derive(Debug)]
+/// How long the programs of a build that was given up may keep writing: they are killed, and end when the kernel says so.
+const TIDY_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it is tried meanwhile to remove what they wrote.
+const TIDY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes VMs. A clone is the same engine.
+#[derive(Debug, Clone)]
 pub struct Engine {
     settings: EngineSettings,
     homes: Homes,
     catalog: Catalog,
-    templates: Mutex<HashMap<(String, Shape), Slot>>,
-    volumes: cache::Recent,
+    templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
+    abandoned: Abandoned,
+    volumes: Arc<cache::Recent>,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
 }
 
-/// The template of one image and shape, locked while it is made: others of that kind wait, and nobody else.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Prepared>>>>;
+/// What is known of one image and shape.
+#[derive(Debug)]
+enum Slot {
+    Ready(Arc<Prepared>),
+    /// Held by those who wait for it.
+    Making(Weak<Making>),
+}
+
+type Making = Shared<Result<Arc<Prepared>, Arc<ImageError>>>;
+
+/// A template, or what is to be waited for, and what it says on the way.
+enum Found {
+    Ready(Arc<Prepared>),
+    Making(Arc<Making>, mpsc::Receiver<Said>),
+}
 
 /// Whether VMs of one image and shape can be restored at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +137,8 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
-        let (templates, volumes, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, volumes, lifecycle: Lifecycle::default(), metrics })
+        let (templates, abandoned, volumes, lifecycle, metrics) = Default::default();
+        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, lifecycle, metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -134,6 +161,15 @@ impl Engine {
     /// The VMs' directories.
     pub fn homes(&self) -> &Homes {
         &self.homes
+    }
+
+    /// Whether VMs of that image could be made at all: tells a wrong name or a missing monitor before anything is built.
+    ///
+    /// # Errors
+    /// There is no such recipe, or it does not read; or the monitor is not installed.
+    pub fn check(&self, image: &str) -> Result<(), ImageError> {
+        Recipe::find(image, &self.settings.recipes)?;
+        Ok(require(&self.settings.qemu)?)
     }
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
@@ -167,47 +203,75 @@ impl Engine {
         built
     }
 
-    /// A template of that image and shape, with everything that is missing built and baked first.
+    /// A template of that image and shape, with everything that is missing built and baked first. Whoever asks meanwhile
+    /// waits for the same work, whose progress is told to the first; it goes on until the last of them gives up.
     pub async fn prepare(
         &self, name: &str, shape: Shape, progress: &dyn Progress,
     ) -> Result<Arc<Prepared>, ImageError> {
-        let slot = self.slot(name, shape);
-        let mut slot = slot.lock().await;
-        if let Some(prepared) = &*slot
-            && prepared.template.state.is_file()
-        {
-            return Ok(Arc::clone(prepared));
+        let (making, mut told) = match self.find_or_make(name, shape) {
+            Found::Ready(prepared) => return Ok(prepared),
+            Found::Making(making, told) => (making, told),
+        };
+        let mut outcome = pin!(making.outcome());
+        loop {
+            tokio::select! {
+                biased;
+                Some(said) = told.recv() => said.tell(progress),
+                made = &mut outcome => return match made {
+                    Some(Ok(prepared)) => Ok(prepared),
+                    Some(Err(error)) => Err(ImageError::Shared(error)),
+                    None => Err(ImageError::Unusable(format!("making the image `{name}` broke off: a fault of Dayfly"))),
+                },
+            }
         }
+    }
+
+    fn find_or_make(&self, name: &str, shape: Shape) -> Found {
+        let key = (name.to_owned(), shape);
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = match templates.get(&key) {
+            Some(Slot::Ready(prepared)) if prepared.template.state.is_file() => {
+                return Found::Ready(Arc::clone(prepared));
+            }
+            Some(Slot::Making(making)) => making.upgrade(),
+            _ => None,
+        };
+        let (relay, told) = Relay::new();
+        let making = under_way.unwrap_or_else(|| {
+            let engine = self.clone();
+            let work = async move { engine.make(key, &relay).await };
+            Arc::new(Shared::begin(work, &self.abandoned))
+        });
+        templates.insert((name.to_owned(), shape), Slot::Making(Arc::downgrade(&making)));
+        Found::Making(making, told)
+    }
+
+    /// Builds and bakes what is missing, and remembers the template.
+    async fn make(&self, key: (String, Shape), progress: &dyn Progress) -> Result<Arc<Prepared>, Arc<ImageError>> {
+        let prepared = Arc::new(self.make_template(&key.0, key.1, progress).await?);
+        let ready = Slot::Ready(Arc::clone(&prepared));
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
+        Ok(prepared)
+    }
+
+    async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
         require(&self.settings.qemu)?;
         let image = self.image(name, progress).await?;
         let _lock = self.lock(name).await?;
         let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
         let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
         let template = bake::template(&image, &baked, &self.settings.qemu);
-        let prepared = Arc::new(Prepared { info: image.info, bake: baked.info, template, why_not_kvm });
-        *slot = Some(Arc::clone(&prepared));
-        Ok(prepared)
+        Ok(Prepared { info: image.info, bake: baked.info, template, why_not_kvm })
     }
 
     /// Whether a VM of that image and shape can be restored at once.
     pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
         let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        match templates.get(&(name.to_owned(), shape)).map(|slot| slot.try_lock()) {
-            None => Readiness::Unknown,
-            Some(Err(_)) => Readiness::BeingMade,
-            Some(Ok(slot)) => {
-                if slot.is_some() {
-                    Readiness::Ready
-                } else {
-                    Readiness::Unknown
-                }
-            }
+        match templates.get(&(name.to_owned(), shape)) {
+            Some(Slot::Ready(_)) => Readiness::Ready,
+            Some(Slot::Making(making)) if making.strong_count() > 0 => Readiness::BeingMade,
+            _ => Readiness::Unknown,
         }
-    }
-
-    fn slot(&self, name: &str, shape: Shape) -> Slot {
-        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(templates.entry((name.to_owned(), shape)).or_default())
     }
 
     async fn accelerator(
@@ -353,8 +417,22 @@ impl Engine {
         Ok(Prepared { info: thawed.image, bake: thawed.bake, template: thawed.template, why_not_kvm: None })
     }
 
-    /// Destroys what dead owners left behind; gives the ids of those VMs.
+    /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.
+    pub async fn tidy_up(&self) -> Result<(), ImageError> {
+        self.reap().await;
+        let began = Instant::now();
+        loop {
+            match self.remove_unfinished().await {
+                // The programs that it ran are killed, and may still write for a moment.
+                Err(_) if began.elapsed() < TIDY_LIMIT => tokio::time::sleep(TIDY_PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Destroys what dead owners left behind, and work that nobody waits for any more; gives the ids of those VMs.
     pub async fn reap(&self) -> Vec<VmId> {
+        self.abandoned.ended().await;
         let abandoned = self.homes.abandoned().unwrap_or_else(|error| {
             tracing::error!(%error, "the VM directories cannot be read");
             Vec::new()

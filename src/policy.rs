@@ -22,6 +22,8 @@ pub struct Standing {
     pub forks: Forks,
     /// Whether the head commit of the event's pull request has an approval, and is still the head.
     pub is_approved: bool,
+    /// Whether who caused the event has write access now; only known where [`needs_sender`] says so.
+    pub sender_may_write: bool,
 }
 
 /// What is to be done about an event.
@@ -180,6 +182,13 @@ fn judge_comment(comment: &IssueComment, standing: &Standing) -> Verdict {
     }
 }
 
+/// Whether the verdict depends on who caused the event, if the commit is approved: something happened to a commit that was
+/// approved and run already. An approval is one of code; title and text of the pull request are the author's to change, and
+/// a new event would show them to that code.
+pub fn needs_sender(pull_request: &PullRequest) -> bool {
+    !matches!(pull_request.action, PullRequestAction::Opened | PullRequestAction::Synchronize)
+}
+
 fn judge_pull_request(pull_request: &PullRequest, standing: &Standing) -> Verdict {
     use PullRequestAction::{Opened, ReadyForReview, Reopened, Synchronize};
     let request = Box::new(pull_request_request(pull_request));
@@ -187,18 +196,28 @@ fn judge_pull_request(pull_request: &PullRequest, standing: &Standing) -> Verdic
         return Verdict::Start(request);
     }
     let is_new = matches!(pull_request.action, Opened | Synchronize | Reopened | ReadyForReview);
-    match (standing.forks, &pull_request.action) {
-        // Each of these happens once per commit, and a push voids its approval: this event came after the approval of its own
-        // commit, which ran what it asks for.
-        (Forks::Approve, Opened | Synchronize) if standing.is_approved => {
-            Verdict::Ignore("the commit was approved, and run, before this event arrived".to_owned())
-        }
-        (Forks::Approve, _) if standing.is_approved => Verdict::Start(request),
-        (Forks::Approve, _) if is_new => Verdict::Hold(request),
-        (Forks::Deny, _) if is_new => Verdict::Deny(request),
-        (Forks::Deny, _) => Verdict::Ignore("forks are denied here".to_owned()),
+    match standing.forks {
+        Forks::Approve if standing.is_approved => judge_approved(pull_request, standing, request),
+        Forks::Approve if is_new => Verdict::Hold(request),
+        Forks::Deny if is_new => Verdict::Deny(request),
+        Forks::Deny => Verdict::Ignore("forks are denied here".to_owned()),
         _ => Verdict::Ignore("the pull request of a fork is held since it was opened".to_owned()),
     }
+}
+
+fn judge_approved(pull_request: &PullRequest, standing: &Standing, request: Box<Request>) -> Verdict {
+    if !needs_sender(pull_request) {
+        // Each of these happens once per commit, and a push voids its approval: this event came after the approval of its own
+        // commit, which ran what it asks for.
+        return Verdict::Ignore("the commit was approved, and run, before this event arrived".to_owned());
+    }
+    if standing.sender_may_write {
+        return Verdict::Start(request);
+    }
+    Verdict::Ignore(format!(
+        "the commit is approved and was run; `@{}` has no write access, and so cannot have it run again",
+        pull_request.sender
+    ))
 }
 
 /// What a pull request's event asks for, whether or not it may run.

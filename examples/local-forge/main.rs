@@ -1,7 +1,7 @@
 //! A small GitHub on this machine, to try Dayfly without an account.
 //!
 //! ```text
-//! cargo run --example local-forge -- --repo demo/hello --webhook http://127.0.0.1:8080/webhook/github --secret-file secret
+//! cargo run --example local-forge -- --repo demo/hello --webhook http://127.0.0.1:8080/webhooks/github --secret-file secret
 //! ```
 //!
 //! It prints one line of JSON with its addresses and credentials, which is all that Dayfly's configuration needs. Then open

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use url::Url;
 
-use super::{EXIT_NO_PERMISSION, EXIT_REFUSED, EXIT_UNAVAILABLE};
+use super::{EXIT_NO_PERMISSION, EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE};
 
 /// How long the service may take to begin its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ impl ClientError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Forbidden(_) => EXIT_NO_PERMISSION,
+            Self::Refused { status: StatusCode::BAD_REQUEST, .. } => EXIT_USAGE,
             Self::Refused { status, .. } if status.is_client_error() => EXIT_REFUSED,
             Self::NoService(_) | Self::Silent(_) | Self::Broken { .. } | Self::Unreadable(_) | Self::Refused { .. } => {
                 EXIT_UNAVAILABLE

@@ -2,19 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{parse_backend, say};
+use super::{backends, say, usual_config};
 use crate::doctor::{self, Finding, Options, Report, Status, Subject};
 use crate::engine::Backend;
 
 /// Something keeps jobs from running.
 const EXIT_PROBLEM: u8 = 1;
-
-/// Where a configuration is looked for.
-const USUAL_CONFIG: &str = "/etc/dayfly/dayfly.toml";
 
 /// Headings, by the area of findings.
 const HEADINGS: [(&str, &str); 14] = [
@@ -48,8 +45,8 @@ pub(super) struct DoctorArgs {
     /// Examine this QEMU instead of the configuration's
     #[arg(long, env = "DAYFLY_QEMU")]
     qemu: Option<String>,
-    /// Examine for this backend (auto, qemu-kvm or qemu-tcg) instead of the configuration's
-    #[arg(long, env = "DAYFLY_BACKEND", value_parser = parse_backend)]
+    /// Examine for this backend instead of the configuration's
+    #[arg(long, env = "DAYFLY_BACKEND", value_parser = backends())]
     backend: Option<Backend>,
     /// Directory with more image recipes, where there is no configuration; may be given several times
     #[arg(long, env = "DAYFLY_RECIPES", value_delimiter = ':')]
@@ -57,9 +54,8 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) async fn run(arguments: DoctorArgs) -> anyhow::Result<u8> {
-    let usual = || Some(PathBuf::from(USUAL_CONFIG)).filter(|usual| Path::exists(usual));
     let options = Options {
-        config: arguments.config.or_else(usual),
+        config: arguments.config.or_else(usual_config),
         state_dir: arguments.state_dir,
         qemu: arguments.qemu,
         backend: arguments.backend,

@@ -1,12 +1,19 @@
 //! `dayfly image`: what VMs start from.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
+use super::image_users::users;
+use super::interrupts::Interrupts;
 use super::progress::Terminal;
-use super::{EngineArgs, parse_disk, parse_memory, say};
+use super::table::Table;
+use super::terminal::Look;
+use super::{EXIT_REFUSED, EngineArgs, parse_disk, parse_memory, say, usual_config};
+use crate::config::format_size;
 use crate::engine::Engine;
 use crate::host::disk;
-use crate::image::catalog::Image;
+use crate::image::catalog::{BakeInfo, Image};
 use crate::vm::spec::Shape;
 
 #[derive(Debug, Subcommand)]
@@ -18,7 +25,7 @@ pub(super) enum ImageCommand {
     /// List images and their snapshots
     List(ListArgs),
     /// Remove an image and its snapshots
-    Rm(Named),
+    Rm(RmArgs),
 }
 
 #[derive(Debug, Args)]
@@ -27,6 +34,20 @@ pub(super) struct Named {
     engine: EngineArgs,
     /// The image's name
     name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The image's name
+    name: String,
+    /// Remove it even if a profile or a running VM uses it: VMs that run go on, jobs build the image again
+    #[arg(long)]
+    force: bool,
+    /// The configuration whose profiles may use it [default: /etc/dayfly/dayfly.toml, if it is there]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -58,9 +79,11 @@ pub(super) struct ListArgs {
 pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
         ImageCommand::Build(Named { engine, name }) => {
-            let progress = Terminal::new();
-            let image = engine.engine()?.build(&name, &progress).await?;
+            let (interrupts, engine, progress) = (Interrupts::listen()?, engine.engine()?, Terminal::new());
+            let built = interrupts.unless_first(&engine, engine.build(&name, &progress)).await;
             progress.done();
+            let Some(built) = built else { return Ok(interrupts.code()) };
+            let image = built?;
             say(format!(
                 "{name} {} is built: {} packages, kernel {}",
                 image.info.digest,
@@ -68,22 +91,40 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
                 image.info.kernel
             ))?;
         }
-        ImageCommand::Bake(arguments) => bake(&arguments).await?,
+        ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => list(&arguments.engine.engine()?, arguments.json)?,
-        ImageCommand::Rm(Named { engine, name }) => {
-            engine.engine()?.catalog().remove(&name)?;
-            say(format!("{name} is removed"))?;
-        }
+        ImageCommand::Rm(arguments) => return remove(arguments).await,
     }
     Ok(0)
 }
 
-async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
-    let progress = Terminal::new();
+async fn remove(arguments: RmArgs) -> anyhow::Result<u8> {
+    let RmArgs { engine, name, force, config } = arguments;
+    let catalog = engine.engine()?.catalog().clone();
+    if !force {
+        let (config, images) = (config.or_else(usual_config), engine.state_dir.join("images"));
+        let users = users(config.as_deref(), &engine.state_dir, &images, &name).await?;
+        if !users.is_empty() {
+            eprintln!("error: the image `{name}` is in use: {}", users.join(", "));
+            eprintln!(
+                "  hint: --force removes it nonetheless; a VM that runs goes on, and the next job builds the image again"
+            );
+            return Ok(EXIT_REFUSED);
+        }
+    }
+    catalog.remove(&name)?;
+    say(format!("{name} is removed"))?;
+    Ok(0)
+}
+
+async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
+    let (interrupts, progress) = (Interrupts::listen()?, Terminal::new());
     let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
     let engine = arguments.engine.engine()?;
-    let prepared = engine.prepare(&arguments.name, shape, &progress).await?;
+    let prepared = interrupts.unless_first(&engine, engine.prepare(&arguments.name, shape, &progress)).await;
     progress.done();
+    let Some(prepared) = prepared else { return Ok(interrupts.code()) };
+    let prepared = prepared?;
     if let Some(why) = &prepared.why_not_kvm {
         eprintln!("warning: guests run with software emulation, which is slow: {why}");
         if let Some(memory) = engine.remembered_accelerator() {
@@ -92,7 +133,7 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<()> {
         }
     }
     say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
-    Ok(())
+    Ok(0)
 }
 
 fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
@@ -104,21 +145,24 @@ fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
     if images.is_empty() {
         return Ok(say("no images yet; `dayfly image build base` makes one")?);
     }
-    let mut lines = vec![format!("{:<12} {:<24} {:>9}  {:<10} DESCRIPTION", "NAME", "DIGEST", "SIZE", "KERNEL")];
+    let mut table = Table::new(["NAME", "DIGEST", "SIZE", "KERNEL", "DESCRIPTION"], &[4]);
     for image in images {
         let info = &image.info;
-        let size = format!("{} MiB", image_bytes(&image)? >> 20);
-        lines
-            .push(format!("{:<12} {:<24} {size:>9}  {:<10} {}", info.name, info.digest, info.kernel, info.description));
-        for bake in image.list_bakes()? {
-            let shape = bake.info.shape;
-            lines.push(format!(
-                "  snapshot {} {} vCPU, {} MiB, {} MiB disk, {}",
-                bake.info.key, shape.vcpus, shape.memory_mib, shape.disk_mib, bake.info.accelerator
-            ));
+        let size = format_size(image_bytes(&image)? >> 20 << 20);
+        table.row([
+            (&info.name).into(),
+            (&info.digest).into(),
+            size.into(),
+            (&info.kernel).into(),
+            (&info.description).into(),
+        ]);
+        for BakeInfo { key, shape, accelerator, .. } in image.list_bakes()?.into_iter().map(|bake| bake.info) {
+            let [memory, disk] = [shape.memory_mib, shape.disk_mib].map(|mib| format_size(mib << 20));
+            let machine = format!("{} vCPU, {memory}, {disk} disk, {accelerator}", shape.vcpus);
+            table.row(["snapshot".into(), key.into(), "".into(), "".into(), machine.into()]);
         }
     }
-    Ok(say(lines.join("\n"))?)
+    Ok(say(table.render(Look::of_stdout()))?)
 }
 
 fn describe(image: &Image) -> anyhow::Result<serde_json::Value> {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Engine;
+
 /// Added to a signal's number, as shells do.
 const EXIT_SIGNAL_BASE: u8 = 128;
 
@@ -45,6 +47,19 @@ impl Interrupts {
 
     pub(super) async fn first(&self) {
         self.first.cancelled().await;
+    }
+
+    /// Does the work, unless the first signal comes before its end: then it is dropped, with what it was making in `engine`,
+    /// and there is no outcome.
+    pub(super) async fn unless_first<T>(&self, engine: &Engine, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => return Some(done),
+            () = self.first() => {}
+        }
+        if let Err(error) = engine.tidy_up().await {
+            eprintln!("warning: what was begun could not be removed: {error}");
+        }
+        None
     }
 
     pub(super) async fn second(&self) {

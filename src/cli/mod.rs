@@ -2,7 +2,8 @@
 //!
 //! Exit codes: 0 success; 1 a running service refused what was asked for, or a job of `run` did not succeed; 64 wrong usage or
 //! configuration; 69 something that is needed is missing; 70 an internal failure; 77 no permission. `exec` passes its
-//! command's code through and uses 124 for a time-out. `exec` and `run` use 128 and the signal's number where a signal ended them.
+//! command's code through and uses 124 for a time-out. `exec`, `run` and `image` use 128 and the signal's number where a signal
+//! ended them.
 
 mod bench;
 mod client;
@@ -10,6 +11,7 @@ mod config;
 mod doctor;
 mod exec;
 mod image;
+mod image_users;
 mod interrupts;
 mod log_view;
 mod machine;
@@ -26,6 +28,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
@@ -86,8 +89,8 @@ struct EngineArgs {
     /// Directory with more image recipes (NAME/image.toml); may be given several times
     #[arg(long, env = "DAYFLY_RECIPES", value_delimiter = ':', global = true)]
     recipes: Vec<PathBuf>,
-    /// How guests run: auto, qemu-kvm or qemu-tcg
-    #[arg(long, env = "DAYFLY_BACKEND", default_value = "auto", value_parser = parse_backend, global = true)]
+    /// How guests run
+    #[arg(long, env = "DAYFLY_BACKEND", default_value = "auto", value_parser = backends(), global = true)]
     backend: Backend,
     /// The QEMU program
     #[arg(long, env = "DAYFLY_QEMU", default_value = "qemu-system-x86_64", global = true)]
@@ -109,13 +112,14 @@ impl EngineArgs {
     }
 }
 
-fn parse_backend(text: &str) -> Result<Backend, String> {
-    match text {
-        "auto" => Ok(Backend::Auto),
-        "qemu-kvm" => Ok(Backend::QemuKvm),
-        "qemu-tcg" => Ok(Backend::QemuTcg),
-        _ => Err("one of auto, qemu-kvm, qemu-tcg".to_owned()),
-    }
+/// The backends by their names in the configuration, for help and completions too.
+fn backends() -> impl TypedValueParser<Value = Backend> {
+    const NAMED: [(&str, Backend); 3] =
+        [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
+    PossibleValuesParser::new(NAMED.map(|(name, _)| name)).map(|text| {
+        let named = NAMED.into_iter().find(|(name, _)| *name == text);
+        named.map(|(_, backend)| backend).expect("only these names are let through")
+    })
 }
 
 /// A VM's memory in MiB, in the units and bounds of the configuration, and no more than this host has.
@@ -145,6 +149,11 @@ fn mib_within(text: &str, bounds: std::ops::RangeInclusive<u64>) -> Result<u64, 
 /// A time, in the units of the configuration.
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     crate::config::parse_duration(text).map_err(|complaint| complaint.to_string())
+}
+
+/// Where the service's configuration usually is, if there is one.
+fn usual_config() -> Option<PathBuf> {
+    Some(PathBuf::from("/etc/dayfly/dayfly.toml")).filter(|usual| usual.exists())
 }
 
 /// Parses the arguments and runs the command.

@@ -259,7 +259,7 @@ mod tests {
         error: DIR/dayfly.toml:10:18: profile.big.cache.path: `DIR/gone` does not exist
           hint: relative paths start at the configuration's directory
         error: DIR/dayfly.toml:12:9: limits.queue: `0` is not between 1 and 1000000
-        error: DIR/dayfly.toml:13:1: the key stands here a second time
+        error: DIR/dayfly.toml:13:1: the key stands here a second time, first in line 12
           hint: merge the two, or rename one
         5 errors in DIR/dayfly.toml
         "#);

@@ -152,20 +152,15 @@ impl<'d> Sections<'d> {
     }
 
     fn credential(&self, github: &Table<'_>) -> Option<Credential<secrets::SecretRef>> {
+        let read_token = |item: &Item<'_>| secrets::read_ref(item, self.directory).map(Credential::Token);
         match (github.get("token"), github.get("app")) {
-            (Some(token), None) => secrets::read_ref(&token, self.directory).map(Credential::Token),
-            (None, Some(app)) => {
-                let table = app.table(&["id", "private_key"])?;
-                let id = table
-                    .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
-                    .and_then(|item| item.integer_in(1..=u64::MAX));
-                let private_key = table
-                    .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
-                    .and_then(|item| secrets::read_ref(&item, self.directory));
-                Some(Credential::App { id: id?, private_key: private_key? })
-            }
-            (Some(_), Some(app)) => {
-                app.refuse(Complaint::new("`token` and `app` exclude each other").hint("remove one of them"));
+            (Some(token), None) => read_token(&token),
+            (None, Some(app)) => self.app(&app),
+            (Some(token), Some(app)) => {
+                // What is wrong with either is told too: one of them stays.
+                let _both = (read_token(&token), self.app(&app));
+                let complaint = format!("`token` (line {}) and `app` exclude each other", token.position().line);
+                app.refuse(Complaint::new(complaint).hint("remove one of them"));
                 None
             }
             (None, None) if github.is_misspelt("token") || github.is_misspelt("app") => None,
@@ -178,6 +173,17 @@ impl<'d> Sections<'d> {
                 None
             }
         }
+    }
+
+    fn app(&self, app: &Item<'_>) -> Option<Credential<secrets::SecretRef>> {
+        let table = app.table(&["id", "private_key"])?;
+        let id = table
+            .required_hint("id", "the \"App ID\" of the App's settings page, like `id = 123456`")
+            .and_then(|item| item.integer_in(1..=u64::MAX));
+        let private_key = table
+            .required_hint("private_key", "like `private_key = { file = \"app.pem\" }`")
+            .and_then(|item| secrets::read_ref(&item, self.directory));
+        Some(Credential::App { id: id?, private_key: private_key? })
     }
 
     fn profiles(&self, root: &Table<'_>) -> Option<Vec<Profile>> {
@@ -299,9 +305,10 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
     let mut first_with = HashMap::new();
     for (field, profile) in fields.iter().zip(profiles) {
         let Some(profile) = profile else { continue };
-        let first: &str = first_with.entry(select::label_set(&profile.labels)).or_insert(field.key);
-        if first != field.key {
-            let complaint = Complaint::new(format!("has the same labels as {}", quoted(first)));
+        let first: &Field<'_> = first_with.entry(select::label_set(&profile.labels)).or_insert(field);
+        if first.key != field.key {
+            let (name, line) = (quoted(first.key), first.key_position().line);
+            let complaint = Complaint::new(format!("has the same labels as {name} in line {line}"));
             field.refuse_key(complaint.hint("jobs ask by labels: give one of the two a label of its own"));
         }
     }

@@ -212,8 +212,11 @@ workflows_dir = "../x"
 labels = ["Linux", "self-hosted"]
 "#;
     insta::assert_snapshot!(errors(&text), @"
-    dayfly.toml:6:7: github.app: `token` and `app` exclude each other
+    dayfly.toml:6:7: github.app: `token` (line 7) and `app` exclude each other
       hint: remove one of them
+    dayfly.toml:6:14: github.app.id: `0` is not between 1 and 18446744073709551615
+    dayfly.toml:6:39: github.app.private_key.env: not the name of an environment variable
+      hint: letters, digits and `_`, like `DAYFLY_TOKEN`
     dayfly.toml:13:13: github.repository[0].profiles[0]: there is no profile `linx`
       hint: did you mean `linux`?
     dayfly.toml:15:8: github.repository[1].name: `acme/SITE` stands here a second time, first in line 12
@@ -223,7 +226,7 @@ labels = ["Linux", "self-hosted"]
     dayfly.toml:18:8: github.repository[2].name: `acme` is neither `owner/name` nor `owner/*`
     dayfly.toml:19:17: github.repository[2].workflows_dir: `../x` is not a directory inside a repository
       hint: write it relative to the repository, like `.dayfly/workflows`
-    dayfly.toml:20:10: profile.other: has the same labels as `linux`
+    dayfly.toml:20:10: profile.other: has the same labels as `linux` in line 8
       hint: jobs ask by labels: give one of the two a label of its own
     ");
 }

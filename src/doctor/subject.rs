@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, Secrets};
 use crate::document::Diagnostic;
 use crate::engine::Backend;
+use crate::host::process::find_program;
 use crate::vm::spec::Shape;
 
 /// Where state is when nobody says otherwise.
@@ -104,7 +105,8 @@ impl Subject {
             Backend::QemuKvm => options.push_str(" --backend qemu-kvm"),
             Backend::QemuTcg => options.push_str(" --backend qemu-tcg"),
         }
-        if self.qemu != DEFAULT_QEMU {
+        // One that is not there is a finding of its own, and no command works with it.
+        if self.qemu != DEFAULT_QEMU && find_program(&self.qemu).is_some() {
             options.push_str(&format!(" --qemu {}", self.qemu));
         }
         Some(options)

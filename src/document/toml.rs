@@ -5,6 +5,7 @@
 //! too. A mistake in the structure (an unclosed table, a key without a value) ends the reading: a model built from what a
 //! parser guessed would only mislead.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -19,9 +20,12 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of tables and lists.
 pub const MAX_DEPTH: usize = 64;
 
+/// The parser's words for a key that stands twice in one table.
+const DUPLICATE: &str = "duplicate key";
+
 /// The parser's words for mistakes after which it goes on where a person would: at the next line.
 const LOCAL: [&str; 8] = [
-    "duplicate key",
+    DUPLICATE,
     "string values must be quoted",
     "invalid basic string",
     "invalid literal string",
@@ -49,7 +53,8 @@ pub fn read(file: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        tree.refuse(error.span().as_ref(), syntax_complaint(error.message()));
+        let first = error.span().filter(|_| error.message() == DUPLICATE).and_then(|span| tree.first_place(span.start));
+        tree.refuse(error.span().as_ref(), syntax_complaint(error.message(), first));
     }
     let is_sound = errors.iter().all(|error| LOCAL.iter().any(|local| error.message().starts_with(local)));
     let root = is_sound.then(|| tree.root(document.get_ref()));
@@ -60,10 +65,13 @@ pub fn read(file: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     }
 }
 
-/// The parser's words, with help for what people write most often.
-fn syntax_complaint(message: &str) -> Complaint {
+/// The parser's words, with help for what people write most often. `first`: the line of the other one, of a key that stands twice.
+fn syntax_complaint(message: &str, first: Option<u32>) -> Complaint {
     match message {
-        "duplicate key" => Complaint::new("the key stands here a second time").hint("merge the two, or rename one"),
+        DUPLICATE => {
+            let first = first.map(|line| format!(", first in line {line}")).unwrap_or_default();
+            Complaint::new(format!("the key stands here a second time{first}")).hint("merge the two, or rename one")
+        }
         _ if message.starts_with("key with no value") => {
             Complaint::new("a key without a value").hint("write `key = value`")
         }
@@ -76,6 +84,13 @@ fn syntax_complaint(message: &str) -> Complaint {
         }
         _ => Complaint::new(message),
     }
+}
+
+/// The header or the key of a line, without blanks; `None` if it has neither.
+fn written(line: &str) -> Option<String> {
+    let line = line.trim();
+    let end = if line.starts_with('[') { line.find(']') } else { line.find('=') };
+    end.map(|end| line[..end].split_whitespace().collect())
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -102,6 +117,28 @@ impl Tree<'_> {
         let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Position { line: count(line), column: count(before.chars().count() + 1) }
+    }
+
+    /// The line in which a key that stands a second time at `offset` stood first, where it is written the same way below the same
+    /// header.
+    fn first_place(&self, offset: usize) -> Option<u32> {
+        let mut header = String::new();
+        let mut places = HashMap::new();
+        for (line, text) in (1..=self.position(offset).line).zip(self.text.lines()) {
+            let Some(written) = written(text) else { continue };
+            let place = if written.starts_with('[') {
+                // Each of several tables in a list has keys of its own.
+                header = if written.starts_with("[[") { format!("{written}{line}") } else { written };
+                (header.clone(), String::new())
+            } else {
+                (header.clone(), written)
+            };
+            let first = *places.entry(place).or_insert(line);
+            if line == self.position(offset).line {
+                return Some(first).filter(|first| *first != line);
+            }
+        }
+        None
     }
 
     fn root(&mut self, document: &DeTable<'_>) -> Node {
@@ -207,9 +244,24 @@ mod tests {
           hint: strings stand in quotes: `"…"`
         dayfly.toml:2:5: expected a value
           hint: strings stand in quotes: `"…"`
-        dayfly.toml:5:1: the key stands here a second time
+        dayfly.toml:5:1: the key stands here a second time, first in line 4
           hint: merge the two, or rename one
         "#);
+    }
+
+    #[test]
+    fn what_stands_twice_says_where_it_stood_first() {
+        let text = "[a]\nx = 1\n[profile.linux]\ny = 1\n[ profile.linux ] # again\ny = 1\nx = 1\n x = 2\n[[b]]\nx = 1\n[[b]]\nx = 1\nx = 2\n";
+        insta::assert_snapshot!(errors(text), @"
+        dayfly.toml:5:11: the key stands here a second time, first in line 3
+          hint: merge the two, or rename one
+        dayfly.toml:6:1: the key stands here a second time, first in line 4
+          hint: merge the two, or rename one
+        dayfly.toml:8:2: the key stands here a second time, first in line 7
+          hint: merge the two, or rename one
+        dayfly.toml:13:1: the key stands here a second time, first in line 12
+          hint: merge the two, or rename one
+        ");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
@@ -23,6 +23,12 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
         copy_range(&source, &target, start as i64, end as i64)?;
     }
     Ok(())
+}
+
+/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
+/// gigabytes.
+pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
 /// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
@@ -175,6 +181,14 @@ mod tests {
         let moved = there.path().join("moved");
         move_image(&from, &moved).unwrap();
         assert!(!from.exists() && fs::read(&moved).unwrap() == fs::read(&to).unwrap(), "it is not moved");
+    }
+
+    #[test]
+    fn room_is_what_the_file_system_has_left() {
+        require_room(Path::new("/tmp"), 0).unwrap();
+        let error = require_room(Path::new("/tmp"), u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(hint_if_full(&error).contains("free some space"));
     }
 
     #[test]

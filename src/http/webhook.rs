@@ -24,8 +24,10 @@ use crate::forge::github;
 use crate::lifecycle::{Lifecycle, Step};
 use crate::metrics::DeliveryMetrics;
 use crate::metrics::labels::{EventKind, Received};
-use crate::store::{Accepted, DeliveryKey, DeliveryState, NewDelivery, Store};
-use crate::webhook::{GitHubHeaders, SignatureError, check_github_signature, parse_github, verify_github};
+use crate::store::{Accepted, DeliveryKey, NewDelivery, Store, StoreError};
+use crate::webhook::{
+    GitHubHeaders, PayloadError, SignatureError, check_github_signature, parse_github, verify_github,
+};
 
 /// The header that says what kind of event it is.
 const EVENT: &str = "x-github-event";
@@ -184,7 +186,7 @@ async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
         payload: body.into(),
     };
     door.lifecycle.reached(Step::DeliveryVerified).await;
-    let accepted = match door.store.accept_delivery(delivery).await {
+    let accepted = match keep(door, delivery, problem.as_ref().map(PayloadError::to_string)).await {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::error!(delivery = %key, %error, "a delivery could not be stored");
@@ -194,22 +196,25 @@ async fn store(door: &Door, headers: &GitHubHeaders, body: Bytes) -> Answer {
     };
     door.lifecycle.reached(Step::DeliveryStored).await;
     if let Some(problem) = problem {
-        if accepted != Accepted::Duplicate
-            && let Err(error) =
-                door.store.finish_delivery(&key, DeliveryState::Invalid, &problem.to_string(), clock::now_ms()).await
-        {
-            tracing::error!(delivery = %key, %error, "a delivery's state could not be stored");
-        }
         tracing::warn!(delivery = %key, %problem, "a signed delivery does not read");
         return Answer::new(Received::Unreadable, StatusCode::BAD_REQUEST, "the payload cannot be read");
     }
     match accepted {
-        Accepted::New | Accepted::Again => {
-            door.wake.deliveries.notify_one();
-            Answer::new(Received::Accepted, StatusCode::ACCEPTED, "accepted")
-        }
+        Accepted::New | Accepted::Again => Answer::new(Received::Accepted, StatusCode::ACCEPTED, "accepted"),
         Accepted::Duplicate => Answer::new(Received::Duplicate, StatusCode::OK, "already processed"),
     }
+}
+
+/// Makes a delivery durable. Only what came before is looked for in the database.
+async fn keep(door: &Door, delivery: NewDelivery, problem: Option<String>) -> Result<Accepted, StoreError> {
+    if problem.is_some() || !door.store.received_lately(&delivery.key) {
+        return door.store.receive_delivery(delivery, problem).await.map(|()| Accepted::New);
+    }
+    let accepted = door.store.accept_delivery(delivery).await?;
+    if accepted != Accepted::Duplicate {
+        door.wake.deliveries.notify_one();
+    }
+    Ok(accepted)
 }
 
 /// Why there is no body.

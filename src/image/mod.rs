@@ -50,6 +50,9 @@ pub enum ImageError {
     /// A file operation failed.
     #[error("{what}: {source}{}", hint_if_full(source))]
     Io { what: String, source: std::io::Error },
+    /// What several waited for failed, and each of them is told.
+    #[error(transparent)]
+    Shared(std::sync::Arc<Self>),
     /// Something about the built system is not as expected.
     #[error("{0}")]
     Unusable(String),
@@ -67,6 +70,7 @@ impl ImageError {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::Vm(error) => error.is_disk_full(),
+            Self::Shared(error) => error.is_disk_full(),
             _ => false,
         }
     }

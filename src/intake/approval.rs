@@ -42,7 +42,7 @@ pub(super) async fn of_comment(core: &Core, delivery: &Delivery, asked: &Asked) 
         Command::RunUnclear(text) => {
             let answer = format!(
                 "`@{person}` asked to run `{text}`, which is no full commit id. A shortened one can be made to fit other \
-                 code; the full one is in the command above."
+                 code: give all digits of the commit, as in the command that the held status shows."
             );
             refuse(core, delivery, github::NAME, access, *number, answer).await
         }

@@ -1,8 +1,11 @@
 //! What the forge shows of a fork's commit that does not run. Pure.
 
+use std::time::Duration;
+
 use super::jobs::new_report;
 use super::runs::empty_run;
-use crate::forge::{CommitSha, Conclusion, RepoName, ReportState};
+use crate::config::format_duration;
+use crate::forge::{CommitSha, Conclusion, RepoName, Report, ReportState};
 use crate::policy::Request;
 use crate::store::NewRun;
 
@@ -37,13 +40,26 @@ pub(super) fn denied(request: &Request, workflows_dir: &str, arrived_at: i64) ->
     standing_for(request, workflows_dir, arrived_at, report)
 }
 
-fn standing_for(request: &Request, workflows_dir: &str, arrived_at: i64, report: crate::forge::Report) -> NewRun {
+fn standing_for(request: &Request, workflows_dir: &str, arrived_at: i64, report: Report) -> NewRun {
     let mut run = empty_run(request, arrived_at);
     run.origin.is_held = true;
     run.workflow_path = workflows_dir.to_owned();
     run.workflow_name = NAME.to_owned();
     run.report = Some(report);
     run
+}
+
+/// What becomes of the report of a commit that nobody approved within `age`.
+pub(crate) fn expire(report: &mut Report, age: Duration, now: i64) {
+    let age = format_duration(age);
+    report.state = ReportState::Finished(Conclusion::Cancelled);
+    report.finished_at = Some(now);
+    report.title = format!("Not run: nobody approved it within {age}. Reopen the pull request to ask again");
+    report.summary = format!(
+        "Nothing of commit `{}` was run: it comes from a fork, and nobody approved it within {age}, for which this service \
+         keeps things (`limits.log_retention`).\n\nReopening the pull request holds it again.",
+        report.sha
+    );
 }
 
 /// Short enough for a commit status, with either length of an id.
@@ -97,6 +113,21 @@ mod tests {
         ```
 
         That counts for this commit only. The next push is held again.
+        ");
+    }
+
+    #[test]
+    fn what_nobody_approved_says_how_to_ask_again() {
+        let access = crate::forge::RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: None };
+        let sha = CommitSha::parse(&"a1".repeat(20)).unwrap();
+        let mut report = new_report(&access, &sha, CONTEXT.to_owned(), held_title(&sha));
+        expire(&mut report, Duration::from_hours(3650 * 24), 7);
+        assert!(report.title.len() <= 140, "a commit status takes no more");
+        insta::assert_snapshot!(format!("{}\n{}", report.title, report.summary), @r"
+        Not run: nobody approved it within 3650d. Reopen the pull request to ask again
+        Nothing of commit `a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1` was run: it comes from a fork, and nobody approved it within 3650d, for which this service keeps things (`limits.log_retention`).
+
+        Reopening the pull request holds it again.
         ");
     }
 

@@ -39,7 +39,7 @@ impl Wish {
     }
 
     /// Reads a stored one.
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, IntakeError> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, IntakeError> {
         serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))
     }
 }

@@ -13,6 +13,7 @@ mod rerun;
 mod retry;
 mod runs;
 
+pub(crate) use self::rerun::unfinished_repetition;
 pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
 
 use std::collections::HashMap;
@@ -27,11 +28,11 @@ use self::runs::Planner;
 use crate::clock;
 use crate::config::Forks;
 use crate::core::Core;
-use crate::forge::{CommitSha, ForgeError, RepoName, github};
+use crate::forge::{CommitSha, ForgeError, Permission, RepoName, github};
 use crate::ids::RunId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
-use crate::policy::{Standing, Verdict, head_news, judge};
+use crate::policy::{Standing, Verdict, head_news, judge, needs_sender};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
 
@@ -107,10 +108,21 @@ pub async fn run(core: Arc<Core>) {
                 }
             }
             () = core.wake.deliveries.notified() => {}
+            () = core.store.arrivals().notified() => {}
             () = tokio::time::sleep(next_look) => {}
             () = core.stop.cancelled() => return,
         }
     }
+}
+
+/// Ends what waited for an approval as long as anything is kept: forgotten without that, it would be pending at the forge for
+/// ever.
+pub async fn end_long_held(core: &Core) -> Result<(), StoreError> {
+    let (now, age) = (clock::now_ms(), core.config.limits.log_retention);
+    if core.store.end_long_held(now, age, move |report| held::expire(report, age, now)).await? > 0 {
+        core.wake.reports.notify_one();
+    }
+    Ok(())
 }
 
 async fn start_due(core: &Arc<Core>, under_way: &mut UnderWay) {
@@ -192,7 +204,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
 
 /// What is known besides the event. What a push to a fork's pull request makes void is void from here on.
 async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks) -> Result<Standing, IntakeError> {
-    let mut standing = Standing { forks, is_approved: false };
+    let mut standing = Standing { forks, is_approved: false, sender_may_write: false };
     let Event::PullRequest(pull) = event else { return Ok(standing) };
     if !pull.is_fork || forks != Forks::Approve {
         return Ok(standing);
@@ -206,6 +218,9 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
         core.wake.scheduler.notify_one();
     }
     standing.is_approved = approval::counts(core, github::NAME, access, pull.number, &pull.head_sha).await?;
+    if standing.is_approved && needs_sender(pull) {
+        standing.sender_may_write = core.forge.permission(access, &pull.sender).await? >= Permission::Write;
+    }
     Ok(standing)
 }
 

@@ -7,6 +7,7 @@ mod select;
 
 use serde_json::Value as Json;
 
+pub(crate) use self::select::unfinished_repetition;
 use self::select::{Repeat, select};
 use super::internal::{Wish, submit};
 use super::jobs::{new_job, new_report};
@@ -51,13 +52,13 @@ pub(super) async fn of_person(core: &Core, delivery: &Delivery, asked: &policy::
 
 /// Each run of the commit becomes a wish of its own, so that what is in the way of one does not hold up the others.
 async fn of_commit(core: &Core, delivery: &Delivery, asked: &policy::Rerun) -> Result<(), IntakeError> {
-    let runs = core.store.latest_runs_at(&asked.access.repo, &asked.sha).await?;
+    let runs = core.store.runs_at(&asked.access.repo, &asked.sha).await?;
     if runs.is_empty() {
         return ended(core, delivery, "no workflow of the commit was run").await;
     }
-    for run in runs {
-        // The same ids however often this is processed.
-        let id = format!("{}-{run}", delivery.key.id);
+    for (first, run) in runs {
+        // The same id however often this is processed, even if by then the wish has become the newest attempt.
+        let id = format!("{}-{first}", delivery.key.id);
         submit(core, id, &Wish::Rerun { run, job: None, person: Some(asked.person.clone()) }).await?;
     }
     finish(core, &delivery.key, DeliveryState::Processed, "").await;
@@ -163,7 +164,7 @@ fn request_of(run: &Run) -> Result<Option<(Request, Json)>, IntakeError> {
     let name = EventName::parse(&context.event_name).map_err(unreadable)?;
     let event = parse_github(&name, payload.to_string().as_bytes()).map_err(|error| unreadable(error.to_string()))?;
     // Whether it may run was decided before.
-    match judge(&event, &Standing { forks: Forks::Run, is_approved: true }) {
+    match judge(&event, &Standing { forks: Forks::Run, is_approved: true, sender_may_write: true }) {
         Verdict::Start(request) if request.sha == run.sha => Ok(Some((*request, payload))),
         _ => Ok(None),
     }

@@ -11,7 +11,7 @@ use crate::document::Diagnostic;
 use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState, github};
 use crate::ids::RunId;
 use crate::policy::{OfPullRequest, Request};
-use crate::store::{Concurrency, FromPullRequest, NewJob, NewRun, Origin};
+use crate::store::{Concurrency, FromPullRequest, NewJob, NewRun, Origin, check_size};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::plan::{PlanInput, PlannedJob, plan};
 use crate::workflow::trigger::{Match, matches};
@@ -106,7 +106,11 @@ impl Planner<'_> {
         let mut run = self.new_run(path, name, None, planned.into_iter().map(new).collect());
         run.origin.concurrency =
             group.map(|group| Concurrency { group: group.name, cancels: group.cancel_in_progress });
-        run
+        match check_size(&run) {
+            Ok(()) => run,
+            // By itself: the other workflows of the commit are none the worse for it.
+            Err(error) => self.unreadable(path, &[complaint(path, format!("the workflow is too large: {error}"))]),
+        }
     }
 
     /// The run of a workflow that is not even planned.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Attempt;
-use super::checkout::Origin;
 use super::journal::Journal;
 use super::matrix;
+use super::scene::Scene;
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -20,10 +19,8 @@ use crate::core::Core;
 use crate::engine::Prepared;
 use crate::forge::ReportState;
 use crate::ids::VmId;
-use crate::image::catalog::ImageInfo;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
-use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
@@ -51,49 +48,6 @@ pub struct Lease {
     pub(crate) part: Part,
     /// When the lease was made.
     pub began: Instant,
-}
-
-/// Where and for what the steps of an attempt run; the machine may be exchanged between two of them.
-pub(super) struct Scene<'a> {
-    pub(super) core: &'a Arc<Core>,
-    pub(super) lease: &'a Lease,
-    profile: &'a Profile,
-    image: &'a ImageInfo,
-    places: &'a Places,
-    github: &'a GithubContext,
-    cancel: &'a CancellationToken,
-}
-
-impl Scene<'_> {
-    /// An attempt in this machine, when so much of its time is over.
-    pub(super) fn attempt<'a>(&'a self, machine: &'a mut Machine, spent: Duration) -> Attempt<'a> {
-        let (core, access) = (self.core, &self.lease.run.access);
-        let submodules =
-            core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-        let source = Source::Forge {
-            client: core.git.clone(),
-            forge: Arc::clone(&core.forge),
-            installation: access.installation,
-        };
-        let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-        Attempt {
-            machine,
-            image: self.image,
-            places: self.places,
-            github: self.github,
-            origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-            git: GitProxy::new(source, repositories, GitLimits::default()),
-            limit: self.profile.timeout,
-            spent,
-            grace: core.config.limits.grace,
-            cancel: self.cancel,
-        }
-    }
-
-    /// Notes what happened in the attempt.
-    pub(super) fn record(&self, kind: &'static str, detail: &str) {
-        self.core.timeline.record(&self.lease.job.id, self.lease.job.attempt, kind, detail);
-    }
 }
 
 /// Why a VM could not be had, and whether another try may.
@@ -392,7 +346,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     core.lifecycle.reached(Step::OutcomeStored).await;
     if finished == Finished::Now {
         core.timeline.record(&job.id, job.attempt, "outcome_stored", &outcome.detail);
-        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = ?outcome.conclusion, detail = outcome.detail, "job finished");
+        tracing::info!(job = %job.id, vm = %lease.vm, conclusion = outcome.conclusion.as_str(), detail = outcome.detail, "job finished");
     }
     core.wake.reports.notify_one();
     core.wake.scheduler.notify_one();

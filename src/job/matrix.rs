@@ -6,8 +6,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::driver::{Lease, NoVm, Scene};
+use super::driver::{Lease, NoVm};
 use super::journal::Journal;
+use super::scene::Scene;
 use super::sharing::{ForkPoint, Leading, Part};
 use super::steps::Witness;
 use super::verdict::{Ending, StepLine};

@@ -16,6 +16,7 @@ pub mod checkout;
 pub mod driver;
 pub mod journal;
 mod matrix;
+mod scene;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;

@@ -144,3 +144,56 @@ impl Drop for Leading {
         self.give_up();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::forge::RepoName;
+
+    fn cell(run: &RunId, key: &str, attempt: u32, state: JobState) -> ScheduledJob {
+        ScheduledJob {
+            id: JobId::random(),
+            run: run.clone(),
+            repo: RepoName::parse("demo/hello").unwrap(),
+            key: key.to_owned(),
+            needs: Vec::new(),
+            profile: Some("linux".to_owned()),
+            state,
+            attempt,
+            vm: None,
+            created_at: 0,
+            queued_at: None,
+            cancel_requested: false,
+            cancel_why: None,
+            group: None,
+            conclusion: None,
+        }
+    }
+
+    #[test]
+    fn the_first_cell_leads_and_the_others_are_held_until_it_does_not() {
+        let (sharing, run, queued) = (Sharing::default(), RunId::random(), JobState::Queued);
+        let jobs = [
+            cell(&run, "a", 1, queued),
+            cell(&run, "a", 1, queued),
+            cell(&run, "a", 2, queued),
+            cell(&run, "b", 1, queued),
+        ];
+        let [first, second, again, other] = &jobs;
+        assert!(matches!(sharing.take_part(first, 0, &jobs), Part::Alone), "there is nothing to share");
+        assert!(matches!(sharing.take_part(again, 2, &jobs), Part::Alone), "it had its chance");
+        assert!(matches!(sharing.take_part(other, 2, &jobs), Part::Alone), "nobody would follow it");
+        let Part::Lead(leading) = sharing.take_part(first, 2, &jobs) else { panic!("nobody leads") };
+        assert!(leading.is_awaited());
+        let held = || jobs.iter().map(|job| sharing.leader(job).is_some()).collect::<Vec<_>>();
+        assert_eq!(held(), [false, true, false, false]);
+        sharing.forget_all_but(&[]);
+        assert_eq!(sharing.leader(second).as_ref(), Some(&first.id), "it still leads");
+        drop(leading);
+        assert_eq!(held(), [false; 4]);
+        assert!(matches!(sharing.take_part(second, 2, &jobs), Part::Alone), "each runs by itself now");
+        sharing.forget_all_but(&[cell(&run, "a", 1, JobState::Running)]);
+        assert!(sharing.stages().is_empty());
+    }
+}

@@ -31,7 +31,7 @@ pub struct Ended {
     pub outcome: Outcome,
     /// From the request for a VM until it was gone.
     pub took: Duration,
-    pub(super) seen_by_needs: NeedResult,
+    pub(crate) seen_by_needs: NeedResult,
 }
 
 impl Ended {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::LocalError;
+use super::belonging::Places;
 use crate::forge::CommitSha;
 use crate::host::git::{self, Place};
 
@@ -52,6 +53,18 @@ impl Repository {
         if let Some(files) = &files {
             require_own_files(directory, files, private).await?;
         }
+        let (private, common) = (path(private.clone()), path(common.clone()));
+        // Of this file alone: what it includes may be anybody's.
+        let settings = private.join("config").to_string_lossy().into_owned();
+        let worktree = name(directory, &["config", "--file", &settings, "--get", "core.worktree"]).await.map(path);
+        let places = Places {
+            asked: directory,
+            files: files.as_deref(),
+            private: &private,
+            common: &common,
+            worktree: worktree.as_deref(),
+        };
+        places.check()?;
         let head = name(directory, &["rev-parse", "--verify", "--quiet", "HEAD"]).await;
         let head = head.and_then(|head| CommitSha::parse(&text(&head)).ok());
         let remote_head = name(directory, &["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]).await;
@@ -64,8 +77,8 @@ impl Repository {
             origin: name(directory, &["config", "--get", "remote.origin.url"]).await.map(|url| text(&url)),
             place: files.clone().unwrap_or_else(|| directory.to_owned()),
             files,
-            private: path(private.clone()),
-            common: path(common.clone()),
+            private,
+            common,
             object_format: text(format),
         })
     }

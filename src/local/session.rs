@@ -108,9 +108,12 @@ struct Slot {
     ended: Option<Ended>,
 }
 
-/// Builds and bakes what the jobs need, so that what is missing is said before anything runs.
+/// Builds and bakes what the jobs need, so that what is missing is said before anything runs, and what cannot be there before
+/// anything is built.
 pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> Result<(), ImageError> {
-    for profile in jobs.iter().filter_map(|job| job.profile.as_ref().ok()) {
+    let profiles = || jobs.iter().filter_map(|job| job.profile.as_ref().ok());
+    profiles().try_for_each(|profile| engine.check(&profile.image))?;
+    for profile in profiles() {
         engine.prepare(&profile.image, shape_of(profile), progress).await?;
     }
     Ok(())
@@ -170,7 +173,8 @@ fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
             slots[at].stage = Stage::Queued { since: i64::try_from(at).unwrap_or(i64::MAX) };
         }
         Action::Skip(id) => {
-            let detail = "its condition is not met, or a job that it needs did not succeed".to_owned();
+            let skipped = slots.iter().find(|slot| slot.job.id == id).map(|slot| &slot.job)?;
+            let detail = gate::why_skipped(&skipped.planned.spec, &needs_of(slots, skipped));
             settle(slots, Some(id), |slot| slot.end(Conclusion::Skipped, Reason::Skipped, detail));
         }
         Action::Fail(id, why) => {

@@ -11,6 +11,7 @@
 //! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
 
 pub mod admission;
+mod client;
 mod decisions;
 mod local;
 mod reach;
@@ -40,12 +41,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
 
 use admission::{Admitted, Service};
+pub use client::GitClient;
 pub use decisions::{Decision, Decisions, Verdict};
 pub use reach::Reached;
 use transfer::TransferError;
-
-/// Time for the connection to the forge, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for the head of a request, and how long a connection may stay open between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -85,26 +84,6 @@ impl Default for GitLimits {
             idle: Duration::from_secs(120),
             answer: Duration::from_secs(300),
         }
-    }
-}
-
-/// The way to the forge: connections and trust roots, shared by the proxies of all VMs.
-#[derive(Debug, Clone)]
-pub struct GitClient(reqwest::Client);
-
-impl GitClient {
-    /// Fails where the host has no usable trust roots. Honours the proxy variables of the service's environment.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        // Fails only if a provider is installed already, which is as good.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            // Forges tell git from browsers by the first word.
-            .user_agent(concat!("git/2 dayfly/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self(client))
     }
 }
 
@@ -241,14 +220,14 @@ impl Shared {
         let url = admitted.upstream_url(&upstream.url);
         let (head, body) = request.into_parts();
         let mut outgoing = match admitted.service {
-            Service::Advertise => client.0.get(url),
+            Service::Advertise => client.to(&url).get(url),
             Service::UploadPack => {
                 let length = body.size_hint().exact();
                 if length.is_some_and(|length| length > self.limits.request_bytes) {
                     return Err(self.too_large());
                 }
                 let body = transfer::bounded(body.into_data_stream(), self.limits.idle, self.request_budget());
-                let outgoing = client.0.post(url).body(reqwest::Body::wrap_stream(body));
+                let outgoing = client.to(&url).post(url).body(reqwest::Body::wrap_stream(body));
                 // A stream has no length of its own; with it the forge need not accept chunks.
                 length.into_iter().fold(outgoing, |outgoing, length| outgoing.header(CONTENT_LENGTH, length))
             }

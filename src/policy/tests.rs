@@ -55,7 +55,11 @@ fn comment(action: IssueCommentAction, sender: &str, body: &str) -> IssueComment
 
 /// The verdict in a word, with the reason of one that ignores.
 fn told(event: &Event, forks: Forks, is_approved: bool) -> String {
-    match judge(event, &Standing { forks, is_approved }) {
+    told_with(event, Standing { forks, is_approved, sender_may_write: true })
+}
+
+fn told_with(event: &Event, standing: Standing) -> String {
+    match judge(event, &standing) {
         Verdict::Ignore(why) => format!("ignore: {why}"),
         Verdict::Hold(request) => format!("hold {}", request.sha.short()),
         Verdict::Deny(request) => format!("deny {}", request.sha.short()),
@@ -114,6 +118,19 @@ fn a_strangers_commit_runs_only_where_that_is_allowed() {
     ");
     for forks in [Forks::Approve, Forks::Deny] {
         assert_eq!(told(&pull_request("opened", false), forks, false), "start bbbbbbbbbbbb");
+    }
+}
+
+#[test]
+fn an_approved_commit_runs_again_only_for_who_may_write() {
+    let standing = Standing { forks: Forks::Approve, is_approved: true, sender_may_write: false };
+    let again =
+        "ignore: the commit is approved and was run; `@stranger` has no write access, and so cannot have it run again";
+    for action in ["edited", "reopened", "ready_for_review", "labeled", "closed", "assigned", "anything_new"] {
+        assert_eq!(told_with(&pull_request(action, true), standing), again, "{action}");
+        let may_write = Standing { sender_may_write: true, ..standing };
+        assert_eq!(told_with(&pull_request(action, true), may_write), "start bbbbbbbbbbbb", "{action}");
+        assert_eq!(told_with(&pull_request(action, false), standing), "start bbbbbbbbbbbb", "{action}: no fork");
     }
 }
 

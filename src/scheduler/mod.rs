@@ -283,6 +283,13 @@ impl Specs {
         }
     }
 
+    fn why_skipped(&self, job: &ScheduledJob) -> String {
+        match self.specs.get(&job.id) {
+            Some((spec, _)) => gate::why_skipped(spec, &self.needs(&job.run, &spec.ancestors)),
+            None => "its condition is not met".to_owned(),
+        }
+    }
+
     /// How the jobs before a job ended. Others of its run are none of its business.
     fn needs(&self, run: &RunId, ancestors: &[String]) -> NeedsResults {
         let mut jobs = self.results.get(run).cloned().unwrap_or_default();
@@ -330,7 +337,7 @@ async fn apply(
         }
         Action::Skip(id) => {
             let Some(job) = known(&id) else { return Ok(false) };
-            let detail = "Skipped: its condition is not met, or a job that it needs did not succeed".to_owned();
+            let detail = format!("Skipped: {}", specs.why_skipped(job));
             finish(core, job, Conclusion::Skipped, Some(Reason::Skipped), detail).await?;
         }
         Action::Fail(id, why) => {
@@ -398,20 +405,9 @@ async fn finish(
         report.summary = summary;
     };
     core.store.finish_job(&job.id, job.attempt, outcome, serde_json::Value::Null, clock::now_ms(), describe).await?;
-    core.timeline.record(&job.id, job.attempt, "outcome_stored", conclusion_word(conclusion));
+    core.timeline.record(&job.id, job.attempt, "outcome_stored", conclusion.as_str());
     core.wake.reports.notify_one();
     Ok(())
-}
-
-fn conclusion_word(conclusion: Conclusion) -> &'static str {
-    match conclusion {
-        Conclusion::Success => "success",
-        Conclusion::Failure => "failure",
-        Conclusion::Error => "error",
-        Conclusion::TimedOut => "timed_out",
-        Conclusion::Cancelled => "cancelled",
-        Conclusion::Skipped => "skipped",
-    }
 }
 
 /// Brings the store in line with a host on which this service has just started: what ran before is destroyed, its jobs are

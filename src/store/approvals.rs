@@ -215,6 +215,23 @@ impl Store {
         })
         .await
     }
+
+    /// The commits that are held at the moment, newest first, at most `limit`.
+    pub async fn held_commits(&self, limit: u32) -> Result<Vec<(RepoName, CommitSha)>, StoreError> {
+        self.read("list what is held", async |db| {
+            let rows = sqlx::query(
+                "SELECT runs.repo, runs.sha FROM runs JOIN reports ON reports.run_id = runs.id \
+                 WHERE runs.is_held AND runs.pull_request IS NOT NULL AND NOT reports.is_final \
+                 ORDER BY runs.created_at DESC, runs.id LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            let read = |columns: Columns<'_>| Ok((columns.text("repo")?, columns.text("sha")?));
+            rows.iter().map(|row| read(Columns::of("run", row))).collect()
+        })
+        .await
+    }
 }
 
 fn read_approval(columns: Columns<'_>) -> Result<Approval, StoreError> {

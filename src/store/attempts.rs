@@ -36,11 +36,12 @@ impl Store {
         Ok(attempts)
     }
 
-    /// The newest attempt of every run at a commit that is not held, oldest run first.
-    pub async fn latest_runs_at(&self, repo: &RepoName, sha: &CommitSha) -> Result<Vec<RunId>, StoreError> {
+    /// Every run at a commit that is not held, oldest first: its first attempt, which may be forgotten by now, and its newest.
+    pub async fn runs_at(&self, repo: &RepoName, sha: &CommitSha) -> Result<Vec<(RunId, RunId)>, StoreError> {
         self.read("read the runs of a commit", async |db| {
             let rows = sqlx::query(
-                "SELECT id FROM runs WHERE repo = $1 AND sha = $2 AND NOT is_held AND attempt = (SELECT MAX(attempt) \
+                "SELECT COALESCE(root_id, id) AS root, id FROM runs WHERE repo = $1 AND sha = $2 AND NOT is_held \
+                 AND attempt = (SELECT MAX(attempt) \
                  FROM runs AS others WHERE COALESCE(others.root_id, others.id) = COALESCE(runs.root_id, runs.id) \
                  AND others.repo = $1 AND others.sha = $2) ORDER BY created_at, id LIMIT $3",
             )
@@ -49,7 +50,11 @@ impl Store {
             .bind(MAX_ROOTS)
             .fetch_all(db)
             .await?;
-            rows.iter().map(|row| Columns::of("run", row).text("id")).collect()
+            let read = |row| {
+                let columns = Columns::of("run", row);
+                Ok((columns.text("root")?, columns.text("id")?))
+            };
+            rows.iter().map(read).collect()
         })
         .await
     }

@@ -1,7 +1,9 @@
 //! Webhook deliveries: durable before the forge gets its answer, and processed once however often they come.
 
 use sqlx::sqlite::SqliteConnection;
+use tokio::sync::Notify;
 
+use super::inbox::Place;
 use super::model::{Accepted, Delivery, DeliveryCounts, DeliveryKey, NewDelivery, Reopened};
 use super::rows::Columns;
 use super::transitions::{DeliveryState, Lifecycle};
@@ -24,7 +26,23 @@ impl Store {
     /// Makes a verified delivery durable. One that failed or was ignored before is open again afterwards: it made no run,
     /// and what was in its way (permissions, the configuration) may have changed.
     pub async fn accept_delivery(&self, delivery: NewDelivery) -> Result<Accepted, StoreError> {
-        self.acceptor.accept(delivery).await
+        self.write("accept a delivery", move |db| Box::pin(accept(db, delivery))).await
+    }
+
+    /// Makes a verified delivery durable, faster than [`Store::accept_delivery`] and without telling what is known of it: it is
+    /// processed unless it was before. With `problem` it cannot be read, and is stored as invalid.
+    pub async fn receive_delivery(&self, delivery: NewDelivery, problem: Option<String>) -> Result<(), StoreError> {
+        self.inbox.receive(delivery, problem).await
+    }
+
+    /// Whether a delivery of that id was received since the start and not long ago, so that it is worth to ask what is known.
+    pub fn received_lately(&self, key: &DeliveryKey) -> bool {
+        self.inbox.knows(key)
+    }
+
+    /// Is notified when received deliveries are ready to be processed.
+    pub fn arrivals(&self) -> &Notify {
+        self.inbox.arrivals()
     }
 
     /// Has a stored delivery processed again, now, as if the forge had delivered it again.
@@ -137,15 +155,22 @@ impl Store {
 
     /// The raw body of a delivery.
     pub async fn delivery_payload(&self, key: &DeliveryKey) -> Result<Vec<u8>, StoreError> {
-        self.read("read a delivery", async |db| {
-            sqlx::query_scalar("SELECT payload FROM deliveries WHERE forge = $1 AND id = $2")
-                .bind(&key.forge)
-                .bind(&key.id)
-                .fetch_optional(db)
-                .await?
-                .ok_or_else(|| not_found(key))
-        })
-        .await
+        let (inline, place) = self
+            .read("read a delivery", async |db| {
+                let row = sqlx::query("SELECT payload, segment, position FROM deliveries WHERE forge = $1 AND id = $2")
+                    .bind(&key.forge)
+                    .bind(&key.id)
+                    .fetch_optional(db)
+                    .await?
+                    .ok_or_else(|| not_found(key))?;
+                let columns = Columns::of("delivery", &row);
+                Ok((columns.plain("payload")?, read_place(&columns)?))
+            })
+            .await?;
+        match place {
+            Some(place) => self.inbox.body(place, key).await,
+            None => Ok(inline),
+        }
     }
 
     /// How many deliveries are in each state.
@@ -191,6 +216,13 @@ pub(super) fn read_delivery(columns: Columns<'_>) -> Result<Delivery, StoreError
     })
 }
 
+/// Where its body is, if that is not in the row.
+pub(super) fn read_place(columns: &Columns<'_>) -> Result<Option<Place>, StoreError> {
+    let (segment, position): (Option<i64>, Option<i64>) = (columns.plain("segment")?, columns.plain("position")?);
+    let place = segment.zip(position);
+    Ok(place.map(|(segment, position)| Place { segment: segment.cast_unsigned(), position: position.cast_unsigned() }))
+}
+
 /// See [`Store::accept_delivery`].
 pub(super) async fn accept(db: &mut SqliteConnection, delivery: NewDelivery) -> Result<Accepted, StoreError> {
     let NewDelivery { key, event, received_at, payload } = delivery;
@@ -209,10 +241,17 @@ pub(super) async fn accept(db: &mut SqliteConnection, delivery: NewDelivery) -> 
     if inserted.rows_affected() == 1 {
         return Ok(Accepted::New);
     }
-    match delivery_state(db, &key).await? {
+    accept_known(db, &key, received_at).await
+}
+
+/// Of a delivery that is in the store.
+pub(super) async fn accept_known(
+    db: &mut SqliteConnection, key: &DeliveryKey, now: i64,
+) -> Result<Accepted, StoreError> {
+    match delivery_state(db, key).await? {
         DeliveryState::Received => Ok(Accepted::Again),
         DeliveryState::Failed | DeliveryState::Ignored => {
-            reopen(db, &key, received_at).await?;
+            reopen(db, key, now).await?;
             Ok(Accepted::Again)
         }
         DeliveryState::Processed | DeliveryState::Invalid => Ok(Accepted::Duplicate),

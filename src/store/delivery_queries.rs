@@ -1,11 +1,16 @@
 //! Deliveries as an operator looks at them.
 
+use std::collections::HashMap;
+
 use super::deliveries::{read_delivery, select_deliveries};
-use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run};
+use super::model::{Delivery, DeliveryFilter, DeliveryKey, Run, Started};
 use super::rows::Columns;
 use super::runs::read_run;
 use super::transitions::Lifecycle;
 use super::{Store, StoreError};
+
+/// Bodies that are searched for a text before the search gives up.
+const MAX_SEARCHED: i64 = 20_000;
 
 impl Store {
     /// The latest deliveries that pass the filter, latest first, at most `limit`.
@@ -54,20 +59,63 @@ impl Store {
         .await
     }
 
-    /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Looks at every such
-    /// payload: for a person's question, not for a loop.
-    pub async fn fruitless_deliveries_with(&self, text: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.read("search the deliveries", async |db| {
-            // PostgreSQL: POSITION($1 IN payload).
-            let rows = sqlx::query(select_deliveries!(
-                "WHERE state <> 'processed' AND INSTR(payload, $1) > 0 ORDER BY received_at DESC, id LIMIT $2"
-            ))
-            .bind(text.as_bytes())
-            .bind(i64::from(limit))
+    /// What each delivery started of which there are runs that were created at `since` or later.
+    pub async fn started_since(&self, since: i64) -> Result<HashMap<DeliveryKey, Started>, StoreError> {
+        self.read("list what deliveries started", async |db| {
+            let rows = sqlx::query(
+                "SELECT delivery_forge, delivery_id, COUNT(*) AS runs, \
+                 SUM((SELECT COUNT(*) FROM jobs WHERE jobs.run_id = runs.id)) AS jobs, \
+                 MAX((SELECT desired FROM reports WHERE reports.run_id = runs.id AND reports.job_id IS NULL)) AS report \
+                 FROM runs WHERE created_at >= $1 GROUP BY delivery_forge, delivery_id",
+            )
+            .bind(since)
             .fetch_all(db)
             .await?;
-            rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect()
+            let read = |columns: Columns<'_>| {
+                let key = DeliveryKey { forge: columns.plain("delivery_forge")?, id: columns.plain("delivery_id")? };
+                let report = columns.optional_json("report")?;
+                Ok((key, Started { runs: columns.count("runs")?, jobs: columns.count("jobs")?, report }))
+            };
+            rows.iter().map(|row| read(Columns::of("run", row))).collect()
         })
         .await
+    }
+
+    /// The raw body of a delivery, if it has at most `limit` bytes.
+    pub async fn small_delivery_payload(&self, key: &DeliveryKey, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let size: Option<i64> = self
+            .read("read a delivery", async |db| {
+                // PostgreSQL: OCTET_LENGTH(payload).
+                let size = "SELECT COALESCE(length, LENGTH(payload)) FROM deliveries WHERE forge = $1 AND id = $2";
+                Ok(sqlx::query_scalar(size).bind(&key.forge).bind(&key.id).fetch_optional(db).await?)
+            })
+            .await?;
+        match size {
+            Some(size) if size.cast_unsigned() <= limit => self.delivery_payload(key).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Reads the
+    /// latest `MAX_SEARCHED` such payloads: for a person's question, not for a loop.
+    pub async fn fruitless_deliveries_with(&self, text: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let fruitless = self
+            .read("search the deliveries", async |db| {
+                let query = select_deliveries!("WHERE state <> 'processed' ORDER BY received_at DESC, id LIMIT $1");
+                let rows = sqlx::query(query).bind(MAX_SEARCHED).fetch_all(db).await?;
+                rows.iter().map(|row| read_delivery(Columns::of("delivery", row))).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        let mut found = Vec::new();
+        for delivery in fruitless {
+            if found.len() >= limit as usize {
+                break;
+            }
+            let body = self.delivery_payload(&delivery.key).await?;
+            if String::from_utf8_lossy(&body).contains(text) {
+                found.push(delivery);
+            }
+        }
+        Ok(found)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::host::disk::hint_if_full;
 use crate::ids::{JobId, ReportId, RunId};
 
 /// A refused or failed operation of the store.
@@ -32,6 +33,9 @@ pub enum StoreError {
     /// A row does not read back as what was written.
     #[error("the store holds a {what} that cannot be read: {detail}")]
     Corrupt { what: &'static str, detail: String },
+    /// The inbox failed.
+    #[error("could not {doing} in the store's inbox: {source}{}", hint_if_full(source))]
+    Inbox { doing: &'static str, source: Arc<std::io::Error> },
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,
@@ -65,6 +69,9 @@ pub enum OpenError {
     /// The database refused.
     #[error("cannot open the store `{}`: {source}{}", path.display(), hint_line(source))]
     Database { path: PathBuf, source: sqlx::Error },
+    /// What the inbox holds could not be taken into the database.
+    #[error("cannot take the stored deliveries: {source}")]
+    Inbox { source: StoreError },
     /// A later version of Dayfly has written to it.
     #[error(
         "the store `{}` has schema {version}, which this version of Dayfly does not know\n  hint: a newer Dayfly has used it; \

@@ -1,4 +1,4 @@
-//! The store: what Dayfly must not forget, in one SQLite file.
+//! The store: what Dayfly must not forget, in one SQLite file and, for the bodies of webhooks, a directory beside it.
 //!
 //! The store, not memory, is the truth. An intent is written before its side effect and an observation after it, so that
 //! after a crash the store tells what may exist. Invariants:
@@ -7,9 +7,8 @@
 //! - A delivery that is processed twice creates its runs once; an attempt of a job has one outcome; a finished report stays.
 //! - Nothing grows for ever: [`Store::prune`] forgets what ended long ago.
 //!
-//! All writes go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
+//! All writes but webhooks (`inbox/`) go through the one connection of `writer.rs`; reads use a small pool and see what was committed before them.
 
-mod acceptor;
 mod approvals;
 mod attempts;
 mod concurrency;
@@ -18,6 +17,7 @@ mod deliveries;
 mod delivery_queries;
 mod error;
 mod events;
+mod inbox;
 mod job_queries;
 mod jobs;
 mod look;
@@ -54,16 +54,16 @@ pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
 pub use model::{
     Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
-    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob,
+    NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, Started,
     StoredReport, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
-pub use runs::MAX_RUN_BYTES;
+pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, VmState};
 
 use crate::metrics::StoreMetrics;
-use acceptor::Acceptor;
+use inbox::Inbox;
 use writer::Writer;
 
 /// Connections that read at the same time.
@@ -72,8 +72,8 @@ const READERS: u32 = 4;
 /// How long SQLite waits for a lock that another process holds (a backup, an inspection).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a page of a new database. Most of what is written are deliveries of some 20 KB, and each page of them costs
-/// four system calls until it is in its place.
+/// Bytes of a page of a new database. Most of what is written are jobs and reports of some kilobytes, and each page of them
+/// costs four system calls until it is in its place.
 const PAGE_BYTES: u32 = 16 * 1024;
 
 /// Pages of the write-ahead log after which it is copied into the database, which costs two synchronisations and lets one
@@ -94,7 +94,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 pub struct Store {
     readers: SqlitePool,
     writer: Writer,
-    acceptor: Acceptor,
+    inbox: Inbox,
     metrics: StoreMetrics,
 }
 
@@ -135,7 +135,8 @@ impl Store {
             .await
             .map_err(refused)?;
         let writer = Writer::start(connection, metrics.clone());
-        Ok(Self { readers, acceptor: Acceptor::start(writer.clone()), writer, metrics })
+        let inbox = Inbox::open(path, writer.clone()).await?;
+        Ok(Self { readers, inbox, writer, metrics })
     }
 
     /// Waits for the writes that were begun, then closes the file. Later calls fail with [`StoreError::Closed`].

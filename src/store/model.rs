@@ -238,6 +238,16 @@ pub struct DeliveryFilter {
     pub id_prefix: Option<String>,
 }
 
+/// What a delivery started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    pub runs: u64,
+    /// The jobs of all of them.
+    pub jobs: u64,
+    /// Of a run itself: it is or was held, or its workflow does not read. One of them, if there are several.
+    pub report: Option<Report>,
+}
+
 /// What became of the wish to have a delivery processed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reopened {

@@ -333,6 +333,20 @@ pub(super) async fn reports_of_held(
     rows.iter().map(read_report).collect()
 }
 
+/// Reports of commits that are held since before `cut_off`, at most `limit`.
+pub(super) async fn long_held(
+    db: &mut SqliteConnection, cut_off: i64, limit: i64,
+) -> Result<Vec<StoredReport>, StoreError> {
+    let rows = sqlx::query(select_reports!(
+        "WHERE runs.is_held AND runs.created_at < $1 AND NOT reports.is_final ORDER BY runs.created_at, runs.id LIMIT $2"
+    ))
+    .bind(cut_off)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(read_report).collect()
+}
+
 fn read_report(row: &SqliteRow) -> Result<StoredReport, StoreError> {
     let columns = Columns::of("report", row);
     let version = columns.count("version")?;

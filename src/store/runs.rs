@@ -69,7 +69,8 @@ pub(super) fn ends(runs: &[NewRun]) -> Vec<(RunId, JobEnd)> {
     jobs.filter_map(|(run, outcome)| outcome.map(|o| (run.clone(), JobEnd(o.conclusion, o.reason)))).collect()
 }
 
-fn check_size(run: &NewRun) -> Result<(), StoreError> {
+/// Fails for a run with more than [`MAX_RUN_BYTES`], which is not stored.
+pub fn check_size(run: &NewRun) -> Result<(), StoreError> {
     let json_size = |value: &Value| to_json(value).len();
     let size = json_size(&run.context) + run.jobs.iter().map(|job| json_size(&job.spec)).sum::<usize>();
     if size > MAX_RUN_BYTES {

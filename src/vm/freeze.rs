@@ -50,8 +50,8 @@ impl Frozen {
 
 impl Machine {
     /// Freezes the VM into a directory that is there, and empty, on the same file system if that is to be quick. The VM is
-    /// absent afterwards, also after an error, and nothing but destroying it again is of use. Programs that the host still talks to are killed when a clone wakes up; what
-    /// they left in the background, and all else, goes on in each clone.
+    /// absent afterwards, also after an error, and nothing but destroying it again is of use. Programs that the host still
+    /// talks to are killed when a clone wakes up; what they left in the background, and all else, goes on in each clone.
     ///
     /// # Errors
     /// When the VM runs on borrowed memory, or anything of the above fails. `into` is then to be removed.
@@ -84,7 +84,10 @@ impl Machine {
         let (home, kept) = (self.home.path().to_owned(), into.to_owned());
         let move_all =
             move || [MEMORY, SCRATCH].iter().try_for_each(|file| disk::move_image(&home.join(file), &kept.join(file)));
-        blocking(move_all).await.map_err(VmError::host(format!("the frozen VM `{}`", into.display())))?;
+        // To another file system it is a copy of hundreds of MiB.
+        let moved =
+            tokio::task::spawn_blocking(move_all).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        moved.map_err(VmError::host(format!("the frozen VM `{}`", into.display())))?;
         self.home.passes(Step::FreezeKept).await?;
         Ok(Frozen { directory: into.to_owned(), mounted: self.mounted.clone() })
     }
@@ -95,16 +98,9 @@ impl Machine {
 /// # Errors
 /// Also when the disk could not hold all of the guest's memory: a monitor that finds no room for a page dies of it.
 pub(super) async fn copy_memory(template: &Template, home: &Path) -> Result<PathBuf, VmError> {
-    let (from, own, needed) = (template.memory.clone(), home.join(MEMORY), template.shape.memory_mib << 20);
-    let copy = {
-        let (own, home) = (own.clone(), home.to_owned());
-        move || disk::require_room(&home, needed).and_then(|()| disk::copy_sparse(&from, &own))
-    };
-    blocking(copy).await.map_err(VmError::host(format!("the VM's memory file `{}`", own.display())))?;
+    let own = home.join(MEMORY);
+    let context = || VmError::host(format!("the VM's memory file `{}`", own.display()));
+    disk::require_room(home, template.shape.memory_mib << 20).map_err(context())?;
+    disk::copy_sparse_aside(template.memory.clone(), own.clone()).await.map_err(context())?;
     Ok(own)
-}
-
-/// Files of hundreds of MiB are copied where that holds up nobody.
-async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

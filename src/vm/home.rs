@@ -279,7 +279,8 @@ impl Home {
             self.path = gone;
         }
         self.lifecycle.reached(Step::HomeUnnamed).await;
-        if_there(fs::remove_dir_all(&self.path))
+        // A job may have filled its disk, and to free that takes a while.
+        if_there(tokio::fs::remove_dir_all(&self.path).await)
     }
 }
 

@@ -72,6 +72,23 @@ const USED: [&str; 44] = [
     "user",
 ];
 
+/// Bytes of the longest of [`USED`], and how many of one length there can be.
+const LONGEST: usize = 18;
+const MOST_OF_A_LENGTH: usize = 12;
+
+/// [`USED`] by the names' lengths, each with their number.
+static BY_LENGTH: [([&str; MOST_OF_A_LENGTH], usize); LONGEST + 1] = {
+    let mut lengths = [([""; MOST_OF_A_LENGTH], 0); LONGEST + 1];
+    let mut next = 0;
+    while next < USED.len() {
+        let of_this_length = &mut lengths[USED[next].len()];
+        of_this_length.0[of_this_length.1] = USED[next];
+        of_this_length.1 += 1;
+        next += 1;
+    }
+    lengths
+};
+
 /// Reads a document, but of its objects only the members in [`USED`].
 pub(super) fn read(body: &[u8]) -> Result<Value, PayloadError> {
     let not_json = |detail: String| PayloadError::NotJson { detail };
@@ -113,9 +130,9 @@ impl Visitor<'_> for MemberName {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        // Most members are addresses: not looked for among the others.
-        let is_address = name.ends_with("_url");
-        Ok(if is_address { None } else { USED.binary_search(&name).ok().map(|at| USED[at]) })
+        // Looked for among those of its length only: most members are not read, and all are looked for.
+        let of_this_length = BY_LENGTH.get(name.len()).map_or(&[][..], |(names, count)| &names[..*count]);
+        Ok(of_this_length.iter().copied().find(|used| *used == name))
     }
 }
 

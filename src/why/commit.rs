@@ -5,6 +5,9 @@ use crate::clock::{ago, span};
 use crate::forge::{Conclusion, ReportState};
 use crate::store::{Delivery, DeliveryState, Job, JobState, Run, StoredReport};
 
+/// Lines of a workflow's errors that are told of; the forge shows all.
+const MAX_COMPLAINTS: usize = 20;
+
 /// What is known about a commit that somebody asks about.
 #[derive(Debug, Clone)]
 pub struct CommitQuestion<'a> {
@@ -32,6 +35,12 @@ pub fn about_commit(question: &CommitQuestion<'_>) -> Answer {
     let mut answer = headline(question);
     for facts in question.runs {
         answer = answer.fact("run", run(question.now, facts));
+        for line in complaints(facts) {
+            answer = match line.strip_prefix("hint: ") {
+                Some(hint) => answer.fact("hint", hint),
+                None => answer.fact("error", line),
+            };
+        }
         if let Some(report) = facts.report.as_ref().filter(|report| report.sent_version < report.version) {
             answer = answer.fact("forge", told_to_forge(question.now, report));
         }
@@ -61,7 +70,8 @@ fn headline(question: &CommitQuestion<'_>) -> Answer {
         };
     }
     if !runs.is_empty() {
-        let answer = Answer::new("ended", format!("Commit {sha} has {}, all ended", count(runs.len(), "run")));
+        let ended = if runs.iter().all(is_unplanned) { "which started no job" } else { "all ended" };
+        let answer = Answer::new("ended", format!("Commit {sha} has {}, {ended}", count(runs.len(), "run")));
         let is_abandoned = |facts: &RunFacts| facts.report.as_ref().is_some_and(|report| report.abandoned.is_some());
         return if runs.iter().any(is_abandoned) { answer.hint(ABANDONED_HINT) } else { answer };
     }
@@ -85,11 +95,25 @@ fn headline(question: &CommitQuestion<'_>) -> Answer {
 fn run(now: i64, facts: &RunFacts) -> String {
     let RunFacts { run, jobs, report } = facts;
     let stands = match report {
+        Some(_) if complaints(facts).next().is_some() => super::ended::word(Conclusion::Error).to_owned(),
         Some(report) if jobs.is_empty() => stands(report),
         _ => of_jobs(jobs),
     };
     let Run { id, workflow_name, number, event, access, .. } = run;
     format!("{id} {workflow_name} #{number} of {}, on {event}, {}: {stands}", access.repo, ago(now, run.created_at))
+}
+
+/// What the report says of a workflow that became no jobs, line by line.
+fn complaints(facts: &RunFacts) -> impl Iterator<Item = &str> {
+    let report = facts.report.as_ref().filter(|_| is_unplanned(facts));
+    let lines = report.into_iter().flat_map(|report| report.desired.summary.lines().map(str::trim));
+    lines.filter(|line| !line.is_empty() && !line.starts_with("```")).take(MAX_COMPLAINTS)
+}
+
+/// Whether its workflow became no jobs, because it cannot be run.
+fn is_unplanned(facts: &RunFacts) -> bool {
+    let is_wrong = |report: &StoredReport| report.desired.state == ReportState::Finished(Conclusion::Error);
+    facts.jobs.is_empty() && facts.report.as_ref().is_some_and(is_wrong)
 }
 
 /// How many jobs there are in which state.

@@ -21,7 +21,8 @@ pub(super) fn ended(question: &JobQuestion<'_>) -> Answer {
     for line in lines {
         answer = answer.fact("detail", line.trim());
     }
-    if let Some(reason) = outcome.reason {
+    // What was skipped says why itself.
+    if let Some(reason) = outcome.reason.filter(|reason| *reason != Reason::Skipped || detail.is_empty()) {
         answer = answer.fact("reason", meaning(reason));
     }
     if outcome.reason == Some(Reason::Skipped) {

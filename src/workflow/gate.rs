@@ -8,6 +8,7 @@ use super::contexts::Outcome;
 use super::expression::{Environment, Object, Status, Value};
 use super::plan::JobSpec;
 use crate::document::Diagnostic;
+use crate::document::reader::quoted;
 
 /// What is to be done with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,37 @@ pub fn gate(spec: &JobSpec, needs: &NeedsResults, github: &Value) -> Result<Gate
     }
 }
 
+/// Why a job does not run whose [`gate`] says [`Gate::Skip`], for people.
+pub fn why_skipped(spec: &JobSpec, needs: &NeedsResults) -> String {
+    let condition = &spec.job.condition;
+    if !condition.is_ruled_out(needs.status()) {
+        return match condition.source() {
+            Some(source) => format!("its `if` is false: {}", quoted(source)),
+            None => "its condition is not met".to_owned(),
+        };
+    }
+    let unsuccessful = |keys: &[String]| -> Vec<String> {
+        let ended = keys.iter().filter_map(|key| Some((key, needs.jobs.get(key)?.result)));
+        let bad = ended.filter(|(_, result)| *result != Outcome::Success);
+        bad.map(|(key, result)| format!("`{key}`, which {}", ended_so(result))).collect()
+    };
+    // What it needs itself says more than what those needed.
+    let named = [&spec.job.needs, &spec.ancestors].map(|keys| unsuccessful(keys));
+    match named.into_iter().find(|named| !named.is_empty()) {
+        Some(named) => format!("it needs {}", named.join(", and ")),
+        None => "the run was cancelled".to_owned(),
+    }
+}
+
+fn ended_so(result: Outcome) -> &'static str {
+    match result {
+        Outcome::Success => "succeeded",
+        Outcome::Failure => "failed",
+        Outcome::Cancelled => "was cancelled",
+        Outcome::Skipped => "was skipped",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -112,8 +144,8 @@ mod tests {
         NeedResult { result, outputs: outputs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect() }
     }
 
-    /// The gate of a job `c` that needs `b`, which needs `a`.
-    fn decide(condition: &str, a: Outcome, b: Outcome, cancelled: bool) -> Gate {
+    /// A job `c` that needs `b`, which needs `a`, and how those ended.
+    fn third_of_three(condition: &str, a: Outcome, b: Outcome, cancelled: bool) -> (JobSpec, NeedsResults) {
         let text = format!(
             "on: push\njobs:\n  a: {{runs-on: x, steps: [run: x]}}\n  b: {{needs: a, runs-on: x, steps: [run: x]}}\n  \
              c: {{needs: b, runs-on: x, if: \"{condition}\", steps: [run: x]}}\n"
@@ -121,7 +153,12 @@ mod tests {
         let planned = plan(&parse("w.yml", &text).unwrap(), &PlanInput::default()).unwrap();
         assert_eq!(planned[2].spec.ancestors, ["a", "b"]);
         let jobs = [("a".to_owned(), result(a, &[])), ("b".to_owned(), result(b, &[("go", "yes")]))].into();
-        gate(&planned[2].spec, &NeedsResults { jobs, cancelled }, &Value::Null).unwrap()
+        (planned[2].spec.clone(), NeedsResults { jobs, cancelled })
+    }
+
+    fn decide(condition: &str, a: Outcome, b: Outcome, cancelled: bool) -> Gate {
+        let (spec, needs) = third_of_three(condition, a, b, cancelled);
+        gate(&spec, &needs, &Value::Null).unwrap()
     }
 
     #[test]
@@ -148,6 +185,36 @@ mod tests {
         ] {
             assert_eq!(decide(condition, a, b, cancelled), expected, "{condition} {a:?} {b:?} {cancelled}");
         }
+    }
+
+    #[test]
+    fn what_is_skipped_says_why() {
+        use Outcome::{Cancelled, Failure, Skipped, Success};
+        let told = [
+            ("", Success, Failure, false),
+            ("", Failure, Success, false),
+            ("", Failure, Skipped, false),
+            ("", Success, Cancelled, false),
+            ("", Success, Success, true),
+            ("needs.b.outputs.go == 'no'", Success, Success, false),
+            ("needs.b.outputs.go == 'no'", Success, Failure, false),
+            ("failure()", Success, Success, false),
+        ]
+        .map(|(condition, a, b, cancelled)| {
+            let (spec, needs) = third_of_three(condition, a, b, cancelled);
+            assert_eq!(gate(&spec, &needs, &Value::Null).unwrap(), Gate::Skip);
+            why_skipped(&spec, &needs)
+        });
+        insta::assert_snapshot!(told.join("\n"), @"
+        it needs `b`, which failed
+        it needs `a`, which failed
+        it needs `b`, which was skipped
+        it needs `b`, which was cancelled
+        the run was cancelled
+        its `if` is false: `needs.b.outputs.go == 'no'`
+        it needs `b`, which failed
+        its `if` is false: `failure()`
+        ");
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Condition {
         Self(Some(expression))
     }
 
+    /// The expression as it was written, if one was.
+    pub fn source(&self) -> Option<&str> {
+        self.0.as_ref().map(Expression::source)
+    }
+
     /// Whether it cannot hold, whatever the values are: it asks for success and there was none.
     pub fn is_ruled_out(&self, status: Status) -> bool {
         let asks_for_status = self.0.as_ref().is_some_and(Expression::asks_for_status);

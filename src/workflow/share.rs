@@ -61,7 +61,7 @@ mod tests {
     fn shared(job: &str, steps: &[&str]) -> usize {
         let steps: String = steps.iter().map(|step| format!("      - {step}\n")).collect();
         let text = format!("on: push\njobs:\n  test:\n    runs-on: linux\n{job}    steps:\n{steps}");
-        let workflow = crate::workflow::parse::parse("ci.yml", &text).unwrap();
+        let workflow = crate::workflow::parse("ci.yml", &text).unwrap();
         let planned = plan(&workflow, &PlanInput::default()).unwrap();
         let counts: Vec<usize> = planned.iter().map(|job| shared_steps(&job.spec)).collect();
         assert!(counts.iter().all(|count| *count == counts[0]), "cells disagree: {counts:?}");

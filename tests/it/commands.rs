@@ -95,6 +95,47 @@ fn every_command_explains_itself() {
     ] {
         assert_eq!(run(wrong).code, Some(64), "{wrong:?}");
     }
+    // For completions as well.
+    let help = run(&["exec", "--help"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("[possible values: auto, qemu-kvm, qemu-tcg]"), "{help}");
+}
+
+/// Nothing is built for a command that cannot run: there is no image here, and building one would take minutes.
+#[test]
+fn exec_looks_at_its_arguments_before_it_builds() {
+    let state = host::short_directory();
+    let given = |arguments: &[&str]| {
+        let state = state.path().to_str().unwrap();
+        run(&[&["exec", "--state-dir", state], arguments, &["--", "true"]].concat())
+    };
+    let sha = "4f".repeat(20);
+    for (arguments, code, error) in [
+        (&["--cache", "/nowhere:/cache"][..], 64, "--cache `/nowhere`: No such file"),
+        (&["--artifact", "x", "--artifact-dir", "/dev/null"], 64, "--artifact-dir `/dev/null` is not a directory"),
+        (&["--repo", "/nowhere", "--sha", &sha], 64, "--repo `/nowhere`: No such file"),
+        (&["--repo", "https://localhost/x", "--sha", &sha, "--token-file", "/nowhere"], 64, "--token-file `/nowhere`"),
+        (&["--image", "nothing"], 69, "there is no image `nothing`"),
+    ] {
+        let refused = given(arguments);
+        assert_eq!(refused.code, Some(code), "{arguments:?}: {}", refused.stderr);
+        assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains(error), "{}", refused.stderr);
+    }
+    assert!(!state.path().join("images").exists());
+}
+
+#[test]
+fn an_image_that_a_profile_uses_stays_unless_it_is_forced() {
+    let directory = host::short_directory();
+    let (config, state) = (directory.path().join("dayfly.toml"), directory.path().join("state"));
+    let text = "[server]\nstate_dir = 'state'\n[github]\nwebhook_secret = { env = 'H' }\ntoken = { env = 'T' }\n\
+                [profile.linux]\nlabels = ['linux']\n";
+    fs::write(&config, text).unwrap();
+    let (config, state) = (config.to_str().unwrap(), state.to_str().unwrap());
+    let rm = |more: &[&str]| run(&[&["image", "rm", "base", "--config", config, "--state-dir", state], more].concat());
+    let refused = rm(&[]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("in use: the profile `linux`"), "{}", refused.stderr);
+    assert!(rm(&["--force"]).stderr.contains("there is no image `base`"));
 }
 
 #[test]

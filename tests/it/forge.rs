@@ -342,6 +342,37 @@ async fn tokens_are_minted_once_per_purpose_and_replaced_when_revoked() {
 }
 
 #[tokio::test]
+async fn an_installation_that_is_gone_is_asked_for_anew() {
+    let scene = Scene::new().await;
+    let github = scene.as_app();
+    let before = RepoAccess { installation: Some(1), ..scene.access() };
+    assert!(!github.list_directory(&before, "", &scene.sha).await.unwrap().is_empty());
+    let of_nobody = RepoAccess { repo: RepoName::parse("demo/nothing").unwrap(), ..before };
+    let error = github.list_directory(&of_nobody, "", &scene.sha).await.unwrap_err();
+    assert!(matches!(error, ForgeError::NotFound { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_renamed_repository_is_found_by_its_number() {
+    let scene = Scene::new().await;
+    // One that has a token from before, and one that has none.
+    let (early, late) = (scene.as_app(), scene.as_app());
+    let access = scene.access();
+    early.list_directory(&access, "", &scene.sha).await.unwrap();
+    scene.forge.rename_repository(REPOSITORY, "demo/other");
+    let report = scene.report(ReportState::Queued);
+    for github in [&early, &late] {
+        assert!(!github.list_directory(&access, "", &scene.sha).await.unwrap().is_empty());
+        github.publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap();
+    }
+    assert_eq!(scene.forge.check_runs().len(), 2);
+    let upstream = late.git_upstream(&access).await.unwrap();
+    assert!(upstream.url.path().ends_with("/demo/other"), "{}", upstream.url);
+    let new = RepoAccess { repo: RepoName::parse("demo/other").unwrap(), ..access };
+    assert!(!late.list_directory(&new, "", &scene.sha).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn wrong_identities_are_refused() {
     let scene = Scene::new().await;
     let stranger = scene.client(Auth::App { id: 1, private_key: SecretString::from(APP_PRIVATE_KEY) });

@@ -101,8 +101,19 @@ async fn somebody_who_may_write_approves_the_commit_that_they_name() {
     assert!(late.contains("before this event arrived"), "{late}");
     assert_eq!(approve_on_socket(&scene, json!({"sha": pull.sha})).await.0, 404);
     assert_eq!(scene.jobs(&pull.sha).await.len(), 1);
-    // But a person who reopens it asks for another run, as long as this is its head.
-    assert_eq!(told(&scene, "pull_request", &scene.forge.pull_request_payload(&pull, "reopened")).await, "");
+    // Nor can its author, who may have given it another title since.
+    let by = |action: &str, person: &str| {
+        let mut payload = scene.forge.pull_request_payload(&pull, action);
+        payload["sender"]["login"] = person.into();
+        payload
+    };
+    for action in ["reopened", "edited", "ready_for_review"] {
+        let why = told(&scene, "pull_request", &by(action, "stranger")).await;
+        assert!(why.contains("`@stranger` has no write access"), "{action}: {why}");
+    }
+    assert_eq!(scene.jobs(&pull.sha).await.len(), 1);
+    // But somebody who may write and reopens it asks for another run, as long as this is its head.
+    assert_eq!(told(&scene, "pull_request", &by("reopened", MAINTAINER)).await, "");
     assert_eq!(scene.jobs(&pull.sha).await.len(), 2);
 
     // The next push is another commit.

@@ -2,12 +2,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use dayfly::engine::{Backend, Engine, EngineSettings, Readiness};
+use dayfly::host::process::Lifetime;
+use dayfly::image::Logged;
+use dayfly::vm::spec::Shape;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::command::{self, Outcome, dayfly};
-use crate::support::{host, leaks};
+use crate::support::{eventually, host, leaks};
 
 /// A state directory with its own images, of which one bake of the smallest shape is there.
 fn own_images() -> Option<tempfile::TempDir> {
@@ -23,10 +30,14 @@ fn own_images() -> Option<tempfile::TempDir> {
     Some(own)
 }
 
-fn image(state: &tempfile::TempDir, arguments: &[&str]) -> Outcome {
+fn image_command(state: &Path, arguments: &[&str]) -> Command {
     let mut command = dayfly();
-    command.arg("image").args(arguments).arg("--state-dir").arg(state.path()).args(["--backend", "qemu-tcg"]);
-    command.output().unwrap().into()
+    command.arg("image").args(arguments).arg("--state-dir").arg(state).args(["--backend", "qemu-tcg"]);
+    command
+}
+
+fn image(state: &tempfile::TempDir, arguments: &[&str]) -> Outcome {
+    image_command(state.path(), arguments).output().unwrap().into()
 }
 
 fn listed(state: &tempfile::TempDir) -> Vec<Value> {
@@ -79,4 +90,96 @@ fn an_image_is_listed_and_removed() {
     let unknown = image(&state, &["build", "nothing-of-that-name"]);
     assert_eq!(unknown.code, Some(69));
     assert!(unknown.stderr.contains("hint:"), "{}", unknown.stderr);
+}
+
+/// An engine of this process on the images of `state`.
+fn engine(state: &Path) -> Engine {
+    let settings = EngineSettings {
+        state_dir: state.to_owned(),
+        images_dir: state.join("images"),
+        recipes: Vec::new(),
+        qemu: "qemu-system-x86_64".to_owned(),
+        backend: Backend::QemuTcg,
+        lifetime: Lifetime::EndsWithUs,
+    };
+    Engine::open(settings).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_gets_the_image_and_nobody_leaves_work_behind() {
+    let Some(state) = own_images() else { return };
+    let engine = engine(state.path());
+    let shape = Shape { vcpus: 1, memory_mib: 257 + u64::from(std::process::id() % 200), disk_mib: 1 << 10 };
+    let wait = || {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.prepare("base", shape, &Logged).await })
+    };
+    let bakes = async || Some(leaks::monitors(state.path())).filter(|monitors| !monitors.is_empty());
+    let first = wait();
+    let baking = eventually("the VM of the bake", bakes).await;
+    let mut second = Box::pin(engine.prepare("base", shape, &Logged));
+    assert!(futures::poll!(&mut second).is_pending());
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    // A bake that was thrown away would have ended its monitor here.
+    engine.reap().await;
+    assert_eq!(leaks::monitors(state.path()), baking, "the bake began anew");
+    let prepared = second.await.unwrap();
+    assert_eq!((prepared.template.shape, engine.readiness("base", shape)), (shape, Readiness::Ready));
+
+    let other = Shape { disk_mib: 2 << 10, ..shape };
+    let alone = {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.prepare("base", other, &Logged).await })
+    };
+    eventually("the VM of the bake", bakes).await;
+    alone.abort();
+    drop(alone.await);
+    engine.tidy_up().await.unwrap();
+    assert_eq!(engine.readiness("base", other), Readiness::Unknown);
+    leaks::assert_none(state.path());
+    assert!(unfinished(&state.path().join("images")).is_empty());
+}
+
+/// Sends the signal to `dayfly image` once `has_begun`; nothing of what it began is left when it ends.
+async fn broken_off(state: &Path, arguments: &[&str], signal: Signal, has_begun: impl Fn() -> bool) {
+    let child = image_command(state, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the work to begin", async || has_begun().then_some(())).await;
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    let ended: Outcome = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(128 + signal as i32), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("could not be removed"), "{}", ended.stderr);
+    let left = unfinished(&state.join("images"));
+    assert!(left.is_empty(), "{left:?}");
+    leaks::assert_none(state);
+}
+
+/// Directories of images and bakes that are not whole.
+fn unfinished(images: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    };
+    let named = below(images);
+    let digests: Vec<PathBuf> = named.iter().flat_map(|name| below(name)).collect();
+    let bakes = digests.iter().flat_map(|digest| below(&digest.join("bakes")));
+    let is_unfinished = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(".building-");
+    digests.iter().cloned().chain(bakes).filter(is_unfinished).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_off_leaves_nothing() {
+    let Some(state) = own_images() else { return };
+    let other = host::short_directory();
+    // While packages are being unpacked, by a program that is killed with the build.
+    let is_unpacking = || {
+        let building = unfinished(&other.path().join("images"));
+        building.iter().any(|directory| directory.join("root/var/lib/dpkg").is_dir())
+    };
+    broken_off(other.path(), &["build", "base"], Signal::SIGINT, is_unpacking).await;
+
+    let odd = format!("{}MiB", 257 + std::process::id() % 200);
+    let bakes = || !leaks::monitors(state.path()).is_empty();
+    broken_off(state.path(), &["bake", "base", "--memory", &odd, "--disk", "1GiB"], Signal::SIGTERM, bakes).await;
+    let done: Outcome = command::exec(state.path()).args(["--", "echo", "it runs"]).output().unwrap().into();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "it runs\n"));
 }

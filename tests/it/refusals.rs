@@ -165,3 +165,23 @@ async fn a_profile_without_its_image_tells_the_author_what_to_ask_for() {
     assert_eq!((job.verdict(), job.attempt), (("error", "image"), 1));
     scene.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_too_large_to_keep_is_refused_by_itself() {
+    let Some(scene) = Scene::start(Settings::without_vms()).await else { return };
+    // Small as a file, and with its matrix more than one run may take.
+    let cells = (0..200).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let large = format!(
+        "name: Large\non: pull_request\njobs:\n  large:\n    strategy: {{matrix: {{n: [{cells}]}}}}\n    runs-on: linux\n    \
+         steps:\n      - run: echo {}\n",
+        "x".repeat(200_000)
+    );
+    let small = job_of("linux", "true");
+    let pull = scene.pull_request_with(&[(".dayfly/workflows/large.yml", &large), (WORKFLOW, &small)]).await;
+    let is_refused = |run: &CheckRun| run.head_sha == pull.sha && run.name == "dayfly/large.yml";
+    let refused = scene.forge.wait_for_check_run(is_refused, DEADLINE).await.unwrap();
+    let title = refused.output["title"].as_str().unwrap();
+    assert!(title.contains("the workflow is too large") && title.contains("the limit is 33554432 bytes"), "{title}");
+    scene.job(&pull.sha, "test", |job| job.is_finished()).await;
+    scene.finish().await;
+}

@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 
 use crate::local_forge::{CheckRun, PullRequest};
-use crate::support::{DEADLINE, Job, REPOSITORY, Scene, Settings, WORKFLOW, eventually, http, job_of, processed};
+use crate::support::{
+    DEADLINE, Job, REPOSITORY, Scene, Settings, WORKFLOW, eventually, forget_end, http, job_of, processed,
+};
 
 /// Two jobs that end at once, one of which the third needs.
 const THREE: &str = "name: CI\non: pull_request\njobs:\n  build: {runs-on: linux, steps: [run: x]}\n  \
@@ -133,5 +135,27 @@ async fn workflows_are_read_again_at_the_same_commit() {
     all_ended(&scene, &pull, 6).await;
     let broken = || scene.forge.check_runs().iter().filter(|run| run.name == "dayfly/ci.yml").count();
     eventually("the broken workflow to be told of again", async || (broken() == 2).then_some(())).await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_the_end_of_a_delivery_makes_no_second_rerun() {
+    let Some(mut scene) = Scene::start(Settings::without_vms()).await else { return };
+    let pull = scene.pull_request(THREE).await;
+    all_ended(&scene, &pull, 3).await;
+    let suite = scene.forge.check_suite_rerequested_payload(REPOSITORY, &pull.sha, None);
+    let delivery = scene.forge.deliver("check_suite", &suite).await.unwrap().delivery;
+    assert_eq!(processed(scene.state_dir(), &delivery).await.detail, "");
+    all_ended(&scene, &pull, 6).await;
+    assert!(scene.service.stop().await.success());
+    // As if the service had died between its wishes, which were granted, and this.
+    forget_end(scene.state_dir(), &delivery).await;
+    scene.restart().await;
+    assert_eq!(processed(scene.state_dir(), &delivery).await.detail, "");
+    // What is asked for now comes after everything that the delivery may have asked for again.
+    let another = scene.forge.deliver("check_suite", &suite).await.unwrap().delivery;
+    assert_eq!(processed(scene.state_dir(), &another).await.detail, "");
+    let jobs = all_ended(&scene, &pull, 9).await;
+    assert_eq!(["build", "lint", "test"].map(|name| count(&jobs, name)), [3, 3, 3]);
     scene.finish().await;
 }

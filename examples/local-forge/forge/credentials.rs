@@ -138,13 +138,14 @@ pub async fn find_installation(
 #[serde(default, deny_unknown_fields)]
 pub struct TokenRequest {
     repositories: Option<Vec<String>>,
+    repository_ids: Option<Vec<u64>>,
     permissions: Option<BTreeMap<String, String>>,
 }
 
 /// `POST /app/installations/ID/access_tokens`
 pub async fn mint(
     State(shared): State<Arc<Shared>>, Path(installation): Path<u64>, headers: HeaderMap,
-    Json(asked): Json<TokenRequest>,
+    Json(mut asked): Json<TokenRequest>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     require_app_jwt(&shared, &headers)?;
     if installation != shared.options.installation {
@@ -152,6 +153,13 @@ pub async fn mint(
     }
     let given = installed_permissions(&shared);
     let mut state = shared.state();
+    if let Some(ids) = asked.repository_ids.take() {
+        let named = |id: &u64| state.repositories.iter().find(|found| found.id == *id);
+        let short = |id| {
+            named(id).map_or_else(String::new, |found| found.to_json()["name"].as_str().unwrap_or_default().to_owned())
+        };
+        asked.repositories = Some(ids.iter().map(short).collect());
+    }
     let exists = |name: &String| state.repositories.iter().any(|found| found.name.ends_with(&format!("/{name}")));
     if !asked.repositories.iter().flatten().all(exists) {
         return Err(ApiError::invalid("There is at least one repository that does not exist or is not accessible"));

@@ -24,6 +24,7 @@ mod limits;
 mod payloads;
 mod people;
 mod pulls;
+mod renames;
 mod server;
 mod state;
 mod statuses;

@@ -6,13 +6,15 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{any, get, patch, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::credentials::Caller;
 use super::state::Shared;
-use super::{apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, statuses};
+use super::{
+    apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, statuses,
+};
 
 /// Largest body of a request, in bytes: a fetch that already has much tells so.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -42,9 +44,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/repos/{owner}/{name}/check-runs/{id}", patch(checks::update).get(checks::show))
         .fallback(|| async { ApiError::not_found() })
         .layer(from_fn_with_state(Arc::clone(&shared), limits::apply))
-        .layer(from_fn(require_user_agent));
+        .layer(from_fn(require_user_agent))
+        .layer(from_fn_with_state(Arc::clone(&shared), renames::redirect))
+        .with_state(Arc::clone(&shared));
+    let by_number = any(renames::by_number).with_state((Arc::clone(&shared), api.clone()));
+    let api = api.route("/repositories/{id}", by_number.clone()).route("/repositories/{id}/{*rest}", by_number);
     Router::new()
-        .nest("/api/v3", api)
+        .nest("/api/v3", api.with_state(()))
         .route("/{owner}/{name}/info/refs", get(git_http::info_refs))
         .route("/{owner}/{name}/git-upload-pack", post(git_http::upload_pack))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -33,6 +33,8 @@ pub struct Shared {
 #[derive(Debug, Default)]
 pub struct State {
     pub repositories: Vec<Repository>,
+    /// From an earlier name to the repository's id.
+    pub renamed: BTreeMap<String, u64>,
     pub tokens: BTreeMap<String, Grant>,
     pub statuses: Vec<Status>,
     pub check_runs: Vec<CheckRun>,

@@ -37,6 +37,16 @@ impl ArtifactArgs {
         !self.wanted.is_empty()
     }
 
+    /// Says what is wrong with the directory for them, where one can be told without making it.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.artifact_dir.metadata() {
+            Ok(metadata) if !metadata.is_dir() => {
+                Err(format!("--artifact-dir `{}` is not a directory", self.artifact_dir.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Brings all of them back, saying on standard error what came. Gives whether all came whole; fails if the VM did.
     pub(super) async fn bring(&self, guest: &Guest, asker: Asker<'_>, has_succeeded: bool) -> Result<bool, VmError> {
         let word = if has_succeeded { "error" } else { "warning" };

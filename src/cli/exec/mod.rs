@@ -18,7 +18,7 @@ use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
 use super::printer::{Printer, To};
 use super::progress::Terminal;
-use super::{EXIT_UNAVAILABLE, EngineArgs, parse_duration};
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE, EngineArgs, parse_duration};
 use crate::artifact::receive::Asker;
 use crate::config::format_duration;
 use crate::engine::{Engine, Prepared};
@@ -27,6 +27,7 @@ use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
+use crate::vm::home::Home;
 use crate::vm::loss::Loss;
 use crate::vm::machine::{CacheMount, Machine};
 
@@ -51,7 +52,7 @@ const INPUT_CHUNK: usize = 16 * 1024;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: the command's own; 66 it succeeded but an artifact is missing, 69 something that is needed is missing or the commit \
+Exit codes: the command's own; 64 wrong usage, 66 it succeeded but an artifact is missing, 69 something that is needed is missing or the commit \
 could not be checked out, 70 the VM was lost, 124 the time was over, 127 the command could not be started, 128 and the \
 number of a signal.
 
@@ -99,17 +100,27 @@ fn parse_cache(text: &str) -> Result<(std::path::PathBuf, String), String> {
     }
 }
 
+impl ExecArgs {
+    /// Says what is wrong with the arguments, before anything is built for them.
+    fn check(&self) -> Result<(), String> {
+        if let Some((source, _)) = &self.cache {
+            source.metadata().map_err(|error| format!("--cache `{}`: {error}", source.display()))?;
+        }
+        self.artifacts.check()?;
+        self.repository.check()
+    }
+}
+
 pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
+    if let Err(why) = arguments.check() {
+        eprintln!("error: {why}");
+        return Ok(EXIT_USAGE);
+    }
     let interrupts = Interrupts::listen()?;
     let engine = arguments.engine.engine()?;
     engine.reap().await;
-    let made = tokio::select! {
-        made = make(&arguments, &engine) => made,
-        () = interrupts.first() => {
-            // What was begun has no owner any more.
-            engine.reap().await;
-            return Ok(interrupts.code());
-        }
+    let Some(made) = interrupts.unless_first(&engine, make(&arguments, &engine)).await else {
+        return Ok(interrupts.code());
     };
     let (mut machine, prepared, clone) = made?;
     let printer = Printer::start()?;
@@ -128,23 +139,32 @@ pub(super) async fn run(arguments: ExecArgs) -> anyhow::Result<u8> {
 
 /// A machine, what it was made from, and what is to be cloned in it.
 async fn make(arguments: &ExecArgs, engine: &Engine) -> anyhow::Result<(Machine, Arc<Prepared>, Option<Clone>)> {
-    let progress = Terminal::new();
-    let prepared = engine.prepare(&arguments.machine.image, arguments.machine.shape(), &progress).await?;
-    progress.done();
+    engine.check(&arguments.machine.image)?;
+    let mut home = engine.home(VmId::random())?;
+    match gather(arguments, engine, &home).await {
+        Ok((clone, cache, prepared)) => Ok((engine.restore(home, &prepared, cache.as_ref()).await?, prepared, clone)),
+        Err(error) => {
+            home.remove().await?;
+            Err(error)
+        }
+    }
+}
+
+/// What the VM needs. First what may be missing, then what takes long.
+async fn gather(
+    arguments: &ExecArgs, engine: &Engine, home: &Home,
+) -> anyhow::Result<(Option<Clone>, Option<CacheMount>, Arc<Prepared>)> {
+    let clone = arguments.repository.clone(home.path()).await?;
     let cache = match &arguments.cache {
         Some((source, target)) => {
             Some(CacheMount { volume: engine.cache_volume(source).await?, target: target.clone() })
         }
         None => None,
     };
-    let mut home = engine.home(VmId::random())?;
-    match arguments.repository.clone(home.path()).await {
-        Ok(clone) => Ok((engine.restore(home, &prepared, cache.as_ref()).await?, prepared, clone)),
-        Err(error) => {
-            home.remove().await?;
-            Err(error)
-        }
-    }
+    let progress = Terminal::new();
+    let prepared = engine.prepare(&arguments.machine.image, arguments.machine.shape(), &progress).await?;
+    progress.done();
+    Ok((clone, cache, prepared))
 }
 
 /// Runs the command and brings its artifacts back, unless a signal or the VM's end comes first.

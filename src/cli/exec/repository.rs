@@ -130,6 +130,20 @@ impl RepositoryArgs {
         Ok(Some(Clone { source, name, server_url, sha: sha.clone(), fetch_depth: self.fetch_depth }))
     }
 
+    /// Says what is wrong with the files of this host that were named.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let told = |option: &str, path: &Path, error: &dyn std::fmt::Display| {
+            format!("{option} `{}`: {error}", path.display())
+        };
+        if let Some(file) = &self.token_file {
+            read_token(file).map_err(|error| told("--token-file", file, &error))?;
+        }
+        match &self.repo {
+            Some(Address::Local(path)) => path.metadata().map(drop).map_err(|error| told("--repo", path, &error)),
+            Some(Address::Remote(_)) | None => Ok(()),
+        }
+    }
+
     /// The value of the header by which a token is shown to the server.
     fn authorization(&self) -> anyhow::Result<Option<SecretString>> {
         let token = match &self.token_file {

@@ -3,13 +3,16 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::views::{DeliveryView, RunView};
+use super::views::{DeliveryView, RunView, shortened, telling_length};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::clock::{ago, now_ms, span};
+
+/// Letters of an id that a table shows at least: those of GitHub begin with eight random digits.
+const SHORTEST: usize = 12;
 
 const EXAMPLES: &str = "\
 A delivery is a webhook that was verified and stored. It is `received` until it is processed, then `processed` (it started runs),
@@ -114,15 +117,19 @@ async fn find(client: &Client, text: &str) -> Result<(String, String), ClientErr
     }
 }
 
-fn table(deliveries: &[DeliveryView], now: i64) -> Table<5> {
-    let mut table = Table::new(["ID", "EVENT", "STATE", "RECEIVED", "WHY"], &[4]);
+fn table(deliveries: &[DeliveryView], now: i64) -> Table<7> {
+    let length = telling_length(deliveries.iter().map(|delivery| delivery.id.as_str()), SHORTEST);
+    let headings = ["ID", "EVENT", "REPOSITORY", "REF", "STATE", "RECEIVED", "WHAT CAME OF IT"];
+    let mut table = Table::new(headings, &[2, 3, 6]);
     for delivery in deliveries {
         table.row([
-            format!("{}/{}", delivery.forge, delivery.id).into(),
+            shortened(&delivery.id, length).into(),
             (&delivery.event).into(),
+            delivery.repo.as_deref().unwrap_or_default().into(),
+            delivery.subject.as_deref().unwrap_or_default().into(),
             state(delivery),
             ago(now, delivery.received_at).into(),
-            why(delivery, now).lines().next().unwrap_or_default().into(),
+            outcome(delivery, now).lines().next().unwrap_or_default().into(),
         ]);
     }
     table
@@ -138,24 +145,33 @@ fn state(delivery: &DeliveryView) -> Cell {
     Cell::styled(&delivery.state, style)
 }
 
-/// Why it is in its state, as far as there is something to say.
-fn why(delivery: &DeliveryView, now: i64) -> String {
-    match delivery.next_try_at {
-        Some(next) => format!("try {} in {}: {}", delivery.tries + 1, span(next - now), delivery.detail),
-        None => delivery.detail.clone(),
+/// What came of it, or why nothing did, as far as there is something to say.
+fn outcome(delivery: &DeliveryView, now: i64) -> String {
+    match (delivery.next_try_at, &delivery.outcome) {
+        (Some(next), _) => format!("try {} in {}: {}", delivery.tries + 1, span(next - now), delivery.detail),
+        (None, Some(outcome)) => outcome.clone(),
+        (None, None) => delivery.detail.clone(),
     }
+}
+
+/// Where it happened, as far as that is known.
+fn place(delivery: &DeliveryView) -> String {
+    let known = [delivery.repo.as_deref(), delivery.subject.as_deref()];
+    let known: Vec<String> = known.into_iter().flatten().filter(|text| !text.is_empty()).map(one_line).collect();
+    if known.is_empty() { String::new() } else { format!(" of {}", known.join(" ")) }
 }
 
 fn described(delivery: &DeliveryView, now: i64) -> String {
     let mut text = format!(
-        "{}/{} {}, received {}: {}",
+        "{}/{} {}{}, received {}: {}",
         delivery.forge,
         delivery.id,
         delivery.event,
+        place(delivery),
         ago(now, delivery.received_at),
         delivery.state
     );
-    for line in why(delivery, now).lines() {
+    for line in outcome(delivery, now).lines() {
         text.push_str(&format!("\n  {}", one_line(line)));
     }
     for RunView { id, number, repo, sha, workflow } in &delivery.runs {
@@ -175,6 +191,9 @@ mod tests {
             id: "72d3162e-cc78".into(),
             event: "pull_request".into(),
             state: state.into(),
+            repo: Some("demo/hello".into()),
+            subject: Some("#7".into()),
+            outcome: (state == "processed").then(|| "1 run, 2 jobs".into()),
             detail: detail.into(),
             tries: 2,
             received_at: 0,
@@ -196,17 +215,18 @@ mod tests {
         ];
         let plain = Look { is_terminal: false, has_colours: false, width: None };
         insta::assert_snapshot!(table(&deliveries, 60_000).render(plain), @"
-        ID                    EVENT         STATE      RECEIVED   WHY
-        github/72d3162e-cc78  pull_request  processed  1 min ago
-        github/72d3162e-cc78  pull_request  received   1 min ago  try 3 in 30 s: the forge did not answer
-        github/72d3162e-cc78  pull_request  failed     1 min ago  commit 4f2a of demo/hello cannot be read
+        ID             EVENT         REPOSITORY  REF  STATE      RECEIVED   WHAT CAME OF IT
+        72d3162e-cc78  pull_request  demo/hello  #7   processed  1 min ago  1 run, 2 jobs
+        72d3162e-cc78  pull_request  demo/hello  #7   received   1 min ago  try 3 in 30 s: the forge did not answer
+        72d3162e-cc78  pull_request  demo/hello  #7   failed     1 min ago  commit 4f2a of demo/hello cannot be read
         ");
         insta::assert_snapshot!(deliveries.map(|delivery| described(&delivery, 60_000)).join("\n"), @"
-        github/72d3162e-cc78 pull_request, received 1 min ago: processed
+        github/72d3162e-cc78 pull_request of demo/hello #7, received 1 min ago: processed
+          1 run, 2 jobs
           run-0 CI #7 of demo/hello at 4f2a91c04f2a91c04f2a91c04f2a91c04f2a91c0
-        github/72d3162e-cc78 pull_request, received 1 min ago: received
+        github/72d3162e-cc78 pull_request of demo/hello #7, received 1 min ago: received
           try 3 in 30 s: the forge did not answer
-        github/72d3162e-cc78 pull_request, received 1 min ago: failed
+        github/72d3162e-cc78 pull_request of demo/hello #7, received 1 min ago: failed
           commit 4f2a of demo/hello cannot be read
           hint: the credential needs to read `contents`
         ");

@@ -8,8 +8,9 @@ use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::Query;
 use crate::cli::say;
 use crate::cli::table::Table;
-use crate::cli::terminal::Look;
+use crate::cli::terminal::{Look, one_line};
 use crate::clock::{ago, now_ms};
+use crate::forge::RepoName;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,8 +25,8 @@ pub(in crate::cli) struct JobsArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// Only jobs of this repository
-    #[arg(long, value_name = "OWNER/NAME", help_heading = "Filters")]
-    repo: Option<String>,
+    #[arg(long, value_name = "OWNER/NAME", value_parser = RepoName::parse, help_heading = "Filters")]
+    repo: Option<RepoName>,
     /// Only jobs of this commit; its first 7 digits are enough
     #[arg(long, value_name = "SHA", help_heading = "Filters")]
     sha: Option<String>,
@@ -57,6 +58,7 @@ fn conclusions() -> PossibleValuesParser {
 }
 
 pub(super) async fn run(arguments: JobsArgs) -> anyhow::Result<u8> {
+    let of_commit = arguments.sha.clone();
     let query = Query::of(&["jobs"])
         .with_any("repo", arguments.repo)
         .with_any("sha", arguments.sha)
@@ -73,6 +75,9 @@ pub(super) async fn run(arguments: JobsArgs) -> anyhow::Result<u8> {
     let jobs: Vec<JobView> = read(answer)?;
     if jobs.is_empty() {
         eprintln!("no jobs");
+        if let Some(sha) = of_commit {
+            eprintln!("  hint: `dayfly why {}` tells what became of that commit", one_line(&sha));
+        }
         return Ok(0);
     }
     say(table(&jobs, now_ms()).render(Look::of_stdout()))?;

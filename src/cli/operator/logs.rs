@@ -7,13 +7,14 @@ use clap::builder::NonEmptyStringValueParser;
 use futures::TryStreamExt;
 use serde::Deserialize;
 
-use super::{EXIT_CODES, ServiceArgs};
-use crate::cli::client::{ClientError, Query};
+use super::{EXIT_CODES, ServiceArgs, read};
+use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::log_view::LogView;
-use crate::cli::terminal::{Look, Style};
+use crate::cli::terminal::{Look, Style, one_line};
 use crate::cli::{EXIT_REFUSED, EXIT_UNAVAILABLE};
 use crate::forge::Conclusion;
 use crate::log::Entry;
+use crate::why::Answer;
 
 /// Longest line of the service's stream, in bytes: a chunk of a log with every byte escaped stays below.
 const MAX_LINE: usize = 8 * 1024 * 1024;
@@ -25,7 +26,7 @@ the one behind `Plain text` on the log page.
 Examples:
   dayfly logs job-3f8k0d | less
   dayfly logs -f job-3f8k0d                    until the job has ended
-  dayfly logs -f --exit-status 3f8k && deploy  1 unless the job succeeded or was skipped
+  dayfly logs -f --exit-status 3f8k && deploy  waits; 1 unless the job succeeded or was skipped
   dayfly logs --tail 20 --attempt 1 3f8k";
 
 #[derive(Debug, Args)]
@@ -39,8 +40,8 @@ pub(in crate::cli) struct LogsArgs {
     /// Go on until the job has ended, over all its attempts
     #[arg(long, short)]
     follow: bool,
-    /// End with 1 unless the job succeeded or was skipped
-    #[arg(long, requires = "follow")]
+    /// End with 1 unless the job succeeded or was skipped; with --follow it waits for that, without it has to have ended
+    #[arg(long)]
     exit_status: bool,
     /// The log of this attempt instead of the latest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -71,9 +72,9 @@ pub(super) async fn run(arguments: LogsArgs) -> anyhow::Result<u8> {
         .with("colours", look.has_colours && !arguments.json)
         .with_any("attempt", arguments.attempt)
         .with_any("tail", arguments.tail);
-    let chunks = arguments.service.client()?.stream(query).await?;
-    let mut printer =
-        Printer { look, view: LogView::new(look.is_terminal), is_raw: arguments.json, last: None, ended: false };
+    let client = arguments.service.client()?;
+    let chunks = client.stream(query).await?;
+    let mut printer = Printer::new(look, arguments.json);
     let mut lines = Lines::default();
     let mut chunks = std::pin::pin!(chunks);
     while let Some(chunk) = chunks.try_next().await? {
@@ -90,8 +91,45 @@ pub(super) async fn run(arguments: LogsArgs) -> anyhow::Result<u8> {
         );
         return Ok(EXIT_UNAVAILABLE);
     }
-    let is_good = matches!(printer.last, Some(Conclusion::Success | Conclusion::Skipped));
-    Ok(if arguments.exit_status && !is_good { EXIT_REFUSED } else { 0 })
+    if printer.is_empty && arguments.tail != Some(0) {
+        explain_silence(&client, &arguments).await?;
+    }
+    if !arguments.exit_status {
+        return Ok(0);
+    }
+    let conclusion = match arguments.follow {
+        true => printer.last,
+        false => conclusion_of(&client, &arguments.job).await?,
+    };
+    if conclusion.is_none() {
+        eprintln!("error: the job has not ended, so that there is no exit status\n  hint: -f waits for its end");
+    }
+    let is_good = matches!(conclusion, Some(Conclusion::Success | Conclusion::Skipped));
+    Ok(if is_good { 0 } else { EXIT_REFUSED })
+}
+
+/// Says on standard error why there is no log.
+async fn explain_silence(client: &Client, arguments: &LogsArgs) -> Result<(), ClientError> {
+    if let Some(attempt) = arguments.attempt {
+        eprintln!("note: attempt {attempt} wrote no log");
+        return Ok(());
+    }
+    let answer: Answer = read(client.get(Query::of(&["jobs", &arguments.job, "why"])).await?)?;
+    eprintln!("note: the job has no log: {}", one_line(&answer.headline));
+    if let Some(hint) = &answer.hint {
+        eprintln!("  hint: {}", one_line(hint));
+    }
+    Ok(())
+}
+
+/// How the job ended, if it has.
+async fn conclusion_of(client: &Client, job: &str) -> Result<Option<Conclusion>, ClientError> {
+    #[derive(Deserialize)]
+    struct Ended {
+        conclusion: Option<Conclusion>,
+    }
+    let Ended { conclusion } = read(client.get(Query::of(&["jobs", job])).await?)?;
+    Ok(conclusion)
 }
 
 /// Puts lines together from what arrives in pieces.
@@ -120,11 +158,17 @@ struct Printer {
     look: Look,
     view: LogView,
     is_raw: bool,
+    /// Nothing of a log was told.
+    is_empty: bool,
     last: Option<Conclusion>,
     ended: bool,
 }
 
 impl Printer {
+    fn new(look: Look, is_raw: bool) -> Self {
+        Self { look, view: LogView::new(look.is_terminal), is_raw, is_empty: true, last: None, ended: false }
+    }
+
     /// Prints what one line tells; gives whether anybody still reads.
     fn print(&mut self, line: &str) -> anyhow::Result<bool> {
         let told: Line = serde_json::from_str(line).map_err(|error| ClientError::Unreadable(error.to_string()))?;
@@ -137,7 +181,10 @@ impl Printer {
                 String::new()
             }
             Line::Attempt { attempt } => self.view.attempt(attempt),
-            Line::Log { entries } => entries.iter().map(|entry| self.view.record(entry)).collect(),
+            Line::Log { entries } => {
+                self.is_empty &= entries.is_empty();
+                entries.iter().map(|entry| self.view.record(entry)).collect()
+            }
             Line::End {} => {
                 self.ended = true;
                 String::new()

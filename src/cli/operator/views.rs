@@ -66,6 +66,12 @@ pub(super) struct DeliveryView {
     pub(super) id: String,
     pub(super) event: String,
     pub(super) state: String,
+    #[serde(default)]
+    pub(super) repo: Option<String>,
+    #[serde(default)]
+    pub(super) subject: Option<String>,
+    #[serde(default)]
+    pub(super) outcome: Option<String>,
     pub(super) detail: String,
     pub(super) tries: u32,
     pub(super) received_at: i64,
@@ -115,9 +121,14 @@ impl JobView {
     }
 }
 
-/// How many bytes of these ids a table shows: few, but all of them stay apart.
+/// How many bytes of these ids of jobs a table shows: few, but all of them stay apart.
 pub(super) fn short_length<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> usize {
-    let mut length = JOB.len() + SHORTEST;
+    telling_length(ids, JOB.len() + SHORTEST)
+}
+
+/// The same of any ids, from `shortest` bytes on.
+pub(super) fn telling_length<'a>(ids: impl Iterator<Item = &'a str> + Clone, shortest: usize) -> usize {
+    let mut length = shortest;
     let longest = ids.clone().map(str::len).max().unwrap_or(length);
     while length < longest {
         let mut seen = std::collections::HashSet::new();

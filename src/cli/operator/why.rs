@@ -10,7 +10,8 @@ use crate::cli::say;
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::why::Answer;
 
-/// Digits of a commit that are enough to ask with.
+/// Letters of a job's id, after its prefix, and digits of a commit that are enough to ask with.
+const MIN_ID: usize = 4;
 const MIN_SHA: usize = 7;
 
 const EXAMPLES: &str = "\
@@ -28,7 +29,7 @@ Examples:
 pub(in crate::cli) struct WhyArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// A job's id or a commit's, or a beginning of either
+    /// A job's id or a commit's; a beginning will do, of 4 letters or 7 digits, if nothing else begins so
     #[arg(value_name = "JOB|SHA", value_parser = NonEmptyStringValueParser::new())]
     what: String,
     /// Print the API's JSON: an object
@@ -49,10 +50,14 @@ pub(super) async fn run(arguments: WhyArgs) -> anyhow::Result<u8> {
 /// About the job of that id; where there is none, about the commit, if it can be one.
 async fn ask(client: &Client, what: &str) -> Result<Value, ClientError> {
     let about_job = client.get(Query::of(&["jobs", what, "why"])).await;
-    let can_be_commit = what.len() >= MIN_SHA && what.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let are_digits = what.bytes().all(|byte| byte.is_ascii_hexdigit());
     match about_job {
-        Err(error) if error.is_not_found() && can_be_commit => {
+        Err(error) if error.is_not_found() && are_digits && what.len() >= MIN_SHA => {
             client.get(Query::of(&["commits", &what.to_ascii_lowercase(), "why"])).await
+        }
+        Err(ClientError::Refused { status, error, .. }) if are_digits => {
+            let hint = format!("a job takes at least {MIN_ID} letters of its id, a commit at least {MIN_SHA} digits");
+            Err(ClientError::Refused { status, error, hint: Some(hint) })
         }
         answer => answer,
     }

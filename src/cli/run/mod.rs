@@ -14,12 +14,12 @@ use clap::{ArgMatches, Args};
 use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
 use super::machine::MachineArgs;
-use super::printer::Printer;
+use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::app::engine_settings;
-use crate::config::{Config, MatrixFork, Profile};
+use crate::config::{Config, MatrixFork, Profile, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -189,10 +189,8 @@ async fn run_with(
         prepared?;
         anyhow::Ok((facts, jobs))
     };
-    let (facts, jobs) = tokio::select! {
-        prepared = prepared => prepared?,
-        () = interrupts.first() => return Ok(interrupts.code()),
-    };
+    let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
+    let (facts, jobs) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -205,8 +203,15 @@ async fn run_with(
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         grace,
     };
+    let told = output.clone();
+    let note = async {
+        interrupts.first().await;
+        told.printer.print_now(To::Stderr, stopping(grace).into_bytes());
+        std::future::pending().await
+    };
     let ended = tokio::select! {
         ended = session::run(Arc::new(session), jobs, |job| screens.of(job), interrupts.token()) => ended,
+        ended = note => ended,
         // The VMs end with this process.
         () = interrupts.second() => return Ok(interrupts.code()),
     };
@@ -216,6 +221,12 @@ async fn run_with(
         _ => {}
     }
     Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
+}
+
+/// What is said at the first interrupt.
+fn stopping(grace: Duration) -> String {
+    let grace = format_duration(grace);
+    format!("note: interrupted: the jobs have {grace} to clean up; interrupt again to end them at once\n")
 }
 
 fn code(ended: &[Ended]) -> u8 {

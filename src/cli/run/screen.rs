@@ -17,6 +17,9 @@ use crate::log::{Entry, Stream, coloured, plain, safe_length};
 /// Tell jobs apart.
 const PREFIX_STYLES: [Style; 3] = [Style::BLUE, Style::GREEN, Style::YELLOW];
 
+/// What separates the remedy from the message in an outcome's detail.
+const HINT: &str = "\n  hint: ";
+
 /// The longest line that waits for its end, in bytes.
 const MAX_LINE: usize = 64 << 10;
 
@@ -184,9 +187,10 @@ impl Screen {
     }
 }
 
-/// How each job ended.
+/// How each job ended, and below that what to do about it.
 pub(super) fn summary(ended: &[Ended], look: Look) -> String {
     let mut table = Table::new(["JOB", "RESULT", "TIME", ""], &[0, 3]);
+    let mut hints: Vec<String> = Vec::new();
     for Ended { name, outcome, took, .. } in ended {
         let (word, style) = match outcome.conclusion {
             Conclusion::Success => ("success", Style::GREEN),
@@ -197,10 +201,12 @@ pub(super) fn summary(ended: &[Ended], look: Look) -> String {
             Conclusion::Skipped => ("skipped", Style::DIM),
         };
         let why = if outcome.conclusion == Conclusion::Success { "" } else { outcome.detail.as_str() };
+        let (why, hint) = why.split_once(HINT).map_or((why, None), |(why, hint)| (why, Some(one_line(hint))));
+        hints.extend(hint.filter(|hint| !hints.contains(hint)));
         let took = std::time::Duration::from_millis(took.as_millis() as u64 / 100 * 100);
         table.row([name.into(), Cell::styled(word, style), format_duration(took).into(), why.into()]);
     }
-    format!("\n{}", table.render(look))
+    hints.iter().fold(format!("\n{}", table.render(look)), |text, hint| format!("{text}{HINT}{hint}"))
 }
 
 #[cfg(test)]
@@ -227,6 +233,32 @@ mod tests {
         }
         text.push_str(&screen.end());
         text
+    }
+
+    #[test]
+    fn hints_stand_below_the_table_once() {
+        let ended = |name: &str, conclusion, detail: &str| Ended {
+            name: name.to_owned(),
+            outcome: crate::store::Outcome { conclusion, reason: None, detail: detail.to_owned() },
+            took: std::time::Duration::from_millis(1234),
+            seen_by_needs: crate::workflow::gate::NeedResult {
+                result: crate::workflow::contexts::Outcome::Success,
+                outputs: Default::default(),
+            },
+        };
+        let no_profile = "no profile has `gpu`\n  hint: the labels here are `linux`";
+        let all = [
+            ended("ci/a", Conclusion::Success, "2 steps succeeded"),
+            ended("ci/b", Conclusion::Error, no_profile),
+            ended("ci/c", Conclusion::Error, no_profile),
+        ];
+        insta::assert_snapshot!(summary(&all, PIPE), @"
+        JOB   RESULT   TIME
+        ci/a  success  1s 200ms
+        ci/b  error    1s 200ms  no profile has `gpu`
+        ci/c  error    1s 200ms  no profile has `gpu`
+          hint: the labels here are `linux`
+        ");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::budget::Payer;
 use super::classify::PERMISSIONS_HINT;
 use super::client::{Answer, Call, Client, Identity, JSON};
 use super::{Auth, SettingsError};
-use crate::forge::{ForgeError, RepoAccess};
+use crate::forge::{ForgeError, RepoAccess, RepoName};
 
 /// A token is not used during its last minutes, so that what starts with it can end with it: a long clone, say.
 const SPARE_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
@@ -59,12 +59,15 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    fn request(&self) -> Value {
-        match self {
-            Self::One(access, purpose) => {
+    fn request(&self, number: Option<u64>) -> Value {
+        match (self, number) {
+            (Self::One(_, purpose), Some(number)) => {
+                json!({"repository_ids": [number], "permissions": purpose.permissions()})
+            }
+            (Self::One(access, purpose), None) => {
                 json!({"repositories": [access.repo.name()], "permissions": purpose.permissions()})
             }
-            Self::Names { .. } => json!({"permissions": {"metadata": "read"}}),
+            (Self::Names { .. }, _) => json!({"permissions": {"metadata": "read"}}),
         }
     }
 }
@@ -83,17 +86,24 @@ impl fmt::Display for Scope {
 pub(super) struct Token {
     pub(super) identity: Identity,
     pub(super) is_cached: bool,
+    /// What the repository is called by now, if not what it was asked for by.
+    pub(super) renamed: Option<RepoName>,
 }
 
 pub(super) struct Minted {
     secret: SecretString,
     installation: u64,
     expires: Timestamp,
+    renamed: Option<RepoName>,
 }
 
 impl Minted {
     fn identity(&self) -> Identity {
         Identity { token: self.secret.clone(), payer: Payer::Installation(self.installation) }
+    }
+
+    fn token(&self, is_cached: bool) -> Token {
+        Token { identity: self.identity(), is_cached, renamed: self.renamed.clone() }
     }
 }
 
@@ -145,20 +155,20 @@ impl Credentials {
         let (app, minted) = match self {
             Self::Token(token) => {
                 let identity = Identity { token: token.clone(), payer: Payer::Token };
-                return Ok(Token { identity, is_cached: false });
+                return Ok(Token { identity, is_cached: false, renamed: None });
             }
             Self::App { app, minted } => (app, minted),
         };
         let still_needed_at = Timestamp::now() + SPARE_LIFETIME;
         if let Some(earlier) = lock(minted).get(scope).filter(|token| token.expires > still_needed_at) {
-            return Ok(Token { identity: earlier.identity(), is_cached: true });
+            return Ok(earlier.token(true));
         }
         let fresh = mint(app, client, scope).await?;
-        let identity = fresh.identity();
+        let token = fresh.token(false);
         let mut minted = lock(minted);
         minted.retain(|_, token| token.expires > still_needed_at);
         minted.insert(scope.clone(), fresh);
-        Ok(Token { identity, is_cached: false })
+        Ok(token)
     }
 
     /// Drops an earlier token: GitHub refused it, or its permissions have changed since.
@@ -185,18 +195,53 @@ struct InstallationAnswer {
     id: u64,
 }
 
+#[derive(Deserialize)]
+struct RepositoryAnswer {
+    full_name: String,
+}
+
+/// Where the App finds a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    installation: u64,
+    /// The repository's, where its name is another by now.
+    number: Option<u64>,
+}
+
+/// Makes a token. What a webhook said of the repository may be long ago: where that leads nowhere any more, GitHub is asked
+/// anew, once.
 async fn mint(app: &AppAuth, client: &Client, scope: &Scope) -> Result<Minted, ForgeError> {
-    let installation = match scope {
-        Scope::Names { installation } => *installation,
-        Scope::One(RepoAccess { installation: Some(installation), .. }, _) => *installation,
-        Scope::One(access, _) => find_installation(app, client, access).await?,
+    let (access, told) = match scope {
+        Scope::Names { installation } => {
+            return mint_at(app, client, scope, Place { installation: *installation, number: None }).await;
+        }
+        Scope::One(access, _) => (access, access.installation),
     };
+    let place = match told {
+        Some(installation) => Place { installation, number: None },
+        None => find(app, client, access).await?,
+    };
+    match mint_at(app, client, scope, place).await {
+        Err(error @ (ForgeError::NotFound { .. } | ForgeError::Permanent { .. })) if told.is_some() => {
+            let now = find(app, client, access).await.ok().filter(|now| *now != place).ok_or(error)?;
+            tracing::warn!(
+                repo = %access.repo, told = place.installation, installation = now.installation, repository = now.number,
+                "the App was installed anew, or the repository renamed, since the event"
+            );
+            mint_at(app, client, scope, now).await
+        }
+        minted => minted,
+    }
+}
+
+async fn mint_at(app: &AppAuth, client: &Client, scope: &Scope, place: Place) -> Result<Minted, ForgeError> {
+    let Place { installation, number } = place;
     let call = Call {
         what: format!("getting a token for {scope}"),
         method: Method::POST,
         url: client.url(["app", "installations", &installation.to_string(), "access_tokens"]),
         accept: JSON,
-        body: Some(scope.request()),
+        body: Some(scope.request(number)),
         limit: MAX_ANSWER,
     };
     let TokenAnswer { token, expires_at } = ask_as_app(app, client, &call).await.map_err(|error| match error {
@@ -206,15 +251,30 @@ async fn mint(app: &AppAuth, client: &Client, scope: &Scope) -> Result<Minted, F
         }
         other => other,
     })?;
-    let expires = expires_at.parse().map_err(|_| ForgeError::Permanent {
-        what: call.what,
-        detail: "the token's `expires_at` is not a time".to_owned(),
-    })?;
-    Ok(Minted { secret: SecretString::from(token), installation, expires })
+    let expires = expires_at.parse().map_err(|_| unexpected(&call, "the token's `expires_at` is not a time"))?;
+    let mut minted = Minted { secret: SecretString::from(token), installation, expires, renamed: None };
+    if let Some(number) = number {
+        minted.renamed = Some(name_of(client, number, &minted.identity()).await?);
+    }
+    Ok(minted)
 }
 
-/// Calls that no webhook started do not know the installation.
-async fn find_installation(app: &AppAuth, client: &Client, access: &RepoAccess) -> Result<u64, ForgeError> {
+/// What a repository is called now.
+async fn name_of(client: &Client, number: u64, identity: &Identity) -> Result<RepoName, ForgeError> {
+    let call = Call {
+        what: format!("asking for the name of repository {number}"),
+        method: Method::GET,
+        url: client.url(["repositories", &number.to_string()]),
+        accept: JSON,
+        body: None,
+        limit: MAX_ANSWER,
+    };
+    let RepositoryAnswer { full_name } = read(&call, &client.send(&call, identity).await?)?;
+    RepoName::parse(&full_name).map_err(|error| unexpected(&call, &error))
+}
+
+/// Where the App finds the repository now: calls that no webhook started do not know that.
+async fn find(app: &AppAuth, client: &Client, access: &RepoAccess) -> Result<Place, ForgeError> {
     let call = Call {
         what: format!("finding the App's installation for {}", access.repo),
         method: Method::GET,
@@ -223,13 +283,18 @@ async fn find_installation(app: &AppAuth, client: &Client, access: &RepoAccess) 
         body: None,
         limit: MAX_ANSWER,
     };
-    ask_as_app(app, client, &call).await.map(|InstallationAnswer { id }| id)
+    let answer = send_as_app(app, client, &call).await?;
+    let InstallationAnswer { id } = read(&call, &answer)?;
+    Ok(Place { installation: id, number: answer.renamed })
 }
 
 async fn ask_as_app<T: for<'de> Deserialize<'de>>(
     app: &AppAuth, client: &Client, call: &Call,
 ) -> Result<T, ForgeError> {
-    let answer = send_as_app(app, client, call).await?;
+    read(call, &send_as_app(app, client, call).await?)
+}
+
+fn read<T: for<'de> Deserialize<'de>>(call: &Call, answer: &Answer) -> Result<T, ForgeError> {
     // The error of the JSON reader could repeat the token.
     serde_json::from_slice(&answer.body).map_err(|_| unexpected(call, "the answer is not what GitHub documents"))
 }

@@ -1,4 +1,5 @@
-//! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified.
+//! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified. A repository that was renamed
+//! is asked for by its number.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use url::Url;
 use super::SettingsError;
 use super::budget::{Budgets, Payer};
 use super::classify::classify;
+use super::moved::new_place;
 use crate::forge::ForgeError;
 
 /// The usual form of GitHub's answers.
@@ -44,7 +46,12 @@ pub(super) struct Call {
 pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    /// The number of the repository, where it has another name by now than the one that was asked for.
+    pub(super) renamed: Option<u64>,
 }
+
+/// An answer's status, headers and body.
+type Exchanged = (StatusCode, HeaderMap, Vec<u8>);
 
 /// In whose name a call is sent, and from whose budget it is taken.
 #[derive(Debug)]
@@ -89,14 +96,15 @@ impl Client {
 
     /// Sends `call` in the name of `identity`.
     pub(super) async fn send(&self, call: &Call, identity: &Identity) -> Result<Answer, ForgeError> {
-        let exchange = self.exchange(call, &identity.token);
-        let (status, headers, body) = tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
-            let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
-            ForgeError::Transient { what: call.what.clone(), detail }
-        })??;
+        let exchange = self.exchange_where_it_is(call, &identity.token);
+        let (renamed, (status, headers, body)) =
+            tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
+                let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
+                ForgeError::Transient { what: call.what.clone(), detail }
+            })??;
         self.budgets.note(identity.payer, &headers);
         if status.is_success() {
-            return Ok(Answer { headers, body });
+            return Ok(Answer { headers, body, renamed });
         }
         // An answer that echoes the credential must not carry it into an error, which is logged.
         let secret = identity.token.expose_secret().as_bytes();
@@ -106,13 +114,23 @@ impl Client {
         Err(classify(&call.what, status, &headers, &body, now))
     }
 
-    async fn exchange(
+    /// One exchange, or two if the answer to the first is where the repository is by its number.
+    async fn exchange_where_it_is(
         &self, call: &Call, token: &SecretString,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ForgeError> {
+    ) -> Result<(Option<u64>, Exchanged), ForgeError> {
+        let (status, headers, body) = self.exchange(call, &call.url, token).await?;
+        let Some(place) = new_place(&self.api, &call.url, status, &headers) else {
+            return Ok((None, (status, headers, body)));
+        };
+        tracing::info!(what = call.what, repository = place.number, "the repository was renamed: asking by its number");
+        Ok((Some(place.number), self.exchange(call, &place.url, token).await?))
+    }
+
+    async fn exchange(&self, call: &Call, url: &Url, token: &SecretString) -> Result<Exchanged, ForgeError> {
         let permanent = |detail| ForgeError::Permanent { what: call.what.clone(), detail };
         let transient = |detail| ForgeError::Transient { what: call.what.clone(), detail };
 
-        let uri: Uri = call.url.as_str().parse().map_err(|_| permanent("its address is too long".to_owned()))?;
+        let uri: Uri = url.as_str().parse().map_err(|_| permanent("its address is too long".to_owned()))?;
         let mut credential = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
             .map_err(|_| permanent("the credential has characters that no HTTP header can carry".to_owned()))?;
         credential.set_sensitive(true);

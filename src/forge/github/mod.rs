@@ -1,7 +1,7 @@
 //! GitHub, and GitHub Enterprise Server, as a [`Forge`].
 //!
-//! Every call has a time limit and a size limit, goes to one address, follows no redirect and is not repeated: the callers
-//! own the schedule ([`fn@crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
+//! Every call has a time limit and a size limit, goes to one address, follows no redirect but that to a renamed repository's
+//! number, and is not repeated: the callers own the schedule ([`fn@crate::forge::backoff`]). With an App, tokens are limited to one repository; with a plain token,
 //! check runs are not possible and commit statuses are all that is shown.
 
 mod auth;
@@ -10,6 +10,7 @@ mod classify;
 mod client;
 mod contents;
 mod deliveries;
+mod moved;
 mod people;
 mod presentation;
 mod publish;
@@ -135,7 +136,8 @@ impl GitHub {
         let authorization = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
         let mut url = self.url.clone();
         let mut segments = url.path_segments_mut().expect("an http address has a path");
-        segments.pop_if_empty().extend([access.repo.owner(), access.repo.name()]);
+        let repo = token.renamed.as_ref().unwrap_or(&access.repo);
+        segments.pop_if_empty().extend([repo.owner(), repo.name()]);
         drop(segments);
         Ok(GitUpstream { url, authorization: Some(authorization) })
     }

@@ -17,12 +17,30 @@ use super::find;
 use crate::core::Core;
 use crate::forge::{CommitSha, RepoName};
 use crate::ids::WishId;
-use crate::intake::internal::{Wish, submit};
-use crate::store::{HeldPullRequest, JobState};
+use crate::intake::internal::{FORGE, Wish, submit};
+use crate::intake::unfinished_repetition;
+use crate::store::{DeliveryState, HeldPullRequest, JobState};
 
-fn nothing_held() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "nothing is held at this commit")
-        .hint("give the full id of a commit whose status says `Held`; it may have been approved")
+/// Held commits that a refusal names.
+const MAX_NAMED: u32 = 5;
+
+/// Wishes that a second one of the same kind is looked for among.
+const MAX_WISHES: u32 = 500;
+
+/// Nothing is held at a commit, or not in the repository that was named: says where something is.
+fn nothing_held(repo: Option<&RepoName>, at_commit: &[HeldPullRequest], anywhere: &[(RepoName, CommitSha)]) -> Failure {
+    let refused = |error: String| Failure::new(StatusCode::NOT_FOUND, error);
+    if let (Some(repo), Some(elsewhere)) = (repo, at_commit.first()) {
+        let elsewhere = &elsewhere.access.repo;
+        return refused(format!("nothing is held at this commit in `{repo}`"))
+            .hint(format!("it is held in `{elsewhere}`: --repo {elsewhere}"));
+    }
+    let named: Vec<String> = anywhere.iter().map(|(repo, sha)| format!("`{sha}` of `{repo}`")).collect();
+    let hint = match named.is_empty() {
+        true => "nothing is held anywhere: it may have been approved, or pushed to".to_owned(),
+        false => format!("it may have been approved, or pushed to; held are {}", named.join(", ")),
+    };
+    refused("nothing is held at this commit".to_owned()).hint(hint)
 }
 
 fn ambiguous() -> Failure {
@@ -45,20 +63,22 @@ pub(super) struct Approve {
 /// Approves what is held at a commit. Answers 202 with the delivery that does it, 404 when nothing is held there.
 pub(super) async fn approve(State(core): State<Arc<Core>>, Sent(asked): Sent<Approve>) -> Result<Response, Failure> {
     let held = core.store.held_at(&asked.sha).await?;
-    let pull_request = chosen(held, asked.repo.as_ref())?;
+    let Some(pull_request) = chosen(&held, asked.repo.as_ref())? else {
+        return Err(nothing_held(asked.repo.as_ref(), &held, &core.store.held_commits(MAX_NAMED).await?));
+    };
     accepted(&core, &Wish::Approval { pull_request, sha: asked.sha }).await
 }
 
 /// The newest that is held in the repository, or in the only one.
-fn chosen(held: Vec<HeldPullRequest>, repo: Option<&RepoName>) -> Result<HeldPullRequest, Failure> {
+fn chosen(held: &[HeldPullRequest], repo: Option<&RepoName>) -> Result<Option<HeldPullRequest>, Failure> {
     let is_asked_for =
-        |held: &HeldPullRequest| repo.is_none_or(|repo| repo.as_str().eq_ignore_ascii_case(held.access.repo.as_str()));
-    let mut held = held.into_iter().filter(is_asked_for);
-    let newest = held.next().ok_or_else(nothing_held)?;
+        |held: &&HeldPullRequest| repo.is_none_or(|repo| repo.as_str().eq_ignore_ascii_case(held.access.repo.as_str()));
+    let mut held = held.iter().filter(is_asked_for);
+    let Some(newest) = held.next() else { return Ok(None) };
     if held.any(|other| other.access.repo != newest.access.repo) {
         return Err(ambiguous());
     }
-    Ok(newest)
+    Ok(Some(newest.clone()))
 }
 
 /// Runs a job again, with those that need it. Answers 202 with the delivery that does it, 409 while the job is not finished.
@@ -68,7 +88,29 @@ pub(super) async fn rerun(State(core): State<Arc<Core>>, Path(id): Path<String>)
     if job.state != JobState::Finished {
         return Err(unfinished());
     }
-    accepted(&core, &Wish::Rerun { run: job.run, job: Some(id), person: None }).await
+    let attempts = core.store.attempts(&job.run).await?;
+    if let Some(newer) = unfinished_repetition(&attempts, &id) {
+        let error = format!("job `{id}` is being run again already, as `{newer}`");
+        return Err(Failure::new(StatusCode::CONFLICT, error).hint(format!("`dayfly why {newer}` tells what it is at")));
+    }
+    let wish = Wish::Rerun { run: job.run, job: Some(id.clone()), person: None };
+    if is_asked_for(&core, &wish).await? {
+        let error = format!("a re-run of job `{id}` is asked for already and waits for the forge");
+        return Err(Failure::new(StatusCode::CONFLICT, error).hint("`dayfly deliveries --state received` shows it"));
+    }
+    accepted(&core, &wish).await
+}
+
+/// Whether the same was asked for before and has not been processed.
+async fn is_asked_for(core: &Core, wish: &Wish) -> Result<bool, Failure> {
+    for delivery in core.store.deliveries_in(DeliveryState::Received, MAX_WISHES).await? {
+        if delivery.key.forge == FORGE
+            && Wish::parse(&core.store.delivery_payload(&delivery.key).await?).is_ok_and(|known| known == *wish)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn accepted(core: &Core, wish: &Wish) -> Result<Response, Failure> {

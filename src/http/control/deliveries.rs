@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::about_delivery::{About, abouts, outcome, started};
 use super::failure::{Asked, Failure};
 use super::{limit, word};
 use crate::clock;
@@ -32,6 +33,12 @@ pub(super) struct DeliveryView {
     id: String,
     event: String,
     state: DeliveryState,
+    /// Where it happened: absent if the payload does not say, or is too large to be looked into.
+    repo: Option<String>,
+    /// `#12` of a pull request, the name of a branch or tag, or a shortened commit; absent likewise.
+    subject: Option<String>,
+    /// What came of it, in words for people; absent if nothing did.
+    outcome: Option<String>,
     /// Why it failed, was ignored or is invalid, or why the last try failed.
     detail: String,
     /// Tries that failed.
@@ -68,7 +75,16 @@ pub(super) async fn list(
         id_prefix: wanted.id,
     };
     let deliveries = core.store.recent_deliveries(limit(wanted.limit), &filter).await?;
-    Ok(Json(deliveries.into_iter().map(view).collect()))
+    Ok(Json(views(&core, deliveries).await?))
+}
+
+async fn views(core: &Core, deliveries: Vec<Delivery>) -> Result<Vec<DeliveryView>, StoreError> {
+    let (abouts, started) = (abouts(core, &deliveries).await?, started(core, &deliveries).await?);
+    let view = |(delivery, about): (Delivery, About)| {
+        let outcome = started.get(&delivery.key).map(outcome);
+        view(delivery, about, outcome)
+    };
+    Ok(deliveries.into_iter().zip(abouts).map(view).collect())
 }
 
 /// `GET /v1/deliveries/{forge}/{id}`
@@ -84,7 +100,8 @@ pub(super) async fn show(
         sha: run.sha.to_string(),
         workflow: run.workflow_name,
     });
-    Ok(Json(DeliveryWithRuns { delivery: view(delivery), runs: runs.collect() }))
+    let delivery = views(&core, vec![delivery]).await?.pop().ok_or_else(|| unknown(&key))?;
+    Ok(Json(DeliveryWithRuns { delivery, runs: runs.collect() }))
 }
 
 /// `POST /v1/deliveries/{forge}/{id}/redeliver`: processes a delivery again that started nothing.
@@ -117,13 +134,16 @@ fn unknown(key: &DeliveryKey) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, format!("there is no delivery `{key}`")).hint("`dayfly deliveries` lists them")
 }
 
-fn view(delivery: Delivery) -> DeliveryView {
+fn view(delivery: Delivery, about: About, outcome: Option<String>) -> DeliveryView {
     let waits = delivery.state == DeliveryState::Received && delivery.tries > 0;
     DeliveryView {
         forge: delivery.key.forge,
         id: delivery.key.id,
         event: delivery.event,
         state: delivery.state,
+        repo: about.repo.map(|repo| repo.to_string()),
+        subject: about.subject,
+        outcome,
         detail: delivery.detail,
         tries: delivery.tries,
         received_at: delivery.received_at,

@@ -25,8 +25,12 @@ pub(super) async fn job(store: &Store, text: &str) -> Result<JobId, Failure> {
         Failure::new(StatusCode::NOT_FOUND, error).hint("`dayfly jobs` lists the latest ones")
     };
     let letters = text.strip_prefix(JOB).unwrap_or(text);
-    if letters.len() < MIN_ID || !letters.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if !letters.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(unknown());
+    }
+    if letters.len() < MIN_ID {
+        let error = format!("{} is too short for a job's id", quoted(text));
+        return Err(Failure::bad_request(error).hint(format!("at least {MIN_ID} letters behind `{JOB}`")));
     }
     let found = store.jobs_beginning(&format!("{JOB}{letters}"), MAX_CANDIDATES + 1).await?;
     one_of(found, text).ok_or_else(unknown)?
@@ -34,11 +38,11 @@ pub(super) async fn job(store: &Store, text: &str) -> Result<JobId, Failure> {
 
 /// The commit with runs that is or begins with `text`; `None` for a full or shortened id of which there is no run.
 pub(super) async fn commit(store: &Store, text: &str) -> Result<Option<CommitSha>, Failure> {
-    if text.len() < MIN_SHA || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+    if text.len() < MIN_SHA || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let error = format!("{} is not a commit id, or too short for one", quoted(text));
         return Err(Failure::bad_request(error).hint(format!("at least {MIN_SHA} of its digits")));
     }
-    one_of(store.commits_beginning(text, MAX_CANDIDATES + 1).await?, text).transpose()
+    one_of(store.commits_beginning(&text.to_ascii_lowercase(), MAX_CANDIDATES + 1).await?, text).transpose()
 }
 
 /// The only one, or a refusal that names the candidates; `None` if there is none. Full ids have one length, so none begins another.

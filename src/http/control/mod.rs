@@ -3,6 +3,7 @@
 //! Keys are in snake case and keep their meaning; times are milliseconds since the epoch where no unit is in the name. What is
 //! refused is `{"error", "hint"}`. A job's id may be shortened to any beginning that no other job has.
 
+mod about_delivery;
 mod actions;
 mod deliveries;
 mod failure;

@@ -55,6 +55,13 @@ fn newest_by_name(attempts: &[(Run, Vec<Job>)]) -> Vec<&Job> {
     newest
 }
 
+/// The job that repeats this one, if it has not finished.
+pub(crate) fn unfinished_repetition<'a>(attempts: &'a [(Run, Vec<Job>)], id: &JobId) -> Option<&'a JobId> {
+    let asked = attempts.iter().flat_map(|(_, jobs)| jobs).find(|job| job.id == *id)?;
+    let newest = newest_by_name(attempts).into_iter().find(|job| job.name == asked.name)?;
+    Some(&newest.id).filter(|newest_id| *newest_id != id && newest.state != JobState::Finished)
+}
+
 fn with_dependents<'a>(
     attempts: &'a [(Run, Vec<Job>)], newest: &[&'a Job], id: &JobId,
 ) -> Result<HashSet<&'a str>, String> {

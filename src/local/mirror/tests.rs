@@ -245,6 +245,97 @@ async fn a_repository_does_not_choose_whose_files_run() {
     assert_eq!(Repository::open(&within).await.unwrap().files, world.files().canonicalize().ok());
 }
 
+/// Each of these would have a guest read another repository of the user.
+#[tokio::test]
+async fn a_directory_does_not_choose_whose_commits_run() {
+    use std::os::unix::fs::symlink;
+
+    let world = World::new();
+    let secret = world.files().join(".git").canonicalize().unwrap();
+    world.git(&["worktree", "add", "-q", world.directory.path().join("linked").to_str().unwrap(), "side"]);
+    let hostile = |name: &str| {
+        let directory = world.directory.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        directory
+    };
+    let with_repository = |name: &str| {
+        let directory = hostile(name);
+        git_in(&directory, &["init", "-q", "-b", "main"]);
+        git_in(&directory, &["commit", "-q", "--allow-empty", "-m", "Hostile"]);
+        directory
+    };
+    let refused = async |directory: &Path, words: &str| {
+        let error = Repository::open(directory).await.unwrap_err();
+        assert!(matches!(error, LocalError::Foreign { .. }), "{}: {error}", directory.display());
+        assert!(error.to_string().contains(words), "{error}");
+    };
+
+    let by_file = hostile("by-file");
+    fs::write(by_file.join(".git"), format!("gitdir: {}\n", secret.display())).unwrap();
+    refused(&by_file, "says that its repository is").await;
+    let loud = with_repository("\u{1b}]0;title\u{7}");
+    fs::write(by_file.join(".git"), format!("gitdir: {}\n", loud.join(".git").display())).unwrap();
+    refused(&by_file, r"\u{1b}]0;title\u{7}").await;
+    let by_work_tree = hostile("by-work-tree");
+    fs::write(by_work_tree.join(".git"), format!("gitdir: {}\n", secret.join("worktrees/linked").display())).unwrap();
+    refused(&by_work_tree, "its repository").await;
+    let by_link = hostile("by-link");
+    symlink(&secret, by_link.join(".git")).unwrap();
+    refused(&by_link, "its repository").await;
+    // In the files of the repository that it names.
+    let within = world.files().join("within");
+    fs::create_dir(&within).unwrap();
+    fs::write(within.join(".git"), "gitdir: ../.git\n").unwrap();
+    refused(&within, "its repository").await;
+
+    let shared = with_repository("by-common-directory");
+    fs::write(shared.join(".git/commondir"), secret.to_str().unwrap()).unwrap();
+    refused(&shared, "shares with other work trees").await;
+    let made_up = hostile("made-up-work-tree");
+    let private = made_up.join("own.git/worktrees/it");
+    fs::create_dir_all(&private).unwrap();
+    fs::write(made_up.join(".git"), "gitdir: own.git/worktrees/it\n").unwrap();
+    fs::write(private.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    fs::write(private.join("commondir"), secret.to_str().unwrap()).unwrap();
+    fs::write(private.join("gitdir"), made_up.join(".git").to_str().unwrap()).unwrap();
+    refused(&made_up, "shares with other work trees").await;
+
+    let borrowing = with_repository("by-alternates");
+    fs::write(borrowing.join(".git/objects/info/alternates"), secret.join("objects").to_str().unwrap()).unwrap();
+    refused(&borrowing, "its objects").await;
+    for (name, part) in [("by-objects", "objects"), ("by-packs", "objects/pack")] {
+        let linking = with_repository(name);
+        let objects = linking.join(".git").join(part);
+        fs::rename(&objects, linking.join("aside")).unwrap();
+        let target = if part == "objects" { linking.join("aside") } else { secret.join(part) };
+        symlink(target, &objects).unwrap();
+        refused(&linking, "its objects").await;
+    }
+}
+
+/// What git itself makes leads back, and is the user's own.
+#[tokio::test]
+async fn work_trees_and_submodules_are_their_own() {
+    let world = World::new();
+    let above = world.directory.path();
+    let linked = above.join("linked");
+    world.git(&["worktree", "add", "-q", linked.to_str().unwrap(), "side"]);
+    let repository = Repository::open(&linked).await.unwrap();
+    let mirror = Mirror::create(&repository, &Which::Head, &above.join("m1")).await.unwrap();
+    assert_eq!(mirror.sha.as_str(), world.git(&["rev-parse", "side"]));
+    // The repository itself, from within; and one whose `.git` is a file, with relative links in it.
+    Repository::open(&world.files().join(".git")).await.unwrap();
+    let outer = above.join("outer");
+    git_in(above, &["init", "-q", "-b", "main", "outer"]);
+    let address = world.files();
+    let arguments = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", address.to_str().unwrap(), "sub"];
+    git_in(&outer, &arguments);
+    assert!(outer.join("sub/.git").is_file());
+    let repository = Repository::open(&outer.join("sub")).await.unwrap();
+    let mirror = Mirror::create(&repository, &Which::Head, &above.join("m2")).await.unwrap();
+    assert_eq!(mirror.sha.as_str(), world.git(&["rev-parse", "main"]));
+}
+
 #[tokio::test]
 async fn a_repository_without_files_has_none_to_run() {
     let world = World::new();

@@ -27,7 +27,7 @@ impl GitClient {
     /// Asks for `url` without a credential. An error says why there was no answer: name, connection, TLS or time.
     pub async fn reach(&self, url: &Url) -> Result<Reached, String> {
         let began = Instant::now();
-        let answer = self.0.get(url.clone()).timeout(LIMIT).send().await.map_err(causes)?;
+        let answer = self.to(url).get(url.clone()).timeout(LIMIT).send().await.map_err(causes)?;
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
         let server_time = date.and_then(|date| Some(rfc2822::parse(date).ok()?.timestamp().as_millisecond()));
         Ok(Reached { status: answer.status().as_u16(), server_time, took: began.elapsed() })
@@ -38,7 +38,7 @@ impl GitClient {
         let mut url = upstream.url.clone();
         url.set_path(&format!("{}.git/info/refs", url.path()));
         url.set_query(Some("service=git-upload-pack"));
-        let mut request = self.0.get(url).timeout(LIMIT);
+        let mut request = self.to(&url).get(url).timeout(LIMIT);
         if let Some(authorization) = &upstream.authorization {
             let mut value = HeaderValue::from_str(authorization.expose_secret())
                 .map_err(|_| "the credential cannot stand in a header".to_owned())?;

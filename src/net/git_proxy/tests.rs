@@ -285,6 +285,36 @@ async fn first_commit(directory: &Path, bare: &Path) -> String {
     commit
 }
 
+/// Whoever is named there would read the credential of plain HTTP.
+#[tokio::test]
+async fn no_proxy_of_the_environment_sees_a_credential() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = format!("http://{}", trap.local_addr().unwrap());
+    let client = GitClient::with(|builder| builder.proxy(reqwest::Proxy::all(&there).unwrap())).unwrap();
+    let seen = Seen::default();
+    let directory = tempfile::tempdir().unwrap();
+    let address = serve_backend(Backend { root: directory.path().to_owned(), seen: Arc::clone(&seen) }).await;
+    let upstream = |scheme: &str| {
+        let mut url = address.clone().join("acme/site").unwrap();
+        url.set_scheme(scheme).unwrap();
+        GitUpstream { url, authorization: Some(SecretString::from(CREDENTIAL)) }
+    };
+    // Whatever its answer is.
+    drop(client.begin_fetch(&upstream("http")).await);
+    assert_eq!(seen.lock().unwrap()[0].1[AUTHORIZATION], CREDENTIAL, "it goes to its address");
+    // With TLS the proxy is asked for a tunnel, before any credential.
+    let fetching = upstream("https");
+    let asked = async {
+        let (mut stream, _) = trap.accept().await.unwrap();
+        let mut head = [0; 512];
+        let length = stream.read(&mut head).await.unwrap();
+        String::from_utf8_lossy(&head[..length]).into_owned()
+    };
+    let (_, asked) =
+        tokio::time::timeout(DEADLINE, async { tokio::join!(client.begin_fetch(&fetching), asked) }).await.unwrap();
+    assert!(asked.starts_with("CONNECT ") && !asked.contains(CREDENTIAL), "{asked}");
+}
+
 #[tokio::test]
 async fn a_bare_commit_is_fetched_with_the_hosts_credential() {
     let world = World::usual().await;

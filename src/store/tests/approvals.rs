@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use super::*;
-use crate::store::{Approval, Approved, FromPullRequest, JobState, ReplacedHead};
+use crate::store::{Approval, Approved, FromPullRequest, JobState, ReplacedHead, Retention};
 
 const NUMBER: u64 = 3;
 
@@ -116,6 +118,34 @@ async fn what_is_created_after_its_approval_became_void_ends_at_once() {
         let job = store.job(&run.jobs[0].id).await.unwrap().unwrap();
         assert_eq!((job.cancel_requested, job.cancel_why.is_some()), (is_ended, is_ended), "{delivery}");
     }
+}
+
+#[tokio::test]
+async fn what_nobody_approves_ends_and_is_forgotten_once_that_is_told() {
+    let store = TestStore::new().await;
+    let held = report_of(&hold(&store, "a").await);
+    let end = |report: &mut Report| report.state = ReportState::Finished(Conclusion::Cancelled);
+    let age = Duration::from_millis(100);
+    let retention = Retention { deliveries: age, runs: age };
+    assert_eq!(store.end_long_held(200, age, end).await.unwrap(), 0, "its time is not over");
+    assert_eq!(store.end_long_held(201, age, end).await.unwrap(), 1);
+    assert_eq!(store.end_long_held(202, age, end).await.unwrap(), 0, "it has ended");
+    assert_eq!(store.held_at(&sha()).await.unwrap(), []);
+    let due = store.due_reports(202, 10).await.unwrap();
+    let [report] = due.as_slice() else { panic!("{due:?}") };
+    assert_eq!((&report.desired.id, report.desired.state), (&held, ReportState::Finished(Conclusion::Cancelled)));
+
+    assert_eq!(store.prune(202, retention).await.unwrap().runs, 0, "the forge does not know yet");
+    store.report_sent(&held, report.version, &report.external, 203).await.unwrap();
+    assert_eq!(store.prune(203, retention).await.unwrap().runs, 1);
+
+    // A forge that never answers does not keep it for ever.
+    let forgotten = report_of(&hold(&store, "b").await);
+    let week = 7 * 24 * 60 * 60 * 1000;
+    store.end_long_held(week, age, end).await.unwrap();
+    assert_eq!(store.prune(week + 200, retention).await.unwrap().runs, 0);
+    assert_eq!(store.prune(week + 201, retention).await.unwrap().runs, 1);
+    assert_eq!(store.get_report(&forgotten).await.unwrap(), None);
 }
 
 #[tokio::test]

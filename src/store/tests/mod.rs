@@ -5,6 +5,7 @@
 mod approvals;
 mod attempts;
 mod deliveries;
+mod inbox;
 mod jobs;
 mod lifetime;
 mod lookups;

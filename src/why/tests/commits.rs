@@ -55,12 +55,18 @@ fn a_commit_tells_its_runs_and_what_was_ignored() {
     let held = of(vec![], Some(report(ReportState::Held, "Held: the pull request comes from a fork")));
     let mut unsent = report(ReportState::Finished(Conclusion::Error), "ci.yml:3: `job` is not known here");
     (unsent.version, unsent.abandoned) = (4, Some("403".into()));
+    let mut broken = unsent.clone();
+    broken.abandoned = None;
+    broken.desired.summary =
+        "`ci.yml` cannot be run.\n\n```text\nci.yml:3: `job` is not known here\n  hint: did you mean `jobs`?\n```\n"
+            .into();
     let good = finished('b', "test", Conclusion::Success, None, "");
     let ended = vec![good.clone(), finished('c', "lint", Conclusion::Failure, None, "")];
     let situations = [
         ("held", about(std::slice::from_ref(&held), &[])),
         ("running", about(&[of(vec![good, job('d', "deploy", JobState::Queued)], None), held], &[])),
         ("ended", about(&[of(ended, None), of(vec![], Some(unsent))], &[])),
+        ("broken", about(&[of(vec![], Some(broken))], &[])),
         (
             "ignored",
             about(&[], &[delivery(DeliveryState::Ignored, "no workflow of the commit asks for this event", 0)]),
@@ -87,6 +93,13 @@ fn a_commit_tells_its_runs_and_what_was_ignored() {
         run: run-rrrrrrrrrrrr CI #12 of demo/hello, on pull_request, 9 min ago: ended with an error: ci.yml:3: `job` is not known here
         forge: github does not take its report: 403
         hint: put right what the forge says; a restart of the service sends the report once more
+    -- broken
+    [ended] Commit 4f2a91c04f2a91c04f2a91c04f2a91c04f2a91c0 has 1 run, which started no job
+        run: run-rrrrrrrrrrrr CI #12 of demo/hello, on pull_request, 9 min ago: ended with an error
+        error: `ci.yml` cannot be run.
+        error: ci.yml:3: `job` is not known here
+        hint: did you mean `jobs`?
+        forge: not told yet; it is being sent
     -- ignored
     [ignored] Commit 4f2a91c04f2a91c04f2a91c04f2a91c04f2a91c0 has started nothing
         delivery: github/72d3162e pull_request, 4 min ago: ignored: no workflow of the commit asks for this event

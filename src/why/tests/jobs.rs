@@ -205,7 +205,7 @@ fn every_end_has_its_meaning_and_its_remedy() {
         (Error, Some(Reason::DiskFull), "could not begin a log: no space left"),
         (Error, Some(Reason::Internal), "No attempt left after 3: its progress could not be stored"),
         (Error, Some(Reason::ServiceRestarted), "No attempt left after 3: the service restarted while it ran"),
-        (Skipped, Some(Reason::Skipped), "Skipped: its condition is not met, or a job that it needs did not succeed"),
+        (Skipped, Some(Reason::Skipped), "Skipped: it needs `build`, which failed"),
     ];
     let answers = ends.map(|(conclusion, reason, detail)| {
         let mut asked = Asked::about(finished('b', "test", conclusion, reason, detail));
@@ -259,8 +259,7 @@ fn every_end_has_its_meaning_and_its_remedy() {
         reason: the service restarted while it ran, and it had no attempt left
         ended: 2 min ago, after 3 min
         hint: `dayfly rerun job-bbbbbbbbbbbb` runs it again; `limits.attempts` says how often that happens by itself
-    [skipped] Skipped: its condition is not met, or a job that it needs did not succeed
-        reason: its `if` says so, or a job that it needs did not succeed
+    [skipped] Skipped: it needs `build`, which failed
         needs: `build` (job-cccccccccccc): failed
         ended: 2 min ago, after 3 min
     ");

@@ -28,7 +28,8 @@ const JOB_KEYS: [&str; 19] = [
     "started_at",
     "finished_at",
 ];
-const DELIVERY_KEYS: [&str; 8] = ["forge", "id", "event", "state", "detail", "tries", "received_at", "next_try_at"];
+const DELIVERY_KEYS: [&str; 11] =
+    ["forge", "id", "event", "state", "repo", "subject", "outcome", "detail", "tries", "received_at", "next_try_at"];
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -126,9 +127,29 @@ async fn a_commit_that_started_nothing_says_why() {
         })
     })
     .await;
+    let held = scene.ask(&["deliveries"]);
+    let row = held.lines().nth(1).unwrap();
+    assert!(row.contains(REPOSITORY) && row.contains(&format!("#{}", pull.number)), "{held}");
+    assert!(row.ends_with("held: waits for approval"), "{held}");
+    for (refused, hint) in [
+        (&["--repo", "demo/other", &pull.sha][..], format!("--repo {REPOSITORY}")),
+        (&[&"4f".repeat(20)[..]], format!("held are `{}` of `{REPOSITORY}`", pull.sha)),
+    ] {
+        let refused = scene.command(&[&["approve"], refused].concat());
+        assert_eq!(refused.code, Some(1));
+        assert!(refused.stderr.contains("nothing is held") && refused.stderr.contains(&hint), "{}", refused.stderr);
+    }
     scene.ask(&["approve", "--repo", REPOSITORY, &pull.sha]);
     let approved = scene.job(&pull.sha, "test", |job| job.is_finished()).await;
     assert_eq!(scene.ask_json(&["why", &pull.sha])["code"], "ended", "{approved:?}");
+    // While the forge cannot say whether the approval still counts, a re-run waits, and a second one is told so.
+    let silent =
+        Fault { method: Some(Method::GET), path_contains: "/pulls/", kind: FaultKind::Status(502), times: 1000 };
+    scene.forge.inject(silent);
+    scene.ask(&["rerun", &approved.id]);
+    let twice = scene.command(&["rerun", &approved.id]);
+    assert_eq!(twice.code, Some(1), "{}", twice.stdout);
+    assert!(twice.stderr.contains("asked for already"), "{}", twice.stderr);
     let again = scene.command(&["approve", &pull.sha]);
     assert_eq!(again.code, Some(1), "{}", again.stderr);
     assert!(again.stderr.contains("nothing is held"), "{}", again.stderr);
@@ -139,6 +160,14 @@ async fn a_commit_that_started_nothing_says_why() {
         (why.contains("has started nothing") && why.contains("no workflow of the commit")).then_some(())
     })
     .await;
+    let broken = scene.pull_request("on: pull_request\njobs: {}\n").await;
+    eventually("the broken workflow to be told of", async || {
+        let why = scene.ask(&["why", &broken.sha]);
+        why.contains("error  `.dayfly/workflows/ci.yml` cannot be run").then_some(())
+    })
+    .await;
+    let none = scene.command(&["jobs", "--sha", &broken.sha]);
+    assert!(none.stderr.contains(&format!("dayfly why {}", broken.sha)), "{}", none.stderr);
     let unknown = scene.ask_json(&["why", &"ab".repeat(20)]);
     assert_eq!(unknown["code"], "unknown");
     scene.finish().await;

@@ -28,6 +28,7 @@ jobs:
           test "$(cat token)" = "${{ steps.setup.outputs.token }}" && echo "token=$(cat token)"
           echo "word=$WORD, $FROM_SHARED"
           echo "name=$(hostname)"
+          echo "cache=$(cat /cache/file) $(grep -c ' /cache ' /proc/mounts)"
           echo "random=$(cat /proc/sys/kernel/random/uuid)"
           before=$(wc -l < ticks); until test "$(wc -l < ticks)" -gt "$before"; do sleep 0.1; done
           echo "readme=$(head -n 1 README.md)"
@@ -59,7 +60,11 @@ fn assert_forked(cells: &[Ended]) -> &Ended {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn common_steps_run_once_and_each_cell_ends_as_if_it_had_run_them() {
-    let settings = Settings::new().with_profile("forked", "matrix_fork = \"auto\"");
+    let cache = tempfile::tempdir().unwrap();
+    std::fs::write(cache.path().join("file"), "cached").unwrap();
+    let profile =
+        format!("matrix_fork = \"auto\"\ncache = {{ path = \"{}\", mount = \"/cache\" }}", cache.path().display());
+    let settings = Settings::new().with_profile("forked", &profile);
     let Some(scene) = Scene::start(settings).await else { return };
     let pull = scene.pull_request(WORKFLOW).await;
     let mut cells = Vec::new();
@@ -71,6 +76,7 @@ async fn common_steps_run_once_and_each_cell_ends_as_if_it_had_run_them() {
     let own = |key: &str| cells.iter().map(|cell| cell.said(key)).collect::<HashSet<_>>().len();
     assert_eq!((own("token"), own("name"), own("random")), (1, 3, 3));
     for (cell, word) in cells.iter().zip(["one", "two", "three"]) {
+        assert_eq!(cell.said("cache"), "cached 1", "it is mounted once");
         assert_eq!((cell.said("word"), cell.said("readme")), (format!("{word}, job").as_str(), "# Hello"));
         let (conclusion, title, steps) = match word {
             "two" => ("failure", "Step 3 `Run test", 4),

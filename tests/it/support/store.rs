@@ -31,6 +31,18 @@ pub(crate) async fn processed(state_dir: &Path, id: &str) -> Delivery {
     found
 }
 
+/// Makes a delivery one whose end was never stored, after the service has ended.
+pub(crate) async fn forget_end(state_dir: &Path, id: &str) {
+    use sqlx::Connection;
+
+    let address = format!("sqlite://{}", state_dir.join("dayfly.db").display());
+    let mut db = sqlx::SqliteConnection::connect(&address).await.unwrap();
+    let done =
+        sqlx::query("UPDATE deliveries SET state = 'received', finished_at = NULL, next_try_at = 0 WHERE id = $1");
+    assert_eq!(done.bind(id).execute(&mut db).await.unwrap().rows_affected(), 1);
+    db.close().await.unwrap();
+}
+
 /// The VMs that are not known to be gone.
 pub(crate) async fn stored_vms(state_dir: &Path) -> Vec<Vm> {
     let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();

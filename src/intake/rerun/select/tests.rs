@@ -168,3 +168,19 @@ fn nothing_is_repeated_that_has_not_finished() {
         assert_eq!(told(&attempts, Some(&job(&attempts, 0, name).id)), "the job `test` has not finished", "{name}");
     }
 }
+
+#[test]
+fn what_is_being_repeated_is_known_by_its_newest_job() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &[], Conclusion::Failure);
+    let first = job(&attempts, 0, "lint").id.clone();
+    assert_eq!(unfinished_repetition(&attempts, &first), None);
+    attempt(&mut attempts, &["lint"], Conclusion::Failure);
+    assert_eq!(unfinished_repetition(&attempts, &first), None, "it has ended as well");
+    attempts[1].1[0].state = JobState::Running;
+    let second = job(&attempts, 1, "lint").id.clone();
+    assert_eq!(unfinished_repetition(&attempts, &first), Some(&second));
+    assert_eq!(unfinished_repetition(&attempts, &second), None, "it is no repetition of itself");
+    assert_eq!(unfinished_repetition(&attempts, &job(&attempts, 0, "test").id.clone()), None);
+    assert_eq!(unfinished_repetition(&attempts, &JobId::random()), None);
+}
