@@ -35,6 +35,7 @@ pub(super) async fn restore(
             Err(error) if error.is_disk_full() => {
                 tracing::warn!(job = %lease.job.id, %error, "the cells of a matrix are not started from one machine");
                 leading.give_up();
+                core.wake.scheduler.notify_one();
             }
             restored => return Ok((restored?, image)),
         },
@@ -69,10 +70,12 @@ async fn lead(
     let began = Instant::now();
     let attempt = scene.attempt(machine, Duration::ZERO);
     let (early, mut lines) = attempt.run_first(leading.shared, &mut run, journal).await;
+    let (core, lease) = (scene.core, scene.lease);
     if let Some(ending) = early {
+        leading.give_up();
+        core.wake.scheduler.notify_one();
         return Ok((ending, lines));
     }
-    let (core, lease) = (scene.core, scene.lease);
     let directory = core.engine.freezer().map_err(VmError::host("a directory for a frozen VM"))?;
     let took = began.elapsed();
     let point = Arc::new(

@@ -390,6 +390,28 @@ proptest! {
     }
 }
 
+/// Of its steps the first three are the same in every cell.
+const HALF_SHARED: &str = "
+on: push
+env: {W: x}
+jobs:
+  a:
+    runs-on: linux
+    strategy: {matrix: {n: [1, 2]}}
+    outputs:
+      o: ${{ steps.s.outputs.output_0 }}
+      n: ${{ matrix.n }}
+    steps:
+      - id: s
+        run: FIRST
+      - run: echo $ENV_0 ${{ steps.s.outcome }}
+      - if: always()
+        run: echo
+      - run: echo ${{ matrix.n }} ${{ env.ENV_0 }}
+      - if: failure() || matrix.n == 2
+        run: echo ${{ matrix.n }}
+";
+
 /// The steps of a cell, of which the first ones may have been run by another: what it is told, and how it ends.
 fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: usize) -> (JobRun, Vec<String>) {
     let mut run = JobRun::new(spec.clone(), place()).unwrap();
@@ -422,12 +444,7 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
 #[test]
 fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
     for first in ["true", "exit 1"] {
-        let text = format!(
-            "on: push\nenv: {{W: x}}\njobs:\n  a:\n    runs-on: linux\n    strategy: {{matrix: {{n: [1, 2]}}}}\n    \
-             outputs: {{o: '${{{{ steps.s.outputs.output_0 }}}}', n: '${{{{ matrix.n }}}}'}}\n    steps:\n      \
-             - {{id: s, run: {first}}}\n      - run: echo $ENV_0 ${{{{ steps.s.outcome }}}}\n      - {{if: always(), run: echo}}\n      \
-             - run: echo ${{{{ matrix.n }}}} ${{{{ env.ENV_0 }}}}\n      - {{if: failure() || matrix.n == 2, run: echo ${{{{ matrix.n }}}}}}\n"
-        );
+        let text = HALF_SHARED.replace("FIRST", first);
         let workflow = parse("ci.yml", &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
         let planned = plan(&workflow, &PlanInput { github: place().github.to_value(), inputs: Value::Null }).unwrap();
         let shared = crate::workflow::share::shared_steps(&planned[0].spec);

@@ -44,7 +44,7 @@ async fn a_job_that_fills_the_hosts_disk_ends_and_the_next_one_runs() {
     if !host::can_run_vms() || !host::can_mount() {
         return;
     }
-    let settings = Settings::new().with_profile("forked", "matrix_fork = \"auto\"").with_disk_of("24m");
+    let settings = Settings::new().with_profile("forked", "matrix_fork = \"auto\"").with_disk_of("64m");
     let Some(scene) = Scene::start(settings).await else { return };
     let pull =
         scene.pull_request(&job_of("linux", "dd if=/dev/zero of=big bs=1M count=64 conv=fsync; echo went on")).await;
