@@ -328,5 +328,8 @@ async fn maintain(core: Arc<Core>) {
         {
             tracing::error!(%error, "old logs cannot be removed");
         }
+        if let Err(error) = core.engine.caches().collect(core.config.caches).await {
+            tracing::error!(%error, "old generations of caches cannot be removed");
+        }
     }
 }

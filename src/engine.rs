@@ -3,22 +3,24 @@
 //! The service and the standalone commands use the same engine; they differ in whether a VM may outlive the process. What is
 //! missing is made once, for all who wait for it, until it is there or nobody waits any more.
 
+mod caches;
 mod shared;
+mod templates;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
-use self::shared::{Abandoned, Relay, Said, Shared};
+use self::shared::Abandoned;
+pub use self::templates::Readiness;
+use self::templates::Slot;
+use crate::caches::Caches;
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
-use crate::image::bake::{self, BOOT_LIMIT, Studio};
+use crate::image::bake::{BOOT_LIMIT, Studio};
 use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
 use crate::image::frozen::{self, FrozenInfo};
 use crate::image::recipe::Recipe;
@@ -29,9 +31,10 @@ use crate::metrics::labels::Made;
 use crate::vm::VmError;
 use crate::vm::freeze::Frozen;
 use crate::vm::home::{Home, Homes};
-use crate::vm::machine::{CacheMount, Machine, Memory, Template};
+use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// Which monitor runs the guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,34 +81,9 @@ pub struct Engine {
     templates: Arc<Mutex<HashMap<(String, Shape), Slot>>>,
     abandoned: Abandoned,
     volumes: Arc<cache::Recent>,
+    caches: Caches,
     lifecycle: Lifecycle,
     metrics: ImageMetrics,
-}
-
-/// What is known of one image and shape.
-#[derive(Debug)]
-enum Slot {
-    Ready(Arc<Prepared>),
-    /// Held by those who wait for it.
-    Making(Weak<Making>),
-}
-
-type Making = Shared<Result<Arc<Prepared>, Arc<ImageError>>>;
-
-/// A template, or what is to be waited for, and what it says on the way.
-enum Found {
-    Ready(Arc<Prepared>),
-    Making(Arc<Making>, mpsc::Receiver<Said>),
-}
-
-/// Whether VMs of one image and shape can be restored at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    Ready,
-    /// Somebody builds, bakes or looks for it at the moment.
-    BeingMade,
-    /// Nobody has asked for it since the start.
-    Unknown,
 }
 
 /// Everything that a VM of one image and shape starts from.
@@ -137,8 +115,9 @@ impl Engine {
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
         let homes = Homes::open(&settings.state_dir)?;
         let catalog = Catalog::new(settings.images_dir.clone());
+        let caches = Caches::new(&settings.state_dir);
         let (templates, abandoned, volumes, lifecycle, metrics) = Default::default();
-        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, lifecycle, metrics })
+        Ok(Self { settings, homes, catalog, templates, abandoned, volumes, caches, lifecycle, metrics })
     }
 
     /// Has the steps in the lives of jobs' VMs told to `lifecycle`; images are built without it.
@@ -203,77 +182,6 @@ impl Engine {
         built
     }
 
-    /// A template of that image and shape, with everything that is missing built and baked first. Whoever asks meanwhile
-    /// waits for the same work, whose progress is told to the first; it goes on until the last of them gives up.
-    pub async fn prepare(
-        &self, name: &str, shape: Shape, progress: &dyn Progress,
-    ) -> Result<Arc<Prepared>, ImageError> {
-        let (making, mut told) = match self.find_or_make(name, shape) {
-            Found::Ready(prepared) => return Ok(prepared),
-            Found::Making(making, told) => (making, told),
-        };
-        let mut outcome = pin!(making.outcome());
-        loop {
-            tokio::select! {
-                biased;
-                Some(said) = told.recv() => said.tell(progress),
-                made = &mut outcome => return match made {
-                    Some(Ok(prepared)) => Ok(prepared),
-                    Some(Err(error)) => Err(ImageError::Shared(error)),
-                    None => Err(ImageError::Unusable(format!("making the image `{name}` broke off: a fault of Dayfly"))),
-                },
-            }
-        }
-    }
-
-    fn find_or_make(&self, name: &str, shape: Shape) -> Found {
-        let key = (name.to_owned(), shape);
-        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = match templates.get(&key) {
-            Some(Slot::Ready(prepared)) if prepared.template.state.is_file() => {
-                return Found::Ready(Arc::clone(prepared));
-            }
-            Some(Slot::Making(making)) => making.upgrade(),
-            _ => None,
-        };
-        let (relay, told) = Relay::new();
-        let making = under_way.unwrap_or_else(|| {
-            let engine = self.clone();
-            let work = async move { engine.make(key, &relay).await };
-            Arc::new(Shared::begin(work, &self.abandoned))
-        });
-        templates.insert((name.to_owned(), shape), Slot::Making(Arc::downgrade(&making)));
-        Found::Making(making, told)
-    }
-
-    /// Builds and bakes what is missing, and remembers the template.
-    async fn make(&self, key: (String, Shape), progress: &dyn Progress) -> Result<Arc<Prepared>, Arc<ImageError>> {
-        let prepared = Arc::new(self.make_template(&key.0, key.1, progress).await?);
-        let ready = Slot::Ready(Arc::clone(&prepared));
-        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ready);
-        Ok(prepared)
-    }
-
-    async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
-        require(&self.settings.qemu)?;
-        let image = self.image(name, progress).await?;
-        let _lock = self.lock(name).await?;
-        let (accelerator, why_not_kvm) = self.accelerator(&image, shape, progress).await?;
-        let baked = bake::bake(&image, &self.studio(accelerator), shape, progress).await?;
-        let template = bake::template(&image, &baked, &self.settings.qemu);
-        Ok(Prepared { info: image.info, bake: baked.info, template, why_not_kvm })
-    }
-
-    /// Whether a VM of that image and shape can be restored at once.
-    pub fn readiness(&self, name: &str, shape: Shape) -> Readiness {
-        let templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        match templates.get(&(name.to_owned(), shape)) {
-            Some(Slot::Ready(_)) => Readiness::Ready,
-            Some(Slot::Making(making)) if making.strong_count() > 0 => Readiness::BeingMade,
-            _ => Readiness::Unknown,
-        }
-    }
-
     async fn accelerator(
         &self, image: &Image, shape: Shape, progress: &dyn Progress,
     ) -> Result<(Accelerator, Option<String>), ImageError> {
@@ -313,9 +221,10 @@ impl Engine {
 
     /// Removes what builds, bakes and packed caches left that ended half-way, without waiting for anybody.
     pub async fn remove_unfinished(&self) -> Result<(), ImageError> {
-        let (catalog, caches) = (self.catalog.clone(), self.caches());
+        let (catalog, caches, named) = (self.catalog.clone(), self.packed_caches(), self.caches.clone());
         let removed = tokio::task::spawn_blocking(move || {
             catalog.remove_unfinished()?;
+            named.remove_unfinished().map_err(|error| ImageError::Unusable(error.to_string()))?;
             match Lease::try_take(&caches) {
                 Ok(Some(_lock)) => cache::remove_unfinished(&caches),
                 Ok(None) => Ok(()),
@@ -326,7 +235,7 @@ impl Engine {
         removed.await.map_err(|error| ImageError::Unusable(format!("looking for unfinished images: {error}")))?
     }
 
-    fn caches(&self) -> PathBuf {
+    fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
     }
 
@@ -335,7 +244,7 @@ impl Engine {
         if let Some(volume) = self.volumes.get(source) {
             return Ok(volume);
         }
-        let volumes = self.caches();
+        let volumes = self.packed_caches();
         std::fs::create_dir_all(&volumes).map_err(ImageError::io(volumes.display().to_string()))?;
         let _lock = {
             let volumes = volumes.clone();

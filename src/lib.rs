@@ -16,6 +16,8 @@ pub mod artifact;
 #[cfg(feature = "service")]
 pub mod bench;
 #[cfg(feature = "service")]
+pub mod caches;
+#[cfg(feature = "service")]
 pub mod cli;
 #[cfg(feature = "service")]
 pub mod clock;

@@ -24,6 +24,8 @@ const LAYER_DISK: &str = "dayfly-layer";
 const SCRATCH_DISK: &str = "dayfly-scratch";
 /// The read-only dependency cache, exchanged at restore.
 pub(super) const CACHE_DISK: &str = "dayfly-cache";
+/// The fresh volume, which is there only in a VM that fills a cache; else whatever is written to it is gone.
+pub(super) const FILL_DISK: &str = "dayfly-fill";
 
 /// How long drivers may take to make a device appear. Generous: it is waited for only under emulation.
 const DEVICE_DEADLINE: Duration = Duration::from_secs(30);

@@ -85,7 +85,7 @@ pub(super) fn sync(scratch: &File, freeze: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn remount_read_only(target: &str) -> io::Result<()> {
+pub(super) fn remount_read_only(target: &str) -> io::Result<()> {
     mount(None::<&str>, target, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>)
         .map_err(|errno| named(&format!("making {target} read-only"), errno.into()))
 }

@@ -3,12 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 
-use nix::mount::MsFlags;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 
-use super::boot::{CACHE_DISK, disk_with_serial, mount_at, named};
-use super::sys;
+use super::boot::named;
+use super::{sys, volume};
 use crate::protocol::message::Identity;
 
 /// Files that say who this machine is. They stand in memory, behind links, because they are written anew in every job, and
@@ -34,7 +33,7 @@ pub(super) fn prepare() -> io::Result<()> {
 }
 
 /// Order matters: entropy first, since everything after it may ask for random numbers.
-pub(super) fn assume(identity: &Identity) -> io::Result<()> {
+pub(super) fn assume(identity: &Identity, scratch: &File) -> io::Result<()> {
     sys::renew_entropy(identity.entropy).map_err(|error| named("renewing entropy", error))?;
     let (seconds, nanoseconds) =
         (identity.clock_ns.div_euclid(1_000_000_000), identity.clock_ns.rem_euclid(1_000_000_000));
@@ -46,16 +45,8 @@ pub(super) fn assume(identity: &Identity) -> io::Result<()> {
     for ((_, path), content) in FILES.into_iter().zip(contents) {
         fs::write(path, content).map_err(|error| named(path, error))?;
     }
-    match &identity.cache_mount {
-        Some(target) => mount_cache(target).map_err(|error| named("mounting the cache volume", error)),
+    match &identity.cache {
+        Some(cache) => volume::mount(cache, scratch).map_err(|error| named("the cache", error)),
         None => Ok(()),
     }
-}
-
-/// The file behind this disk was exchanged while the guest slept: what the kernel remembers of it is of another file.
-fn mount_cache(target: &str) -> io::Result<()> {
-    let device = disk_with_serial(CACHE_DISK)?.ok_or_else(|| io::Error::other("no cache disk is attached"))?;
-    sys::drop_block_buffers(&File::open(&device)?)?;
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(&device, target, "erofs", flags, "")
 }

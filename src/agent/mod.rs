@@ -17,6 +17,7 @@ mod processes;
 mod serve;
 mod sys;
 mod tunnel;
+mod volume;
 
 /// Runs the agent; returns only if it cannot serve at all, with the reason.
 pub fn run() -> std::io::Error {

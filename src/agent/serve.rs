@@ -11,7 +11,7 @@ use super::boot::Machine;
 use super::channel::{Channel, Stream};
 use super::exec::{self, Running};
 use super::processes::Processes;
-use super::{files, identity, tunnel};
+use super::{files, identity, tunnel, volume};
 use crate::protocol::message::{Request, answer_record, decode};
 
 struct Agent {
@@ -46,7 +46,7 @@ fn try_serve(machine: Machine) -> io::Result<Infallible> {
     control.read_port(machine.control, move |stream, request| {
         if let Ok(Request::Identify(who)) = decode(&request) {
             // Here and now: whatever the host asks next must find a machine that is somebody.
-            drop(answer(&stream, identity::assume(&who)));
+            drop(answer(&stream, identity::assume(&who, &agent.scratch)));
             return;
         }
         if let Ok(Request::Signal { stream: target, signal }) = decode(&request) {
@@ -85,6 +85,7 @@ impl Agent {
             Request::Listen { port, service } => {
                 answer(&stream, self.ports.listen(port, service, Arc::clone(&self.bulk)))
             }
+            Request::SealVolume { target } => answer(&stream, volume::seal(&target)),
             Request::Sync { unmount } => answer(&stream, files::sync(&self.scratch, unmount)),
         }
     }

@@ -15,6 +15,7 @@ mod ioctls {
     nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), super::EntropyPool);
     nix::ioctl_none!(reseed, b'R', 0x07);
     nix::ioctl_none_bad!(flush_buffers, nix::request_code_none!(0x12, 97));
+    nix::ioctl_readwrite!(trim, b'X', 121, super::TrimRange);
     nix::ioctl_write_ptr_bad!(set_interface_flags, nix::libc::SIOCSIFFLAGS, nix::libc::ifreq);
 }
 
@@ -42,6 +43,22 @@ pub(super) fn renew_entropy(bytes: [u8; 32]) -> io::Result<()> {
 pub(super) fn drop_block_buffers(device: &File) -> io::Result<()> {
     // SAFETY: takes no argument; the descriptor is open for the duration of the call.
     unsafe { ioctls::flush_buffers(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// `struct fstrim_range`.
+#[repr(C)]
+pub(super) struct TrimRange {
+    start: u64,
+    length: u64,
+    smallest: u64,
+}
+
+/// Tells the disk under a file system which of its blocks hold nothing any more.
+pub(super) fn trim(mounted: &File) -> io::Result<()> {
+    let mut range = TrimRange { start: 0, length: u64::MAX, smallest: 0 };
+    // SAFETY: the kernel reads and writes one `fstrim_range`, which outlives the call; the descriptor is open.
+    unsafe { ioctls::trim(mounted.as_raw_fd(), &raw mut range) }?;
     Ok(())
 }
 

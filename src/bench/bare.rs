@@ -51,6 +51,7 @@ impl Bare {
             layer: template.layer.clone(),
             scratch,
             cache: Some(template.cache_placeholder.clone()),
+            fill: None,
         };
         let machine = Machine {
             name: "bare-restore",

@@ -6,6 +6,7 @@
 //! ended them.
 
 mod bench;
+mod cache;
 mod client;
 mod config;
 mod doctor;
@@ -69,6 +70,9 @@ enum Command {
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// List, show, examine and remove the generations of named caches
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Examine what this host can do, and why not more
     Doctor(doctor::DoctorArgs),
     /// Measure what this host delivers
@@ -200,6 +204,10 @@ async fn run(command: Command) -> u8 {
         Command::Image(command) => {
             quiet_log();
             image::run(command).await
+        }
+        Command::Cache(command) => {
+            quiet_log();
+            cache::run(command).await
         }
         Command::Manual(command) => manual::run(command),
         Command::Operator(command) => operator::run(command).await,

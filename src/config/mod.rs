@@ -7,6 +7,7 @@
 //! Invariants of a loaded [`Config`]: no two profiles answer to the same labels; paths are absolute; every number is within
 //! its range; every profile that a repository names exists.
 
+mod caches;
 mod load;
 mod repositories;
 mod secrets;
@@ -22,6 +23,9 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use crate::caches::Retention;
+pub use crate::vm::volume::CacheMode;
+pub use caches::DEFAULT_RETENTION;
 pub use load::{CheckReport, check};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
@@ -41,6 +45,7 @@ pub struct Config {
     pub vm: Vm,
     pub log: Log,
     pub metrics: Metrics,
+    pub caches: Retention,
 }
 
 /// `[server]`: what listens, and where state lives.
@@ -135,13 +140,43 @@ pub enum MatrixFork {
     Auto,
 }
 
-/// A read-only volume that every VM of a profile sees.
+/// A volume that every VM of a profile sees, and none can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// A directory or a disk image on the host.
-    pub path: PathBuf,
+    pub source: CacheSource,
     /// An absolute path in the guest, not one that the system needs.
     pub mount: String,
+    pub mode: CacheMode,
+}
+
+/// Where a cache's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheSource {
+    /// A directory or a disk image on the host.
+    Path(PathBuf),
+    /// Jobs of the default branch.
+    Named(NamedCache),
+}
+
+/// A cache in generations, each made by a trusted job of the default branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCache {
+    /// Letters of `[a-z0-9-]`, 1 to 40 of them.
+    pub name: String,
+    /// The repository that fills it for every other; `None`: each repository has its own.
+    pub repository: Option<RepoName>,
+    pub fill: Fill,
+    /// Bytes that a generation may hold, a multiple of 1 MiB.
+    pub limit: u64,
+}
+
+/// How a generation is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fill {
+    /// A shell script, run in a checkout of the default branch.
+    pub run: String,
+    /// Files of the repository; a new generation is made when one of them changes.
+    pub key: Vec<String>,
 }
 
 /// `[limits]`.

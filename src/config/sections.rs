@@ -11,23 +11,21 @@ use std::time::Duration;
 use url::Url;
 
 use super::units::{duration_between, parse_duration, size_between};
-use super::values::{
-    base_url, guest_mount, host_path, image_name, is_profile_name, label, program, repository_directory,
-};
+use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
-    Backend, Cache, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server,
-    Vm, repositories, secrets, select,
+    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, Vm,
+    caches, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
@@ -67,7 +65,7 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics"])?;
+        let table = root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
@@ -75,6 +73,7 @@ impl<'d> Sections<'d> {
         let limits = limits(&table);
         let log = log(&table);
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
+        let retention = caches::retention(&table);
         let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
@@ -85,6 +84,7 @@ impl<'d> Sections<'d> {
             vm: vm?,
             log: log?,
             metrics: metrics?,
+            caches: retention?,
         })
     }
 
@@ -92,7 +92,7 @@ impl<'d> Sections<'d> {
         host_path(item, self.directory)
     }
 
-    fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
+    pub(super) fn existing_path(&self, item: &Item<'_>, claimed: fn(PathBuf) -> Claimed) -> Option<PathBuf> {
         let path = self.path(item)?;
         self.claim(item, claimed(path.clone()));
         Some(path)
@@ -213,7 +213,7 @@ impl<'d> Sections<'d> {
         let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "matrix_fork"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
-        let cache = table.get("cache").map(|item| self.cache(&item));
+        let cache = table.get("cache").map(|item| caches::cache(self, &item));
         Some(Profile {
             name: field.key.to_owned(),
             image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
@@ -231,15 +231,6 @@ impl<'d> Sections<'d> {
                 None => None,
             },
         })
-    }
-
-    fn cache(&self, item: &Item<'_>) -> Option<Cache> {
-        let table = item.table(&["path", "mount"])?;
-        let path = table
-            .required_hint("path", "like `path = \"/srv/cache\"`")
-            .and_then(|item| self.existing_path(&item, Claimed::FileOrDirectory));
-        let mount = table.read_or("mount", "/cache".into(), guest_mount);
-        Some(Cache { path: path?, mount })
     }
 
     fn vm(&self, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
@@ -281,7 +272,7 @@ fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
 }
 
 /// Memory and disks come in whole pages and sectors; whole mebibytes are both, and what people mean.
-fn whole_mib(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
+pub(super) fn whole_mib(item: &Item<'_>, smallest: u64, largest: u64) -> Option<u64> {
     let bytes = size_between(item, smallest, largest)?;
     if !bytes.is_multiple_of(MIB) {
         item.refuse("must be a whole number of MiB");

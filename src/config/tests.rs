@@ -64,7 +64,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
     let (explicit, warnings) = parsed(&switched_on.join("\n"));
     assert_eq!(warnings, "");
     assert_eq!(format!("{:#?}", strip_positions(explicit)), format!("{:#?}", strip_positions(as_written)));
-    for key in ["listen", "body_limit", "vcpus", "recipes_dir", "format", "grace"] {
+    for key in ["listen", "body_limit", "vcpus", "recipes_dir", "format", "grace", "keep"] {
         assert!(switched_on.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the example");
     }
 }

@@ -132,6 +132,20 @@ pub(super) fn label(item: &Item<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// The path of a file in a repository.
+pub(super) fn repository_file(item: &Item<'_>) -> Option<String> {
+    let text = item.non_empty_string()?;
+    let is_inside = text.len() <= MAX_INNER_PATH
+        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !text.chars().any(|c| c.is_control() || c == '\\');
+    if !is_inside {
+        let complaint = Complaint::new(format!("{} is not a file of a repository", quoted(text)));
+        item.refuse(complaint.hint("write it relative to the repository, like `package-lock.json`"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
 /// Whether `name` can be a profile's.
 pub(super) fn is_profile_name(name: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

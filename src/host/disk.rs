@@ -5,12 +5,22 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64 as lseek};
 
+use super::command::{self, CommandError};
+
 /// Bytes copied at a time where the kernel does not copy by itself.
 const COPY_BUFFER: usize = 1 << 20;
+
+/// How long a file system may take to be made.
+const FORMAT_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a disk may take to be copied without leaving the thread, in bytes: on a busy host the way to another thread and back
+/// takes ten times as long as this.
+const COPIED_AT_ONCE: u64 = 4 << 20;
 
 /// Makes `to` a copy of `from`: by reference where the file system can, else only the parts that hold data. The copy of a
 /// nearly empty disk is nearly free on every file system.
@@ -26,8 +36,11 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
-/// gigabytes.
+/// gigabytes. One with next to nothing on it is copied at once.
 pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    if allocated_bytes(&from)? <= COPIED_AT_ONCE {
+        return copy_sparse(&from, &to);
+    }
     tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
@@ -113,6 +126,26 @@ pub fn hint_if_full(error: &io::Error) -> &'static str {
 /// A sparse file of `length` bytes.
 pub fn create_sparse(path: &Path, length: u64) -> io::Result<()> {
     File::options().write(true).create_new(true).open(path)?.set_len(length)
+}
+
+/// Makes an empty ext4 file system of `bytes` in a new sparse file; its root belongs to `owner` (user, group). No journal:
+/// whoever writes it either ends well or is not believed.
+pub async fn make_ext4(path: &Path, bytes: u64, owner: (u32, u32)) -> Result<(), FormatError> {
+    create_sparse(path, bytes)?;
+    let target = path.display().to_string();
+    let options = format!("lazy_itable_init=1,nodiscard,root_owner={}:{}", owner.0, owner.1);
+    let arguments = ["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0", "-E", &options, &target];
+    command::run("mkfs.ext4", &arguments, FORMAT_LIMIT, |_| {}).await?;
+    Ok(())
+}
+
+/// Why there is no file system.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    #[error(transparent)]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Tool(#[from] CommandError),
 }
 
 /// Removes a directory and what is below it, and never anything of another file system: what is mounted in there belongs to

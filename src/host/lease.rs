@@ -28,6 +28,11 @@ impl Lease {
         Self::lock(directory, FlockArg::LockExclusive)?.ok_or_else(|| io::Error::other("the lock was refused"))
     }
 
+    /// Shares the directory with others who use it, so that nobody owns it. `None`: somebody owns it.
+    pub fn try_share(directory: &Path) -> io::Result<Option<Self>> {
+        Self::lock(directory, FlockArg::LockSharedNonblock)
+    }
+
     fn lock(directory: &Path, how: FlockArg) -> io::Result<Option<Self>> {
         let file = File::options().create(true).truncate(false).write(true).open(directory.join(LEASE_FILE))?;
         match Flock::lock(file, how) {

@@ -13,6 +13,7 @@ use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::initramfs::{self, File};
 use super::staging::Staging;
 use super::{ImageError, Progress, cache};
+use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
 use crate::host::{command, disk, tsc};
 use crate::ids::VmId;
@@ -42,8 +43,6 @@ const VERSION_LIMIT: Duration = Duration::from_secs(30);
 /// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
 /// VM that runs has their files open and does not need the names.
 const KEPT_BAKES: usize = 32;
-
-const TOOL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Shape of the VM in which set-up scripts run.
 const SETUP_SHAPE: Shape = Shape { vcpus: 2, memory_mib: 1024, disk_mib: 8192 };
@@ -128,6 +127,7 @@ async fn make(
         layer: image.layer(),
         scratch: directory.join("scratch"),
         cache: Some(placeholder),
+        fill: None,
     };
     freeze(studio, shape, &boot, &disks, directory).await?;
     let monitor = monitor_version(&studio.program).await?;
@@ -197,7 +197,7 @@ async fn rehearse(guest: &Guest) -> Result<(), VmError> {
         machine_id: "0".repeat(32),
         entropy: [0; 32],
         clock_ns: crate::clock::now_us() * 1000,
-        cache_mount: None,
+        cache: None,
     };
     guest.identify(rehearsed).await?;
     for program in PROGRAMS {
@@ -237,7 +237,7 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     write_initramfs(image, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
     make_scratch(&scratch, SETUP_SHAPE.disk_mib).await?;
-    let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None };
+    let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None, fill: None };
     let parts = Parts { shape: SETUP_SHAPE, start: Start::Boot, boot: &boot, disks: &disks, memory: Path::new("") };
     Ok(boot_vm(home, studio, parts).await?)
 }
@@ -294,14 +294,12 @@ fn write_initramfs(image: &Image, to: &Path) -> Result<(), ImageError> {
     fs::write(to, initramfs::archive(&directories, &files)).map_err(context())
 }
 
-/// An empty private disk. No journal: nothing on it outlives its VM.
+/// An empty private disk.
 async fn make_scratch(path: &Path, mib: u64) -> Result<(), ImageError> {
-    disk::create_sparse(path, mib << 20).map_err(ImageError::io("the scratch disk"))?;
-    let target = path.display().to_string();
-    let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
-    let arguments = ["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0", "-E", options, &target];
-    command::run("mkfs.ext4", &arguments, TOOL_LIMIT, |_| {}).await?;
-    Ok(())
+    disk::make_ext4(path, mib << 20, (0, 0)).await.map_err(|error| match error {
+        FormatError::File(error) => ImageError::io("the scratch disk")(error),
+        FormatError::Tool(error) => error.into(),
+    })
 }
 
 /// The first line that the monitor says about its version.

@@ -16,8 +16,9 @@ use super::{ImageError, bake};
 use crate::clock;
 use crate::host::checksum::{self, Checksums};
 use crate::vm::freeze::{Frozen, MEMORY, SCRATCH, STATE};
-use crate::vm::machine::{CacheMount, Template};
+use crate::vm::machine::Template;
 use crate::vm::spec::{Accelerator, Shape};
+use crate::vm::volume::CacheMount;
 
 /// The name of the description.
 pub const DESCRIPTION: &str = "frozen.json";
@@ -94,8 +95,8 @@ pub async fn open(directory: &Path, catalog: &Catalog, program: &str) -> Result<
         return Err(refused("the monitor, the processor or Dayfly is another than the one that froze it".to_owned()));
     }
     let bake = image.bake(&info.bake)?.ok_or_else(|| refused("its bake is not there any more".to_owned()))?;
-    if let Some(gone) = info.mounted.as_ref().filter(|mounted| !mounted.volume.is_file()) {
-        return Err(refused(format!("its cache volume `{}` is not there any more", gone.volume.display())));
+    if let Some(gone) = info.mounted.as_ref().filter(|mounted| !mounted.is_there()) {
+        return Err(refused(format!("its cache volume `{gone}` is not there any more")));
     }
     let expected = info.checksums.clone();
     let verified = looking_at(directory, move |directory| checksum::verify(directory, &expected)).await?;

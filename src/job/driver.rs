@@ -24,7 +24,7 @@ use crate::lifecycle::Step;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
@@ -129,8 +129,8 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     };
     let cache = match &profile.cache {
         Some(cache) => {
-            let volume = core.engine.cache_volume(&cache.path).await?;
-            Some(CacheMount { volume, target: cache.mount.clone() })
+            let id = core.config.cache_of(&lease.run.access.repo, profile);
+            Some(core.engine.cache(cache, id.as_ref(), &prepared).await?)
         }
         None => None,
     };

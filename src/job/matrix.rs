@@ -15,7 +15,8 @@ use super::verdict::{Ending, StepLine};
 use crate::core::Core;
 use crate::engine::Prepared;
 use crate::vm::VmError;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
+use crate::vm::volume::CacheMount;
 use crate::workflow::run::JobRun;
 
 /// Restores the VM of a job; gives with it what it started from.

@@ -18,7 +18,7 @@ use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::log::Stream;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Outcome, Reason};
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::{NeedResult, NeedsResults};
 use crate::workflow::run::{JobPlace, JobRun};
@@ -85,10 +85,8 @@ async fn create(session: &Session, profile: &Profile) -> Result<(Machine, Arc<Pr
     let engine = &session.engine;
     let prepared = engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
     let cache = match &profile.cache {
-        Some(cache) => {
-            let volume = engine.cache_volume(&cache.path).await?;
-            Some(CacheMount { volume, target: cache.mount.clone() })
-        }
+        // What a repository here calls its own has no generations: those are of a forge's default branch.
+        Some(cache) => Some(engine.cache(cache, None, &prepared).await?),
         None => None,
     };
     let home = engine.home(VmId::random())?;

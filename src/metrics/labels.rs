@@ -224,6 +224,28 @@ label_enum!(
     }
 );
 
+label_enum!(
+    /// What a job found at its cache's place.
+    CacheFound, "result" {
+        Hit = "hit",
+        /// There is no generation yet.
+        Miss = "miss",
+    }
+);
+
+label_enum!(
+    /// What became of a volume that a producer filled.
+    CacheMade, "result" {
+        Published = "published",
+        /// Another generation made it superfluous.
+        Superseded = "superseded",
+        /// It is not whole.
+        Refused = "refused",
+        /// Something of the host or of a VM failed.
+        Failure = "failure",
+    }
+);
+
 impl Made {
     /// Whether there is something.
     pub fn of<T, E>(made: &Result<T, E>) -> Self {

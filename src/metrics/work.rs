@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 
 use super::buckets::{MACHINE, START, WORK};
 use super::family::{Counters, Gauges, Maker, Times};
-use super::labels::{LogSource, Made, RestoreStage, StepResult};
+use super::labels::{CacheFound, CacheMade, LogSource, Made, RestoreStage, StepResult};
 use crate::store::{JobState, VmState};
 use crate::vm::machine::Timings;
 
@@ -182,6 +182,8 @@ pub struct ImageMetrics {
     build_seconds: Histogram,
     bakes: Counters<Made>,
     bake_seconds: Histogram,
+    cache_lookups: Counters<CacheFound>,
+    cache_generations: Counters<CacheMade>,
 }
 
 impl ImageMetrics {
@@ -191,7 +193,20 @@ impl ImageMetrics {
             build_seconds: maker.histogram("image_build_seconds", "Time of an image's build.", WORK),
             bakes: maker.counters("image_bakes_total", "Snapshots made of images, by result."),
             bake_seconds: maker.histogram("image_bake_seconds", "Time of making a snapshot.", WORK),
+            cache_lookups: maker.counters("cache_lookups_total", "VMs of jobs with a named cache, by what they found."),
+            cache_generations: maker
+                .counters("cache_generations_total", "Volumes that producers filled, by what became of them."),
         }
+    }
+
+    /// A VM of a job looked for its named cache.
+    pub fn cache_looked_up(&self, found: CacheFound) {
+        self.cache_lookups.inc(found);
+    }
+
+    /// A volume was filled, and published or not.
+    pub fn cache_made(&self, made: CacheMade) {
+        self.cache_generations.inc(made);
     }
 
     /// An image was built, or not.

@@ -24,6 +24,9 @@ pub enum Request {
     /// Listen on a loopback port of the guest and open a stream of [`AgentRequest::Connected`] on the bulk port for every
     /// connection. Answer: `Result<(), String>`.
     Listen { port: u16, service: Service },
+    /// End every program and make the fresh volume that is mounted at `target` whole: written out and read-only. For a
+    /// volume that others will mount. Answer: `Result<(), String>`.
+    SealVolume { target: String },
     /// Write everything to the disks. With `unmount`, also make the root read-only: for a disk that becomes a layer.
     /// Answer: `Result<(), String>`.
     Sync { unmount: bool },
@@ -53,8 +56,38 @@ pub struct Identity {
     pub entropy: [u8; 32],
     /// Nanoseconds since the epoch.
     pub clock_ns: i64,
-    /// Where the read-only cache volume is mounted, if one was attached.
-    pub cache_mount: Option<String>,
+    /// The cache of this job, if it has one.
+    pub cache: Option<CacheMount>,
+}
+
+/// A cache's place in the guest and what is seen there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheMount {
+    /// An absolute path.
+    pub target: String,
+    pub content: CacheContent,
+}
+
+/// What a job sees at its cache's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheContent {
+    /// The cache volume, and nobody can write there.
+    ReadOnly(VolumeFormat),
+    /// The cache volume, below an overlay whose writes go to the scratch disk and end with the VM.
+    Overlay(VolumeFormat),
+    /// The fresh volume, which this VM fills.
+    Fresh,
+    /// An empty directory: there is no volume yet.
+    Empty(Owner),
+}
+
+/// The file system on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeFormat {
+    /// Packed by the host from the operator's files.
+    Erofs,
+    /// Written by a guest.
+    Ext4,
 }
 
 /// Who owns a file or process in the guest.

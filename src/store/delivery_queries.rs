@@ -81,21 +81,6 @@ impl Store {
         .await
     }
 
-    /// The raw body of a delivery, if it has at most `limit` bytes.
-    pub async fn small_delivery_payload(&self, key: &DeliveryKey, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let size: Option<i64> = self
-            .read("read a delivery", async |db| {
-                // PostgreSQL: OCTET_LENGTH(payload).
-                let size = "SELECT COALESCE(length, LENGTH(payload)) FROM deliveries WHERE forge = $1 AND id = $2";
-                Ok(sqlx::query_scalar(size).bind(&key.forge).bind(&key.id).fetch_optional(db).await?)
-            })
-            .await?;
-        match size {
-            Some(size) if size.cast_unsigned() <= limit => self.delivery_payload(key).await.map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// Deliveries that started nothing and have `text` in their payload, latest first, at most `limit`. Reads the
     /// latest `MAX_SEARCHED` such payloads: for a person's question, not for a loop.
     pub async fn fruitless_deliveries_with(&self, text: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::VmError;
-use super::machine::{CacheMount, Machine, Memory, Template};
+use super::machine::{Machine, Memory, Template};
+use super::volume::CacheMount;
 use crate::host::disk;
 use crate::lifecycle::Step;
 

@@ -16,6 +16,9 @@ use crate::protocol::message::{
 /// How long a small request may take before the guest counts as lost. Emulated guests under load are slow.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a guest may take to write a volume out. It may be gigabytes, under emulation.
+const SEAL_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// Characters of an explanation of the guest that are kept. It wrote them, and they end up in logs and reports.
 const MAX_WORDS: usize = 500;
 
@@ -98,6 +101,12 @@ impl Guest {
         self.ask("listen", &Request::Listen { port, service }, &[]).await
     }
 
+    /// Ends every program of the guest and makes the fresh volume at `target` whole. The VM is of no use afterwards.
+    pub async fn seal_volume(&self, target: &str) -> Result<(), VmError> {
+        let request = Request::SealVolume { target: target.to_owned() };
+        self.ask_within(SEAL_LIMIT, "make the volume whole", &request, &[]).await
+    }
+
     /// Makes the guest write everything to its disks; with `freeze`, it never writes again.
     pub async fn sync(&self, freeze: bool) -> Result<(), VmError> {
         self.ask("write its disks", &Request::Sync { unmount: freeze }, &[]).await
@@ -105,6 +114,12 @@ impl Guest {
 
     async fn ask<T: DeserializeOwned>(
         &self, what: &'static str, request: &Request, content: &[u8],
+    ) -> Result<T, VmError> {
+        self.ask_within(self.limit, what, request, content).await
+    }
+
+    async fn ask_within<T: DeserializeOwned>(
+        &self, limit: Duration, what: &'static str, request: &Request, content: &[u8],
     ) -> Result<T, VmError> {
         let exchange = async {
             let stream = self.channel.open(encode(request))?;
@@ -117,7 +132,6 @@ impl Guest {
             answer_from_record(tag, &content)?
                 .map_err(|detail| VmError::Refused { what, detail: one_line(&detail, MAX_WORDS) })
         };
-        let limit = self.limit;
         tokio::time::timeout(limit, exchange)
             .await
             .unwrap_or(Err(VmError::TimedOut { what: "an answer of the guest", limit }))

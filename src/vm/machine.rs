@@ -1,9 +1,8 @@
 //! One VM from its restore to its verified absence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::VmError;
@@ -16,6 +15,7 @@ use super::qemu::argv::Start;
 use super::qemu::message::GuestEnd;
 use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
+use super::volume::CacheMount;
 use crate::host::disk;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -44,7 +44,7 @@ pub struct Machine {
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
     pub(super) memory: Memory,
-    /// The cache volume that the guest has mounted.
+    /// The cache volume that the guest has mounted, and what keeps it there.
     pub(super) mounted: Option<CacheMount>,
     pub timings: Timings,
 }
@@ -93,13 +93,6 @@ pub struct Template {
     pub mounted: Option<CacheMount>,
 }
 
-/// A cache volume and where the guest mounts it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheMount {
-    pub volume: PathBuf,
-    pub target: String,
-}
-
 /// A monitor with a guest that is attached, before anybody knows who the guest is.
 pub(crate) struct Attached {
     pub(crate) qemu: Qemu,
@@ -116,7 +109,7 @@ impl Machine {
     ) -> Result<Self, VmError> {
         match Self::try_restore(&home, template, memory, cache, lifetime).await {
             Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
-                let mounted = template.mounted.as_ref().or(cache).cloned();
+                let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
                 Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, memory, mounted, timings })
             }
             Err(error) => {
@@ -133,10 +126,9 @@ impl Machine {
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
-        let (volume, to_mount) = cache_of(template, cache)?;
+        let (attached, to_mount) = cache_of(template, cache)?;
         home.passes(Step::HomeMade).await?;
         let scratch = home.path().join(SCRATCH);
-        // The way to another thread costs less than the copy, even of a disk with next to nothing on it.
         disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
             .await
             .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
@@ -144,7 +136,13 @@ impl Machine {
             Memory::Borrowed => (Start::Restore, template.memory.clone()),
             Memory::Owned => (Start::RestoreOwned, freeze::copy_memory(template, home.path()).await?),
         };
-        let disks = Disks { root: template.root.clone(), layer: template.layer.clone(), scratch, cache: Some(volume) };
+        let disks = Disks {
+            root: template.root.clone(),
+            layer: template.layer.clone(),
+            scratch,
+            cache: Some(attached.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
+            fill: attached.and_then(CacheMount::fresh).map(Path::to_owned),
+        };
         home.passes(Step::DiskCopied).await?;
         timings.prepared = began.elapsed();
         let launch = Launch {
@@ -241,16 +239,16 @@ impl Machine {
     }
 }
 
-/// The volume to attach, and what of it the guest has to mount.
+/// The cache to attach, and what of it the guest has to mount.
 fn cache_of<'a>(
-    template: &Template, cache: Option<&'a CacheMount>,
-) -> Result<(PathBuf, Option<&'a CacheMount>), VmError> {
+    template: &'a Template, cache: Option<&'a CacheMount>,
+) -> Result<(Option<&'a CacheMount>, Option<&'a CacheMount>), VmError> {
     match (&template.mounted, cache) {
-        (None, cache) => Ok((cache.map_or(&template.cache_placeholder, |cache| &cache.volume).clone(), cache)),
+        (None, cache) => Ok((cache, cache)),
         // The guest reads on where it was, so that only the same bytes will do.
-        (Some(mounted), None) => Ok((mounted.volume.clone(), None)),
-        (Some(mounted), Some(cache)) if mounted == cache => Ok((mounted.volume.clone(), None)),
-        (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.volume.display().to_string() }),
+        (Some(mounted), None) => Ok((Some(mounted), None)),
+        (Some(mounted), Some(cache)) if mounted == cache => Ok((Some(mounted), None)),
+        (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.to_string() }),
     }
 }
 
@@ -287,6 +285,6 @@ fn identity_of(id: &VmId, cache: Option<&CacheMount>) -> Result<Identity, VmErro
         machine_id: hex::encode(machine_id),
         entropy,
         clock_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
-        cache_mount: cache.map(|cache| cache.target.clone()),
+        cache: cache.and_then(|cache| cache.mount().cloned()),
     })
 }

@@ -7,6 +7,7 @@
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
+//! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
 //! - [`freeze`]: one that becomes a template for others instead.
 //!
@@ -21,6 +22,7 @@ pub mod loss;
 pub mod machine;
 pub mod qemu;
 pub mod spec;
+pub mod volume;
 
 #[cfg(test)]
 mod fake_guest;

@@ -54,6 +54,9 @@ pub struct Disks {
     pub scratch: PathBuf,
     /// Read-only cache volume, or the placeholder. Absent only while an image is being set up.
     pub cache: Option<PathBuf>,
+    /// The volume that this VM fills. Without one there is a disk in its place that forgets what is written to it, where
+    /// there is a cache volume or its placeholder.
+    pub fill: Option<PathBuf>,
 }
 
 /// Kernel, initramfs and command line.

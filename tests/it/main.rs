@@ -1,8 +1,9 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `clones`, `service`, `exec`, `run`, `faults`, `crashes`, `hostile` and `images`; the rest needs nothing of
-//! the host but git.
+//! What runs VMs is in the modules `clones`, `service`, `exec`, `run`, `faults`, `crashes`, `hostile`, `images` and `caches`; the
+//! rest needs nothing of the host but git.
 
+mod caches;
 mod clones;
 mod commands;
 mod crashes;

@@ -54,5 +54,7 @@ pub async fn by_number(State((shared, api)): State<(Arc<Shared>, Router)>, mut r
     let name = id.and_then(|id| shared.state().repositories.iter().find(|it| it.id == id).map(|it| it.name.clone()));
     let Some(name) = name else { return ApiError::not_found().into_response() };
     *request.uri_mut() = format!("/repos/{name}{}", &asked[end..]).parse().expect("it was an address before");
+    // Else its parameters here would count among those of the other route.
+    request.extensions_mut().clear();
     api.oneshot(request).await.into_response()
 }

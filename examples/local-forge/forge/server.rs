@@ -104,7 +104,7 @@ async fn repository(
     State(shared): State<Arc<Shared>>, Path((owner, name)): Path<(String, String)>, headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let full_name = format!("{owner}/{name}");
-    Caller::of_request(&shared, &headers)?.require(&full_name, "contents", "read")?;
+    Caller::of_request(&shared, &headers)?.require(&full_name, "metadata", "read")?;
     let state = shared.state();
     state.repository(&full_name).map(|found| Json(found.to_json())).ok_or_else(ApiError::not_found)
 }

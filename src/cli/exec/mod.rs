@@ -24,12 +24,13 @@ use crate::config::format_duration;
 use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
-use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner, VolumeFormat};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
 use crate::vm::home::Home;
 use crate::vm::loss::Loss;
-use crate::vm::machine::{CacheMount, Machine};
+use crate::vm::machine::Machine;
+use crate::vm::volume::{CacheMode, CacheMount};
 
 /// The code of a command that ran out of time, as `timeout(1)` has it.
 const EXIT_TIMEOUT: u8 = 124;
@@ -157,7 +158,8 @@ async fn gather(
     let clone = arguments.repository.clone(home.path()).await?;
     let cache = match &arguments.cache {
         Some((source, target)) => {
-            Some(CacheMount { volume: engine.cache_volume(source).await?, target: target.clone() })
+            let volume = engine.cache_volume(source).await?;
+            Some(CacheMount::of_volume(volume, VolumeFormat::Erofs, CacheMode::ReadOnly, target))
         }
         None => None,
     };

@@ -9,10 +9,10 @@ use crate::store::{Delivery, DeliveryKey, DeliveryState, Started, StoreError};
 use crate::webhook::{Event, EventName, PushTarget, parse_github};
 
 /// Larger payloads are not looked into for a list, in bytes.
-const MAX_PAYLOAD: u64 = 1 << 20;
+const MAX_PAYLOAD: usize = 1 << 20;
 
-/// All payloads together that are looked into for one list, in bytes.
-const MAX_PAYLOADS: u64 = 64 << 20;
+/// Once so many bytes of payloads were read for one list, the rest are not.
+const MAX_PAYLOADS: usize = 64 << 20;
 
 /// Where something happened, as far as its payload tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,17 +28,25 @@ impl About {
     }
 }
 
-/// Looks into the payloads of these deliveries; into some of them only, where they are very large.
+/// Looks into the payloads of these deliveries; into some of them only, where they are very large. One that cannot be read does
+/// not hide the others.
 pub(super) async fn abouts(core: &Core, deliveries: &[Delivery]) -> Result<Vec<About>, StoreError> {
-    let mut room = MAX_PAYLOADS;
+    let mut read = 0;
     let mut abouts = Vec::new();
     for delivery in deliveries {
-        let payload = core.store.small_delivery_payload(&delivery.key, MAX_PAYLOAD.min(room)).await?;
-        room -= payload.as_ref().map_or(0, |payload| payload.len() as u64);
-        abouts.push(match payload {
-            Some(payload) if delivery.key.forge == FORGE => of_wish(core, &payload).await?,
-            Some(payload) => of_event(&delivery.event, &payload),
-            None => About::default(),
+        if read >= MAX_PAYLOADS {
+            abouts.push(About::default());
+            continue;
+        }
+        let payload = core.store.delivery_payload(&delivery.key).await.unwrap_or_else(|error| {
+            tracing::warn!(delivery = %delivery.key, %error, "a payload cannot be read");
+            Vec::new()
+        });
+        read += payload.len();
+        abouts.push(match delivery.key.forge == FORGE {
+            _ if payload.len() > MAX_PAYLOAD => About::default(),
+            true => of_wish(core, &payload).await?,
+            false => of_event(&delivery.event, &payload),
         });
     }
     Ok(abouts)

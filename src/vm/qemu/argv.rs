@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::vm::spec::{Accelerator, Boot, Disks, Shape};
+use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
 
 /// What the machine does first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct Sockets {
 
 /// Bytes of serial console that are kept for the report on a lost VM.
 const CONSOLE_BYTES: u32 = 64 * 1024;
+
+/// Options of a disk that one VM writes. The host puts it on the platter itself, if it is to stay there.
+const PRIVATE: &str = "cache.no-flush=on,discard=unmap";
 
 /// The processor that guests see. Under emulation it is everything that QEMU can emulate.
 pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
@@ -200,12 +203,28 @@ impl Arguments {
             }
         }
         // The scratch disk dies with its VM: nothing has to reach the platter.
-        self.disk("scratch", &disks.scratch, "cache.no-flush=on,discard=unmap");
+        self.disk("scratch", &disks.scratch, PRIVATE);
+        match &disks.fill {
+            Some(volume) => self.disk("fill", volume, PRIVATE),
+            None if disks.cache.is_some() => self.forgetful_disk("fill"),
+            None => {}
+        }
+    }
+
+    /// A disk that can be written to without end and stays empty, where a snapshot wants one and nobody needs it.
+    fn forgetful_disk(&mut self, id: &str) {
+        let size = CACHE_VOLUME_BYTES;
+        self.push("-blockdev", format!("driver=null-co,node-name={id},size={size},read-zeroes=on,discard=unmap"));
+        self.device(id);
     }
 
     fn disk(&mut self, id: &str, path: &Path, options: &str) {
         let file = escaped(path);
         self.push("-blockdev", format!("driver=raw,node-name={id},file.driver=file,file.filename={file},{options}"));
+        self.device(id);
+    }
+
+    fn device(&mut self, id: &str) {
         self.push("-device", format!("virtio-blk-device,drive={id},serial=dayfly-{id}"));
     }
 
@@ -223,13 +242,14 @@ fn escaped(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn machine_with(start: Start, cache: bool) -> String {
+    fn machine_with(start: Start, cache: bool, fill: Option<&str>) -> String {
         let boot = Boot { kernel: "/i/kernel".into(), initramfs: "/i/initramfs".into(), command_line: "quiet".into() };
         let disks = Disks {
             root: "/i/root".into(),
             layer: None,
             scratch: "/v/a,b/scratch".into(),
             cache: cache.then(|| "/c/volume".into()),
+            fill: fill.map(Into::into),
         };
         let machine = Machine {
             name: "dayfly-vm-1",
@@ -246,19 +266,32 @@ mod tests {
 
     #[test]
     fn a_restore_maps_memory_privately_and_waits() {
-        insta::assert_snapshot!(machine_with(Start::Restore, true));
+        insta::assert_snapshot!(machine_with(Start::Restore, true, None));
+    }
+
+    #[test]
+    fn what_fills_a_volume_has_it_in_the_place_of_the_forgetful_disk() {
+        let without = machine_with(Start::Restore, true, None);
+        let with = machine_with(Start::Restore, true, Some("/c/fresh"));
+        let changed: Vec<&str> = with.lines().filter(|line| !without.contains(line)).collect();
+        insta::assert_debug_snapshot!(changed, @r#"
+        [
+            "-blockdev driver=raw,node-name=fill,file.driver=file,file.filename=/c/fresh,cache.no-flush=on,discard=unmap",
+        ]
+        "#);
+        assert_eq!(with.lines().count(), without.lines().count());
     }
 
     #[test]
     fn a_bake_differs_from_a_restore_in_memory_and_start_only() {
-        let bake = machine_with(Start::BootForSnapshot, true);
-        let restore = machine_with(Start::Restore, true);
+        let bake = machine_with(Start::BootForSnapshot, true, None);
+        let restore = machine_with(Start::Restore, true, None);
         assert_eq!(restore.replace("share=off", "share=on").replace("\n-incoming defer", ""), bake);
     }
 
     #[test]
     fn what_can_be_frozen_differs_from_other_restores_in_memory_only() {
-        let owned = machine_with(Start::RestoreOwned, true);
-        assert_eq!(machine_with(Start::Restore, true).replace("share=off", "share=on"), owned);
+        let owned = machine_with(Start::RestoreOwned, true, None);
+        assert_eq!(machine_with(Start::Restore, true, None).replace("share=off", "share=on"), owned);
     }
 }

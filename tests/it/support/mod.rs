@@ -18,7 +18,7 @@ pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
-pub(crate) use self::store::{forget_end, processed, stored_deliveries, stored_vms};
+pub(crate) use self::store::{forget_end, processed, stored_deliveries, stored_vms, wishes};
 
 /// The longest that anything is waited for. Only a failure takes it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

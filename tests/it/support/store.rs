@@ -43,6 +43,18 @@ pub(crate) async fn forget_end(state_dir: &Path, id: &str) {
     db.close().await.unwrap();
 }
 
+/// How many deliveries are wishes of this service itself.
+pub(crate) async fn wishes(state_dir: &Path) -> usize {
+    let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
+    let mut count = 0;
+    for state in [DeliveryState::Received, DeliveryState::Processed, DeliveryState::Ignored, DeliveryState::Failed] {
+        let deliveries = store.deliveries_in(state, 1000).await.unwrap();
+        count += deliveries.iter().filter(|delivery| delivery.key.forge == "dayfly").count();
+    }
+    store.close().await;
+    count
+}
+
 /// The VMs that are not known to be gone.
 pub(crate) async fn stored_vms(state_dir: &Path) -> Vec<Vm> {
     let store = Store::open(&state_dir.join("dayfly.db")).await.unwrap();
