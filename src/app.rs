@@ -37,6 +37,7 @@ use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
+use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::shutdown::Shutdown;
@@ -93,6 +94,7 @@ impl App {
             webhook_secret: secrets.webhook_secret,
             engine,
             store,
+            pools: Pools::new(&config),
             config,
             metrics,
             wake: Arc::default(),
@@ -138,6 +140,7 @@ impl App {
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
+        parts.spawn(named("pools", as_part(pool::run(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         notify::ready();
         let mut died = None;

@@ -64,7 +64,7 @@ async fn round(engine: &Engine, prepared: &Prepared, forks: usize, directory: &P
     let into = tempfile::tempdir_in(directory)?;
     let began = Instant::now();
     let parent = engine.restore_freezable(engine.home(VmId::random())?, prepared, None).await?;
-    ask(&parent).await?;
+    ask(parent.guest()).await?;
     let answered = began.elapsed();
     let frozen = engine.freeze(parent, prepared, into.path()).await?;
     let freeze = began.elapsed() - answered;
@@ -73,7 +73,7 @@ async fn round(engine: &Engine, prepared: &Prepared, forks: usize, directory: &P
         for _ in 0..forks {
             let began = Instant::now();
             let clone = engine.restore(engine.home(VmId::random())?, &frozen, None).await?;
-            let answer = ask(&clone).await;
+            let answer = ask(clone.guest()).await;
             times.push(began.elapsed());
             clones.push(clone);
             answer?;

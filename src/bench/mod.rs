@@ -1,8 +1,11 @@
 //! What `dayfly bench` measures: the figures of the host at hand, as ratios within one run wherever a claim is made.
 
 pub mod bare;
+pub mod cold_boot;
 pub mod create;
+pub mod density;
 pub mod fork;
 pub mod log;
+pub mod pool;
 pub mod report;
 pub mod webhook;

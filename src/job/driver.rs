@@ -17,15 +17,17 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::ReportState;
+use crate::forge::{RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
+use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::VmError;
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
+use crate::vm::volume::CacheMount;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -33,6 +35,9 @@ use crate::workflow::run::{JobPlace, JobRun};
 
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the timeline says of a VM that was restored before its job came.
+const FROM_POOL: &str = "from the pool";
 
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
@@ -43,6 +48,8 @@ pub struct Lease {
     pub job: Job,
     pub run: Run,
     pub vm: VmId,
+    /// The VM itself, if it comes from a pool.
+    pub idle: Option<Reserved>,
     pub needs: NeedsResults,
     /// What it has to do with the other cells of its matrix.
     pub(crate) part: Part,
@@ -71,9 +78,9 @@ impl From<Ending> for End {
 }
 
 /// Drives the attempt to its end: an outcome, or a place in the queue for the next attempt. The VM is absent afterwards.
-pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
-    let vm = lease.vm.clone();
-    if let Err(error) = try_drive(&core, &lease, &cancel).await {
+pub async fn drive(core: Arc<Core>, mut lease: Lease, cancel: CancellationToken) {
+    let (vm, idle) = (lease.vm.clone(), lease.idle.take());
+    if let Err(error) = try_drive(&core, &lease, idle, &cancel).await {
         // The store is what failed. The job stays where the store last saw it; the next start of the service finds it.
         tracing::error!(job = %lease.job.id, %error, "a job's progress could not be stored");
     }
@@ -97,7 +104,9 @@ pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
     Ok(is_absent)
 }
 
-async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) -> Result<(), StoreError> {
+async fn try_drive(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, cancel: &CancellationToken,
+) -> Result<(), StoreError> {
     let job = &lease.job;
     core.timeline.record(&job.id, job.attempt, "vm_requested", lease.vm.as_str());
     let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) else {
@@ -105,7 +114,7 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         return conclude(core, lease, &Ending::NotStarted { reason: Reason::NoProfile, detail }.into()).await;
     };
     let created = tokio::select! {
-        created = create_vm(core, lease, profile) => created,
+        created = get_vm(core, lease, idle, profile) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
@@ -120,19 +129,30 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
     }
 }
 
+/// The VM that waited for the job, or one that is made for it. They have the same id: a VM that did not answer is gone by then.
+async fn get_vm(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, profile: &Profile,
+) -> Result<(Machine, Arc<Prepared>), NoVm> {
+    let Some(idle) = idle else { return create_vm(core, lease, profile).await };
+    match idle.claim(core).await {
+        Ok(claimed) => {
+            for kind in ["vm_restored", "agent_answered", "vm_identified"] {
+                core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
+            }
+            Ok(claimed)
+        }
+        Err(error) => {
+            tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
+            create_vm(core, lease, profile).await
+        }
+    }
+}
+
 async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
-    let shape = shape_of(profile);
-    let prepared = tokio::select! {
-        prepared = core.engine.prepare(&profile.image, shape, &Logged) => prepared?,
+    let (prepared, cache) = tokio::select! {
+        outfit = outfit(core, profile, Some(&lease.run.access.repo)) => outfit?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
-    };
-    let cache = match &profile.cache {
-        Some(cache) => {
-            let id = core.config.cache_of(&lease.run.access.repo, profile);
-            Some(core.engine.cache(cache, id.as_ref(), &prepared).await?)
-        }
-        None => None,
     };
     let (machine, prepared) = matrix::restore(core, lease, prepared, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
@@ -147,6 +167,17 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
         core.timeline.record_at(&job.id, job.attempt, at, kind, "");
     }
     Ok((machine, prepared))
+}
+
+/// What the VMs of a profile start from, made if it is missing: those of one repository, or those that wait for any.
+pub(crate) async fn outfit(
+    core: &Core, profile: &Profile, repo: Option<&RepoName>,
+) -> Result<(Arc<Prepared>, Option<CacheMount>), ImageError> {
+    let prepared = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
+    let Some(cache) = &profile.cache else { return Ok((prepared, None)) };
+    let id = core.config.cache_of(repo, profile);
+    let mount = core.engine.cache(cache, id.as_ref(), &prepared).await?;
+    Ok((prepared, Some(mount)))
 }
 
 /// The shape of the VMs of a profile.

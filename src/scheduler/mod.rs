@@ -3,6 +3,7 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
+pub mod capacity;
 pub(crate) mod drain;
 mod forks;
 pub mod plan;
@@ -15,16 +16,21 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::capacity::size_of;
 use self::drain::Drain;
-use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
+use self::plan::{Action, Gate, Plan, Snapshot, Stage, plan};
 use crate::clock;
 use crate::config::MatrixFork;
 use crate::core::Core;
 use crate::forge::{Conclusion, ReportState};
+use crate::host;
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
+use crate::job::sharing::Part;
 use crate::job::verdict::{CANCELLED, seen_by_needs};
 use crate::lifecycle::Step;
+use crate::metrics::labels::WaitKind;
+use crate::pool::{self, Reserved};
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -116,14 +122,15 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         }
         let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
-        if planned.actions.is_empty() {
-            return Ok(());
-        }
+        let (room, waits) = (planned.room, planned.waits().map(WaitKind::of).collect::<Vec<_>>());
         let mut has_moved = false;
         for action in planned.actions {
             has_moved |= apply(core, action, &jobs, &specs, tasks, drivers).await?;
         }
         if !has_moved {
+            core.metrics.jobs.wait(&waits);
+            // What the jobs leave is the pools'.
+            pool::tend(core, room, waits.iter().any(|wait| wait.is_for_room()));
             return Ok(());
         }
     }
@@ -132,7 +139,12 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
 /// Everything that a plan for these jobs depends on.
 async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
     let specs = Specs::load(core, jobs).await?;
-    let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, jobs).await? };
+    // Before the jobs: a VM that is handed over meanwhile is then seen twice rather than not at all.
+    let mut reserve = core.pools.reserve();
+    let planned = plannable(core, jobs).await?;
+    reserve.retain(|idle| !jobs.iter().any(|job| job.vm.as_ref() == Some(&idle.vm)));
+    let (limits, disk) = (capacity::limits(&core.config, host::facts()), capacity::disk(&core.config));
+    let snapshot = Snapshot { now: clock::now_ms(), limits, disk, reserve, jobs: planned };
     Ok((specs, snapshot))
 }
 
@@ -180,7 +192,8 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 (JobState::Leased | JobState::Running, _) => Stage::Occupying,
                 (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
             },
-            size: size_of(core, job.profile.as_deref()),
+            profile: job.profile.clone(),
+            size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
             starts_from: core.sharing.leader(job),
         })
@@ -202,43 +215,14 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 key: vm.id.to_string(),
                 needs: Vec::new(),
                 stage: Stage::Occupying,
-                size: size_of(core, job.profile.as_deref()),
+                size: size_of(&core.config, job.profile.as_deref()),
+                profile: job.profile,
                 group: None,
                 starts_from: None,
             });
         }
     }
     Ok(plannable)
-}
-
-fn size_of(core: &Core, profile: Option<&str>) -> Size {
-    let profile = profile.and_then(|name| core.config.profile(name));
-    profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
-        memory_mib: profile.memory >> 20,
-        vcpus: profile.vcpus,
-    })
-}
-
-/// VMs at a time on this host, where the configuration says `configured` (0: as many as the host bears).
-pub fn max_vms(configured: u32, host: crate::host::Facts) -> usize {
-    match configured {
-        0 => host.cpus * 2,
-        max => max as usize,
-    }
-}
-
-/// What this host can carry. A profile that is larger than the host's share still fits alone: the operator asked for it.
-fn limits(core: &Core) -> Limits {
-    let host = crate::host::facts();
-    let largest = |of: fn(&Size) -> u64| {
-        core.config.profiles.iter().map(|profile| of(&size_of(core, Some(&profile.name)))).max().unwrap_or(0)
-    };
-    let largest_vcpus = u32::try_from(largest(|size| u64::from(size.vcpus))).unwrap_or(u32::MAX);
-    Limits {
-        max_vms: max_vms(core.config.limits.max_vms, host),
-        memory_mib: (host.memory_mib / 5 * 4).max(largest(|size| size.memory_mib)),
-        vcpus: u32::try_from(host.cpus * 2).unwrap_or(u32::MAX).max(largest_vcpus),
-    }
 }
 
 /// What deciding about waiting jobs takes: their specifications, and how the jobs of their runs ended.
@@ -344,24 +328,37 @@ async fn apply(
             let Some(job) = known(&id) else { return Ok(false) };
             finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
         }
-        Action::Start(_) if core.shutdown.drain.is_cancelled() => return Ok(false),
+        Action::Start(_) | Action::Claim(..) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
             // Since the plan was made, another cell of its matrix may have begun to run steps for it.
             if core.sharing.leader(job).is_some() {
                 return Ok(false);
             }
-            return start(core, job, jobs, specs, tasks, drivers).await;
+            return start(core, job, jobs, None, specs, tasks, drivers).await;
+        }
+        Action::Claim(id, vm) => {
+            let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
+            if core.sharing.leader(job).is_some() {
+                return Ok(false);
+            }
+            // One that died meanwhile still has its place; once it is gone, the next look finds another way.
+            let Some(idle) = core.pools.take(&vm) else { return Ok(false) };
+            return start(core, job, jobs, Some(idle), specs, tasks, drivers).await;
+        }
+        Action::Evict(vm) => {
+            pool::evict(core, &vm);
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, jobs: &[ScheduledJob], specs: &Specs, tasks: &mut JoinSet<()>,
-    drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, jobs: &[ScheduledJob], idle: Option<Reserved>, specs: &Specs,
+    tasks: &mut JoinSet<()>, drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
-    let vm = VmId::random();
+    let vm = idle.as_ref().map_or_else(VmId::random, |idle| idle.id().clone());
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
     let now = clock::now_ms();
     core.store.lease_job(&job.id, job.attempt, &vm, now).await?;
@@ -370,14 +367,19 @@ async fn start(
     // One that is not configured any more has no series, and makes none.
     if let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) {
         core.metrics.jobs.leased(&profile.name, waited);
+        pool::note_start(core, &profile.name, idle.is_some());
     }
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
     let spec = serde_json::from_value::<JobSpec>(stored.spec.clone()).ok();
     let needs = specs.needs(&job.run, spec.as_ref().map_or(&[], |spec| spec.ancestors.as_slice()));
-    let part = core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)), jobs);
-    let lease = Lease { job: stored, run, vm, needs, part, began: Instant::now() };
+    let part = match idle {
+        // It cannot be frozen, and stands where its image does.
+        Some(_) => Part::Alone,
+        None => core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)), jobs),
+    };
+    let lease = Lease { job: stored, run, vm, idle, needs, part, began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
     drivers.insert(job.id.clone(), Driver { task, cancel });

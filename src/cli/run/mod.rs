@@ -156,6 +156,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             log_limit: 0,
             cache: None,
             matrix_fork: MatrixFork::Off,
+            pool: None,
         };
         let profiles = Profiles::Any(Box::new(profile));
         return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE }));

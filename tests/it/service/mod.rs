@@ -7,6 +7,7 @@ mod matrix;
 mod metrics;
 mod operator;
 mod outcomes;
+mod pools;
 mod pull_request;
 mod reruns;
 mod workflow;
