@@ -162,10 +162,10 @@ mod tests {
           hint: remove one of them
         ");
         insta::assert_snapshot!(complaint("{ path = '/c', limit = '1 GiB', mode = 'rw' }"), @r"
-        f:8:31: profile.linux.cache.limit: is for caches that jobs fill
+        f:8:32: profile.linux.cache.limit: is for caches that jobs fill
           hint: use `name` instead of `path`
-        f:8:47: profile.linux.cache.mode: `rw` is not a known value
-          hint: did you mean `ro`?
+        f:8:48: profile.linux.cache.mode: `rw` is not a known value
+          hint: known here: `ro`, `overlay`
         ");
         insta::assert_snapshot!(complaint("{ name = 'NPM', repository = 'acme', limit = '1 MiB', fill = { key = ['../x', '/etc'] } }"), @r#"
         f:8:18: profile.linux.cache.name: `NPM` cannot be a cache's name
