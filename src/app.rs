@@ -36,6 +36,7 @@ use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
+use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
 use crate::shutdown::Shutdown;
@@ -95,6 +96,7 @@ impl App {
             webhook_secret: secrets.webhook_secret,
             engine,
             store,
+            pools: Pools::new(&config),
             config,
             metrics,
             desk: Desk::new(Arc::clone(&wake)),
@@ -142,6 +144,7 @@ impl App {
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
+        parts.spawn(named("pools", as_part(pool::run(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));
         notify::ready();
         let mut died = None;

@@ -18,6 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::git_proxy::GitClient;
+use crate::pool::Pools;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -37,6 +38,8 @@ pub struct Core {
     pub store: Store,
     pub logs: LogStore,
     pub engine: Engine,
+    /// VMs that wait for their jobs.
+    pub pools: Pools,
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
     pub timeline: Timeline,

@@ -19,7 +19,7 @@ use crate::caches::Caches;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
-use crate::image::bake::{BOOT_LIMIT, Studio};
+use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
 use crate::image::frozen::{self, FrozenInfo};
 use crate::image::recipe::Recipe;
@@ -28,7 +28,9 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::vm::VmError;
+use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::idle::Idle;
 use crate::vm::machine::{Machine, Memory, Template};
 use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
@@ -298,6 +300,20 @@ impl Engine {
     pub async fn thaw(&self, directory: &Path) -> Result<Prepared, ImageError> {
         let thawed = frozen::open(directory, &self.catalog, &self.settings.qemu).await?;
         Ok(Prepared { info: thawed.image, bake: thawed.bake, template: thawed.template, why_not_kvm: None })
+    }
+
+    /// Restores a VM that waits for its job.
+    pub async fn restore_idle(
+        &self, home: Home, prepared: &Prepared, cache: Option<&CacheMount>,
+    ) -> Result<Idle, VmError> {
+        Idle::restore(home, &prepared.template, cache, self.settings.lifetime).await
+    }
+
+    /// The time from the start of a monitor until `ask` has spoken with a guest that was booted, not restored.
+    pub async fn boot_cold(
+        &self, prepared: &Prepared, ask: impl AsyncFnOnce(&Guest) -> Result<(), VmError>,
+    ) -> Result<Duration, ImageError> {
+        bake::boot_cold(&self.studio(prepared.template.accelerator), &prepared.template, ask).await
     }
 
     /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.

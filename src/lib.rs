@@ -56,6 +56,8 @@ pub mod net;
 #[cfg(feature = "service")]
 pub mod policy;
 #[cfg(feature = "service")]
+pub mod pool;
+#[cfg(feature = "service")]
 pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;

@@ -1,7 +1,10 @@
 //! What `dayfly bench` measures: the figures of the host at hand, as ratios within one run wherever a claim is made.
 
 pub mod bare;
+pub mod cold_boot;
 pub mod create;
+pub mod density;
 pub mod log;
+pub mod pool;
 pub mod report;
 pub mod webhook;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// Measurements of which the first and the last tenth are compared.
+const TREND: usize = 100;
+
 /// What a benchmark prints with `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchReport {
@@ -79,6 +82,21 @@ impl BenchReport {
         }
     }
 
+    /// Adds how the last of many measurements compare with the first, so that what grows with time shows. Nothing below
+    /// [`TREND`] measurements.
+    pub fn add_trend(&mut self, name: &'static str, in_order: &[Duration]) {
+        let window = in_order.len() / 10;
+        if in_order.len() < TREND {
+            return;
+        }
+        let median = |times: &[Duration]| Distribution::of_times(times).map(|figures| figures.p50);
+        let (first, last) = (median(&in_order[..window]), median(&in_order[in_order.len() - window..]));
+        if let (Some(first), Some(last)) = (first.filter(|first| *first > 0.0), last) {
+            self.ratios.insert(name, rounded(last / first));
+            self.notes.push(format!("{name}: medians of the last and the first {window} of {}", in_order.len()));
+        }
+    }
+
     /// Adds the quotient of two rates, if both are there.
     pub fn add_rate_ratio(&mut self, name: &'static str, over: &str, under: &str) {
         let rate = |name| self.results.get(name).and_then(|figures: &Distribution| figures.rate);
@@ -150,5 +168,15 @@ mod tests {
         let expected = Distribution { n: 100, p50: 50.0, p90: 90.0, p99: 99.0, unit: "ms", rate: None };
         assert_eq!(Distribution::of_times(&times), Some(expected));
         assert_eq!(Distribution::of_times(&[]), None);
+    }
+
+    #[test]
+    fn what_grows_shows() {
+        let mut report = BenchReport::new("create", "tcg".into(), "QEMU".into());
+        let growing: Vec<Duration> = (0..1000).map(|run| Duration::from_millis(100 + run / 10)).collect();
+        report.add_trend("few", &growing[..99]);
+        report.add_trend("many", &growing);
+        assert_eq!(report.ratios.keys().copied().collect::<Vec<_>>(), ["many"]);
+        assert!((1.8..1.9).contains(&report.ratios["many"]), "{:?}", report.ratios);
     }
 }

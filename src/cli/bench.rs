@@ -1,5 +1,7 @@
 //! `dayfly bench`: figures of this host.
 
+mod machines;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +23,14 @@ use crate::vm::spec::Shape;
 pub(super) enum BenchCommand {
     /// From the request until a fresh VM's agent has answered a command
     Create(CreateArgs),
+    /// From the claim of a VM that waits in a pool until its agent has answered a command
+    ///
+    /// In turn with VMs that are restored on demand.
+    Pool(machines::PoolArgs),
+    /// Memory that each idle clone of a snapshot takes for itself
+    Density(machines::DensityArgs),
+    /// What a VM would cost without snapshots: the kernel boots
+    ColdBoot(machines::ColdBootArgs),
     /// Signed deliveries a second that are durable before their answer
     ///
     /// Beside Debian's `webhook` verifying the same signatures, where that is installed.
@@ -109,6 +119,9 @@ fn parse_body_size(text: &str) -> Result<u64, String> {
 pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
     match command {
         BenchCommand::Create(arguments) => create(arguments).await,
+        BenchCommand::Pool(arguments) => machines::pool(arguments).await,
+        BenchCommand::Density(arguments) => machines::density(arguments).await,
+        BenchCommand::ColdBoot(arguments) => machines::cold_boot(arguments).await,
         BenchCommand::Log(arguments) => log(arguments).await,
         BenchCommand::Webhook(arguments) => webhook(arguments).await,
         BenchCommand::WebhookEndpoint(EndpointArgs { listen, directory }) => {

@@ -14,10 +14,11 @@ use crate::engine::Backend;
 const EXIT_PROBLEM: u8 = 1;
 
 /// Headings, by the area of findings.
-const HEADINGS: [(&str, &str); 14] = [
+const HEADINGS: [(&str, &str); 15] = [
     ("host", "Host"),
     ("cgroups", "Host"),
     ("memory", "Memory"),
+    ("capacity", "Limits"),
     ("clock", "Clock"),
     ("qemu", "QEMU"),
     ("kvm", "KVM"),

@@ -90,13 +90,14 @@ pub(super) fn retention(root: &Table<'_>) -> Option<Retention> {
 }
 
 impl Config {
-    /// Which named cache the jobs of `repo` get in `profile`, if it has one.
-    pub fn cache_of(&self, repo: &RepoName, profile: &Profile) -> Option<CacheId> {
+    /// Which named cache the jobs of `repo` get in `profile`, if it has one. Without `repo`: which those of all get.
+    pub fn cache_of(&self, repo: Option<&RepoName>, profile: &Profile) -> Option<CacheId> {
         let named = named_cache(profile)?;
+        let repo = named.repository.as_ref().or(repo)?;
         let url = &self.github.url;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let host = format!("{}{port}", url.host_str().unwrap_or_default());
-        Some(CacheId::new(&host, named.repository.as_ref().unwrap_or(repo), &profile.name, &named.name))
+        Some(CacheId::new(&host, repo, &profile.name, &named.name))
     }
 
     /// The named cache of `profile` that the default branch of `repo` fills, if it is the one that does.
@@ -106,7 +107,7 @@ impl Config {
         if !named.repository.as_ref().is_none_or(is_its) {
             return None;
         }
-        Some((self.cache_of(repo, profile)?, named))
+        Some((self.cache_of(Some(repo), profile)?, named))
     }
 }
 
@@ -197,18 +198,18 @@ mod tests {
         let repo = |name: &str| RepoName::parse(name).unwrap();
         let own = parse(&format!("cache = {{ name = 'npm', {FILL} }}")).unwrap();
         let profile = &own.profiles[0];
-        assert_ne!(own.cache_of(&repo("acme/site"), profile), own.cache_of(&repo("acme/docs"), profile));
+        assert_ne!(own.cache_of(Some(&repo("acme/site")), profile), own.cache_of(Some(&repo("acme/docs")), profile));
         assert!(own.cache_filled_by(&repo("acme/docs"), profile).is_some());
 
         let shared = parse(&format!("cache = {{ name = 'npm', repository = 'acme/tools', {FILL} }}")).unwrap();
         let profile = &shared.profiles[0];
-        let id = shared.cache_of(&repo("acme/site"), profile).unwrap();
+        let id = shared.cache_of(Some(&repo("acme/site")), profile).unwrap();
         assert_eq!(id.to_string(), "github.com/acme/tools:linux/npm");
-        assert_eq!(shared.cache_of(&repo("acme/tools"), profile), Some(id.clone()));
+        assert_eq!(shared.cache_of(Some(&repo("acme/tools")), profile), Some(id.clone()));
         assert_eq!(shared.cache_filled_by(&repo("Acme/Tools"), profile).map(|(id, _)| id), Some(id));
         assert!(shared.cache_filled_by(&repo("acme/site"), profile).is_none());
 
         let operators = parse("cache = { path = '/srv' }").unwrap();
-        assert!(operators.cache_of(&repo("acme/site"), &operators.profiles[0]).is_none());
+        assert!(operators.cache_of(Some(&repo("acme/site")), &operators.profiles[0]).is_none());
     }
 }

@@ -9,6 +9,7 @@
 
 mod caches;
 mod load;
+mod pools;
 pub mod prepare;
 mod repositories;
 mod secrets;
@@ -130,8 +131,21 @@ pub struct Profile {
     /// Bytes of a job's log that are kept.
     pub log_limit: u64,
     pub cache: Option<Cache>,
+    /// VMs that wait for their jobs; `None`: each is restored when its job comes.
+    pub pool: Option<Pool>,
     /// What jobs of this profile find installed, in every repository that has the files of its key.
     pub prepare: Option<Prepare>,
+}
+
+/// How many VMs of a profile wait for their jobs, and how long at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Even without any demand.
+    pub min: u32,
+    /// At least 1, and not less than `min`.
+    pub max: u32,
+    /// An older one is replaced.
+    pub max_age: Duration,
 }
 
 /// A volume that every VM of a profile sees, and none can change.
@@ -170,6 +184,12 @@ pub struct NamedCache {
 pub struct Limits {
     /// VMs at a time; 0: as many as the host bears.
     pub max_vms: u32,
+    /// Bytes that the guests of all VMs together may have, a multiple of 1 MiB; `None`: what the host bears.
+    pub memory: Option<u64>,
+    /// vCPUs of all VMs together; 0: as many as the host bears.
+    pub vcpus: u32,
+    /// With fewer bytes free where `state_dir` is, no VM starts; `None`: a small part of that file system.
+    pub disk_reserve: Option<u64>,
     pub max_jobs_per_run: u32,
     /// Unfinished jobs. While there are as many, events start no more, visibly; one event's jobs may exceed it.
     pub queue: u32,

@@ -13,8 +13,8 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
-    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, caches, prepare,
-    repositories, secrets, select,
+    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, caches, pools,
+    prepare, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -72,6 +72,9 @@ impl<'d> Sections<'d> {
         let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
         let github = self.github(&table, &names);
         let limits = limits(&table);
+        if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
+            pools::refuse_too_many(&table, profiles, limits);
+        }
         let log = log(&table);
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
@@ -213,10 +216,12 @@ impl<'d> Sections<'d> {
             let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
             field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
         }
-        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "prepare"];
+        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "pool", "prepare"];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
         let cache = table.get("cache").map(|item| caches::cache(self, &item));
+        let its_cache = cache.as_ref().and_then(Option::as_ref);
+        let pool = table.get("pool").map(|item| pools::read(&item, its_cache));
         let prepare = table.get("prepare").map(|item| prepare::read(&item));
         Some(Profile {
             name: field.key.to_owned(),
@@ -228,6 +233,10 @@ impl<'d> Sections<'d> {
             log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
             labels: labels?,
             cache: match cache {
+                Some(read) => Some(read?),
+                None => None,
+            },
+            pool: match pool {
                 Some(read) => Some(read?),
                 None => None,
             },
@@ -311,12 +320,27 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
 }
 
 fn limits(root: &Table<'_>) -> Option<Limits> {
-    let known =
-        &["max_vms", "max_jobs_per_run", "queue", "attempts", "delivery_retention", "log_retention", "grace", "drain"];
+    let known = &[
+        "max_vms",
+        "memory",
+        "vcpus",
+        "disk_reserve",
+        "max_jobs_per_run",
+        "queue",
+        "attempts",
+        "delivery_retention",
+        "log_retention",
+        "grace",
+        "drain",
+    ];
     let table = root.section("limits", known)?;
     let retention = |item: &Item<'_>| duration_between(item, HOUR, 3650 * DAY);
     Some(Limits {
         max_vms: table.read_or("max_vms", 0, |item| item.integer_in(0..=10_000)),
+        memory: table.read_or("memory", None, |item| unless_auto(item, |item| whole_mib(item, 128 * MIB, 1024 * TIB))),
+        vcpus: table.read_or("vcpus", 0, |item| item.integer_in(0..=1_000_000)),
+        disk_reserve: table
+            .read_or("disk_reserve", None, |item| unless_auto(item, |item| size_between(item, 0, 1024 * TIB))),
         max_jobs_per_run: table.read_or("max_jobs_per_run", 256, |item| item.integer_in(1..=1024)),
         queue: table.read_or("queue", 10_000, |item| item.integer_in(1..=1_000_000)),
         attempts: table.read_or("attempts", 3, |item| item.integer_in(1..=10)),
@@ -325,6 +349,14 @@ fn limits(root: &Table<'_>) -> Option<Limits> {
         grace: table.read_or("grace", 10 * SECOND, |item| duration_between(item, Duration::ZERO, 10 * MINUTE)),
         drain: table.read_or("drain", 30 * SECOND, |item| duration_between(item, Duration::ZERO, DAY)),
     })
+}
+
+/// What `read` reads, or `auto`.
+fn unless_auto<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Option<T>) -> Option<Option<T>> {
+    match &item.node().value {
+        Value::String(text) if text == "auto" => Some(None),
+        _ => read(item).map(Some),
+    }
 }
 
 /// A duration, or `off`.

@@ -56,7 +56,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
     let switched_on: Vec<&str> = example
         .lines()
         .map(|line| match line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0))) {
-            Some((_, "token" | "cache" | "prepare")) => line,
+            Some((_, "token" | "cache" | "pool" | "prepare")) => line,
             Some((rest, key)) if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => rest,
             _ => line,
         })
@@ -396,4 +396,23 @@ fn metrics_are_on_and_may_move() {
     assert_eq!(moved.listen.map(|address| address.port()), Some(9464));
     assert!(!metrics("[metrics]\nenabled = false\n").enabled);
     insta::assert_snapshot!(errors(&format!("{SMALL}[metrics]\nlisten = \"127.0.0.1:8080\"\nlissten = 1\n")));
+}
+
+#[test]
+fn pools_and_limits_are_compared() {
+    let pool = |value: &str| parsed(&format!("{SMALL}pool = {value}")).0.profiles[0].pool.unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(parsed(SMALL).0.profiles[0].pool, None);
+    assert_eq!(pool("{ max = 3 }"), Pool { min: 0, max: 3, max_age: hour });
+    assert_eq!(pool("{ min = 2 }"), Pool { min: 2, max: 2, max_age: hour });
+    assert_eq!(pool("{ min = 1, max = 4, max_age = \"10m\" }").max_age, hour / 6);
+    let wrong =
+        ["{}", "{ min = 3, max = 2 }", "{ max = 0 }", "{ max = 1, max_age = \"1s\" }", "{ maximum = 1, min = 1 }", "2"];
+    insta::assert_snapshot!(wrong.map(|value| errors(&format!("{SMALL}pool = {value}"))).join("\n"));
+    let limits = "memory = \"2 GiB\"\nvcpus = 2\nmax_vms = 2\n";
+    insta::assert_snapshot!(errors(&format!("{SMALL}vcpus = 2\npool = {{ min = 5 }}\n[limits]\n{limits}")));
+    let within =
+        parsed(&format!("{SMALL}pool = {{ min = 2, max = 9 }}\n[limits]\n{limits}disk_reserve = \"0 B\"\n")).0.limits;
+    assert_eq!((within.memory, within.vcpus, within.disk_reserve), (Some(2 << 30), 2, Some(0)));
+    assert_eq!(parsed(&format!("{SMALL}[limits]\nmemory = \"auto\"\n")).0.limits.memory, None);
 }

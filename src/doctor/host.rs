@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::finding::Finding;
 use super::subject::Subject;
 use super::{counted, listed};
-use crate::scheduler;
+use crate::scheduler::capacity;
 
 /// From this kernel on, what is in a VM's cgroup is killed in one stroke.
 const CGROUP_KILL: (u32, u32) = (5, 14);
@@ -71,7 +71,7 @@ fn observe(subject: &Subject) -> Facts {
             .unwrap_or(0),
         descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
         tasks: allowed_tasks(),
-        vms: scheduler::max_vms(max_vms, host),
+        vms: capacity::max_vms(max_vms, host),
     }
 }
 

@@ -7,6 +7,7 @@
 //! the host; the running service is not needed; the network is used for the forge only, and only with a configuration that
 //! names one; ids of findings stay the same from version to version.
 
+mod capacity;
 mod cgroups;
 mod clock;
 mod configuration;
@@ -60,6 +61,7 @@ fn checks() -> Vec<Check> {
         quick("host", host::examine),
         quick("cgroups", cgroups::examine),
         quick("memory", memory::examine),
+        quick("capacity", capacity::examine),
         quick("clock", clock::examine),
         long("qemu", |subject| monitor::examine(subject).boxed()),
         long("kvm", |subject| kvm::examine(subject).boxed()),

@@ -9,6 +9,7 @@ pub mod command;
 pub mod disk;
 pub mod git;
 pub mod lease;
+pub mod memory;
 pub mod notify;
 pub mod output;
 pub mod probe;

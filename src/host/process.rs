@@ -201,8 +201,8 @@ pub fn marked(marker: &str) -> io::Result<Vec<Pid>> {
 }
 
 /// The markers of processes of this user that were started in a directory right below `parent`, whether or not that directory
-/// is still there. `parent` has no symbolic links in it.
-pub fn markers_below(parent: &Path) -> io::Result<Vec<String>> {
+/// is still there, and the processes. `parent` has no symbolic links in it.
+pub fn marked_below(parent: &Path) -> io::Result<Vec<(String, Pid)>> {
     let mut found = Vec::new();
     for pid in pids()? {
         // Of a directory that was removed the kernel gives the path that it had, and ` (deleted)`.
@@ -210,7 +210,7 @@ pub fn markers_below(parent: &Path) -> io::Result<Vec<String>> {
         if fs::read_link(place_of(pid).join("cwd")).is_ok_and(is_below)
             && let Some(marker) = marker_of(pid)
         {
-            found.push(marker);
+            found.push((marker, pid));
         }
     }
     Ok(found)

@@ -1,5 +1,6 @@
 //! `GET /metrics`: what Prometheus reads.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use axum::routing::get;
 
 use crate::clock;
 use crate::core::Core;
+use crate::vm::usage::{self, Usage};
 
 /// The text format's media type.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +29,10 @@ async fn scrape(State(core): State<Arc<Core>>) -> Response {
             core.metrics.store.unreadable();
         }
     }
+    match usage_of_all(&core).await {
+        Ok(usage) => core.metrics.vms.take(usage),
+        Err(error) => tracing::error!(%error, "the memory of the VMs cannot be read"),
+    }
     let budgets = core.forge.budgets();
     if let Some((_, scarcest)) = budgets.iter().min_by_key(|(_, budget)| budget.remaining) {
         core.metrics.forge.budget(scarcest.remaining, scarcest.limit);
@@ -38,4 +44,12 @@ async fn scrape(State(core): State<Arc<Core>>) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+async fn usage_of_all(core: &Core) -> io::Result<Usage> {
+    let homes = core.engine.homes().clone();
+    let by_vm = tokio::task::spawn_blocking(move || usage::by_vm(&homes)).await.map_err(io::Error::other)??;
+    let mut all = Usage::default();
+    by_vm.into_values().for_each(|usage| all += usage);
+    Ok(all)
 }

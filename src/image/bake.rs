@@ -20,13 +20,14 @@ use crate::ids::VmId;
 use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::protocol;
-use crate::protocol::message::{Exec, Identity, Output, Owner};
+use crate::protocol::message::Identity;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::machine::{Attached, Template, attach};
 use crate::vm::qemu::argv::{Start, cpu_model};
 use crate::vm::qemu::{Launch, Qemu};
+use crate::vm::rehearsal;
 use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
 
 /// The guest agent, built by `build.rs`.
@@ -190,8 +191,6 @@ async fn freeze(studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, direc
 /// Does once what every job does first, so that the programs' pages, the directory entries and the files that are replaced
 /// are in the snapshot's memory and not read from a disk in every VM.
 async fn rehearse(guest: &Guest) -> Result<(), VmError> {
-    const PROGRAMS: [&[&str]; 4] =
-        [&["/bin/true"], &["sh", "-c", "true"], &["bash", "-c", "true"], &["git", "--version"]];
     let rehearsed = Identity {
         hostname: "bake".into(),
         machine_id: "0".repeat(32),
@@ -200,20 +199,7 @@ async fn rehearse(guest: &Guest) -> Result<(), VmError> {
         cache: None,
     };
     guest.identify(rehearsed).await?;
-    for program in PROGRAMS {
-        let mut running = guest
-            .exec(Exec {
-                argv: program.iter().map(|&word| word.to_owned()).collect(),
-                env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
-                directory: "/".into(),
-                owner: Owner::ROOT,
-                stdin: false,
-            })
-            .await?;
-        // An image without one of them is no worse for it.
-        while !matches!(running.next().await?, Output::Exited(_)) {}
-    }
-    Ok(())
+    rehearsal::rehearse(guest).await
 }
 
 /// Boots an image without a cache volume, to let its set-up script write.
@@ -240,6 +226,31 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None, fill: None };
     let parts = Parts { shape: SETUP_SHAPE, start: Start::Boot, boot: &boot, disks: &disks, memory: Path::new("") };
     Ok(boot_vm(home, studio, parts).await?)
+}
+
+/// Boots what `template` is a snapshot of as if there were no snapshot, with an empty disk, and has `ask` speak with the
+/// guest; gives the time from the monitor's start to the end of that. For comparison only.
+pub async fn boot_cold(
+    studio: &Studio, template: &Template, ask: impl AsyncFnOnce(&Guest) -> Result<(), VmError>,
+) -> Result<Duration, ImageError> {
+    let mut home = studio.homes.create(VmId::random())?;
+    let timed = async {
+        let scratch = home.path().join("scratch");
+        make_scratch(&scratch, template.shape.disk_mib).await?;
+        let (root, layer) = (template.root.clone(), template.layer.clone());
+        let disks = Disks { root, layer, scratch, cache: Some(template.cache_placeholder.clone()), fill: None };
+        let (shape, boot) = (template.shape, &template.boot);
+        let began = Instant::now();
+        let parts = Parts { shape, start: Start::Boot, boot, disks: &disks, memory: Path::new("") };
+        let mut attached = boot_vm(&home, studio, parts).await?;
+        ask(&attached.guest).await?;
+        let took = began.elapsed();
+        attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
+        Ok(took)
+    };
+    let took = timed.await;
+    home.remove().await?;
+    took
 }
 
 struct Parts<'a> {

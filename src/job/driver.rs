@@ -16,11 +16,12 @@ use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::engine::Prepared;
-use crate::forge::{RepoAccess, ReportState};
+use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::upkeep::{Origin, origin};
@@ -36,6 +37,9 @@ use crate::workflow::run::{JobPlace, JobRun};
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
 
+/// What the timeline says of a VM that was restored before its job came.
+const FROM_POOL: &str = "from the pool";
+
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
 
@@ -45,6 +49,8 @@ pub struct Lease {
     pub job: Job,
     pub run: Run,
     pub vm: VmId,
+    /// The VM itself, if it comes from a pool.
+    pub idle: Option<Reserved>,
     pub needs: NeedsResults,
     /// When the lease was made.
     pub began: Instant,
@@ -71,9 +77,9 @@ impl From<Ending> for End {
 }
 
 /// Drives the attempt to its end: an outcome, or a place in the queue for the next attempt. The VM is absent afterwards.
-pub async fn drive(core: Arc<Core>, lease: Lease, cancel: CancellationToken) {
-    let vm = lease.vm.clone();
-    if let Err(error) = try_drive(&core, &lease, &cancel).await {
+pub async fn drive(core: Arc<Core>, mut lease: Lease, cancel: CancellationToken) {
+    let (vm, idle) = (lease.vm.clone(), lease.idle.take());
+    if let Err(error) = try_drive(&core, &lease, idle, &cancel).await {
         // The store is what failed. The job stays where the store last saw it; the next start of the service finds it.
         tracing::error!(job = %lease.job.id, %error, "a job's progress could not be stored");
     }
@@ -97,7 +103,9 @@ pub async fn settle_vm(core: &Core, vm: &VmId) -> Result<bool, StoreError> {
     Ok(is_absent)
 }
 
-async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) -> Result<(), StoreError> {
+async fn try_drive(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, cancel: &CancellationToken,
+) -> Result<(), StoreError> {
     let job = &lease.job;
     core.timeline.record(&job.id, job.attempt, "vm_requested", lease.vm.as_str());
     let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) else {
@@ -105,7 +113,7 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
         return conclude(core, lease, &Ending::NotStarted { reason: Reason::NoProfile, detail }.into()).await;
     };
     let created = tokio::select! {
-        created = create_vm(core, lease, profile) => created,
+        created = get_vm(core, lease, idle, profile) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             core.engine.reap().await;
@@ -120,21 +128,45 @@ async fn try_drive(core: &Arc<Core>, lease: &Lease, cancel: &CancellationToken) 
     }
 }
 
-async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result<(Machine, Origin), NoVm> {
-    let shape = shape_of(profile);
+/// The VM that waited for the job, or one that is made for it. They have the same id: a VM that did not answer is gone by then.
+async fn get_vm(
+    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, profile: &Profile,
+) -> Result<(Machine, Origin), NoVm> {
     let image = tokio::select! {
-        image = core.engine.prepare(&profile.image, shape, &Logged) => image?,
+        image = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => image?,
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
-    let cache = match &profile.cache {
-        Some(cache) => {
-            let id = core.config.cache_of(&lease.run.access.repo, profile);
-            Some(core.engine.cache(cache, id.as_ref(), &image).await?)
+    let origin = origin(core, &lease.job, &lease.run, profile, &image).await;
+    let (machine, origin) = match idle {
+        // What was prepared for the commit is worth more than a machine that only waits.
+        Some(idle) if origin.snapshot.is_some() => {
+            idle.decline().await?;
+            create_vm(core, lease, profile, &image, origin).await?
         }
-        None => None,
+        Some(idle) => match idle.claim(core).await {
+            Ok((machine, prepared)) => {
+                for kind in ["vm_restored", "agent_answered", "vm_identified"] {
+                    core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
+                }
+                (machine, Origin { prepared, ..origin })
+            }
+            Err(error) => {
+                tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
+                create_vm(core, lease, profile, &image, origin).await?
+            }
+        },
+        None => create_vm(core, lease, profile, &image, origin).await?,
     };
-    let (machine, origin) = restore(core, lease, profile, &image, cache.as_ref()).await?;
+    core.timeline.record(&lease.job.id, lease.job.attempt, "vm_origin", &origin.words());
+    Ok((machine, origin))
+}
+
+async fn create_vm(
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, origin: Origin,
+) -> Result<(Machine, Origin), NoVm> {
+    let cache = cache_mount(core, profile, Some(&lease.run.access.repo), image).await?;
+    let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
     let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
@@ -146,15 +178,13 @@ async fn create_vm(core: &Arc<Core>, lease: &Lease, profile: &Profile) -> Result
     ] {
         core.timeline.record_at(&job.id, job.attempt, at, kind, "");
     }
-    core.timeline.record(&job.id, job.attempt, "vm_origin", &origin.words());
     Ok((machine, origin))
 }
 
 /// Restores the VM from what was prepared for its commit, or else from the image.
 async fn restore(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, cache: Option<&CacheMount>,
+    core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
 ) -> Result<(Machine, Origin), NoVm> {
-    let origin = origin(core, &lease.job, &lease.run, profile, image).await;
     let home = core.engine.home(lease.vm.clone())?;
     let restored = core.engine.restore(home, &origin.prepared, cache).await;
     match restored {
@@ -167,6 +197,15 @@ async fn restore(
         }
         restored => Ok((restored?, origin)),
     }
+}
+
+/// The cache that the VMs of a profile mount: those of one repository, or those that wait for any.
+pub(crate) async fn cache_mount(
+    core: &Core, profile: &Profile, repo: Option<&RepoName>, prepared: &Prepared,
+) -> Result<Option<CacheMount>, ImageError> {
+    let Some(cache) = &profile.cache else { return Ok(None) };
+    let id = core.config.cache_of(repo, profile);
+    core.engine.cache(cache, id.as_ref(), prepared).await.map(Some)
 }
 
 /// The shape of the VMs of a profile.

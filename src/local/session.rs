@@ -185,6 +185,8 @@ fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
+        // There are no pools here.
+        Action::Claim(..) | Action::Evict(_) => {}
     }
     None
 }
@@ -228,9 +230,11 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
         needs: slot.job.planned.needs.clone(),
         stage: slot.stage,
         group: None,
+        profile: None,
         size: slot.job.size(),
     };
-    let snapshot = Snapshot { now: 0, limits, jobs: slots.iter().map(of_plan).collect() };
+    let jobs = slots.iter().map(of_plan).collect();
+    let snapshot = Snapshot { now: 0, limits, disk: None, reserve: Vec::new(), jobs };
     plan::plan(&snapshot, |job, _| {
         let slot = slots.iter().find(|slot| slot.job.id == job.id);
         slot.map_or_else(|| plan::Gate::Error("it is not known".to_owned()), |slot| decide(slots, &slot.job))

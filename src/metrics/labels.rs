@@ -273,6 +273,11 @@ impl Made {
     }
 }
 
+/// After the macros that it uses.
+mod machines;
+
+pub use self::machines::{MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};
+
 label!(Conclusion, "conclusion" {
     Success = "success",
     Failure = "failure",

@@ -12,6 +12,7 @@
 mod buckets;
 mod family;
 pub mod labels;
+mod pools;
 mod service;
 mod upkeep;
 mod work;
@@ -20,6 +21,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 pub use family::{Counters, Gauges, Label, Times};
+pub use pools::PoolMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
@@ -35,6 +37,7 @@ pub struct Metrics {
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
+    pub pools: PoolMetrics,
     pub forge: ForgeMetrics,
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
@@ -53,6 +56,7 @@ impl Metrics {
             store: StoreMetrics::new(&maker),
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
+            pools: PoolMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),

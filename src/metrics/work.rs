@@ -5,15 +5,17 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 
 use super::buckets::{MACHINE, START, WORK};
-use super::family::{Counters, Gauges, Maker, Times};
-use super::labels::{CacheFound, CacheMade, LogSource, Made, RestoreStage, StepResult};
+use super::family::{Counters, Gauges, Label, Maker, Times};
+use super::labels::{CacheFound, CacheMade, LogSource, Made, MemoryKind, RestoreStage, StepResult, WaitKind};
 use crate::store::{JobState, VmState};
 use crate::vm::machine::Timings;
+use crate::vm::usage::Usage;
 
 /// Jobs, their steps and their logs.
 #[derive(Debug, Clone)]
 pub struct JobMetrics {
     pub(super) unfinished: Gauges<JobState>,
+    waiting: Gauges<WaitKind>,
     queue_seconds: HistogramVec,
     requeued: IntCounter,
     seconds: Histogram,
@@ -28,6 +30,7 @@ impl JobMetrics {
     pub(super) fn new(maker: &Maker, profiles: &[&str]) -> Self {
         Self {
             unfinished: maker.gauges("jobs_unfinished", "Jobs that have not ended, by state."),
+            waiting: maker.gauges("jobs_waiting", "Jobs that do not move, by what they wait for; as last planned."),
             queue_seconds: maker.by_profile(
                 "job_queue_seconds",
                 "Time that a job that could start waited for capacity.",
@@ -46,6 +49,13 @@ impl JobMetrics {
             log_bytes: maker.counters("log_bytes_total", "Bytes written to job logs, by who wrote them."),
             log_cut_bytes: maker
                 .counter("log_cut_bytes_total", "Bytes of job logs that were cut to keep logs within their limit."),
+        }
+    }
+
+    /// What the jobs that do not move wait for, one entry for each.
+    pub fn wait(&self, reasons: &[WaitKind]) {
+        for kind in WaitKind::all() {
+            self.waiting.set(kind, reasons.iter().filter(|reason| **reason == kind).count() as u64);
         }
     }
 
@@ -92,6 +102,7 @@ impl JobMetrics {
 #[derive(Debug, Clone)]
 pub struct VmMetrics {
     pub(super) states: Gauges<VmState>,
+    memory_bytes: Gauges<MemoryKind>,
     restore_seconds: Times<RestoreStage>,
     agent_ready_seconds: Histogram,
     create_failures: IntCounter,
@@ -106,6 +117,10 @@ impl VmMetrics {
     pub(super) fn new(maker: &Maker) -> Self {
         Self {
             states: maker.gauges("vms", "VMs of which something may exist, by state."),
+            memory_bytes: maker.gauges(
+                "vm_memory_bytes",
+                "Memory that all monitors together take of the host, those of pools included; shared pages count once.",
+            ),
             restore_seconds: maker.times(
                 "vm_restore_seconds",
                 "Time of each stage of a VM's restore; the stages follow one another.",
@@ -133,6 +148,12 @@ impl VmMetrics {
             ),
             leaks_left: maker.gauge("vm_leaks_left", "Abandoned VMs that the last look could not destroy."),
         }
+    }
+
+    /// What all monitors take of the host's memory now.
+    pub fn take(&self, usage: Usage) {
+        self.memory_bytes.set(MemoryKind::Private, usage.private);
+        self.memory_bytes.set(MemoryKind::Shared, usage.shared);
     }
 
     /// A VM is ready.

@@ -3,6 +3,7 @@
 //! The loop looks at the whole store each time and holds nothing but the handles of the drivers that it started. What it
 //! missed by a crash or a lost wake-up it sees at the next look.
 
+pub mod capacity;
 pub(crate) mod drain;
 mod forks;
 pub mod plan;
@@ -15,15 +16,19 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::capacity::size_of;
 use self::drain::Drain;
-use self::plan::{Action, Gate, Limits, Plan, Size, Snapshot, Stage, plan};
+use self::plan::{Action, Gate, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName, ReportState};
+use crate::host;
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
 use crate::job::verdict::{CANCELLED, seen_by_needs};
 use crate::lifecycle::Step;
+use crate::metrics::labels::WaitKind;
+use crate::pool::{self, Reserved};
 use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
@@ -113,33 +118,45 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         }
         let (specs, snapshot) = survey(core, &jobs).await?;
         let planned = plan(&snapshot, |job, _| specs.gate(job));
-        if planned.actions.is_empty() {
-            attend_desk(core, &snapshot, &planned);
-            return Ok(());
-        }
+        let (mut room, waits) = (planned.room, planned.waits().map(WaitKind::of).collect::<Vec<_>>());
         let mut has_moved = false;
         for action in planned.actions {
             has_moved |= apply(core, action, &jobs, &specs, tasks, drivers).await?;
         }
         if !has_moved {
+            core.metrics.jobs.wait(&waits);
+            let jobs_wait = waits.iter().any(|wait| wait.is_for_room());
+            if let Some(taken) = attend_desk(core, &snapshot, jobs_wait) {
+                room.take(taken);
+            }
+            // What is left then is the pools'.
+            pool::tend(core, room, jobs_wait);
             return Ok(());
         }
     }
 }
 
-/// Gives VMs that no job asked for the room that is left, or takes it back.
-fn attend_desk(core: &Core, snapshot: &Snapshot, planned: &Plan) {
-    if planned.lacks_room() {
+/// Gives a VM that no job asked for the room that is left, or takes it back. Gives what was taken.
+fn attend_desk(core: &Core, snapshot: &Snapshot, jobs_wait: bool) -> Option<Size> {
+    if jobs_wait {
         core.desk.revoke_one();
-    } else if !core.shutdown.drain.is_cancelled() {
-        core.desk.grant(|size| plan::has_room_aside(snapshot, size));
+        return None;
     }
+    if core.shutdown.drain.is_cancelled() {
+        return None;
+    }
+    core.desk.grant(|size| plan::has_room_aside(snapshot, size))
 }
 
 /// Everything that a plan for these jobs depends on.
 async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
     let specs = Specs::load(core, jobs).await?;
-    let snapshot = Snapshot { now: clock::now_ms(), limits: limits(core), jobs: plannable(core, jobs).await? };
+    // Before the jobs: a VM that is handed over meanwhile is then seen twice rather than not at all.
+    let mut reserve = core.pools.reserve();
+    let planned = plannable(core, jobs).await?;
+    reserve.retain(|idle| !jobs.iter().any(|job| job.vm.as_ref() == Some(&idle.vm)));
+    let (limits, disk) = (capacity::limits(&core.config, host::facts()), capacity::disk(&core.config));
+    let snapshot = Snapshot { now: clock::now_ms(), limits, disk, reserve, jobs: planned };
     Ok((specs, snapshot))
 }
 
@@ -187,7 +204,8 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
                 (JobState::Leased | JobState::Running, _) => Stage::Occupying,
                 (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
             },
-            size: size_of(core, job.profile.as_deref()),
+            profile: job.profile.clone(),
+            size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
         })
         .collect();
@@ -201,7 +219,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
         if let Some(job) = core.store.job(&vm.job).await?
             && let Some(run) = core.store.run(&job.run).await?
         {
-            plannable.push(occupying(run.access.repo, size_of(core, job.profile.as_deref())));
+            plannable.push(occupying(run.access.repo, size_of(&core.config, job.profile.as_deref())));
         }
     }
     plannable.extend(core.desk.held().into_iter().map(|(repo, size)| occupying(repo, size)));
@@ -217,38 +235,9 @@ fn occupying(repo: RepoName, size: Size) -> plan::Job {
         key: String::new(),
         needs: Vec::new(),
         stage: Stage::Occupying,
+        profile: None,
         size,
         group: None,
-    }
-}
-
-pub(crate) fn size_of(core: &Core, profile: Option<&str>) -> Size {
-    let profile = profile.and_then(|name| core.config.profile(name));
-    profile.map_or(Size { memory_mib: 0, vcpus: 0 }, |profile| Size {
-        memory_mib: profile.memory >> 20,
-        vcpus: profile.vcpus,
-    })
-}
-
-/// VMs at a time on this host, where the configuration says `configured` (0: as many as the host bears).
-pub fn max_vms(configured: u32, host: crate::host::Facts) -> usize {
-    match configured {
-        0 => host.cpus * 2,
-        max => max as usize,
-    }
-}
-
-/// What this host can carry. A profile that is larger than the host's share still fits alone: the operator asked for it.
-fn limits(core: &Core) -> Limits {
-    let host = crate::host::facts();
-    let largest = |of: fn(&Size) -> u64| {
-        core.config.profiles.iter().map(|profile| of(&size_of(core, Some(&profile.name)))).max().unwrap_or(0)
-    };
-    let largest_vcpus = u32::try_from(largest(|size| u64::from(size.vcpus))).unwrap_or(u32::MAX);
-    Limits {
-        max_vms: max_vms(core.config.limits.max_vms, host),
-        memory_mib: (host.memory_mib / 5 * 4).max(largest(|size| size.memory_mib)),
-        vcpus: u32::try_from(host.cpus * 2).unwrap_or(u32::MAX).max(largest_vcpus),
     }
 }
 
@@ -355,19 +344,30 @@ async fn apply(
             let Some(job) = known(&id) else { return Ok(false) };
             finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
         }
-        Action::Start(_) if core.shutdown.drain.is_cancelled() => return Ok(false),
+        Action::Start(_) | Action::Claim(..) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
-            return start(core, job, specs, tasks, drivers).await;
+            return start(core, job, None, specs, tasks, drivers).await;
+        }
+        Action::Claim(id, vm) => {
+            let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
+            // One that died meanwhile still has its place; once it is gone, the next look finds another way.
+            let Some(idle) = core.pools.take(&vm) else { return Ok(false) };
+            return start(core, job, Some(idle), specs, tasks, drivers).await;
+        }
+        Action::Evict(vm) => {
+            pool::evict(core, &vm);
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, specs: &Specs, tasks: &mut JoinSet<()>, drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, idle: Option<Reserved>, specs: &Specs, tasks: &mut JoinSet<()>,
+    drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
-    let vm = VmId::random();
+    let vm = idle.as_ref().map_or_else(VmId::random, |idle| idle.id().clone());
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
     let now = clock::now_ms();
     core.store.lease_job(&job.id, job.attempt, &vm, now).await?;
@@ -376,13 +376,15 @@ async fn start(
     // One that is not configured any more has no series, and makes none.
     if let Some(profile) = job.profile.as_deref().and_then(|name| core.config.profile(name)) {
         core.metrics.jobs.leased(&profile.name, waited);
+        pool::note_start(core, &profile.name, idle.is_some());
     }
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
     let ancestors =
         serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
-    let lease = Lease { job: stored, run, vm, needs: specs.needs(&job.run, &ancestors), began: Instant::now() };
+    let needs = specs.needs(&job.run, &ancestors);
+    let lease = Lease { job: stored, run, vm, idle, needs, began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
     drivers.insert(job.id.clone(), Driver { task, cancel });

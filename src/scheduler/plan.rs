@@ -9,9 +9,12 @@
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
 //!   of the jobs that run.
 //! - A job that can never fit fails at once and says why.
+//! - VMs that wait in a pool count against the limits. A job takes one of its own profile; where there is none and no room, those
+//!   of other profiles go, if that is enough, and the job starts when they are gone.
 //!
 //! The plan may be computed again at any time; it holds nothing between two calls.
 
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +23,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::forge::{Conclusion, RepoName};
-use crate::ids::{JobId, RunId};
+
+use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
+
+use self::room::{Free, Way, never_fits};
+pub use self::room::{Limits, Room, Size};
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -49,24 +56,30 @@ pub struct Job {
     pub key: String,
     pub needs: Vec<String>,
     pub stage: Stage,
+    pub profile: Option<String>,
     pub size: Size,
     /// The concurrency group of its run.
     pub group: Option<GroupPlace>,
 }
 
-/// What a VM takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    pub memory_mib: u64,
-    pub vcpus: u32,
+/// A VM that waits in a pool, or is being made for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserve {
+    pub vm: VmId,
+    pub profile: String,
+    pub size: Size,
+    /// Whether a job can have it now.
+    pub is_ready: bool,
+    /// Whether it is being destroyed already.
+    pub is_leaving: bool,
 }
 
-/// What all VMs together may take.
+/// The file system of the state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub max_vms: usize,
-    pub memory_mib: u64,
-    pub vcpus: u32,
+pub struct Disk {
+    pub free_mib: u64,
+    /// With less than this free, nothing starts.
+    pub reserve_mib: u64,
 }
 
 /// Everything a plan depends on.
@@ -75,6 +88,10 @@ pub struct Snapshot {
     /// Milliseconds since the epoch.
     pub now: i64,
     pub limits: Limits,
+    /// `None` where it is not known.
+    pub disk: Option<Disk>,
+    /// Those that have been ready longest come first.
+    pub reserve: Vec<Reserve>,
     /// Every unfinished job, and every finished one of a run that has an unfinished job.
     pub jobs: Vec<Job>,
 }
@@ -99,6 +116,10 @@ pub enum Action {
     Fail(JobId, String),
     /// Queued → leased.
     Start(JobId),
+    /// Queued → leased, with this VM of the pool.
+    Claim(JobId, VmId),
+    /// A VM of the pool goes, because a job needs its room.
+    Evict(VmId),
 }
 
 /// Why a job does not move.
@@ -122,6 +143,13 @@ pub enum WaitReason {
         needed: u32,
         free: u32,
     },
+    /// There is too little room on the host's disk.
+    Disk {
+        free_mib: u64,
+        reserve_mib: u64,
+    },
+    /// VMs that wait in pools are being destroyed to make room for it.
+    Pool,
     /// This job has lost its patience, and what becomes free is kept for it.
     KeptFor(JobId),
 }
@@ -138,6 +166,10 @@ impl fmt::Display for WaitReason {
                 write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
             }
             Self::Vcpus { needed, free } => write!(out, "waiting for vCPUs: it takes {needed}, {free} are free"),
+            Self::Disk { free_mib, reserve_mib } => {
+                write!(out, "waiting for disk space: {free_mib} MiB are free, {reserve_mib} MiB are kept free")
+            }
+            Self::Pool => out.write_str("waiting for room: idle VMs of the pools are being destroyed"),
             Self::KeptFor(job) => write!(out, "waiting behind `{job}`, which has waited longer and needs more room"),
         }
     }
@@ -148,11 +180,13 @@ fn in_backticks(keys: &[String]) -> String {
 }
 
 /// What to do, and why the other jobs wait.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the order in which to carry them out.
     pub actions: Vec<Action>,
     waits: HashMap<JobId, WaitReason>,
+    /// What jobs and pools leave free once the actions are carried out.
+    pub room: Room,
 }
 
 impl Plan {
@@ -161,27 +195,26 @@ impl Plan {
         self.waits.get(job)
     }
 
-    /// Whether a job waits for room that others hold.
-    pub fn lacks_room(&self) -> bool {
-        let is_room = |reason: &WaitReason| {
-            matches!(reason, WaitReason::Vms { .. } | WaitReason::Memory { .. } | WaitReason::Vcpus { .. })
-        };
-        self.waits.values().any(is_room)
+    /// Why the jobs that do not move wait, one entry for each.
+    pub fn waits(&self) -> impl Iterator<Item = &WaitReason> {
+        self.waits.values()
     }
 }
 
 /// Whether a VM that no job asked for may take that much now: jobs that could start come first.
 pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
     let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
-    !snapshot.jobs.iter().any(is_queued) && Free::of(snapshot).lacks(size).is_none()
+    !snapshot.jobs.iter().any(is_queued) && Free::of(snapshot).room.has(size)
 }
 
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it
 /// needs as well.
 pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {
-    let mut plan = Plan::default();
+    let mut free = Free::of(snapshot);
+    let mut plan = Plan { actions: Vec::new(), waits: HashMap::new(), room: free.room };
     decide_waiting(snapshot, gate, &mut plan);
-    start_queued(snapshot, &mut plan);
+    start_queued(snapshot, &mut free, &mut plan);
+    plan.room = free.room;
     plan
 }
 
@@ -297,31 +330,49 @@ struct Line<'a> {
     queued: VecDeque<(i64, &'a Job)>,
 }
 
-fn start_queued(snapshot: &Snapshot, plan: &mut Plan) {
-    let mut free = Free::of(snapshot);
+fn start_queued(snapshot: &Snapshot, free: &mut Free<'_>, plan: &mut Plan) {
     let mut lines = lines(snapshot);
     let mut kept_for = None;
     while let Some((since, job)) = take_next(&mut lines) {
         let id = job.id.clone();
         if let Some(text) = never_fits(job.size, snapshot.limits) {
             plan.actions.push(Action::Fail(id, text));
-        } else if let Some(first) = &kept_for {
-            plan.waits.insert(id, WaitReason::KeptFor(JobId::clone(first)));
-        } else if let Some(reason) = free.lacks(job.size) {
-            let patience_ends = since.saturating_add(i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX));
-            // While there is no VM at all, nobody can overtake anybody.
-            if snapshot.now >= patience_ends && !matches!(reason, WaitReason::Vms { .. }) {
-                kept_for = Some(id.clone());
-            }
-            plan.waits.insert(id, reason);
-        } else {
-            free.take(job.size);
-            if let Some(line) = lines.get_mut(&job.repo) {
-                line.occupied += 1;
-            }
-            plan.actions.push(Action::Start(id));
+            continue;
         }
+        if let Some(first) = &kept_for {
+            plan.waits.insert(id, WaitReason::KeptFor(JobId::clone(first)));
+            continue;
+        }
+        let begins = match free.find(job.profile.as_deref(), job.size) {
+            Way::Fresh => Action::Start(id),
+            Way::Claim(vm) => Action::Claim(id, vm.vm.clone()),
+            Way::Evict(vms) => {
+                plan.actions.extend(vms.into_iter().map(|vm| Action::Evict(vm.vm.clone())));
+                plan.waits.insert(id, WaitReason::Pool);
+                continue;
+            }
+            Way::Wait(reason) => {
+                if snapshot.now >= patience_ends(since) && may_be_overtaken(&reason) {
+                    kept_for = Some(id.clone());
+                }
+                plan.waits.insert(id, reason);
+                continue;
+            }
+        };
+        if let Some(line) = lines.get_mut(&job.repo) {
+            line.occupied += 1;
+        }
+        plan.actions.push(begins);
     }
+}
+
+fn patience_ends(since: i64) -> i64 {
+    since.saturating_add(i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// While there is no VM at all, or no room on the disk, nobody can overtake anybody.
+fn may_be_overtaken(reason: &WaitReason) -> bool {
+    !matches!(reason, WaitReason::Vms { .. } | WaitReason::Disk { .. })
 }
 
 fn lines(snapshot: &Snapshot) -> BTreeMap<&RepoName, Line<'_>> {
@@ -345,55 +396,4 @@ fn take_next<'a>(lines: &mut BTreeMap<&RepoName, Line<'a>>) -> Option<(i64, &'a 
     let turn = |line: &Line<'a>| line.queued.front().map(|&(since, job)| (line.occupied, since, &job.id));
     let line = lines.values_mut().filter(|line| !line.queued.is_empty()).min_by_key(|line| turn(line))?;
     line.queued.pop_front()
-}
-
-/// What the VMs leave free.
-struct Free {
-    max_vms: usize,
-    vms: usize,
-    memory_mib: u64,
-    vcpus: u32,
-}
-
-impl Free {
-    fn of(snapshot: &Snapshot) -> Self {
-        let Limits { max_vms, memory_mib, vcpus } = snapshot.limits;
-        let mut free = Self { max_vms, vms: max_vms, memory_mib, vcpus };
-        for job in snapshot.jobs.iter().filter(|job| job.stage == Stage::Occupying) {
-            free.take(job.size);
-        }
-        free
-    }
-
-    /// Saturates: limits that were lowered may be exceeded by what already runs.
-    fn take(&mut self, size: Size) {
-        self.vms = self.vms.saturating_sub(1);
-        self.memory_mib = self.memory_mib.saturating_sub(size.memory_mib);
-        self.vcpus = self.vcpus.saturating_sub(size.vcpus);
-    }
-
-    fn lacks(&self, size: Size) -> Option<WaitReason> {
-        if self.vms == 0 {
-            Some(WaitReason::Vms { max: self.max_vms })
-        } else if size.memory_mib > self.memory_mib {
-            Some(WaitReason::Memory { needed_mib: size.memory_mib, free_mib: self.memory_mib })
-        } else if size.vcpus > self.vcpus {
-            Some(WaitReason::Vcpus { needed: size.vcpus, free: self.vcpus })
-        } else {
-            None
-        }
-    }
-}
-
-/// Why a job of this size cannot start even on an idle host.
-fn never_fits(size: Size, limits: Limits) -> Option<String> {
-    if limits.max_vms == 0 {
-        Some("no VM may run here: the limit is 0".to_owned())
-    } else if size.memory_mib > limits.memory_mib {
-        Some(format!("it takes {} MiB of memory; all VMs together have {} MiB", size.memory_mib, limits.memory_mib))
-    } else if size.vcpus > limits.vcpus {
-        Some(format!("it takes {} vCPUs; all VMs together have {}", size.vcpus, limits.vcpus))
-    } else {
-        None
-    }
 }

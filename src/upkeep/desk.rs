@@ -79,21 +79,23 @@ impl Desk {
         self.lock().held.iter().map(|held| (held.repo.clone(), held.size)).collect()
     }
 
-    /// Gives the first who asked for what `fits` its place. At most one at a time: what fits changes with each.
-    pub fn grant(&self, fits: impl Fn(Size) -> bool) {
-        let (grant, place) = {
+    /// Gives the first who asked for what `fits` its place, and tells which room that is. At most one at a time: what fits
+    /// changes with each.
+    pub fn grant(&self, fits: impl Fn(Size) -> bool) -> Option<Size> {
+        let (grant, place, size) = {
             let mut places = self.lock();
             places.asked.retain(|asked| !asked.grant.is_closed());
-            let Some(index) = places.asked.iter().position(|asked| fits(asked.size)) else { return };
+            let index = places.asked.iter().position(|asked| fits(asked.size))?;
             let Asked { repo, size, grant } = places.asked.remove(index);
             places.next += 1;
             let (number, revoked) = (places.next, CancellationToken::new());
             places.held.push(Held { number, repo, size, revoked: revoked.clone() });
-            (grant, Place { number, revoked, desk: self.clone() })
+            (grant, Place { number, revoked, desk: self.clone() }, size)
         };
         // The next may fit as well. If nobody waits for this one any more, dropping it gives it back.
         self.wake.scheduler.notify_one();
         drop(grant.send(place));
+        Some(size)
     }
 
     /// Asks the youngest to go, one at a time: whoever waits may need no more than its room.

@@ -21,7 +21,7 @@ use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
 use crate::log::{LogWriter, Stream};
-use crate::scheduler::size_of;
+use crate::scheduler::capacity::size_of;
 use crate::store::{Upkeep, UpkeepKind};
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
@@ -63,7 +63,7 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
         return Err(Trouble::Failed("the configuration does not say how to make it any more".to_owned()));
     };
     let place = tokio::select! {
-        place = core.desk.ask(&wish.key.repo, size_of(core, Some(&profile.name))) => place,
+        place = core.desk.ask(&wish.key.repo, size_of(&core.config, Some(&profile.name))) => place,
         () = cancel.cancelled() => return Err(Trouble::Interrupted),
     };
     let (log, vm) = (JobId::random(), VmId::random());

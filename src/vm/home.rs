@@ -15,6 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use super::VmError;
@@ -171,13 +172,18 @@ impl Homes {
     /// VMs of which a process or a cgroup is left, but no directory that could have an owner.
     fn orphans(&self) -> io::Result<Vec<VmId>> {
         let mut left: Vec<VmId> = self.cgroups.names()?.iter().filter_map(|name| name.parse().ok()).collect();
-        let markers = process::markers_below(&self.resolved)?;
-        left.extend(markers.iter().filter_map(|marker| marker.strip_prefix(MARKER)?.parse().ok()));
+        left.extend(self.processes()?.into_iter().map(|(id, _)| id));
         left.sort();
         left.dedup();
         // The directories after the rest: a VM that is being made has its directory first.
         left.retain(|id| !self.has_directory(id));
         Ok(left)
+    }
+
+    /// Every process of every VM.
+    pub(super) fn processes(&self) -> io::Result<Vec<(VmId, Pid)>> {
+        let found = process::marked_below(&self.resolved)?.into_iter();
+        Ok(found.filter_map(|(marker, pid)| Some((marker.strip_prefix(MARKER)?.parse().ok()?, pid))).collect())
     }
 
     fn has_directory(&self, id: &VmId) -> bool {

@@ -209,6 +209,17 @@ impl Machine {
         self.qemu.monitor.console().await.ok().filter(|text| !text.trim().is_empty())
     }
 
+    /// Gives the guest another identity, with new entropy and the time of now. The cache volume stays as it is.
+    pub(super) async fn identify(&self) -> Result<(), VmError> {
+        self.guest.identify(identity_of(self.home.id(), None)?).await?;
+        self.home.passes(Step::GuestIdentified).await
+    }
+
+    /// Lets the guest run that was held still.
+    pub(super) async fn resume(&mut self) -> Result<(), VmError> {
+        self.qemu.monitor.resume().await
+    }
+
     /// Holds the guest still: the job is over, whatever it left running.
     pub async fn pause(&mut self) -> Result<(), VmError> {
         self.qemu.monitor.pause().await

@@ -9,6 +9,7 @@
 //! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
 //! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
+//! - [`idle`]: one that waits for its job, after a [`rehearsal`]; [`usage`]: what the monitors take of the host's memory.
 //! - [`freeze`]: one that becomes a template for others instead.
 //!
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
@@ -18,10 +19,13 @@ pub mod channel;
 pub mod freeze;
 pub mod guest;
 pub mod home;
+pub mod idle;
 pub mod loss;
 pub mod machine;
 pub mod qemu;
+pub mod rehearsal;
 pub mod spec;
+pub mod usage;
 pub mod volume;
 
 #[cfg(test)]

@@ -44,8 +44,12 @@ impl Outlook {
 }
 
 fn concerns(action: &Action, job: &JobId) -> bool {
-    let (Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id)) = action;
-    id == job
+    match action {
+        Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) => {
+            id == job
+        }
+        Action::Evict(_) => false,
+    }
 }
 
 /// Not decided on yet.
@@ -100,6 +104,17 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
             let headline = format!("It waits for processors: it takes {needed} vCPUs, {free} are free");
             let hint = format!("`dayfly vms` shows who has them; `vcpus` of the profile `{profile}` is what it takes");
             Answer::new("waiting_for_vcpus", headline).hint(hint)
+        }
+        WaitReason::Disk { free_mib, reserve_mib } => {
+            let headline =
+                format!("It waits for disk space: {free_mib} MiB are free, and {reserve_mib} MiB are kept free");
+            Answer::new("waiting_for_disk", headline)
+                .hint("free some space where `state_dir` is; `limits.disk_reserve` is what is kept free")
+        }
+        WaitReason::Pool => {
+            let headline = "It waits for room: idle VMs of other profiles' pools are being destroyed for it";
+            Answer::new("waiting_for_pool", headline)
+                .hint("`dayfly vms` shows them; `pool` of the profiles says how many")
         }
         WaitReason::KeptFor(first) => {
             let headline = format!("It waits behind `{first}`, which has waited longer and needs more room");

@@ -50,13 +50,16 @@ pub(super) struct EventView {
 pub(super) struct VmView {
     pub(super) id: String,
     pub(super) state: String,
-    pub(super) job: String,
+    /// Absent of a VM that waits in a pool.
+    pub(super) job: Option<String>,
     pub(super) job_name: Option<String>,
     pub(super) repo: Option<String>,
-    pub(super) attempt: u32,
+    pub(super) attempt: Option<u32>,
     pub(super) profile: Option<String>,
     pub(super) vcpus: Option<u32>,
     pub(super) memory_mib: Option<u64>,
+    pub(super) private_bytes: Option<u64>,
+    pub(super) proportional_bytes: Option<u64>,
     pub(super) created_at: i64,
 }
 

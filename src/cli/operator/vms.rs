@@ -11,8 +11,10 @@ use crate::cli::terminal::Look;
 use crate::clock::{ago, now_ms};
 
 const EXAMPLES: &str = "\
-A VM is listed until its absence is verified: process, cgroup, sockets and files. VMs of standalone commands (`dayfly exec`,
-`dayfly run`) belong to those and are not listed.
+A VM is listed until its absence is verified: process, cgroup, sockets and files. Those that wait in a pool for a job are listed
+without one. VMs of standalone commands (`dayfly exec`, `dayfly run`) belong to those and are not listed.
+
+OWN is the memory of the host that nobody else has. VMs of one image share most of the rest: the line at the end counts that once.
 
 Example:
   dayfly vms --json | jq 'map(.memory_mib) | add'";
@@ -38,27 +40,46 @@ pub(super) async fn run(arguments: VmsArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     say(table(&vms, now_ms()).render(Look::of_stdout()))?;
+    if let Some(line) = all_memory(&vms) {
+        eprintln!("{line}");
+    }
     Ok(0)
 }
 
-fn table(vms: &[VmView], now: i64) -> Table<8> {
-    let length = short_length(vms.iter().map(|vm| vm.job.as_str()));
-    let mut table = Table::new(["VM", "STATE", "JOB", "NAME", "REPOSITORY", "PROFILE", "SIZE", "CREATED"], &[3, 4]);
+fn table(vms: &[VmView], now: i64) -> Table<9> {
+    let length = short_length(vms.iter().filter_map(|vm| vm.job.as_deref()));
+    let mut table =
+        Table::new(["VM", "STATE", "JOB", "NAME", "REPOSITORY", "PROFILE", "SIZE", "OWN", "CREATED"], &[3, 4]);
     for vm in vms {
-        let attempt = if vm.attempt > 1 { format!(" ({})", vm.attempt) } else { String::new() };
+        let attempt = vm.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!(" ({attempt})"));
+        let job = vm.job.as_deref().map(|job| format!("{}{}", shortened(job, length), attempt.unwrap_or_default()));
         let size = vm.vcpus.zip(vm.memory_mib).map(|(vcpus, memory)| format!("{vcpus} vCPU, {memory} MiB"));
         table.row([
             (&vm.id).into(),
             (&vm.state).into(),
-            format!("{}{attempt}", shortened(&vm.job, length)).into(),
+            job.unwrap_or_default().into(),
             vm.job_name.as_deref().unwrap_or_default().into(),
             vm.repo.as_deref().unwrap_or_default().into(),
             vm.profile.as_deref().unwrap_or_default().into(),
             size.unwrap_or_default().into(),
+            vm.private_bytes.map(mib).unwrap_or_default().into(),
             ago(now, vm.created_at).into(),
         ]);
     }
     table
+}
+
+/// What all take together, if it is known of any.
+fn all_memory(vms: &[VmView]) -> Option<String> {
+    let sum = |of: fn(&VmView) -> Option<u64>| vms.iter().filter_map(of).reduce(u64::saturating_add);
+    let (private, all) = (sum(|vm| vm.private_bytes)?, sum(|vm| vm.proportional_bytes)?);
+    let promised: u64 = vms.iter().filter_map(|vm| vm.memory_mib).sum();
+    let shared = mib(all.saturating_sub(private));
+    Some(format!("memory: {} of {promised} MiB that they may have; {shared} of it are shared", mib(all)))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 #[cfg(test)]
@@ -70,20 +91,23 @@ mod tests {
         let vm = |attempt, profile: Option<&str>| VmView {
             id: "vm-0123456789bc".into(),
             state: "running".into(),
-            job: "job-0123456789bc".into(),
+            job: Some("job-0123456789bc".into()),
             job_name: profile.map(|_| "test".into()),
             repo: profile.map(|_| "demo/hello".into()),
-            attempt,
+            attempt: Some(attempt),
             profile: profile.map(str::to_owned),
             vcpus: profile.map(|_| 2),
             memory_mib: profile.map(|_| 512),
+            private_bytes: profile.map(|_| 31 << 20),
+            proportional_bytes: profile.map(|_| 60 << 20),
             created_at: 0,
         };
+        let (job, job_name, repo, attempt) = (None, None, None, None);
+        let idle = VmView { state: "pool_ready".into(), job, job_name, repo, attempt, ..vm(1, Some("linux")) };
+        let vms = [vm(1, Some("linux")), vm(2, None), idle];
         let plain = Look { is_terminal: false, has_colours: false, width: None };
-        insta::assert_snapshot!(table(&[vm(1, Some("linux")), vm(2, None)], 61_000).render(plain), @"
-        VM               STATE    JOB                   NAME  REPOSITORY  PROFILE  SIZE             CREATED
-        vm-0123456789bc  running  job-0123456789bc      test  demo/hello  linux    2 vCPU, 512 MiB  1 min ago
-        vm-0123456789bc  running  job-0123456789bc (2)                                              1 min ago
-        ");
+        let told = format!("{}\n{}", table(&vms, 61_000).render(plain), all_memory(&vms).unwrap_or_default());
+        insta::assert_snapshot!(told);
+        assert_eq!(all_memory(&[vm(1, None)]), None);
     }
 }

@@ -155,6 +155,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             timeout: arguments.timeout,
             log_limit: 0,
             cache: None,
+            pool: None,
             prepare: None,
         };
         let profiles = Profiles::Any(Box::new(profile));

@@ -7,11 +7,18 @@ use super::*;
 const LIMITS: Limits = Limits { max_vms: 3, memory_mib: 4096, vcpus: 4 };
 const SMALL: Size = Size { memory_mib: 1024, vcpus: 1 };
 
+/// Jobs of one size have one profile.
+fn profile_of(size: Size) -> String {
+    format!("{}m-{}c", size.memory_mib, size.vcpus)
+}
+
 /// Jobs with speaking names: ids are random, so tests find jobs by `run/key`.
 #[derive(Debug, Default)]
 struct World {
     jobs: Vec<Job>,
     runs: HashMap<String, RunId>,
+    reserve: Vec<Reserve>,
+    disk: Option<Disk>,
 }
 
 impl World {
@@ -28,6 +35,7 @@ impl World {
             key: key.to_owned(),
             needs: needs.split_whitespace().map(str::to_owned).collect(),
             stage,
+            profile: Some(profile_of(size)),
             size,
             group: None,
         };
@@ -36,7 +44,20 @@ impl World {
     }
 
     fn snapshot(&self, now: i64) -> Snapshot {
-        Snapshot { now, limits: LIMITS, jobs: self.jobs.clone() }
+        Snapshot { now, limits: LIMITS, disk: self.disk, reserve: self.reserve.clone(), jobs: self.jobs.clone() }
+    }
+
+    /// A VM of the pool for jobs of this size.
+    fn idle(&mut self, size: Size) -> VmId {
+        let vm = VmId::random();
+        let profile = profile_of(size);
+        self.reserve.push(Reserve { vm: vm.clone(), profile, size, is_ready: true, is_leaving: false });
+        vm
+    }
+
+    /// What was told to go is gone.
+    fn let_go(&mut self) {
+        self.reserve.retain(|vm| !vm.is_leaving);
     }
 
     fn plan(&self, now: i64) -> Plan {
@@ -55,6 +76,10 @@ impl World {
                 Action::Skip(id) => format!("skip {}", key(id)),
                 Action::Fail(id, text) => format!("fail {}: {text}", key(id)),
                 Action::Start(id) => format!("start {}", key(id)),
+                Action::Claim(id, _) => format!("claim {}", key(id)),
+                Action::Evict(vm) => {
+                    format!("evict {}", self.reserve.iter().find(|known| known.vm == *vm).unwrap().profile)
+                }
             })
             .collect();
         for job in &self.jobs {
@@ -259,6 +284,65 @@ fn what_already_runs_may_exceed_lowered_limits() {
     insta::assert_snapshot!(world.told(0), @"new: waiting for a VM: 3 of 3 are busy");
 }
 
+#[test]
+fn a_job_takes_a_vm_of_its_own_pool_and_makes_others_give_way() {
+    let big = Size { memory_mib: 3072, vcpus: 2 };
+    let mut world = World::default();
+    world.idle(SMALL);
+    world.idle(SMALL);
+    world.add("hello/ci/small", "", queued(1), SMALL);
+    insta::assert_snapshot!(world.told(0), @"claim small");
+    world.add("hello/ci/big", "", queued(2), big);
+    insta::assert_snapshot!(world.told(0), @"
+    claim small
+    evict 1024m-1c
+    big: waiting for room: idle VMs of the pools are being destroyed
+    ");
+    let plan = world.plan(0);
+    carry_out(&mut world, &plan, 0);
+    // It is promised the room that is about to be free: nobody else gets that.
+    world.add("hello/ci/late", "", queued(3), SMALL);
+    insta::assert_snapshot!(world.told(0), @"
+    big: waiting for room: idle VMs of the pools are being destroyed
+    late: waiting for memory: it takes 1024 MiB, 0 MiB are free
+    ");
+    world.let_go();
+    insta::assert_snapshot!(world.told(0), @"
+    start big
+    late: waiting for memory: it takes 1024 MiB, 0 MiB are free
+    ");
+}
+
+#[test]
+fn pools_stay_where_that_would_not_help() {
+    let mut world = World::default();
+    world.idle(SMALL);
+    world.add("hello/ci/running", "", Stage::Occupying, Size { memory_mib: 2048, vcpus: 1 });
+    world.add("hello/ci/big", "", queued(0), Size { memory_mib: 3072, vcpus: 1 });
+    insta::assert_snapshot!(world.told(0), @"big: waiting for memory: it takes 3072 MiB, 2048 MiB are free");
+    world.reserve[0].is_ready = false;
+    world.jobs[0].stage = DONE;
+    insta::assert_snapshot!(world.told(0), @"start big");
+}
+
+#[test]
+fn nothing_starts_on_a_disk_that_is_nearly_full() {
+    let mut world = World::default();
+    world.idle(SMALL);
+    world.disk = Some(Disk { free_mib: 99, reserve_mib: 100 });
+    world.add("hello/ci/small", "", queued(1), SMALL);
+    world.add("hello/ci/later", "", queued(2), SMALL);
+    insta::assert_snapshot!(world.told(i64::MAX), @"
+    small: waiting for disk space: 99 MiB are free, 100 MiB are kept free
+    later: waiting for disk space: 99 MiB are free, 100 MiB are kept free
+    ");
+    world.disk = Some(Disk { free_mib: 100, reserve_mib: 100 });
+    insta::assert_snapshot!(world.told(0), @"
+    claim small
+    start later
+    ");
+}
+
 fn stage() -> impl Strategy<Value = Stage> {
     prop_oneof![
         3 => Just(Stage::Waiting),
@@ -272,8 +356,18 @@ fn stage() -> impl Strategy<Value = Stage> {
 /// Up to 40 jobs in 3 repositories with 2 runs each. Needs name smaller keys only, as in a checked workflow.
 fn world() -> impl Strategy<Value = World> {
     let job = (0..3_u8, 0..2_u8, 0..5_u8, prop::collection::vec(0..5_u8, 0..3), stage(), 1_u64..5000, 1_u32..6);
-    prop::collection::vec(job, 0..40).prop_map(|jobs| {
+    // The pools are within the limits: who fills them sees to that.
+    let idle = prop::collection::vec((0..3_usize, any::<bool>(), any::<bool>()), 0..3);
+    (prop::collection::vec(job, 0..40), idle).prop_map(|(jobs, idle)| {
         let mut world = World::default();
+        for (like, is_ready, is_leaving) in idle {
+            let size =
+                jobs.get(like).map_or(SMALL, |(.., memory_mib, vcpus)| Size { memory_mib: *memory_mib, vcpus: *vcpus });
+            world.idle(size);
+            if let Some(vm) = world.reserve.last_mut() {
+                (vm.is_ready, vm.is_leaving) = (is_ready && !is_leaving, is_leaving);
+            }
+        }
         for (repo, run, key, needs, stage, memory_mib, vcpus) in jobs {
             let needs: Vec<_> = needs.iter().filter(|need| **need < key).map(|need| format!("k{need}")).collect();
             let place = format!("r{repo}/r{repo}-{run}/k{key}");
@@ -287,6 +381,19 @@ fn world() -> impl Strategy<Value = World> {
 fn carry_out(world: &mut World, plan: &Plan, now: i64) {
     for action in &plan.actions {
         let (id, next) = match action {
+            Action::Evict(vm) => {
+                let vm = world.reserve.iter_mut().find(|known| known.vm == *vm).unwrap();
+                assert!(!vm.is_leaving, "a VM goes once");
+                vm.is_leaving = true;
+                continue;
+            }
+            Action::Claim(id, vm) => {
+                let at = world.reserve.iter().position(|known| known.vm == *vm).expect("a VM is given to one job");
+                let claimed = world.reserve.remove(at);
+                let job = world.jobs.iter().find(|job| job.id == *id).unwrap();
+                assert!(claimed.is_ready && !claimed.is_leaving && Some(claimed.profile) == job.profile);
+                (id, Stage::Occupying)
+            }
             Action::Queue(id) => (id, queued(now)),
             Action::Skip(id) => (id, Stage::Finished(Conclusion::Skipped)),
             Action::Fail(id, _) => (id, Stage::Finished(Conclusion::Error)),
@@ -295,7 +402,10 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
         let at = world.jobs.iter().position(|job| job.id == *id).unwrap();
         let job = &world.jobs[at];
         match action {
-            Action::Start(_) => assert!(matches!(job.stage, Stage::Queued { .. }), "only queued jobs start, and once"),
+            Action::Start(_) | Action::Claim(..) => {
+                assert!(matches!(job.stage, Stage::Queued { .. }), "only queued jobs start, and once");
+            }
+            Action::Evict(_) => {}
             Action::Queue(_) | Action::Skip(_) => {
                 assert_eq!(job.stage, Stage::Waiting);
                 let is_open = |other: &&Job| {
@@ -310,11 +420,9 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
 }
 
 fn occupied(world: &World) -> (usize, u64, u32) {
-    world
-        .jobs
-        .iter()
-        .filter(|job| job.stage == Stage::Occupying)
-        .fold((0, 0, 0), |(vms, memory, vcpus), job| (vms + 1, memory + job.size.memory_mib, vcpus + job.size.vcpus))
+    let jobs = world.jobs.iter().filter(|job| job.stage == Stage::Occupying).map(|job| job.size);
+    jobs.chain(world.reserve.iter().map(|vm| vm.size))
+        .fold((0, 0, 0), |(vms, memory, vcpus), size| (vms + 1, memory + size.memory_mib, vcpus + size.vcpus))
 }
 
 proptest! {
@@ -324,7 +432,8 @@ proptest! {
         let plan = world.plan(now);
         for job in &world.jobs {
             let acts = plan.actions.iter().filter(|action| match action {
-                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) => *id == job.id,
+                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) => *id == job.id,
+                Action::Evict(_) => false,
             }).count();
             let is_open = matches!(job.stage, Stage::Waiting | Stage::Queued { .. });
             prop_assert_eq!(acts + usize::from(plan.why(&job.id).is_some()), usize::from(is_open));
@@ -343,8 +452,11 @@ proptest! {
             now += 1000;
             let plan = world.plan(now);
             carry_out(&mut world, &plan, now);
+            let is_making_room = world.reserve.iter().any(|vm| vm.is_leaving);
+            world.let_go();
             let running = world.jobs.iter_mut().find(|job| job.stage == Stage::Occupying);
-            prop_assert!(running.is_some() || !plan.actions.is_empty(), "an idle host makes progress");
+            let has_moved = running.is_some() || !plan.actions.is_empty() || is_making_room;
+            prop_assert!(has_moved, "an idle host makes progress");
             if let Some(job) = running {
                 job.stage = DONE;
             }

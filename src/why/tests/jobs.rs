@@ -76,6 +76,15 @@ fn a_queued_job_says_what_it_lacks() {
         ),
         ("memory", snapshot(Limits { memory_mib: 900, ..ample }, &[own()])),
         ("vCPUs", snapshot(Limits { vcpus: 3, ..ample }, &[own()])),
+        ("disk", {
+            let disk = Some(Disk { free_mib: 300, reserve_mib: 1024 });
+            Snapshot { disk, ..snapshot(ample, &[own()]) }
+        }),
+        ("pool", {
+            let size = Size { memory_mib: 512, vcpus: 2 };
+            let idle = Reserve { vm: VmId::random(), profile: "big".into(), size, is_ready: true, is_leaving: false };
+            Snapshot { reserve: vec![idle], ..snapshot(Limits { max_vms: 2, ..ample }, &[own()]) }
+        }),
         ("kept", snapshot(Limits { memory_mib: 1100, ..ample }, &[own(), queued('c', "demo/hello", 5, 1000)])),
     ];
     let answers = situations.map(|(name, snapshot)| {
@@ -106,6 +115,18 @@ fn a_queued_job_says_what_it_lacks() {
         queue: no other job was queued before it
         VMs: 1 of 4 are busy
         hint: `dayfly vms` shows who has them; `vcpus` of the profile `linux` is what it takes
+    -- disk
+    [waiting_for_disk] It waits for disk space: 300 MiB are free, and 1024 MiB are kept free
+        queued: 8 min ago
+        queue: no other job was queued before it
+        VMs: 1 of 4 are busy
+        hint: free some space where `state_dir` is; `limits.disk_reserve` is what is kept free
+    -- pool
+    [waiting_for_pool] It waits for room: idle VMs of other profiles' pools are being destroyed for it
+        queued: 8 min ago
+        queue: no other job was queued before it
+        VMs: 1 of 2 are busy
+        hint: `dayfly vms` shows them; `pool` of the profiles says how many
     -- kept
     [waiting_behind] It waits behind `job-cccccccccccc`, which has waited longer and needs more room
         queued: 8 min ago

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::forge::{CommitSha, Conclusion, ExternalIds, RepoAccess, RepoName, Report};
-use crate::ids::{JobId, LogToken, ReportId, RunId};
-use crate::scheduler::plan::{self, Gate, Limits, Size, Snapshot, Stage};
+use crate::ids::{JobId, LogToken, ReportId, RunId, VmId};
+use crate::scheduler::plan::{self, Disk, Gate, Limits, Reserve, Size, Snapshot, Stage};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, GroupPlace, Origin, Outcome, Reason};
 
 const NOW: i64 = 10_000_000;
@@ -94,6 +94,7 @@ fn profile() -> Profile {
         timeout: Duration::from_secs(3600),
         log_limit: 1 << 20,
         cache: None,
+        pool: None,
         prepare: None,
     }
 }
@@ -186,6 +187,7 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         key: letter.to_string(),
         needs: Vec::new(),
         stage,
+        profile: Some("linux".into()),
         size: Size { memory_mib, vcpus: 2 },
         group: None,
     }
@@ -198,7 +200,7 @@ fn queued(letter: char, repo: &str, minutes: i64, memory_mib: u64) -> plan::Job 
 /// One VM of another repository runs; `b`, and perhaps others, are queued.
 fn snapshot(limits: Limits, jobs: &[plan::Job]) -> Snapshot {
     let busy = planned('q', "demo/other", Stage::Occupying, 512);
-    Snapshot { now: NOW, limits, jobs: [&[busy][..], jobs].concat() }
+    Snapshot { now: NOW, limits, disk: None, reserve: Vec::new(), jobs: [&[busy][..], jobs].concat() }
 }
 
 fn event(kind: &str, minutes: i64, detail: &str) -> JobEvent {

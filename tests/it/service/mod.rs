@@ -6,6 +6,7 @@ mod machine;
 mod metrics;
 mod operator;
 mod outcomes;
+mod pools;
 mod prepared;
 mod pull_request;
 mod reruns;
