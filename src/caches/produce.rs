@@ -40,7 +40,7 @@ pub struct Wish {
 #[derive(Debug, Clone)]
 pub enum Published {
     /// Jobs that start from now on get it.
-    Generation(Generation),
+    Generation(Box<Generation>),
     /// It is not needed any more: there is one with this key, or of a later commit.
     Superseded,
 }
@@ -165,7 +165,7 @@ impl Examined {
         };
         let place = build.shelf.join(info.directory());
         build.publish(&info, &place).map_err(context(&place))?;
-        Ok(Published::Generation(Generation { directory: place, info }))
+        Ok(Published::Generation(Box::new(Generation { directory: place, info })))
     }
 }
 

@@ -28,13 +28,13 @@ fn wish(key: &str, order: i64) -> Wish {
 
 struct Scene {
     caches: Caches,
-    state: tempfile::TempDir,
+    _state: tempfile::TempDir,
 }
 
 impl Scene {
     fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
-        Self { caches: Caches::new(state.path()), state }
+        Self { caches: Caches::new(state.path()), _state: state }
     }
 
     async fn begin(&self, key: &str, order: i64) -> Producing {

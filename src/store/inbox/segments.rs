@@ -5,13 +5,14 @@ use std::io::{self, BufReader, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::record::{self, Head};
 
 /// Bytes of a segment, for which room is made beforehand: a file that does not grow is synchronised faster. A larger delivery
 /// has a segment of its own.
-const SEGMENT_BYTES: u64 = 32 << 20;
+const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// How the files are named after their number.
 const EXTENSION: &str = "deliveries";
@@ -69,8 +70,9 @@ impl Segments {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(number))?;
         let room = needed.max(SEGMENT_BYTES);
         match fallocate(&file, FallocateFlags::empty(), 0, room as i64) {
-            // Some file systems cannot: then the file grows.
-            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => {}
+            Ok(()) => {}
+            // Some file systems cannot, and some have not that much room: then the file grows.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOSPC) => file.set_len(0)?,
             Err(error) => {
                 // Nobody has written to it: without it the next try starts anew.
                 fs::remove_file(self.path(number))?;
