@@ -31,6 +31,7 @@ use crate::http;
 use crate::image::Logged;
 use crate::intake;
 use crate::job::driver::shape_of;
+use crate::job::sharing::Sharing;
 use crate::job::timeline::Timeline;
 use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
@@ -102,6 +103,7 @@ impl App {
             desk: Desk::new(Arc::clone(&wake)),
             kept,
             wake,
+            sharing: Sharing::default(),
             sent: Sent::default(),
             lifecycle,
             shutdown,

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::forge::Forge;
 use crate::ids::LogToken;
+use crate::job::sharing::Sharing;
 use crate::job::timeline::Timeline;
 use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
@@ -49,6 +50,8 @@ pub struct Core {
     pub desk: Desk,
     /// What was prepared for jobs.
     pub kept: Kept,
+    /// Matrices whose cells start from one machine.
+    pub sharing: Sharing,
     /// Tells who waits for a report to be sent.
     pub sent: Sent,
     /// Is told of each step of a job's life.

@@ -16,6 +16,7 @@ use self::shared::Abandoned;
 pub use self::templates::Readiness;
 use self::templates::Slot;
 use crate::caches::Caches;
+use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
@@ -28,6 +29,7 @@ use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
+use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::idle::Idle;
@@ -115,6 +117,11 @@ impl Prepared {
         let emulated = why.map(|why| format!("note: this machine is emulated in software, which is slow ({why})"));
         let stand_in = self.ready.as_ref().and_then(|ready| ready.stand_in.as_ref());
         emulated.into_iter().chain(stand_in.map(|stand_in| stand_in.note.clone())).collect()
+    }
+
+    /// What clones of a VM start from that was restored from this and frozen.
+    pub fn frozen(&self, frozen: &Frozen) -> Self {
+        Self { template: frozen.template(&self.template), ..self.clone() }
     }
 }
 
@@ -263,17 +270,36 @@ impl Engine {
     /// Freezes a VM that was restored from `origin` into an empty directory, from which clones start with what is given
     /// back. The directory is the caller's, to be removed after the last of them has started, or after an error; the VM is
     /// absent in any case.
-    pub async fn freeze(&self, machine: Machine, origin: &Prepared, into: &Path) -> Result<Prepared, VmError> {
+    pub async fn freeze(&self, mut machine: Machine, origin: &Prepared, into: &Path) -> Result<Prepared, VmError> {
         let frozen = machine.freeze(into).await?;
-        Ok(Prepared { template: frozen.template(&origin.template), ..origin.clone() })
+        Ok(origin.frozen(&frozen))
     }
 
     /// The same, to be used after the directory was renamed, or this process has ended: see [`Engine::thaw`].
     pub async fn freeze_to_keep(
-        &self, machine: Machine, origin: &Prepared, into: &Path,
+        &self, mut machine: Machine, origin: &Prepared, into: &Path,
     ) -> Result<FrozenInfo, ImageError> {
         let frozen = machine.freeze(into).await?;
         frozen::describe(&frozen, &origin.info, &origin.bake).await
+    }
+
+    /// An empty directory for [`Engine::freeze`], gone when it is dropped.
+    pub fn freezer(&self) -> std::io::Result<tempfile::TempDir> {
+        let forks = self.forks();
+        std::fs::create_dir_all(&forks)?;
+        tempfile::tempdir_in(forks)
+    }
+
+    /// Removes what an earlier run of the service froze. Nothing may be frozen or start from it meanwhile.
+    pub fn empty_freezers(&self) -> std::io::Result<()> {
+        match disk::remove_tree(&self.forks()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn forks(&self) -> PathBuf {
+        self.settings.state_dir.join("forks")
     }
 
     /// What clones of a frozen VM that was kept start from.

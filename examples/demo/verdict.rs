@@ -6,8 +6,8 @@ use crate::scene::CONTEXT;
 use crate::watch::Seen;
 
 /// What happens in every job's life, in this order, with the steps between the two halves.
-const BEFORE_STEPS: [&str; 6] =
-    ["delivery_accepted", "job_queued", "vm_requested", "vm_restored", "agent_answered", "vm_identified"];
+const BEFORE_STEPS: [&str; 7] =
+    ["delivery_accepted", "job_queued", "vm_requested", "vm_restored", "agent_answered", "vm_identified", "vm_origin"];
 const AFTER_STEPS: [&str; 4] = ["vm_paused", "outcome_stored", "status_posted", "vm_destroyed"];
 
 /// What one pull request should lead to.

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use super::progress::Terminal;
 use super::{EngineArgs, parse_memory, parse_mib, say};
 use crate::bench::create::{self, CreateBench};
+use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
 use crate::bench::report::BenchReport;
 use crate::bench::webhook::{self, WebhookBench};
@@ -23,6 +24,8 @@ use crate::vm::spec::Shape;
 pub(super) enum BenchCommand {
     /// From the request until a fresh VM's agent has answered a command
     Create(CreateArgs),
+    /// From the request until a clone of a running VM has answered: the last of many beside the first
+    Fork(ForkArgs),
     /// From the claim of a VM that waits in a pool until its agent has answered a command
     ///
     /// In turn with VMs that are restored on demand.
@@ -52,6 +55,27 @@ pub(super) struct CreateArgs {
     /// Also restore by hand, in turn, and print the ratio
     #[arg(long)]
     baseline: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The image
+    #[arg(long, default_value = "base")]
+    image: String,
+    /// Memory of the VMs
+    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
+    memory: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForkArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// How many clones of each VM, all there at the same time
+    #[arg(short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    forks: u32,
+    /// How often, each time with a VM of its own
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -119,6 +143,7 @@ fn parse_body_size(text: &str) -> Result<u64, String> {
 pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
     match command {
         BenchCommand::Create(arguments) => create(arguments).await,
+        BenchCommand::Fork(arguments) => fork(arguments).await,
         BenchCommand::Pool(arguments) => machines::pool(arguments).await,
         BenchCommand::Density(arguments) => machines::density(arguments).await,
         BenchCommand::ColdBoot(arguments) => machines::cold_boot(arguments).await,
@@ -140,6 +165,21 @@ async fn webhook(arguments: WebhookArgs) -> anyhow::Result<u8> {
     let progress = Terminal::new();
     progress.step(&format!("sending {} deliveries to each side", bench.deliveries));
     let report = webhook::run(bench, directory.path(), |turn| progress.detail(turn)).await?;
+    progress.done();
+    show(&report, arguments.json)
+}
+
+async fn fork(arguments: ForkArgs) -> anyhow::Result<u8> {
+    let engine = arguments.engine.engine()?;
+    engine.reap().await;
+    let progress = Terminal::new();
+    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
+    let directory = temporary(&arguments.engine.state_dir)?;
+    progress.step(&format!("{} times {} clones of a VM", arguments.rounds, arguments.forks));
+    let bench = ForkBench { forks: arguments.forks as usize, rounds: arguments.rounds as usize };
+    let monitor = bake::monitor_version(&prepared.template.program).await?;
+    let tell = |round| progress.detail(&format!("{round}"));
+    let report = fork::run(&engine, &prepared, bench, monitor, directory.path(), tell).await?;
     progress.done();
     show(&report, arguments.json)
 }

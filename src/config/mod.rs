@@ -135,6 +135,7 @@ pub struct Profile {
     pub pool: Option<Pool>,
     /// What jobs of this profile find installed, in every repository that has the files of its key.
     pub prepare: Option<Prepare>,
+    pub matrix_fork: MatrixFork,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.
@@ -146,6 +147,16 @@ pub struct Pool {
     pub max: u32,
     /// An older one is replaced.
     pub max_age: Duration,
+}
+
+/// Whether the cells of a matrix have their common first steps run once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MatrixFork {
+    /// Each cell runs all of its steps itself.
+    #[default]
+    Off,
+    /// Where the steps allow it, one cell runs them, and the others start from its machine.
+    Auto,
 }
 
 /// A volume that every VM of a profile sees, and none can change.

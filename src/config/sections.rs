@@ -13,8 +13,8 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
-    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, Metrics, Profile, Server, Vm, caches, pools,
-    prepare, repositories, secrets, select,
+    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, Vm,
+    caches, pools, prepare, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -216,7 +216,19 @@ impl<'d> Sections<'d> {
             let complaint = Complaint::new(format!("{} cannot be a profile's name", quoted(field.key)));
             field.refuse_key(complaint.hint("1 to 40 small letters, digits and `-`"));
         }
-        let known = &["labels", "image", "vcpus", "memory", "disk", "timeout", "log_limit", "cache", "pool", "prepare"];
+        let known = &[
+            "labels",
+            "image",
+            "vcpus",
+            "memory",
+            "disk",
+            "timeout",
+            "log_limit",
+            "cache",
+            "pool",
+            "prepare",
+            "matrix_fork",
+        ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
         let cache = table.get("cache").map(|item| caches::cache(self, &item));
@@ -231,6 +243,9 @@ impl<'d> Sections<'d> {
             disk: table.read_or("disk", 4 * GIB, |item| whole_mib(item, 64 * MIB, 16 * TIB)),
             timeout: table.read_or("timeout", HOUR, |item| duration_between(item, SECOND, 7 * DAY)),
             log_limit: table.read_or("log_limit", 16 * MIB, |item| size_between(item, 64 << 10, 4 * GIB)),
+            matrix_fork: table.read_or("matrix_fork", MatrixFork::Off, |item| {
+                item.one_of(&[("auto", MatrixFork::Auto), ("off", MatrixFork::Off)])
+            }),
             labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),

@@ -35,6 +35,15 @@ pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
+/// gigabytes. One with next to nothing on it is copied at once.
+pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    if allocated_bytes(&from)? <= COPIED_AT_ONCE {
+        return copy_sparse(&from, &to);
+    }
+    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
+}
+
 /// Where a file holds data, in order: pairs of the first byte and the one after the last. What lies between is zeros.
 pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
     let length = file.metadata()?.len() as i64;
@@ -44,15 +53,6 @@ pub fn data_extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
         extents.push((start as u64, position as u64));
     }
     Ok(extents)
-}
-
-/// The same without keeping the thread from other tasks: where the file system does not copy by reference, a disk may have
-/// gigabytes. One with next to nothing on it is copied at once.
-pub async fn copy_sparse_aside(from: PathBuf, to: PathBuf) -> io::Result<()> {
-    if allocated_bytes(&from)? <= COPIED_AT_ONCE {
-        return copy_sparse(&from, &to);
-    }
-    tokio::task::spawn_blocking(move || copy_sparse(&from, &to)).await.map_err(io::Error::other)?
 }
 
 /// Moves a disk image, to another file system if need be.
@@ -245,6 +245,14 @@ mod tests {
         let moved = there.path().join("moved");
         move_image(&from, &moved).unwrap();
         assert!(!from.exists() && fs::read(&moved).unwrap() == fs::read(&to).unwrap(), "it is not moved");
+    }
+
+    #[test]
+    fn room_is_what_the_file_system_has_left() {
+        require_room(Path::new("/tmp"), 0).unwrap();
+        let error = require_room(Path::new("/tmp"), u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(hint_if_full(&error).contains("free some space"));
     }
 
     #[test]

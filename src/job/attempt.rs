@@ -39,6 +39,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) git: GitProxy,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
+    /// How much of that is over: steps that ran before this machine was there.
+    pub(crate) spent: Duration,
     pub(crate) grace: Duration,
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -46,7 +48,15 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Runs the job's steps; gives how it ended, and how each step did.
     pub(crate) async fn run<W: Witness>(self, mut run: JobRun, witness: &mut W) -> (Ending, Vec<StepLine>) {
-        let Self { machine, image, places, github, origin, workspace, git, limit, grace, cancel } = self;
+        let (early, lines) = self.run_first(usize::MAX, &mut run, witness).await;
+        (early.unwrap_or_else(|| Ending::Steps(run.finish())), lines)
+    }
+
+    /// Runs the job up to this step, counted from 0; gives its ending if that came before.
+    pub(crate) async fn run_first<W: Witness>(
+        self, step: usize, run: &mut JobRun, witness: &mut W,
+    ) -> (Option<Ending>, Vec<StepLine>) {
+        let Self { machine, image, places, github, origin, workspace, git, limit, spent, grace, cancel } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
         let serving = machine.take_connections().map(|connections| serve_git(git.clone(), connections));
         // One token for both ways to end early, so that the steps see one thing.
@@ -69,21 +79,21 @@ impl Attempt<'_> {
         let work = async {
             guest.listen(GIT_PORT, Service::Git).await?;
             steps.prepare(github).await?;
-            steps.run(&mut run).await
+            steps.run(step, run).await
         };
-        let bounded = bounded(work, lost, limit, grace, &stop).await;
+        let bounded = bounded(work, lost, limit.saturating_sub(spent), grace, &stop).await;
         let lines = std::mem::take(&mut steps.lines);
         if let Some(serving) = serving {
             serving.abort();
             tell_refusals(git.take_decisions(), witness).await;
         }
         let ending = match bounded {
-            Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Ending::Cancelled(CANCELLED.to_owned()),
-            Bounded::Done => Ending::Steps(run.finish()),
-            Bounded::TimedOut | Bounded::Overran => Ending::TimedOut(limit),
-            Bounded::Lost(loss) => Ending::VmLost(explain_loss(loss, machine, witness).await),
+            Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Some(Ending::Cancelled(CANCELLED.to_owned())),
+            Bounded::Done => None,
+            Bounded::TimedOut | Bounded::Overran => Some(Ending::TimedOut(limit)),
+            Bounded::Lost(loss) => Some(Ending::VmLost(explain_loss(loss, machine, witness).await)),
         };
-        if let Ending::TimedOut(limit) = &ending {
+        if let Some(Ending::TimedOut(limit)) = &ending {
             let text = format!("error: the job took longer than its limit of {}", format_duration(*limit));
             witness.say(0, &text).await;
         }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Attempt;
-use super::checkout::{self, Workspace};
+use super::checkout::Workspace;
 use super::journal::Journal;
+use super::matrix;
+use super::scene::Scene;
+use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
@@ -52,6 +54,8 @@ pub struct Lease {
     /// The VM itself, if it comes from a pool.
     pub idle: Option<Reserved>,
     pub needs: NeedsResults,
+    /// What it has to do with the other cells of its matrix.
+    pub(crate) part: Part,
     /// When the lease was made.
     pub began: Instant,
 }
@@ -137,7 +141,11 @@ async fn get_vm(
         // To make an image may take minutes, which no stop waits for.
         () = core.shutdown.drain.cancelled() => return Err(stopped()),
     };
-    let origin = origin(core, &lease.job, &lease.run, profile, &image).await;
+    let origin = match &lease.part {
+        // Its machine has what was prepared, if anything was.
+        Part::Follow(_) => Origin::image(&image, None),
+        Part::Alone | Part::Lead(_) => origin(core, &lease.job, &lease.run, profile, &image).await,
+    };
     let (machine, origin) = match idle {
         // What was prepared for the commit is worth more than a machine that only waits.
         Some(idle) if origin.snapshot.is_some() => {
@@ -185,17 +193,18 @@ async fn create_vm(
 async fn restore(
     core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
 ) -> Result<(Machine, Origin), NoVm> {
-    let home = core.engine.home(lease.vm.clone())?;
-    let restored = core.engine.restore(home, &origin.prepared, cache).await;
+    let restored = matrix::restore(core, lease, Arc::clone(&origin.prepared), cache).await;
     match restored {
         Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
             tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
             let note = "note: the prepared machine does not start, so this one starts from the image.";
-            let origin = Origin::image(image, Some(note.to_owned()));
-            let home = core.engine.home(lease.vm.clone())?;
-            Ok((core.engine.restore(home, image, cache).await?, origin))
+            let (machine, prepared) = matrix::restore(core, lease, Arc::clone(image), cache).await?;
+            Ok((machine, Origin::image(&prepared, Some(note.to_owned()))))
         }
-        restored => Ok((restored?, origin)),
+        restored => {
+            let (machine, prepared) = restored?;
+            Ok((machine, Origin { prepared, ..origin }))
+        }
     }
 }
 
@@ -293,7 +302,7 @@ async fn run_and_store(
     for note in origin.prepared.notes().into_iter().chain(origin.note.clone()) {
         journal.say(0, &note).await;
     }
-    let (ending, lines) = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
+    let ran = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
@@ -304,6 +313,10 @@ async fn run_and_store(
     core.lifecycle.reached(Step::VmPaused).await;
     let log_failure = journal.finish().await.map(|error| error.to_string());
     core.lifecycle.reached(Step::LogFinished).await;
+    let (ending, lines) = match ran {
+        Ok(ran) => ran,
+        Err(no_vm) => return give_up_or_requeue(core, lease, no_vm).await.map(|()| None),
+    };
     let end = End { ending, lines, log_failure };
     if let Err(error) = conclude(core, lease, &end).await {
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
@@ -318,7 +331,7 @@ async fn run_and_store(
 async fn run_steps(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin, journal: &mut Journal,
     cancel: &CancellationToken,
-) -> (Ending, Vec<StepLine>) {
+) -> Result<(Ending, Vec<StepLine>), NoVm> {
     let prepared = &origin.prepared;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
@@ -326,25 +339,15 @@ async fn run_steps(
         Ok(run) => run,
         Err(detail) => {
             journal.say(0, &detail).await;
-            return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
+            return Ok((Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new()));
         }
     };
-    let access = &lease.run.access;
-    let attempt = Attempt {
-        machine,
-        image: &prepared.info,
-        places: &places,
-        github: &github,
-        origin: checkout::Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
-        workspace: if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty },
-        git: git_proxy_of(core, access),
-        limit: profile.timeout,
-        grace: core.config.limits.grace,
-        cancel,
-    };
-    match attempt.run(run, journal).await {
-        (Ending::Cancelled(_), lines) => (cancelled(core, lease).await, lines),
-        ended => ended,
+    let workspace = if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty };
+    let image = &prepared.info;
+    let scene = Scene { core, lease, profile, image, workspace, places: &places, github: &github, cancel };
+    match matrix::run(&scene, machine, prepared, run, journal).await? {
+        (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
+        ended => Ok(ended),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::driver::Lease;
+use super::sharing::Part;
 use super::steps::Witness;
 use super::verdict::StepLine;
 use crate::clock;
@@ -41,7 +42,9 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(core: Arc<Core>, lease: &Lease, writer: LogWriter) -> Self {
         let Lease { job, run, .. } = lease;
-        let is_delayed_by_dayfly_alone = job.attempt == 1 && job.needs.is_empty() && run.origin.concurrency.is_none();
+        let has_waited_for_others =
+            !job.needs.is_empty() || run.origin.concurrency.is_some() || matches!(lease.part, Part::Follow(_));
+        let is_delayed_by_dayfly_alone = job.attempt == 1 && !has_waited_for_others;
         Self {
             core,
             job: job.id.clone(),

@@ -6,6 +6,7 @@
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
+//! - [`matrix`]: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
@@ -15,7 +16,10 @@ pub mod attempt;
 pub mod checkout;
 pub mod driver;
 pub mod journal;
+mod matrix;
+mod scene;
 pub(crate) mod script;
+pub mod sharing;
 pub mod steps;
 pub mod timeline;
 pub mod verdict;

@@ -121,9 +121,9 @@ impl<W: Witness> Steps<'_, W> {
         self.guest.write_file(&self.places.event_path, &event, 0o644, owner).await
     }
 
-    /// Runs all steps that shall run.
-    pub(super) async fn run(&mut self, run: &mut JobRun) -> Result<(), VmError> {
-        loop {
+    /// Runs the steps that shall run, up to this one, counted from 0.
+    pub(super) async fn run(&mut self, up_to: usize, run: &mut JobRun) -> Result<(), VmError> {
+        while run.at() < up_to {
             if self.cancel.is_cancelled() {
                 run.cancel();
             }
@@ -147,6 +147,7 @@ impl<W: Witness> Steps<'_, W> {
                 }
             }
         }
+        Ok(())
     }
 
     async fn begin(&mut self, index: usize, name: &str) {

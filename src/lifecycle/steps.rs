@@ -161,6 +161,15 @@ steps! {
     PreparationPublished "preparation-published" goes_on:
         "The prepared snapshot is in its place; the store does not know",
         "finds it there, and notes that it is done";
+    FreezeHeld "freeze-held" may_fail:
+        "The first steps of a matrix are done; the VM of the cell that ran them stands still for ever",
+        "ends QEMU, removes what the VM had, queues the job for its next attempt, in which each cell runs all of its steps";
+    FreezeSaved "freeze-saved" may_fail:
+        "The state of that VM is saved",
+        "the same; removes what was saved";
+    FreezeKept "freeze-kept" may_fail:
+        "QEMU has ended; memory and disk are where the cells of the matrix will start from",
+        "the same";
 }
 
 impl Step {

@@ -132,6 +132,7 @@ async fn attend<W: Witness>(
         workspace: Workspace::Empty,
         git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
         limit: profile.timeout,
+        spent: Duration::ZERO,
         grace: session.grace,
         cancel,
     };

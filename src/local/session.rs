@@ -230,6 +230,7 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
         needs: slot.job.planned.needs.clone(),
         stage: slot.stage,
         group: None,
+        starts_from: None,
         profile: None,
         size: slot.job.size(),
     };

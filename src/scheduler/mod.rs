@@ -20,11 +20,13 @@ use self::capacity::size_of;
 use self::drain::Drain;
 use self::plan::{Action, Gate, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
+use crate::config::MatrixFork;
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName, ReportState};
 use crate::host;
 use crate::ids::{JobId, RunId, VmId};
 use crate::job::driver::{Lease, drive, settle_vm};
+use crate::job::sharing::Part;
 use crate::job::verdict::{CANCELLED, seen_by_needs};
 use crate::lifecycle::Step;
 use crate::metrics::labels::WaitKind;
@@ -33,6 +35,7 @@ use crate::store::{self, JobState, Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::JobSpec;
+use crate::workflow::share::shared_steps;
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
@@ -113,6 +116,7 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
     // One round may make the next one possible: a skipped job decides about those that need it.
     loop {
         let jobs = core.store.unfinished_jobs().await?;
+        core.sharing.forget_all_but(&jobs);
         if adopt_orphans(core, &jobs, drivers).await? | cancel_where_asked(core, &jobs, drivers).await? {
             continue;
         }
@@ -207,6 +211,7 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
             profile: job.profile.clone(),
             size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
+            starts_from: core.sharing.leader(job),
         })
         .collect();
     for vm in core.store.vms_not_gone().await? {
@@ -238,6 +243,7 @@ fn occupying(repo: RepoName, size: Size) -> plan::Job {
         profile: None,
         size,
         group: None,
+        starts_from: None,
     }
 }
 
@@ -347,13 +353,20 @@ async fn apply(
         Action::Start(_) | Action::Claim(..) if core.shutdown.drain.is_cancelled() => return Ok(false),
         Action::Start(id) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
-            return start(core, job, None, specs, tasks, drivers).await;
+            // Since the plan was made, another cell of its matrix may have begun to run steps for it.
+            if core.sharing.leader(job).is_some() {
+                return Ok(false);
+            }
+            return start(core, job, jobs, None, specs, tasks, drivers).await;
         }
         Action::Claim(id, vm) => {
             let Some(job) = known(&id).filter(|_| !drivers.contains_key(&id)) else { return Ok(false) };
+            if core.sharing.leader(job).is_some() {
+                return Ok(false);
+            }
             // One that died meanwhile still has its place; once it is gone, the next look finds another way.
             let Some(idle) = core.pools.take(&vm) else { return Ok(false) };
-            return start(core, job, Some(idle), specs, tasks, drivers).await;
+            return start(core, job, jobs, Some(idle), specs, tasks, drivers).await;
         }
         Action::Evict(vm) => {
             pool::evict(core, &vm);
@@ -364,8 +377,8 @@ async fn apply(
 }
 
 async fn start(
-    core: &Arc<Core>, job: &ScheduledJob, idle: Option<Reserved>, specs: &Specs, tasks: &mut JoinSet<()>,
-    drivers: &mut Drivers,
+    core: &Arc<Core>, job: &ScheduledJob, jobs: &[ScheduledJob], idle: Option<Reserved>, specs: &Specs,
+    tasks: &mut JoinSet<()>, drivers: &mut Drivers,
 ) -> Result<bool, StoreError> {
     let vm = idle.as_ref().map_or_else(VmId::random, |idle| idle.id().clone());
     // The intent, before anything of the VM exists: a crash from here on leaves a lease that the next start finds.
@@ -381,14 +394,27 @@ async fn start(
     let (Some(stored), Some(run)) = (core.store.job(&job.id).await?, core.store.run(&job.run).await?) else {
         return Ok(false);
     };
-    let ancestors =
-        serde_json::from_value::<JobSpec>(stored.spec.clone()).map(|spec| spec.ancestors).unwrap_or_default();
-    let needs = specs.needs(&job.run, &ancestors);
-    let lease = Lease { job: stored, run, vm, idle, needs, began: Instant::now() };
+    let spec = serde_json::from_value::<JobSpec>(stored.spec.clone()).ok();
+    let needs = specs.needs(&job.run, spec.as_ref().map_or(&[], |spec| spec.ancestors.as_slice()));
+    let part = match idle {
+        // It cannot be frozen, and stands where its image does.
+        Some(_) => Part::Alone,
+        None => core.sharing.take_part(job, spec.map_or(0, |spec| shared_steps_of(core, job, &spec)), jobs),
+    };
+    let lease = Lease { job: stored, run, vm, idle, needs, part, began: Instant::now() };
     let cancel = CancellationToken::new();
     let task = tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
     drivers.insert(job.id.clone(), Driver { task, cancel });
     Ok(true)
+}
+
+/// How many of a job's first steps are run once for its whole matrix.
+fn shared_steps_of(core: &Core, job: &ScheduledJob, spec: &JobSpec) -> usize {
+    let profile = job.profile.as_deref().and_then(|name| core.config.profile(name));
+    match profile.map(|profile| profile.matrix_fork) {
+        Some(MatrixFork::Auto) => shared_steps(spec),
+        Some(MatrixFork::Off) | None => 0,
+    }
 }
 
 /// Ends a job that never got a VM.
@@ -412,6 +438,9 @@ async fn finish(
 /// queued again, visibly, or ended if they have had all their attempts, or may not run any more.
 pub async fn recover(core: &Core) -> Result<(), StoreError> {
     core.store.make_all_due(clock::now_ms()).await?;
+    if let Err(error) = core.engine.empty_freezers() {
+        tracing::warn!(%error, "what an earlier run of the service froze could not be removed");
+    }
     let reaped = core.engine.reap().await;
     if !reaped.is_empty() {
         tracing::warn!(count = reaped.len(), "VMs of an earlier run of the service were destroyed");

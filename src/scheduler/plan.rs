@@ -60,6 +60,8 @@ pub struct Job {
     pub size: Size,
     /// The concurrency group of its run.
     pub group: Option<GroupPlace>,
+    /// The job that runs the first steps of its matrix, from whose machine it will start.
+    pub starts_from: Option<JobId>,
 }
 
 /// A VM that waits in a pool, or is being made for it.
@@ -143,6 +145,8 @@ pub enum WaitReason {
         needed: u32,
         free: u32,
     },
+    /// This job runs the steps that all cells of their matrix have in common.
+    SharedSteps(JobId),
     /// There is too little room on the host's disk.
     Disk {
         free_mib: u64,
@@ -166,6 +170,7 @@ impl fmt::Display for WaitReason {
                 write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
             }
             Self::Vcpus { needed, free } => write!(out, "waiting for vCPUs: it takes {needed}, {free} are free"),
+            Self::SharedSteps(job) => write!(out, "waiting for `{job}`, which runs the first steps of their matrix"),
             Self::Disk { free_mib, reserve_mib } => {
                 write!(out, "waiting for disk space: {free_mib} MiB are free, {reserve_mib} MiB are kept free")
             }
@@ -337,6 +342,10 @@ fn start_queued(snapshot: &Snapshot, free: &mut Free<'_>, plan: &mut Plan) {
         let id = job.id.clone();
         if let Some(text) = never_fits(job.size, snapshot.limits) {
             plan.actions.push(Action::Fail(id, text));
+            continue;
+        }
+        if let Some(leader) = &job.starts_from {
+            plan.waits.insert(id, WaitReason::SharedSteps(leader.clone()));
             continue;
         }
         if let Some(first) = &kept_for {

@@ -258,7 +258,10 @@ async fn note_trouble(core: &Core, wish: &Upkeep, trouble: &Trouble) {
             core.store.finish_upkeep(wish, UpkeepState::Failed, &trouble.to_string(), now).await
         }
     };
-    tracing::warn!(repo = %wish.key.repo, profile = wish.key.profile, error = %trouble, "upkeep did not end well");
+    match trouble {
+        Trouble::Interrupted => tracing::info!(repo = %wish.key.repo, "upkeep was interrupted"),
+        error => tracing::warn!(repo = %wish.key.repo, profile = wish.key.profile, %error, "upkeep did not end well"),
+    }
     if let Err(error) = stored {
         tracing::error!(repo = %wish.key.repo, %error, "the end of upkeep could not be stored");
     }

@@ -4,6 +4,7 @@
 //! credential is ever in the VM: the host adds those to git's fetches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -142,6 +143,7 @@ impl Making<'_> {
             workspace: Workspace::Empty,
             git: git_proxy_of(core, &wish.access),
             limit: profile.timeout,
+            spent: Duration::ZERO,
             grace: core.config.limits.grace,
             cancel,
         };

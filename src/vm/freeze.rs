@@ -17,6 +17,7 @@ use super::VmError;
 use super::machine::{Machine, Memory, Template};
 use super::volume::CacheMount;
 use crate::host::disk;
+use crate::lifecycle::Step;
 
 /// The files of a VM, in its home and where it was frozen to.
 pub const MEMORY: &str = "memory";
@@ -50,12 +51,12 @@ impl Frozen {
 
 impl Machine {
     /// Freezes the VM into a directory that is there, and empty, on the same file system if that is to be quick. The VM is
-    /// absent afterwards, also after an error. Programs that the host still talks to are killed when a clone wakes up; what
-    /// they left in the background, and all else, goes on in each clone.
+    /// absent afterwards, also after an error, and nothing but destroying it again is of use. Programs that the host still
+    /// talks to are killed when a clone wakes up; what they left in the background, and all else, goes on in each clone.
     ///
     /// # Errors
     /// When the VM runs on borrowed memory, or anything of the above fails. `into` is then to be removed.
-    pub async fn freeze(mut self, into: &Path) -> Result<Frozen, VmError> {
+    pub async fn freeze(&mut self, into: &Path) -> Result<Frozen, VmError> {
         let frozen = match timeout(FREEZE_LIMIT, self.save(into)).await {
             Ok(Ok(())) => self.keep(into).await,
             Ok(Err(error)) => Err(error),
@@ -73,7 +74,9 @@ impl Machine {
         // Then the agent is at rest, and the clones have little to write that all of them would write.
         self.guest.sync(false).await?;
         self.qemu.monitor.pause().await?;
-        self.qemu.save_state(&into.join(STATE)).await
+        self.home.passes(Step::FreezeHeld).await?;
+        self.qemu.save_state(&into.join(STATE)).await?;
+        self.home.passes(Step::FreezeSaved).await
     }
 
     /// Once the monitor has ended, so that nothing changes the files any more.
@@ -82,7 +85,11 @@ impl Machine {
         let (home, kept) = (self.home.path().to_owned(), into.to_owned());
         let move_all =
             move || [MEMORY, SCRATCH].iter().try_for_each(|file| disk::move_image(&home.join(file), &kept.join(file)));
-        blocking(move_all).await.map_err(VmError::host(format!("the frozen VM `{}`", into.display())))?;
+        // To another file system it is a copy of hundreds of MiB.
+        let moved =
+            tokio::task::spawn_blocking(move_all).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        moved.map_err(VmError::host(format!("the frozen VM `{}`", into.display())))?;
+        self.home.passes(Step::FreezeKept).await?;
         Ok(Frozen { directory: into.to_owned(), mounted: self.mounted.clone() })
     }
 }
@@ -92,16 +99,9 @@ impl Machine {
 /// # Errors
 /// Also when the disk could not hold all of the guest's memory: a monitor that finds no room for a page dies of it.
 pub(super) async fn copy_memory(template: &Template, home: &Path) -> Result<PathBuf, VmError> {
-    let (from, own, needed) = (template.memory.clone(), home.join(MEMORY), template.shape.memory_mib << 20);
-    let copy = {
-        let (own, home) = (own.clone(), home.to_owned());
-        move || disk::require_room(&home, needed).and_then(|()| disk::copy_sparse(&from, &own))
-    };
-    blocking(copy).await.map_err(VmError::host(format!("the VM's memory file `{}`", own.display())))?;
+    let own = home.join(MEMORY);
+    let context = || VmError::host(format!("the VM's memory file `{}`", own.display()));
+    disk::require_room(home, template.shape.memory_mib << 20).map_err(context())?;
+    disk::copy_sparse_aside(template.memory.clone(), own.clone()).await.map_err(context())?;
     Ok(own)
-}
-
-/// Files of hundreds of MiB are copied where that holds up nobody.
-async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -28,6 +28,9 @@ const RESTORE_ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long a monitor may take to say what it saw after a channel of its guest closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Bytes without which a disk is as good as full.
+const LEAST_ROOM: u64 = 1 << 20;
+
 /// How long a killed monitor may take to end: it may hang in a call to a disk that does not answer.
 const MONITOR_END: Duration = Duration::from_secs(20);
 
@@ -186,6 +189,12 @@ impl Machine {
     pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
         let mut ended = self.qemu.monitor.ended();
         let guest = self.guest.clone();
+        let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
+        let loss_of = move |end| match (loss_of(end), &own_memory) {
+            // What it finds no room for is a page of its memory then, and that kills it.
+            (Loss::MonitorEnded, Some(home)) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
+            (loss, _) => loss,
+        };
         async move {
             let closed = tokio::select! {
                 // What the monitor saw says more than that a channel closed.

@@ -105,6 +105,11 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
             let hint = format!("`dayfly vms` shows who has them; `vcpus` of the profile `{profile}` is what it takes");
             Answer::new("waiting_for_vcpus", headline).hint(hint)
         }
+        WaitReason::SharedSteps(leader) => {
+            let headline = format!("It waits for `{leader}`, which runs the first steps of their matrix for all of it");
+            Answer::new("waiting_for_shared_steps", headline)
+                .hint(format!("`dayfly why {leader}` tells how far that one is; `matrix_fork` of the profile is why"))
+        }
         WaitReason::Disk { free_mib, reserve_mib } => {
             let headline =
                 format!("It waits for disk space: {free_mib} MiB are free, and {reserve_mib} MiB are kept free");

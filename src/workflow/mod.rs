@@ -18,6 +18,7 @@ pub mod plan;
 pub mod run;
 mod scopes;
 pub mod setting;
+pub mod share;
 pub mod trigger;
 
 pub use model::Workflow;

@@ -53,6 +53,13 @@ impl FromValue for u32 {
     }
 }
 
+impl<T> Setting<T> {
+    /// Whether it is computed from one of these contexts.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        matches!(self, Self::Computed(expression) if expression.uses(contexts))
+    }
+}
+
 impl<T: FromValue + Clone> Setting<T> {
     /// The value.
     ///
@@ -89,6 +96,11 @@ impl Condition {
     pub fn is_ruled_out(&self, status: Status) -> bool {
         let asks_for_status = self.0.as_ref().is_some_and(Expression::asks_for_status);
         status != Status::Success && !asks_for_status
+    }
+
+    /// Whether it depends on one of these contexts.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        self.0.as_ref().is_some_and(|expression| expression.uses(contexts))
     }
 
     /// Whether it holds.

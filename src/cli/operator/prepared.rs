@@ -328,12 +328,42 @@ mod tests {
     #[test]
     fn prepared_snapshots_are_a_table() {
         let plain = Look { is_terminal: false, has_colours: false, width: None };
-        insta::assert_snapshot!(table(&prepared(), 61_000).render(plain), @"");
+        insta::assert_snapshot!(table(&prepared(), 61_000).render(plain), @"
+        KEY           WHAT      REPOSITORY  PROFILE  COMMIT        STATE   AGE        SIZE     HITS
+        3f8c20aa1b9e  snapshot  demo/hello  big      aaaaaaaaaaaa  wanted
+        3f8c20aa1b9e  snapshot  demo/hello  linux    aaaaaaaaaaaa  ready   1 min ago  300 MiB  6 (80 %)
+        bbbbbbbbbbbb  snapshot  demo/hello  linux    aaaaaaaaaaaa  older   1 min ago  300 MiB  2 (80 %)
+        ");
     }
 
     #[test]
     fn one_is_told_with_how_it_is_made() {
-        insta::assert_snapshot!(described(&prepared()[0], 61_000), @"");
-        insta::assert_snapshot!(described(&prepared()[2], 61_000), @"");
+        insta::assert_snapshot!(described(&prepared()[0], 61_000), @"
+        key         3f8c20aa1b9e77d03f8c20aa1b9e77d0
+        what        snapshot
+        repository  demo/hello
+        profile     big
+        commit      aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+        state       wanted
+        key files   a.lock, web/b.lock
+        run         make deps
+          make more
+        tries       2
+        last try    Step 2 `Prepare`: the step ended with exit code 1
+        next try    in 1 min
+        ");
+        insta::assert_snapshot!(described(&prepared()[2], 61_000), @"
+        key         bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+        what        snapshot
+        repository  demo/hello
+        profile     linux
+        commit      aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+        state       ready, of older key files
+        image       base
+        size        300 MiB
+        made        1 min ago
+        used        11 s ago
+        hits        2 (80 %)
+        ");
     }
 }

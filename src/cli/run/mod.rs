@@ -19,7 +19,7 @@ use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::app::engine_settings;
-use crate::config::{Config, Profile, format_duration};
+use crate::config::{Config, MatrixFork, Profile, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -155,6 +155,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             timeout: arguments.timeout,
             log_limit: 0,
             cache: None,
+            matrix_fork: MatrixFork::Off,
             pool: None,
             prepare: None,
         };

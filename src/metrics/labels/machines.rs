@@ -59,6 +59,7 @@ label_enum!(
     WaitKind, "for" {
         Needs = "needs",
         Group = "group",
+        SharedSteps = "shared_steps",
         Vms = "vms",
         Memory = "memory",
         Vcpus = "vcpus",
@@ -74,6 +75,7 @@ impl WaitKind {
         match reason {
             WaitReason::Needs(_) => Self::Needs,
             WaitReason::Group { .. } => Self::Group,
+            WaitReason::SharedSteps(_) => Self::SharedSteps,
             WaitReason::Vms { .. } => Self::Vms,
             WaitReason::Memory { .. } => Self::Memory,
             WaitReason::Vcpus { .. } => Self::Vcpus,
@@ -85,6 +87,6 @@ impl WaitKind {
 
     /// Whether the job could start if the host had more room.
     pub fn is_for_room(self) -> bool {
-        !matches!(self, Self::Needs | Self::Group)
+        !matches!(self, Self::Needs | Self::Group | Self::SharedSteps)
     }
 }

@@ -38,6 +38,7 @@ impl World {
             profile: Some(profile_of(size)),
             size,
             group: None,
+            starts_from: None,
         };
         self.jobs.push(job);
         self.jobs.last().unwrap().id.clone()
@@ -93,6 +94,23 @@ impl World {
         }
         lines.join("\n")
     }
+}
+
+#[test]
+fn cells_wait_for_the_one_that_runs_their_common_steps_and_hold_nobody_up() {
+    let mut world = World::default();
+    let leader = world.add("a/r/leader", "", Stage::Occupying, SMALL);
+    for key in ["second", "third"] {
+        world.add(&format!("a/r/{key}"), "", queued(0), SMALL);
+        world.jobs.last_mut().unwrap().starts_from = Some(leader.clone());
+    }
+    world.add("a/r/other", "", queued(1), SMALL);
+    let after_patience = i64::try_from(PATIENCE.as_millis()).unwrap() + 2;
+    insta::assert_snapshot!(world.told(after_patience), @r"
+    start other
+    second: waiting for `leader`, which runs the first steps of their matrix
+    third: waiting for `leader`, which runs the first steps of their matrix
+    ");
 }
 
 fn queued(since: i64) -> Stage {

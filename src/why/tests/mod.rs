@@ -94,6 +94,7 @@ fn profile() -> Profile {
         timeout: Duration::from_secs(3600),
         log_limit: 1 << 20,
         cache: None,
+        matrix_fork: crate::config::MatrixFork::Off,
         pool: None,
         prepare: None,
     }
@@ -190,6 +191,7 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         profile: Some("linux".into()),
         size: Size { memory_mib, vcpus: 2 },
         group: None,
+        starts_from: None,
     }
 }
 

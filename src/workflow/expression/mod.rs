@@ -163,6 +163,11 @@ impl Expression {
         self.root.asks_for_status()
     }
 
+    /// Whether one of these contexts is named anywhere in it.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        self.root.uses(contexts)
+    }
+
     /// The value.
     ///
     /// # Errors

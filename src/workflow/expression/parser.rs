@@ -44,16 +44,24 @@ pub(super) enum Comparison {
 
 impl Ast {
     pub(super) fn asks_for_status(&self) -> bool {
-        match self {
-            Self::Literal(_) | Self::Context(_) => false,
-            Self::Index { target, index } => target.asks_for_status() || index.asks_for_status(),
-            Self::Every(inner) | Self::Not(inner) => inner.asks_for_status(),
-            Self::Comparison { left, right, .. } => left.asks_for_status() || right.asks_for_status(),
-            Self::And(operands) | Self::Or(operands) => operands.iter().any(Self::asks_for_status),
-            Self::Call { function, arguments, .. } => {
-                function.is_status() || arguments.iter().any(Self::asks_for_status)
+        self.has(&|part| matches!(part, Self::Call { function, .. } if function.is_status()))
+    }
+
+    pub(super) fn uses(&self, contexts: &[&str]) -> bool {
+        self.has(&|part| matches!(part, Self::Context(name) if contexts.iter().any(|known| known.eq_ignore_ascii_case(name))))
+    }
+
+    /// Whether a part of the tree is one of those that `is_it` knows.
+    fn has(&self, is_it: &impl Fn(&Self) -> bool) -> bool {
+        is_it(self)
+            || match self {
+                Self::Literal(_) | Self::Context(_) => false,
+                Self::Index { target, index } => target.has(is_it) || index.has(is_it),
+                Self::Every(inner) | Self::Not(inner) => inner.has(is_it),
+                Self::Comparison { left, right, .. } => left.has(is_it) || right.has(is_it),
+                Self::And(operands) | Self::Or(operands) => operands.iter().any(|operand| operand.has(is_it)),
+                Self::Call { arguments, .. } => arguments.iter().any(|argument| argument.has(is_it)),
             }
-        }
     }
 }
 

@@ -80,6 +80,11 @@ impl Template {
         }
     }
 
+    /// Whether one of these contexts is named in one of its expressions.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.uses(contexts)))
+    }
+
     /// The value: of the expression if the text is nothing else, so that it keeps its kind; else the text.
     ///
     /// # Errors

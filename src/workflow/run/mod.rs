@@ -5,6 +5,7 @@
 //! anything but texts.
 
 mod prepare;
+mod progress;
 mod step_plan;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use progress::Progress;
 pub use step_plan::{CheckoutPlan, CommandFiles, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
 
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};

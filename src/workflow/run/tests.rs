@@ -389,3 +389,72 @@ proptest! {
         run.finish();
     }
 }
+
+/// Of its steps the first three are the same in every cell.
+const HALF_SHARED: &str = "
+on: push
+env: {W: x}
+jobs:
+  a:
+    runs-on: linux
+    strategy: {matrix: {n: [1, 2]}}
+    outputs:
+      o: ${{ steps.s.outputs.output_0 }}
+      n: ${{ matrix.n }}
+    steps:
+      - id: s
+        run: FIRST
+      - run: echo $ENV_0 ${{ steps.s.outcome }}
+      - if: always()
+        run: echo
+      - run: echo ${{ matrix.n }} ${{ env.ENV_0 }}
+      - if: failure() || matrix.n == 2
+        run: echo ${{ matrix.n }}
+";
+
+/// The steps of a cell, of which the first ones may have been run by another: what it is told, and how it ends.
+fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: usize) -> (JobRun, Vec<String>) {
+    let mut run = JobRun::new(spec.clone(), place()).unwrap();
+    if let Some(progress) = begun {
+        run.resume(progress);
+    }
+    let mut told = Vec::new();
+    while run.at() < until {
+        match run.next_step() {
+            Next::Run(plan) => {
+                told.push(format!("{plan:?}"));
+                let failing = script(&plan).0.contains("exit 1");
+                let file = |text: &str| format!("{text}_{}=said by {}\n", plan.index, plan.index).into_bytes();
+                run.finish_step(StepResult {
+                    end: StepEnd::Exited(failing.into()),
+                    env: file("ENV"),
+                    output: file("output"),
+                    path: format!("/tools/{}\n", plan.index).into_bytes(),
+                    summary: format!("# Step {}\n", plan.index).into_bytes(),
+                });
+            }
+            Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),
+            Next::HashFiles(patterns) => run.answer_hash(patterns, Ok("digest".into())),
+            Next::Done => break,
+        }
+    }
+    (run, told)
+}
+
+#[test]
+fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
+    for first in ["true", "exit 1"] {
+        let text = HALF_SHARED.replace("FIRST", first);
+        let workflow = parse("ci.yml", &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
+        let planned = plan(&workflow, &PlanInput { github: place().github.to_value(), inputs: Value::Null }).unwrap();
+        let shared = crate::workflow::share::shared_steps(&planned[0].spec);
+        assert_eq!(shared, 3);
+        let (leader, common) = cell(&planned[0].spec, None, shared);
+        for job in &planned {
+            let (alone, told) = cell(&job.spec, None, usize::MAX);
+            let (forked, own) = cell(&job.spec, Some(leader.progress()), usize::MAX);
+            assert_eq!([&common[..], &own[..]].concat(), told, "{first}");
+            assert_eq!(forked.finish(), alone.finish(), "{first}");
+        }
+    }
+}

@@ -9,6 +9,11 @@ use crate::support::{Job, Scene, Settings, WORKFLOW, eventually, job_of, leaks, 
 /// The steps are shared out among so many tests, so that some run beside each other.
 const SHARES: usize = 4;
 
+/// Steps that every job comes by; `forks` and `prepared` visit the others.
+fn usual_steps() -> impl Iterator<Item = &'static StepInfo> {
+    STEPS.iter().filter(|info| info.step.is_of_a_job())
+}
+
 /// A workflow that differs from step to step, as do the commits then.
 fn workflow(name: &str) -> String {
     job_of("linux", &format!("echo \"attempt=$GITHUB_RUN_ATTEMPT\" # {name}"))
@@ -37,7 +42,7 @@ async fn killed_at_every_step_share_4() {
 async fn kill_at(share: usize) {
     let Some(mut scene) = Scene::start(Settings::new()).await else { return };
     assert!(scene.service.stop().await.success());
-    for info in STEPS.iter().filter(|info| info.step.is_of_a_job()).skip(share).step_by(SHARES) {
+    for info in usual_steps().skip(share).step_by(SHARES) {
         kill_twice_at(&mut scene, info).await;
     }
 }
@@ -115,7 +120,7 @@ fn assert_one_outcome(scene: &Scene, job: &Job, log: &str, sha: &str, (step, dea
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_fails_costs_one_attempt() {
     let Some(mut scene) = Scene::start(Settings::new()).await else { return };
-    for info in STEPS.iter().filter(|info| info.may_fail) {
+    for info in usual_steps().filter(|info| info.may_fail) {
         assert!(scene.service.stop().await.success());
         assert!(scene.restart_with(Some(&format!("fail@{}", info.name))).await);
         let pull = scene.pull_request(&workflow(info.name)).await;

@@ -44,7 +44,8 @@ async fn a_job_that_fills_the_hosts_disk_ends_and_the_next_one_runs() {
     if !host::can_run_vms() || !host::can_mount() {
         return;
     }
-    let Some(scene) = Scene::start(Settings::new().with_disk_of("24m")).await else { return };
+    let settings = Settings::new().with_profile("forked", "matrix_fork = \"auto\"").with_disk_of("64m");
+    let Some(scene) = Scene::start(settings).await else { return };
     let pull =
         scene.pull_request(&job_of("linux", "dd if=/dev/zero of=big bs=1M count=64 conv=fsync; echo went on")).await;
     let ended = scene.ended(&pull.sha, "test").await;
@@ -54,5 +55,14 @@ async fn a_job_that_fills_the_hosts_disk_ends_and_the_next_one_runs() {
 
     let pull = scene.pull_request(&job_of("linux", "echo \"fine=yes\"")).await;
     assert_eq!(scene.ended(&pull.sha, "test").await.said("fine"), "yes");
+
+    // A machine with memory of its own does not fit, so that each cell has one without.
+    let matrix = "    strategy: {matrix: {n: [1, 2]}}\n    steps:\n      - run: echo \"shared=ran\"\n      - run: echo \"n=${{ matrix.n }}\"";
+    let workflow = job_of("forked", "true");
+    let pull = scene.pull_request(&workflow.replace("    steps:\n", &format!("{matrix}\n"))).await;
+    for n in ["1", "2"] {
+        let ended = scene.ended(&pull.sha, &format!("test ({n})")).await;
+        assert_eq!((ended.said("shared"), ended.said("n"), ended.job.attempt), ("ran", n, 1));
+    }
     scene.finish().await;
 }

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod machine;
+mod matrix;
 mod metrics;
 mod operator;
 mod outcomes;

@@ -112,7 +112,15 @@ fn assert_events_in_order(ended: &Ended) {
     let events = &ended.job.events;
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     let steps = ["step_started", "step_finished"].repeat(3);
-    let begin = ["delivery_accepted", "job_queued", "vm_requested", "vm_restored", "agent_answered", "vm_identified"];
+    let begin = [
+        "delivery_accepted",
+        "job_queued",
+        "vm_requested",
+        "vm_restored",
+        "agent_answered",
+        "vm_identified",
+        "vm_origin",
+    ];
     let expected: Vec<&str> = [&begin[..], &steps[..]].concat();
     assert_eq!(kinds[..expected.len()], expected);
     let mut end = kinds[expected.len()..].to_vec();

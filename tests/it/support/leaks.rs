@@ -32,10 +32,13 @@ pub(crate) fn monitors(state_dir: &Path) -> Vec<nix::unistd::Pid> {
 pub(crate) fn assert_none(state_dir: &Path) {
     assert_eq!(vm_directories(state_dir), [""; 0], "directories of VMs are left");
     assert_eq!(monitors(state_dir), [], "monitors are left");
+    let frozen = fs::read_dir(state_dir.join("forks")).into_iter().flatten().count();
+    assert_eq!(frozen, 0, "frozen VMs are left");
 }
 
 /// What a state directory has in it when no service runs.
-const KEPT: [&str; 8] = ["accelerator.json", "caches", "dayfly.db", "images", "inbox", "lease", "logs", "vms"];
+const KEPT: [&str; 10] =
+    ["accelerator.json", "caches", "dayfly.db", "forks", "images", "inbox", "lease", "logs", "prepared", "vms"];
 
 /// Fails if there is a file in the state directory that nobody will need again.
 pub(crate) fn assert_tidy(state_dir: &Path) {

@@ -1,0 +1,63 @@
+//! What the steps of one attempt have around them, in whichever machine they run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::Attempt;
+use super::checkout::{Origin, Workspace};
+use super::driver::{Lease, git_proxy_of};
+use super::steps::Places;
+use crate::config::Profile;
+use crate::core::Core;
+use crate::image::catalog::ImageInfo;
+use crate::vm::machine::Machine;
+use crate::workflow::contexts::GithubContext;
+
+/// Where and for what the steps of an attempt run; the machine may be exchanged between two of them.
+pub(super) struct Scene<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) lease: &'a Lease,
+    pub(super) profile: &'a Profile,
+    pub(super) image: &'a ImageInfo,
+    /// What the machine that the attempt begins in has in its workspace.
+    pub(super) workspace: Workspace,
+    pub(super) places: &'a Places,
+    pub(super) github: &'a GithubContext,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl Scene<'_> {
+    /// An attempt in the machine that it begins in.
+    pub(super) fn begin<'a>(&'a self, machine: &'a mut Machine) -> Attempt<'a> {
+        self.attempt(machine, self.workspace, Duration::ZERO)
+    }
+
+    /// An attempt in a machine in which the first steps have run, when so much of its time is over.
+    pub(super) fn go_on<'a>(&'a self, machine: &'a mut Machine, spent: Duration) -> Attempt<'a> {
+        self.attempt(machine, Workspace::Empty, spent)
+    }
+
+    fn attempt<'a>(&'a self, machine: &'a mut Machine, workspace: Workspace, spent: Duration) -> Attempt<'a> {
+        let (core, access) = (self.core, &self.lease.run.access);
+        Attempt {
+            machine,
+            image: self.image,
+            places: self.places,
+            github: self.github,
+            origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+            workspace,
+            git: git_proxy_of(core, access),
+            limit: self.profile.timeout,
+            spent,
+            grace: core.config.limits.grace,
+            cancel: self.cancel,
+        }
+    }
+
+    /// Notes what happened in the attempt.
+    pub(super) fn record(&self, kind: &'static str, detail: &str) {
+        self.core.timeline.record(&self.lease.job.id, self.lease.job.attempt, kind, detail);
+    }
+}
