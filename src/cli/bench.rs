@@ -24,9 +24,9 @@ use crate::vm::spec::Shape;
 pub(super) enum BenchCommand {
     /// From the request until a fresh VM's agent has answered a command
     Create(CreateArgs),
-    /// From the request until a clone of a running VM has answered: the last of many beside the first
+    /// From the request until a clone of a running VM has answered, first and last
     Fork(ForkArgs),
-    /// From the claim of a VM that waits in a pool until its agent has answered a command
+    /// From the claim of a VM that waits in a pool until a command has run in it
     ///
     /// In turn with VMs that are restored on demand.
     Pool(machines::PoolArgs),

@@ -145,7 +145,7 @@ mod tests {
         ");
         insta::assert_snapshot!(told("fail@outcome-stored"), @r"
         the step `outcome-stored` cannot fail
-          hint: those that can are 9 `home-made`, 10 `disk-copied`, 11 `monitor-started`, 12 `monitor-answered`, 13 `state-loaded`, 14 `agent-answered`, 15 `guest-identified`, 35 `freeze-held`, 36 `freeze-saved`, 37 `freeze-kept`
+          hint: those that can are 9 `home-made`, 10 `disk-copied`, 11 `monitor-started`, 12 `monitor-answered`, 13 `state-loaded`, 14 `agent-answered`, 15 `guest-identified`, 39 `freeze-held`, 40 `freeze-saved`, 41 `freeze-kept`
         ");
         let unknown = told("kill@outcome-store");
         assert!(

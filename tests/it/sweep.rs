@@ -255,6 +255,8 @@ async fn a_forge_that_was_down_is_asked_again_and_complained_about_once_a_time()
         .filter_map(|line| line["fields"]["error"].as_str())
         .collect();
     assert_eq!(complaints.len(), 4, "{complaints:#?}");
-    assert!(complaints[0].contains("listing the deliveries of the App's webhook"), "{complaints:#?}");
+    // Whatever else asks the forge at a start may be the one that meets a fault.
+    let of_the_sweep = |complaint: &&str| complaint.contains("listing the deliveries of the App's webhook");
+    assert_eq!(complaints.iter().copied().filter(of_the_sweep).count(), 1, "{complaints:#?}");
     scene.finish().await;
 }

@@ -33,7 +33,7 @@ pub(in crate::cli) enum PreparedCommand {
     Show(ShowArgs),
     /// Remove one; it is made again after the next push to the default branch
     Rm(RmArgs),
-    /// Remove what is too old or too much for `[prepared]`, which also happens every minute
+    /// Remove what is too old or too much, as the service does each minute
     Gc(GcArgs),
 }
 
