@@ -83,7 +83,7 @@ impl BenchReport {
     }
 
     /// Adds how the last of many measurements compare with the first, so that what grows with time shows. Nothing below
-    /// [`TREND`] measurements.
+    /// `TREND` measurements.
     pub fn add_trend(&mut self, name: &'static str, in_order: &[Duration]) {
         let window = in_order.len() / 10;
         if in_order.len() < TREND {

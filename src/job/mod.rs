@@ -6,7 +6,7 @@
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
-//! - [`matrix`]: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
+//! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).

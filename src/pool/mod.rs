@@ -6,7 +6,7 @@
 //!    └── failed ◄┘    outdated, too old, in the way, dead
 //! ```
 //! Who decides is [`plan`], pure, together with the scheduler's plan: one task decides on all capacity, so that jobs and
-//! pools cannot take the same room. Each VM belongs to a task of its own ([`keeper`]) until a job claims it.
+//! pools cannot take the same room. Each VM belongs to a task of its own (`keeper`) until a job claims it.
 //!
 //! Invariants: a VM is promised to one job, under its own id, before that job's lease is stored; it counts against the limits
 //! from before it exists until its absence is verified; one that has died is never handed out. The store knows nothing of a

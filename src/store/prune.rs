@@ -46,7 +46,7 @@ impl Store {
 
     /// Forgets what ended longer ago than `retention` says: deliveries that were dealt with, and runs whose jobs all finished
     /// and whose VMs are all gone, with everything that belongs to them. An approval is forgotten like a run. What was held
-    /// stays until the forge has been told of its end, or [`UNTOLD_KEPT`] longer.
+    /// stays until the forge has been told of its end, or `UNTOLD_KEPT` longer.
     pub async fn prune(&self, now: i64, retention: Retention) -> Result<Pruned, StoreError> {
         let deliveries = self
             .delete_batches(
