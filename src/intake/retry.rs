@@ -1,5 +1,6 @@
 //! Whether and when a delivery that could not be processed is tried again. Pure.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::IntakeError;
@@ -34,6 +35,12 @@ pub(super) fn after(error: &IntakeError, delivery: &Delivery, jitter: f64) -> Op
     match error {
         IntakeError::Forge(ForgeError::RateLimited { wait, .. }) => later(*wait),
         IntakeError::Forge(ForgeError::Transient { .. }) | IntakeError::Store(StoreError::Database { .. }) => {
+            later(backoff(delivery.tries, jitter))
+        }
+        // A body that is damaged or gone stays so; anything else passes.
+        IntakeError::Store(StoreError::Inbox { source, .. })
+            if !matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) =>
+        {
             later(backoff(delivery.tries, jitter))
         }
         IntakeError::Forge(ForgeError::NotFound { .. }) | IntakeError::CommitUnreadable { .. } => {

@@ -96,7 +96,8 @@ impl Store {
             if found.len() >= limit as usize {
                 break;
             }
-            let body = self.delivery_payload(&delivery.key).await?;
+            // One that cannot be read, or was forgotten meanwhile, tells nothing.
+            let Ok(body) = self.delivery_payload(&delivery.key).await else { continue };
             if String::from_utf8_lossy(&body).contains(text) {
                 found.push(delivery);
             }

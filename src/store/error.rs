@@ -69,6 +69,12 @@ pub enum OpenError {
     /// The database refused.
     #[error("cannot open the store `{}`: {source}{}", path.display(), hint_line(source))]
     Database { path: PathBuf, source: sqlx::Error },
+    /// There are deliveries, but no database that knows which of them were processed.
+    #[error(
+        "the deliveries in `{}` belong to a store that is not there\n  hint: restore that store, or move the directory away too: all of its deliveries would be processed again",
+        path.display()
+    )]
+    ForeignInbox { path: PathBuf },
     /// What the inbox holds could not be taken into the database.
     #[error("cannot take the stored deliveries: {source}")]
     Inbox { source: StoreError },
@@ -80,7 +86,7 @@ pub enum OpenError {
     )]
     Newer { path: PathBuf, version: i64 },
     /// The schema could not be brought up to date.
-    #[error("cannot bring the store `{}` up to date: {source}\n  hint: nothing was changed; restore a copy of the store, or move it away to start empty", path.display())]
+    #[error("cannot bring the store `{}` up to date: {source}\n  hint: nothing was changed; restore a copy of the store with its `inbox/`, or move both away to start empty", path.display())]
     Migration { path: PathBuf, source: sqlx::migrate::MigrateError },
 }
 
@@ -104,7 +110,7 @@ fn hint_line(error: &sqlx::Error) -> &'static str {
         Some(8) => "\n  hint: make the file and its directory writable for the user that runs Dayfly",
         Some(10) => "\n  hint: the disk reported an error; look into the kernel's log",
         Some(11 | 26) => {
-            "\n  hint: the file is damaged or is not a store; restore a copy, or move it away to start empty"
+            "\n  hint: the file is damaged or is not a store; restore a copy with its `inbox/`, or move both away to start empty"
         }
         Some(13) => "\n  hint: the disk is full; free some space",
         Some(14) => "\n  hint: check that the directory exists and is writable for the user that runs Dayfly",

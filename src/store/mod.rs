@@ -111,6 +111,7 @@ impl Store {
 
     /// The same, telling `metrics` of all writes.
     pub async fn open_measured(path: &Path, metrics: StoreMetrics) -> Result<Self, OpenError> {
+        inbox::refuse_one_without_store(path)?;
         OpenOptions::new()
             .create(true)
             .append(true)

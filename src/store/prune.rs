@@ -55,7 +55,6 @@ impl Store {
                 before(now, retention.deliveries),
             )
             .await?;
-        self.prune_inbox().await?;
         let runs = self
             .delete_batches(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE created_at < $1 \
@@ -87,6 +86,8 @@ impl Store {
             before(now, DORMANT_RETENTION),
         )
         .await?;
+        // Last: a segment that cannot be removed keeps nothing else.
+        self.prune_inbox().await?;
         Ok(Pruned { deliveries, runs })
     }
 

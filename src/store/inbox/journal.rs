@@ -5,15 +5,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::record::{self, Head};
 use super::segments::{Open, Place, Segments};
 
-/// Deliveries that wait; more callers wait for a place. Their bodies are bounded where they are received.
-const QUEUE: usize = 64;
+/// Deliveries that wait, as many as the door lets in at a time; more callers wait for a place.
+const QUEUE: usize = 16;
 
 /// Deliveries in one write.
 const MAX_TOGETHER: usize = 64;
@@ -38,10 +37,12 @@ pub(super) struct Written {
 
 /// Starts the thread, which begins with segment `next`, tells `written` of all that is durable, and ends when the last
 /// sender is dropped.
-pub(super) fn start(segments: Segments, next: u64, written: mpsc::Sender<Written>) -> io::Result<SyncSender<Waiting>> {
-    let (queue, waiting) = sync_channel(QUEUE);
+pub(super) fn start(
+    segments: Segments, next: u64, written: mpsc::Sender<Written>,
+) -> io::Result<mpsc::Sender<Waiting>> {
+    let (queue, waiting) = mpsc::channel(QUEUE);
     let journal = Journal { segments, next, open: None };
-    std::thread::Builder::new().name("inbox".to_owned()).spawn(move || journal.run(&waiting, &written))?;
+    std::thread::Builder::new().name("inbox".to_owned()).spawn(move || journal.run(waiting, &written))?;
     Ok(queue)
 }
 
@@ -53,17 +54,17 @@ struct Journal {
 }
 
 impl Journal {
-    fn run(mut self, waiting: &Receiver<Waiting>, written: &mpsc::Sender<Written>) {
+    fn run(mut self, mut waiting: mpsc::Receiver<Waiting>, written: &mpsc::Sender<Written>) {
         let mut batch = Vec::with_capacity(MAX_TOGETHER);
-        while let Ok(first) = waiting.recv() {
+        while let Some(first) = waiting.blocking_recv() {
             batch.push(first);
-            batch.extend(waiting.try_iter().take(MAX_TOGETHER - 1));
+            batch.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(MAX_TOGETHER - 1));
             let result = self.write(&batch).map_err(Arc::new);
             let mut places = match &result {
                 Ok(places) => places.iter(),
                 Err(_) => {
                     // What is in the file after an error nobody knows: it is not written to any more.
-                    self.open = None;
+                    self.leave_segment();
                     [].iter()
                 }
             };
@@ -80,9 +81,12 @@ impl Journal {
                 return;
             }
         }
-        if let Some(open) = self.open
-            && let Err(error) = open.finish()
-        {
+        self.leave_segment();
+    }
+
+    /// Nothing is added to the segment any more.
+    fn leave_segment(&mut self) {
+        if let Some(Err(error)) = self.open.take().map(Open::finish) {
             tracing::warn!(%error, "the room that the inbox did not use could not be freed");
         }
     }
@@ -108,15 +112,16 @@ impl Journal {
     }
 
     fn open_with_room(&mut self, bytes: u64) -> io::Result<&mut Open> {
-        if let Some(full) = self.open.take_if(|open| !open.has_room(bytes)) {
-            full.finish()?;
+        if self.open.as_ref().is_some_and(|open| !open.has_room(bytes)) {
+            self.leave_segment();
         }
         match &mut self.open {
             Some(open) => Ok(open),
             none => {
-                let open = self.segments.create(self.next, bytes)?;
+                // A number is tried once: what a failure left has it.
+                let number = self.next;
                 self.next += 1;
-                Ok(none.insert(open))
+                Ok(none.insert(self.segments.create(number, bytes)?))
             }
         }
     }

@@ -14,12 +14,12 @@ mod record;
 mod segments;
 mod taker;
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::journal::Waiting;
 use self::known::Known;
@@ -33,10 +33,21 @@ use super::{OpenError, StoreError};
 /// A handle to the inbox; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Inbox {
-    queue: SyncSender<Waiting>,
+    queue: mpsc::Sender<Waiting>,
     segments: Segments,
     known: Arc<Known>,
     arrivals: Arc<Notify>,
+}
+
+/// Refuses an inbox whose store was moved away, or not restored with it: nothing would tell what of it was processed.
+pub(super) fn refuse_one_without_store(store: &Path) -> Result<(), OpenError> {
+    // No crash leaves a file that is empty beside segments.
+    let is_new = fs::metadata(store).map_or(true, |file| file.len() == 0);
+    let directory = segments::directory_of(store);
+    if is_new && fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(OpenError::ForeignInbox { path: directory });
+    }
+    Ok(())
 }
 
 impl Inbox {
@@ -72,23 +83,12 @@ impl Inbox {
         self.known.add(&key);
         let (durable, answer) = oneshot::channel();
         let head = Head { forge: key.forge, id: key.id, event, received_at, problem };
-        self.send(Waiting { head, body: payload, durable }).await?;
+        // Dropped with its caller, so that no body waits for nobody.
+        self.queue.send(Waiting { head, body: payload, durable }).await.map_err(|_| StoreError::Closed)?;
         match answer.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => Err(StoreError::Inbox { doing: "accept a delivery", source }),
             Err(_) => Err(StoreError::Closed),
-        }
-    }
-
-    async fn send(&self, waiting: Waiting) -> Result<(), StoreError> {
-        match self.queue.try_send(waiting) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
-            Err(TrySendError::Full(waiting)) => {
-                let queue = self.queue.clone();
-                let sent = tokio::task::spawn_blocking(move || queue.send(waiting).is_ok()).await;
-                if sent.unwrap_or_default() { Ok(()) } else { Err(StoreError::Closed) }
-            }
         }
     }
 

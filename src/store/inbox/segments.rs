@@ -1,7 +1,7 @@
 //! The files of the inbox: `inbox/0000000001.deliveries` and so on. Each is written once, from its beginning, by one process.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, IoSlice, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -43,9 +43,15 @@ impl Segments {
     /// The segments in `directory`, which is made if it is not there.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         match fs::create_dir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Self { directory }),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => {}
+            Ok(()) => {
+                if let Some(parent) = directory.parent() {
+                    File::open(parent)?.sync_all()?;
+                }
+            }
         }
+        Ok(Self { directory })
     }
 
     pub(super) fn path(&self, number: u64) -> PathBuf {
@@ -105,9 +111,26 @@ impl Segments {
                 each(head, body.len() as u64, Place { segment, position }, position + taken);
                 position += taken;
             }
-            OpenOptions::new().write(true).open(&path)?.set_len(position)?;
+            self.close_up(&path, position)?;
         }
         Ok(())
+    }
+
+    /// Makes a segment durable of which rows will tell, and frees what was never written behind `end`. What was written there
+    /// and is no record, is left for whoever wants to know.
+    fn close_up(&self, path: &Path, end: u64) -> io::Result<()> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        file.seek(SeekFrom::Start(end))?;
+        let mut next = [0; 16];
+        let seen = file.read(&mut next)?;
+        if next[..seen].iter().any(|byte| *byte != 0) {
+            tracing::warn!(path = %path.display(), end, "what follows in a segment of the inbox cannot be read");
+        } else if seen > 0
+            && let Err(error) = file.set_len(end)
+        {
+            tracing::warn!(path = %path.display(), %error, "the room that the inbox did not use could not be freed");
+        }
+        file.sync_all()
     }
 
     /// Removes the segments before `first`.

@@ -160,6 +160,21 @@ async fn after_an_error_the_inbox_goes_on_in_a_new_segment() {
 }
 
 #[tokio::test]
+async fn an_inbox_without_its_store_is_refused() {
+    let store = TestStore::new().await;
+    store.receive("a", b"one").await;
+    store.close().await;
+    let path = store.directory.path().join("dayfly.db");
+    for file in ["dayfly.db", "dayfly.db-wal", "dayfly.db-shm"] {
+        drop(fs::remove_file(store.directory.path().join(file)));
+    }
+    let error = Store::open(&path).await.expect_err("its deliveries would be processed again").to_string();
+    assert!(error.contains("belong to a store that is not there"), "{error}");
+    fs::remove_dir_all(store.directory.path().join("inbox")).unwrap();
+    Store::open(&path).await.unwrap();
+}
+
+#[tokio::test]
 async fn many_at_once_are_all_there() {
     let store = TestStore::new().await;
     let posts = (0..300).map(|n| {

@@ -61,7 +61,7 @@ async fn a_file_that_is_no_store_is_explained() {
     std::fs::write(&path, "this is a text, and a long one, so that SQLite reads a header from it".repeat(20)).unwrap();
     insta::assert_snapshot!(open_error(&path).await, @r"
     cannot open the store `STATE/dayfly.db`: error returned from database: (code: 26) file is not a database
-      hint: the file is damaged or is not a store; restore a copy, or move it away to start empty
+      hint: the file is damaged or is not a store; restore a copy with its `inbox/`, or move both away to start empty
     ");
 }
 
