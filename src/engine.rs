@@ -354,6 +354,10 @@ impl Engine {
         });
         let mut reaped = Vec::new();
         for home in abandoned {
+            // Its own owner removes what is left; or else the next look does.
+            if self.homes.has_successor(&home) {
+                continue;
+            }
             let mut home = home.told_to(&self.lifecycle);
             match home.remove().await {
                 Ok(()) => reaped.push(home.id().clone()),

@@ -44,12 +44,14 @@ impl Engine {
     }
 
     /// Has a volume that is filled examined in a VM of its own, and makes it the newest generation. The VM that filled it
-    /// must be gone.
+    /// must be gone; `vm` is who examines it, and may have its id.
     ///
     /// # Errors
     /// [`CacheError::Refused`] when the volume is not whole. After any error nothing of it is left.
-    pub async fn publish_cache(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
-        let published = self.examine_and_publish(producing, prepared).await;
+    pub async fn publish_cache(
+        &self, vm: VmId, producing: Producing, prepared: &Prepared,
+    ) -> Result<Published, CacheError> {
+        let published = self.examine_and_publish(vm, producing, prepared).await;
         self.keeper.studio.metrics.cache_made(match &published {
             Ok(Published::Generation(_)) => CacheMade::Published,
             Ok(Published::Superseded) => CacheMade::Superseded,
@@ -59,8 +61,10 @@ impl Engine {
         published
     }
 
-    async fn examine_and_publish(&self, producing: Producing, prepared: &Prepared) -> Result<Published, CacheError> {
-        let home = self.home(VmId::random())?;
+    async fn examine_and_publish(
+        &self, vm: VmId, producing: Producing, prepared: &Prepared,
+    ) -> Result<Published, CacheError> {
+        let home = self.home(vm)?;
         let machine = self.restore(home, prepared, Some(&producing.mount_to_examine())).await?;
         producing.examine(machine).await?.publish(&self.caches).await
     }

@@ -160,6 +160,7 @@ async fn get_vm(
                 (machine, Origin { prepared, ..origin })
             }
             Err(error) => {
+                require_absent(core, lease, &error)?;
                 tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
                 create_vm(core, lease, profile, &image, origin).await?
             }
@@ -173,7 +174,11 @@ async fn get_vm(
 async fn create_vm(
     core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, origin: Origin,
 ) -> Result<(Machine, Origin), NoVm> {
-    let cache = cache_mount(core, profile, Some(&lease.run.access.repo), image).await?;
+    let cache = match &lease.part {
+        // It has that of the cell that led.
+        Part::Follow(_) => None,
+        Part::Alone | Part::Lead(_) => cache_mount(core, profile, Some(&lease.run.access.repo), image).await?,
+    };
     let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
     let now = clock::now_us();
@@ -189,6 +194,14 @@ async fn create_vm(
     Ok((machine, origin))
 }
 
+/// Another VM may have the id only when nothing of the first is left; else the job is queued again, for a new one.
+fn require_absent(core: &Core, lease: &Lease, error: &VmError) -> Result<(), NoVm> {
+    if core.engine.homes().is_absent(&lease.vm).unwrap_or(false) {
+        return Ok(());
+    }
+    Err(NoVm { reason: Reason::VmLost, detail: error.to_string(), is_worth_a_retry: true })
+}
+
 /// Restores the VM from what was prepared for its commit, or else from the image.
 async fn restore(
     core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
@@ -196,6 +209,7 @@ async fn restore(
     let restored = matrix::restore(core, lease, Arc::clone(&origin.prepared), cache).await;
     match restored {
         Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
+            require_absent(core, lease, &error)?;
             tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
             let note = "note: the prepared machine does not start, so this one starts from the image.";
             let (machine, prepared) = matrix::restore(core, lease, Arc::clone(image), cache).await?;

@@ -130,7 +130,9 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
         if !has_moved {
             core.metrics.jobs.wait(&waits);
             let jobs_wait = waits.iter().any(|wait| wait.is_for_room());
-            if let Some(taken) = attend_desk(core, &snapshot, jobs_wait) {
+            // Who waits for a VM of a pool to go has its room by that.
+            let lacks_room = waits.iter().any(|wait| wait.is_for_room() && *wait != WaitKind::Pool);
+            if let Some(taken) = attend_desk(core, &snapshot, lacks_room) {
                 room.take(taken);
             }
             // What is left then is the pools'.
@@ -141,8 +143,8 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
 }
 
 /// Gives a VM that no job asked for the room that is left, or takes it back. Gives what was taken.
-fn attend_desk(core: &Core, snapshot: &Snapshot, jobs_wait: bool) -> Option<Size> {
-    if jobs_wait {
+fn attend_desk(core: &Core, snapshot: &Snapshot, lacks_room: bool) -> Option<Size> {
+    if lacks_room {
         core.desk.revoke_one();
         return None;
     }

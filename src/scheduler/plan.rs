@@ -209,7 +209,7 @@ impl Plan {
 /// Whether a VM that no job asked for may take that much now: jobs that could start come first.
 pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
     let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
-    !snapshot.jobs.iter().any(is_queued) && Free::of(snapshot).room.has(size)
+    !snapshot.jobs.iter().any(is_queued) && matches!(Free::of(snapshot).find(None, size), Way::Fresh)
 }
 
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it
@@ -219,7 +219,9 @@ pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Pla
     let mut plan = Plan { actions: Vec::new(), waits: HashMap::new(), room: free.room };
     decide_waiting(snapshot, gate, &mut plan);
     start_queued(snapshot, &mut free, &mut plan);
-    plan.room = free.room;
+    // What is made for later jobs takes from the disk, too.
+    let is_disk_short = snapshot.disk.is_some_and(|disk| disk.free_mib < disk.reserve_mib);
+    plan.room = if is_disk_short { Room { vms: 0, ..free.room } } else { free.room };
     plan
 }
 

@@ -39,7 +39,7 @@ impl Making<'_> {
         // Before anybody examines the volume, nothing may write to it any more.
         machine.destroy().await?;
         worked?;
-        Ok(End::Done(match core.engine.publish_cache(producing, &image).await? {
+        Ok(End::Done(match core.engine.publish_cache(self.vm.clone(), producing, &image).await? {
             Published::Generation(made) => format!("it is generation {} of its cache", made.info.number),
             Published::Superseded => "a newer generation came first".to_owned(),
         }))

@@ -115,10 +115,16 @@ impl Homes {
         &self.cgroups
     }
 
+    /// Whether another VM has the id of one that was found abandoned: one that is made right after another may have its id.
+    pub fn has_successor(&self, abandoned: &Home) -> bool {
+        let named = self.root.join(abandoned.id.as_str());
+        named.exists() && (abandoned.lease.is_none() || abandoned.path != named)
+    }
+
     /// Makes a directory for a new VM.
     pub fn create(&self, id: VmId) -> Result<Home, VmError> {
         let path = self.root.join(id.as_str());
-        let made = (0..MAX_ATTEMPTS).find_map(|_| self.try_create(&path).transpose());
+        let made = (0..MAX_ATTEMPTS).find_map(|_| self.try_create(&id, &path).transpose());
         let lease = made.unwrap_or_else(|| Err(io::Error::other("other processes keep removing it")));
         let lease = lease.map_err(VmError::host(format!("making the VM's directory `{}`", path.display())))?;
         Ok(self.home(id, path, Some(lease)))
@@ -129,13 +135,14 @@ impl Homes {
     }
 
     /// `None` if another process took the nameless directory for abandoned before it was locked; it removes it then.
-    fn try_create(&self, path: &Path) -> io::Result<Option<Lease>> {
+    /// Refuses an id of which something is left: it would be taken for a part of the new VM, or the new VM for it.
+    fn try_create(&self, id: &VmId, path: &Path) -> io::Result<Option<Lease>> {
         // A name of its own, because the one of an attempt before this may still be there.
         let fresh = self.root.join(format!("{NEW}{}", VmId::random()));
         fs::create_dir(&fresh)?;
         let locked = (|| {
             let Some(lease) = Lease::try_take(&fresh)? else { return Ok(None) };
-            if path.exists() {
+            if self.has_directory(id) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             fs::rename(&fresh, path).map(|()| Some(lease))

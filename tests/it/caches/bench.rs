@@ -81,7 +81,7 @@ impl Bench {
     pub(super) async fn produce(&self, key: &str, order: i64, script: &str) -> Result<Published, CacheError> {
         let producing = self.begin(key, order).await.expect("it is needed");
         self.fill(&producing, script).await?;
-        self.engine.publish_cache(producing, &self.prepared).await
+        self.engine.publish_cache(VmId::random(), producing, &self.prepared).await
     }
 
     /// What a job in a VM of its own sees; its script must succeed.

@@ -117,7 +117,7 @@ async fn producer_on_a_small_disk() {
     sh(&machine, "echo good >/deps/file", Owner::ROOT).await.unwrap();
     machine.guest().seal_volume(TARGET).await.unwrap();
     machine.destroy().await.unwrap();
-    engine.publish_cache(producing, &prepared).await.unwrap();
+    engine.publish_cache(VmId::random(), producing, &prepared).await.unwrap();
     assert_eq!(engine.caches().generations(&id()).unwrap().len(), 1);
     println!("stage: done");
 }

@@ -1,6 +1,7 @@
 //! Jobs that try to change what other jobs see, as root and by every way that leads to the volume; and producers that hand
 //! in something else than a volume.
 
+use dayfly::ids::VmId;
 use std::fs;
 
 use dayfly::caches::CacheError;
@@ -111,7 +112,7 @@ async fn what_is_no_whole_volume_is_refused_and_leaves_nothing() {
         drop(
             bench.fill(&producing, &format!("{find}; echo x >/deps/file; {{ {script}; }} >/dev/null 2>&1; true")).await,
         );
-        let refused = bench.engine.publish_cache(producing, &bench.prepared).await.unwrap_err();
+        let refused = bench.engine.publish_cache(VmId::random(), producing, &bench.prepared).await.unwrap_err();
         assert!(matches!(refused, CacheError::Refused(_)), "{script}: {refused}");
         assert!(refused.to_string().contains(words), "{script}: {refused}");
         assert_eq!(bench.left(), [""; 0], "{script}");
