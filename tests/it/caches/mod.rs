@@ -23,8 +23,9 @@ async fn a_generation_is_filled_examined_and_seen_by_jobs() {
     assert_eq!((generation.info.number, generation.info.key.as_str()), (1, "key-1"));
     assert!(generation.info.bytes < 2 << 20, "{} bytes: what was deleted takes no room", generation.info.bytes);
 
-    let seen =
-        bench.use_it(CacheMode::ReadOnly, &format!("cat {TARGET}/a/b/file; touch {TARGET}/new 2>&1 || echo refused")).await;
+    let seen = bench
+        .use_it(CacheMode::ReadOnly, &format!("cat {TARGET}/a/b/file; touch {TARGET}/new 2>&1 || echo refused"))
+        .await;
     assert!(seen.starts_with("first\n") && seen.ends_with("refused\n"), "{seen}");
     let overlay = "set -e; cd /deps; stat -c 'place %U %a' .; echo mine >a/b/file; touch new; rm late; su runner -c 'touch of-runner'; cat a/b/file; ls";
     let seen = bench.use_it(CacheMode::Overlay, overlay).await;
