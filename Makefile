@@ -24,6 +24,7 @@ demo: packages ## Two pull requests on a forge of this machine, each in a fresh 
 bench: packages ## What this host delivers: VMs, deliveries, logs, each beside something to compare with
 	$(CARGO) build --locked --release --bin dayfly
 	$(AS_ROOT) $(TARGET)/release/dayfly bench create -n 50 --baseline --state-dir .demo/state
+	$(AS_ROOT) $(TARGET)/release/dayfly bench fork --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench pool --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench density --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench cold-boot --state-dir .demo/state

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::CacheError;
 use crate::document::text::one_line;
-use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
+use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::machine::Machine;
@@ -51,7 +51,7 @@ pub(super) async fn in_machine(mut machine: Machine) -> Result<(), CacheError> {
 /// Runs the script; gives its status and the end of its output.
 async fn examine(guest: &Guest) -> Result<(ExitStatus, Vec<u8>), VmError> {
     guest.write_file(SCRIPT_PLACE, SCRIPT.as_bytes(), 0o755, Owner::ROOT).await?;
-    let mut running = guest
+    let running = guest
         .exec(Exec {
             argv: vec!["/bin/sh".into(), SCRIPT_PLACE.into(), MAX_ENTRIES.to_string()],
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()), ("LC_ALL".into(), "C".into())],
@@ -60,16 +60,7 @@ async fn examine(guest: &Guest) -> Result<(ExitStatus, Vec<u8>), VmError> {
             stdin: false,
         })
         .await?;
-    let mut output = Vec::new();
-    loop {
-        match running.next().await? {
-            Output::Stdout(bytes) | Output::Stderr(bytes) => {
-                output.extend_from_slice(&bytes);
-                output.drain(..output.len().saturating_sub(KEPT_OUTPUT));
-            }
-            Output::Exited(exit) => return Ok((exit.status, output)),
-        }
-    }
+    running.ended(KEPT_OUTPUT).await
 }
 
 /// The last line that says something.

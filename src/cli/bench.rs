@@ -4,21 +4,19 @@ mod machines;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use self::machines::{MachineArgs, Stage};
 use super::progress::Terminal;
-use super::{EngineArgs, parse_memory, parse_mib, say};
+use super::{parse_mib, say};
 use crate::bench::create::{self, CreateBench};
 use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
 use crate::bench::report::BenchReport;
 use crate::bench::webhook::{self, WebhookBench};
-use crate::engine::{Engine, Prepared};
-use crate::image::{Progress, bake};
-use crate::vm::spec::Shape;
+use crate::image::Progress;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -39,6 +37,8 @@ pub(super) enum BenchCommand {
     /// Beside Debian's `webhook` verifying the same signatures, where that is installed.
     Webhook(WebhookArgs),
     /// How fast a guest's output reaches a reader, beside the bare channel
+    ///
+    /// The image needs perl, as every Debian has it.
     Log(LogArgs),
     /// Our side of `bench webhook`
     #[command(hide = true)]
@@ -48,43 +48,25 @@ pub(super) enum BenchCommand {
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
     #[command(flatten)]
-    engine: EngineArgs,
+    machines: MachineArgs,
     /// How many VMs
     #[arg(short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
     /// Also restore by hand, in turn, and print the ratio
     #[arg(long)]
     baseline: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// The image
-    #[arg(long, default_value = "base")]
-    image: String,
-    /// Memory of the VMs
-    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
-    memory: u64,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ForkArgs {
     #[command(flatten)]
-    engine: EngineArgs,
+    machines: MachineArgs,
     /// How many clones of each VM, all there at the same time
     #[arg(short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     forks: u32,
     /// How often, each time with a VM of its own
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// The image
-    #[arg(long, default_value = "base")]
-    image: String,
-    /// Memory of the VMs
-    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
-    memory: u64,
 }
 
 #[derive(Debug, Args)]
@@ -109,22 +91,13 @@ pub(super) struct WebhookArgs {
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
     #[command(flatten)]
-    engine: EngineArgs,
+    machines: MachineArgs,
     /// How many runs, each in a VM of its own
     #[arg(short = 'n', default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Output of each run
     #[arg(long, default_value = "32MiB", value_parser = parse_mib)]
     size: u64,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// The image; it needs perl, as every Debian has it
-    #[arg(long, default_value = "base")]
-    image: String,
-    /// Memory of the VMs
-    #[arg(long, default_value = "512MiB", value_parser = parse_memory)]
-    memory: u64,
 }
 
 #[derive(Debug, Args)]
@@ -169,39 +142,39 @@ async fn webhook(arguments: WebhookArgs) -> anyhow::Result<u8> {
     show(&report, arguments.json)
 }
 
-async fn fork(arguments: ForkArgs) -> anyhow::Result<u8> {
-    let engine = arguments.engine.engine()?;
-    engine.reap().await;
-    let progress = Terminal::new();
-    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
-    let directory = temporary(&arguments.engine.state_dir)?;
-    progress.step(&format!("{} times {} clones of a VM", arguments.rounds, arguments.forks));
-    let bench = ForkBench { forks: arguments.forks as usize, rounds: arguments.rounds as usize };
-    let monitor = bake::monitor_version(&prepared.template.program).await?;
-    let tell = |round| progress.detail(&format!("{round}"));
-    let report = fork::run(&engine, &prepared, bench, monitor, directory.path(), tell).await?;
+async fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
+    let CreateArgs { machines, runs, baseline } = arguments;
+    let stage = Stage::set(&machines, &format!("creating {runs} VMs")).await?;
+    let Stage { engine, prepared, monitor, progress } = &stage;
+    let bench = CreateBench { runs: runs as usize, baseline };
+    let tell = |run| progress.detail(&format!("{run}"));
+    let report = create::run(engine, prepared, bench, monitor.clone(), tell).await?;
     progress.done();
-    show(&report, arguments.json)
+    show(&report, machines.json)
+}
+
+async fn fork(arguments: ForkArgs) -> anyhow::Result<u8> {
+    let ForkArgs { machines, forks, rounds } = arguments;
+    let stage = Stage::set(&machines, &format!("{rounds} times {forks} clones of a VM")).await?;
+    let Stage { engine, prepared, monitor, progress } = &stage;
+    let directory = temporary(&machines.engine.state_dir)?;
+    let bench = ForkBench { forks: forks as usize, rounds: rounds as usize };
+    let tell = |round| progress.detail(&format!("{round}"));
+    let report = fork::run(engine, prepared, bench, monitor.clone(), directory.path(), tell).await?;
+    progress.done();
+    show(&report, machines.json)
 }
 
 async fn log(arguments: LogArgs) -> anyhow::Result<u8> {
-    let engine = arguments.engine.engine()?;
-    engine.reap().await;
-    let progress = Terminal::new();
-    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
-    let directory = temporary(&arguments.engine.state_dir)?;
-    progress.step(&format!("{} runs", arguments.runs));
-    let bench = LogBench { runs: arguments.runs as usize, bytes: arguments.size << 20 };
-    let monitor = bake::monitor_version(&prepared.template.program).await?;
+    let LogArgs { machines, runs, size } = arguments;
+    let stage = Stage::set(&machines, &format!("{runs} runs")).await?;
+    let Stage { engine, prepared, monitor, progress } = &stage;
+    let directory = temporary(&machines.engine.state_dir)?;
+    let bench = LogBench { runs: runs as usize, bytes: size << 20 };
     let tell = |run| progress.detail(&format!("{run}"));
-    let report = log::run(&engine, &prepared, bench, monitor, &directory.path().join("logs"), tell).await?;
+    let report = log::run(engine, prepared, bench, monitor.clone(), &directory.path().join("logs"), tell).await?;
     progress.done();
-    show(&report, arguments.json)
-}
-
-async fn prepare(engine: &Engine, image: &str, memory_mib: u64, progress: &Terminal) -> anyhow::Result<Arc<Prepared>> {
-    let shape = Shape { memory_mib, ..Shape::default() };
-    Ok(engine.prepare(image, shape, progress).await?)
+    show(&report, machines.json)
 }
 
 /// A directory for the time of a benchmark, on the disk that the service would use.
@@ -218,17 +191,4 @@ fn show(report: &BenchReport, json: bool) -> anyhow::Result<u8> {
         print!("{}", report.table());
     }
     Ok(0)
-}
-
-async fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
-    let engine = arguments.engine.engine()?;
-    engine.reap().await;
-    let progress = Terminal::new();
-    let prepared = prepare(&engine, &arguments.image, arguments.memory, &progress).await?;
-    progress.step(&format!("creating {} VMs", arguments.runs));
-    let bench = CreateBench { runs: arguments.runs as usize, baseline: arguments.baseline };
-    let monitor = bake::monitor_version(&prepared.template.program).await?;
-    let report = create::run(&engine, &prepared, bench, monitor, |run| progress.detail(&format!("{run}"))).await?;
-    progress.done();
-    show(&report, arguments.json)
 }

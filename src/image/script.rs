@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ImageError;
 use super::recipe::Script;
-use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
+use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::guest::Guest;
 
 /// How long one script may take.
@@ -34,7 +34,7 @@ async fn run_to_end(
     guest: &Guest, script: &Script, environment: &[(String, String)],
 ) -> Result<(ExitStatus, Vec<u8>), ImageError> {
     guest.write_file(PLACE, script.text.as_bytes(), 0o755, Owner::ROOT).await?;
-    let mut running = guest
+    let running = guest
         .exec(Exec {
             argv: vec![PLACE.into()],
             env: environment.to_vec(),
@@ -43,17 +43,7 @@ async fn run_to_end(
             stdin: false,
         })
         .await?;
-    let mut output = Vec::new();
-    loop {
-        match running.next().await? {
-            Output::Stdout(bytes) | Output::Stderr(bytes) => {
-                output.extend_from_slice(&bytes);
-                let excess = output.len().saturating_sub(QUOTED_BYTES);
-                output.drain(..excess);
-            }
-            Output::Exited(exit) => return Ok((exit.status, output)),
-        }
-    }
+    Ok(running.ended(QUOTED_BYTES).await?)
 }
 
 fn last_lines(output: &[u8]) -> String {

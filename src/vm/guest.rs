@@ -139,6 +139,20 @@ impl Guest {
 }
 
 impl Running {
+    /// Waits for the program's end; gives its status and the last `kept` bytes that it wrote.
+    pub async fn ended(mut self, kept: usize) -> Result<(ExitStatus, Vec<u8>), VmError> {
+        let mut output = Vec::new();
+        loop {
+            match self.next().await? {
+                Output::Stdout(bytes) | Output::Stderr(bytes) => {
+                    output.extend_from_slice(&bytes);
+                    output.drain(..output.len().saturating_sub(kept));
+                }
+                Output::Exited(exit) => return Ok((exit.status, output)),
+            }
+        }
+    }
+
     /// The next piece of output; the last one is [`Output::Exited`].
     pub async fn next(&mut self) -> Result<Output, VmError> {
         match self.records.next().await? {

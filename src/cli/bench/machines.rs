@@ -1,24 +1,25 @@
-//! The benchmarks that only need an image: `pool`, `density`, `cold-boot`.
+//! What the benchmarks of machines begin with, and those that need nothing else: `pool`, `density`, `cold-boot`.
 
 use std::sync::Arc;
 
 use clap::Args;
 
-use super::{prepare, show};
+use super::show;
 use crate::bench::{cold_boot, density, pool};
 use crate::cli::progress::Terminal;
 use crate::cli::{EngineArgs, parse_memory, parse_mib};
 use crate::engine::{Engine, Prepared};
 use crate::image::{Progress, bake};
+use crate::vm::spec::Shape;
 
 /// Which machines, and how the result is shown.
 #[derive(Debug, Args)]
-pub(super) struct MachineArgs {
+pub(in crate::cli) struct MachineArgs {
     #[command(flatten)]
-    engine: EngineArgs,
+    pub(super) engine: EngineArgs,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// The image
     #[arg(long, default_value = "base")]
     image: String,
@@ -58,19 +59,20 @@ pub(in crate::cli) struct ColdBootArgs {
 }
 
 /// What each of them begins with.
-struct Stage {
-    engine: Engine,
-    prepared: Arc<Prepared>,
-    monitor: String,
-    progress: Terminal,
+pub(super) struct Stage {
+    pub(super) engine: Engine,
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) monitor: String,
+    pub(super) progress: Terminal,
 }
 
 impl Stage {
-    async fn set(machines: &MachineArgs, step: &str) -> anyhow::Result<Self> {
+    pub(super) async fn set(machines: &MachineArgs, step: &str) -> anyhow::Result<Self> {
         let engine = machines.engine.engine()?;
         engine.reap().await;
         let progress = Terminal::new();
-        let prepared = prepare(&engine, &machines.image, machines.memory, &progress).await?;
+        let shape = Shape { memory_mib: machines.memory, ..Shape::default() };
+        let prepared = engine.prepare(&machines.image, shape, &progress).await?;
         progress.step(step);
         let monitor = bake::monitor_version(&prepared.template.program).await?;
         Ok(Self { engine, prepared, monitor, progress })
