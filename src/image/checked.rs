@@ -34,7 +34,8 @@ impl Checked {
             Err(error) => return Err(error),
             Ok(Some(bake)) => {
                 let known = (bake.directory.clone(), bake.info.baked_at);
-                if self.is_known(&known) {
+                // One that was whole may have lost a file since.
+                if self.is_known(&known) && bake.is_there().is_ok() {
                     return Ok(Some(bake));
                 }
                 match bake.verify().await {

@@ -109,7 +109,7 @@ impl Keeper {
         let is_there = || {
             std::fs::File::open(&ready.bake.directory).is_ok_and(|bake| {
                 drop(bake.set_modified(std::time::SystemTime::now()));
-                ready.bake.file("state").is_file()
+                ready.bake.is_there().is_ok() && ready.image.is_there().is_ok()
             })
         };
         let is_due = ready.stand_in.as_ref().is_some_and(|stand_in| stand_in.until <= Instant::now());
@@ -153,7 +153,7 @@ impl Keeper {
                 }
             }
         };
-        let Some(last) = self.catalog.current(name)? else { return Err(error) };
+        let Some(last) = self.catalog.current(name)? else { return Err(self.lost_if_it_was_there(name, error)) };
         let until = self.pauses.now(name, Work::Build, wanted).map_or_else(Instant::now, |pause| pause.until);
         let note = format!(
             "note: the image `{name}` could not be built from its present recipe; this machine is of the one of {}",
@@ -161,6 +161,16 @@ impl Keeper {
         );
         progress.step(&format!("using the image of {}: {error}", date(last.info.built_at)));
         Ok((last, digest, Some(StandIn { note, until })))
+    }
+
+    /// Says of an image that could not be built that there was one before.
+    fn lost_if_it_was_there(&self, name: &str, error: ImageError) -> ImageError {
+        match self.catalog.current_digest(name) {
+            Some(_) if !error.is_disk_full() => ImageError::Unusable(format!(
+                "the image `{name}` has lost some of its files, and could not be built again: {error}"
+            )),
+            _ => error,
+        }
     }
 
     fn current(&self, recipe: &Recipe) -> Result<Option<Image>, ImageError> {

@@ -16,6 +16,7 @@ mod contents;
 mod desk;
 pub mod evict;
 mod fill;
+mod follow;
 pub mod key;
 mod look;
 mod origin;
@@ -31,13 +32,14 @@ mod snapshot;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::desk::{Desk, Place};
+pub use self::desk::{Activity, Desk, Occupant, Place};
 pub(crate) use self::origin::{Origin, origin};
 use self::retention::tidy;
 use self::shelf::{Shelf, Snapshot};
@@ -64,12 +66,14 @@ const PARALLEL: usize = 8;
 pub struct Kept {
     pub shelf: Arc<Shelf>,
     contents: contents::Memory,
+    bakes: follow::Bakes,
 }
 
 impl Kept {
     /// What is below `state_dir`. Blocks; for the start of the service.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        Ok(Self { shelf: Arc::new(Shelf::open(state_dir.join("prepared"))?), contents: contents::Memory::default() })
+        let shelf = Arc::new(Shelf::open(state_dir.join("prepared"))?);
+        Ok(Self { shelf, contents: contents::Memory::default(), bakes: follow::Bakes::default() })
     }
 
     /// The snapshot with this hash and what clones of it start from, if it can be used. A broken one is removed.
@@ -166,6 +170,7 @@ pub async fn run(core: Arc<Core>) {
         tracing::error!(%error, "what is kept up for repositories cannot be looked at again");
     }
     let mut under_way = UnderWay::default();
+    let mut following = pin!(follow::follow_images(&core));
     while !core.stop.is_cancelled() {
         if !core.shutdown.drain.is_cancelled() {
             attend_all(&core, &mut under_way).await;
@@ -180,6 +185,7 @@ pub async fn run(core: Arc<Core>) {
                 }
             }
             () = core.wake.upkeep.notified() => {}
+            () = &mut following => {}
             () = tokio::time::sleep(next_look) => {}
             () = core.stop.cancelled() => {}
         }
