@@ -14,6 +14,7 @@ pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod process;
+pub mod seen;
 pub mod tsc;
 pub mod users;
 

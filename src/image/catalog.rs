@@ -287,6 +287,12 @@ impl Image {
         Ok(Some(Bake { info: read_json(&description)?, directory }))
     }
 
+    /// All that it needs.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let needed = NEEDED.into_iter().chain(self.info.files.keys().map(String::as_str));
+        needed.map(|file| self.file(file))
+    }
+
     /// Whether its files are there, with the lengths that they had. What is in them, [`Image::verify`] tells.
     pub fn is_there(&self) -> Result<(), Damage> {
         NEEDED.iter().try_for_each(|file| require(&self.directory, file))?;
@@ -313,6 +319,11 @@ impl Bake {
     /// A file of the bake.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// All that it needs, beside the image.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(PLACEHOLDER).chain(self.info.files.keys().map(String::as_str)).map(|file| self.file(file))
     }
 
     /// Whether its files are there, with the lengths that they had. What is in them, [`Bake::verify`] tells.

@@ -129,14 +129,14 @@ impl Machine {
         home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings, Basis), VmError> {
         let basis = Basis::of(template)?;
-        match Self::try_restore(home, template, memory, cache, lifetime).await {
+        match Self::try_restore(home, template, &basis, memory, cache, lifetime).await {
             Ok((attached, timings)) => Ok((attached, timings, basis)),
             Err(error) => Err(basis.require().err().unwrap_or(error)),
         }
     }
 
     async fn try_restore(
-        home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
+        home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
@@ -170,6 +170,8 @@ impl Machine {
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
+        // A monitor takes an empty memory for a file that it does not find, and the guest would only seem to hang.
+        basis.require()?;
         home.passes(Step::MonitorAnswered).await?;
         timings.started = began.elapsed();
         qemu.load_state(&template.state).await?;

@@ -3,6 +3,7 @@
 
 mod changes;
 mod faults;
+mod lost;
 mod tiny;
 
 use std::fs;
