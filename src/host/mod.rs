@@ -16,6 +16,7 @@ pub mod probe;
 pub mod process;
 pub mod tsc;
 pub mod users;
+pub mod xattr;
 
 /// What the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
