@@ -6,6 +6,7 @@ pub mod beneath;
 pub mod cgroup;
 pub mod checksum;
 pub mod command;
+pub mod cpu;
 pub mod disk;
 pub mod git;
 pub mod lease;

@@ -37,8 +37,7 @@ pub async fn build(
     let environment = make_root(recipe, directory, progress).await?;
     studio.lifecycle.reached(ImageStep::RootMade).await;
     if !recipe.files.is_empty() {
-        progress.step(&format!("fetching {} files for the set-up scripts", recipe.files.len()));
-        files::fetch(&recipe.files, &directory.join(FETCHED)).await?;
+        files::fetch(&recipe.files, &directory.join(FETCHED), progress).await?;
     }
     kernel::fetch(&recipe.source, &recipe.kernel, directory, progress).await?;
     let kernel = kernel::unpack(directory, &recipe.kernel.modules).await?;
@@ -205,7 +204,7 @@ async fn run_setup(image: &Image, recipe: &Recipe, studio: &Studio) -> Result<()
         }
         guest.sync(true).await.map_err(ImageError::from)
     };
-    let outcome = ran.await;
+    let outcome = ran.await.map_err(|error| vm.blamed_on_disk(error));
     let layer = image.file(LAYER);
     vm.finish(outcome.is_ok().then_some(&layer)).await?;
     outcome?;

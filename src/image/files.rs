@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
 use super::recipe::RemoteFile;
-use super::{ImageError, fetch};
+use super::{ImageError, Progress, fetch};
 use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Input};
@@ -25,9 +25,10 @@ const PIECE: usize = 256 << 10;
 const SAID: usize = 1024;
 
 /// Fetches all of them into the new directory `to`.
-pub(super) async fn fetch(files: &[RemoteFile], to: &Path) -> Result<(), ImageError> {
+pub(super) async fn fetch(files: &[RemoteFile], to: &Path, progress: &dyn Progress) -> Result<(), ImageError> {
     std::fs::create_dir(to).map_err(ImageError::io(to.display().to_string()))?;
     for file in files {
+        progress.step(&format!("fetching `{}`", file.url));
         fetch::fetch(&file.url, &file.sha256, &to.join(&file.name)).await?;
     }
     Ok(())

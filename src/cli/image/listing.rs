@@ -14,6 +14,7 @@ use crate::image::catalog::{Bake, Catalog, Image};
 use crate::image::failure::{Failure, Work};
 use crate::image::gc::Removal;
 use crate::image::keeper::date;
+use crate::image::recipe::RemoteFile;
 use crate::vm::spec::Shape;
 
 /// Every image with its snapshots, and what could not be made.
@@ -101,7 +102,9 @@ pub(super) fn show(catalog: &Catalog, name: &str, json: bool) -> Result<String, 
         lines.push(format!("             {}, {}", date(info.baked_at), info.monitor));
     }
     lines.extend(failures(catalog, name));
-    lines.extend(info.fetched.iter().map(|file| format!("file         {} SHA-256 {}", file.url, file.sha256)));
+    lines.extend(info.fetched.iter().flat_map(|RemoteFile { name, url, sha256 }| {
+        [format!("file         {name} of {url}"), format!("             SHA-256 {sha256}")]
+    }));
     lines.extend(info.packages.iter().map(|package| format!("package      {package}")));
     Ok(lines.join("\n"))
 }
@@ -182,7 +185,7 @@ fn told(name: &str, failure: &Failure) -> String {
     format!("{what} ({tries}, last {ago}): {}", failure.error.lines().next().unwrap_or_default())
 }
 
-fn shape(Shape { vcpus, memory_mib, disk_mib }: Shape) -> String {
+pub(super) fn shape(Shape { vcpus, memory_mib, disk_mib }: Shape) -> String {
     format!("{vcpus} vCPU, {memory_mib} MiB, {disk_mib} MiB disk")
 }
 
