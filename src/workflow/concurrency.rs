@@ -3,8 +3,9 @@
 //! The same setting of a job is read and checked, but not acted upon yet.
 
 use super::expression::{Environment, ExpressionError, Object};
+use super::inputs;
 use super::model::Workflow;
-use super::plan::{PlanInput, inputs};
+use super::plan::PlanInput;
 use crate::document::{Diagnostic, Position};
 
 /// Bytes of a group's name.
@@ -32,7 +33,7 @@ pub fn group(workflow: &Workflow, input: &PlanInput) -> Result<Option<Group>, Di
     };
     let mut contexts = Object::default();
     contexts.insert("github", input.github.clone());
-    contexts.insert("inputs", inputs(workflow, input)?);
+    contexts.insert("inputs", inputs::of_dispatch(workflow, input)?);
     let environment = Environment::new(&contexts);
     let name = concurrency.group.evaluate_text(&environment).map_err(|error| at("group", error))?;
     let name = name.trim().to_lowercase();
