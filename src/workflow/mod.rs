@@ -23,6 +23,7 @@ pub mod schedule;
 mod scopes;
 pub mod setting;
 pub mod share;
+pub mod strategy;
 pub mod trigger;
 
 pub use model::Workflow;
