@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::build::LAYER;
-use super::recipe::{Script, User, check_name};
+use super::recipe::{RemoteFile, Script, User, check_name};
 use super::staging::remove_unfinished_in;
 use crate::host::checksum::{self, Checksums, Damage};
 use crate::host::disk;
@@ -60,6 +60,9 @@ pub struct ImageInfo {
     pub environment: Vec<(String, String)>,
     /// Installed packages, as `name=version`.
     pub packages: Vec<String>,
+    /// What the set-up scripts got from the network.
+    #[serde(default)]
+    pub fetched: Vec<RemoteFile>,
     /// What runs in each VM that is about to become a snapshot.
     #[serde(default)]
     pub bake: Vec<Script>,

@@ -36,6 +36,7 @@ impl Checked {
             Ok(None) => return Ok(None),
             Err(ImageError::Unusable(why)) => why,
             Err(error) => return Err(error),
+            Ok(Some(bake)) if bake.info.key != key => format!("it was made as `{}`", bake.info.key),
             Ok(Some(bake)) => {
                 let known = (bake.directory.clone(), bake.info.baked_at);
                 if self.is_known(&known) {

@@ -20,6 +20,8 @@ use crate::core::Core;
 use crate::forge::{RepoAccess, ReportState};
 use crate::ids::VmId;
 use crate::lifecycle::Step;
+use crate::net::egress::Egress;
+use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::pool::Reserved;
 use crate::scheduler::drain;
@@ -219,7 +221,9 @@ async fn run_steps(
         }
     };
     let image = &prepared.info;
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places: &places, github: &github, cancel };
+    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let (places, github) = (&places, &github);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
     match matrix::run(&scene, machine, prepared, run, journal).await? {
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
@@ -234,6 +238,13 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What a VM of that profile may reach for that repository.
+pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(repo);
+    let narrowing = settings.and_then(|settings| settings.egress);
+    Egress::new(Scope::of_profile(&profile.name, &profile.egress, narrowing), Arc::clone(&core.network))
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

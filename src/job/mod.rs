@@ -9,6 +9,7 @@
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
@@ -21,6 +22,7 @@ mod matrix;
 pub(crate) mod obtain;
 mod scene;
 pub(crate) mod script;
+pub(crate) mod services;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;
