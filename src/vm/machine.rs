@@ -187,30 +187,8 @@ impl Machine {
 
     /// Waits until the VM is lost; gives how.
     pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
-        let mut ended = self.qemu.monitor.ended();
-        let guest = self.guest.clone();
         let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
-        let loss_of = move |end| match (loss_of(end), &own_memory) {
-            // What it finds no room for is a page of its memory then, and that kills it.
-            (Loss::MonitorEnded, Some(home)) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
-            (loss, _) => loss,
-        };
-        async move {
-            let closed = tokio::select! {
-                // What the monitor saw says more than that a channel closed.
-                biased;
-                end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
-                closed = guest.lost() => closed,
-            };
-            match closed {
-                // A channel closes with its monitor, which may be about to say why.
-                Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
-                    Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
-                    Err(_) => Loss::from(VmError::from(closed)),
-                },
-                Closed::Violated(_) => Loss::from(VmError::from(closed)),
-            }
-        }
+        lost(&self.qemu, &self.guest, own_memory)
     }
 
     /// The last of the guest's console, for the report on a lost VM. Untrusted text.
@@ -260,6 +238,40 @@ fn cache_of<'a>(
         (Some(mounted), None) => Ok((Some(mounted), None)),
         (Some(mounted), Some(cache)) if mounted == cache => Ok((Some(mounted), None)),
         (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.to_string() }),
+    }
+}
+
+impl Attached {
+    /// Waits until the VM is lost; gives how.
+    pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
+        lost(&self.qemu, &self.guest, None)
+    }
+}
+
+/// Waits until a VM is lost; gives how. `own_memory` is where the file is that its memory grows in, if it does.
+fn lost(qemu: &Qemu, guest: &Guest, own_memory: Option<PathBuf>) -> impl Future<Output = Loss> + Send + use<> {
+    let mut ended = qemu.monitor.ended();
+    let guest = guest.clone();
+    let loss_of = move |end| match (loss_of(end), &own_memory) {
+        // What it finds no room for is a page of its memory then, and that kills it.
+        (Loss::MonitorEnded, Some(home)) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
+        (loss, _) => loss,
+    };
+    async move {
+        let closed = tokio::select! {
+            // What the monitor saw says more than that a channel closed.
+            biased;
+            end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
+            closed = guest.lost() => closed,
+        };
+        match closed {
+            // A channel closes with its monitor, which may be about to say why.
+            Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
+                Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
+                Err(_) => Loss::from(VmError::from(closed)),
+            },
+            Closed::Violated(_) => Loss::from(VmError::from(closed)),
+        }
     }
 }
 
