@@ -2,6 +2,7 @@
 //!
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
+pub mod addresses;
 pub mod beneath;
 pub mod cgroup;
 pub mod checksum;
@@ -15,6 +16,7 @@ pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod process;
+pub mod seen;
 pub mod tsc;
 pub mod users;
 pub mod xattr;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::key::key;
-use super::catalog::{Bake, BakeInfo, Image, write_json};
+use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
 use super::staging::Staging;
@@ -149,7 +149,7 @@ async fn make(
         command_line: command_line.clone(),
     };
     write_initramfs(image, &boot.initramfs)?;
-    let placeholder = directory.join("cache-placeholder");
+    let placeholder = directory.join(PLACEHOLDER);
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
     let disks = Disks {
@@ -203,7 +203,7 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
         memory: bake.file("memory"),
         state: bake.file("state"),
         scratch: bake.file("scratch"),
-        cache_placeholder: bake.file("cache-placeholder"),
+        cache_placeholder: bake.file(PLACEHOLDER),
         mounted: None,
     }
 }

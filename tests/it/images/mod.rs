@@ -3,6 +3,7 @@
 
 mod changes;
 mod faults;
+mod lost;
 mod set_up;
 mod tiny;
 
