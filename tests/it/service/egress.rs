@@ -70,17 +70,17 @@ sudo sh -c 'cat /proc/*/environ /proc/*/cmdline /proc/cmdline /sys/firmware/qemu
 "#;
 
 const IN_REACH: &str = r#"
-echo "variables=$http_proxy $HTTPS_PROXY $no_proxy"
+echo "variables=$http_proxy $HTTP_PROXY $HTTPS_PROXY $no_proxy"
 proxied plain http://localhost:PORT/
 proxied tunnel --proxytunnel http://localhost:PORT/
 PROXY=socks5h://127.0.0.1:3128 proxied socks http://localhost:PORT/
 proxied literal http://127.0.0.1:PORT/
 proxied denied http://denied.example:PORT/
-https_proxy=http://127.0.0.1:3128 no_proxy= ask tls https://localhost:PORT/
+proxied other -k --connect-to other.example:PORT:localhost:PORT https://other.example:PORT/
 "#;
 
 const NOTHING: &str = r#"
-echo "variables=$http_proxy$HTTPS_PROXY$ALL_PROXY$no_proxy"
+echo "variables=$http_proxy$HTTP_PROXY$HTTPS_PROXY$ALL_PROXY$no_proxy"
 proxied plain http://localhost:PORT/
 git ls-remote http://127.0.0.1:9418/demo/hello HEAD > refs; echo "git=$(wc -l < refs)"
 "#;
@@ -88,7 +88,7 @@ git ls-remote http://127.0.0.1:9418/demo/hello HEAD > refs; echo "git=$(wc -l < 
 fn job(profile: &str, script: &str, site: &Site, forge: u16) -> String {
     let script = format!("{ASK}{script}").replace("PORT", &site.port.to_string()).replace("FORGE", &forge.to_string());
     let lines = script.lines().map(|line| format!("          {line}\n")).collect::<String>();
-    format!("  {profile}:\n    runs-on: {profile}\n    env: {{OWN: x}}\n    steps:\n      - run: |\n{lines}")
+    format!("  {profile}:\n    runs-on: {profile}\n    env: {{HTTP_PROXY: own}}\n    steps:\n      - run: |\n{lines}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +122,23 @@ async fn jobs_reach_what_their_profile_allows_and_never_the_host() {
         "sockets",
     ];
     let said = |keys: &[&str], ended: &crate::support::Ended| {
-        let lines: Vec<String> = keys.iter().map(|key| format!("{key}: {}", ended.said(key))).collect();
+        let lines: Vec<String> = keys.iter().map(|key| format!("{key}: {}", ended.said(key).trim_end())).collect();
         lines.join("\n").replace(&site.port.to_string(), "PORT").replace(&forge.to_string(), "FORGE")
     };
-    insta::assert_snapshot!(said(&keys, &closed));
+    insta::assert_snapshot!(said(&keys, &closed), @"
+    metadata: 403/000 dayfly: `169.254.169.254:80` is an address, and not in `allow_addresses` of profile `closed`
+    mapped: 403/000 dayfly: `[::ffff:169.254.169.254]:80` is an address, and not in `allow_addresses` of profile `closed`
+    private: 403/000 dayfly: `10.0.0.1:80` is an address, and not in `allow_addresses` of profile `closed`
+    spelt: 403/000 dayfly: `127.0.0.1:PORT` is an address, and not in `allow_addresses` of profile `closed`
+    name: 403/000 dayfly: `localhost:PORT` leads to 127.0.0.1, and it is a loopback address
+    tunnel: 000/403
+    forge: 403/000 dayfly: `localhost:FORGE`: profile `closed` allows ports 80, 443, PORT
+    socks: 000/000
+    direct: 000/000
+    host: 000/000
+    interfaces: lo
+    sockets: 0
+    ");
     for secret in [WEBHOOK_SECRET, "ghs_", "PRIVATE KEY", &scene.forge.plain_token()] {
         assert!(!closed.log.contains(secret), "`{secret}` is in the machine");
     }
@@ -133,11 +146,22 @@ async fn jobs_reach_what_their_profile_allows_and_never_the_host() {
     assert!(closed.log.contains(note), "{}", closed.log);
 
     let open = scene.ended(&pull.sha, "open").await;
-    let visits = site.visits();
-    insta::assert_snapshot!(said(&["variables", "plain", "tunnel", "socks", "literal", "denied", "tls"], &open));
+    insta::assert_snapshot!(said(&["variables", "plain", "tunnel", "socks", "literal", "denied", "other"], &open), @"
+    variables: http://127.0.0.1:3128 own http://127.0.0.1:3128 localhost,127.0.0.1,::1
+    plain: 200/000 hello
+    tunnel: 200/200 hello
+    socks: 200/000 hello
+    literal: 200/000 hello
+    denied: 403/000 dayfly: `denied.example:PORT` is in `deny` of profile `open`, as `denied.example`
+    other: 000/200
+    ");
     let none = scene.ended(&pull.sha, "none").await;
-    insta::assert_snapshot!(said(&["variables", "plain", "git"], &none));
-    assert_eq!(visits, site.visits(), "only the job that may has reached the site");
+    insta::assert_snapshot!(said(&["variables", "plain", "git"], &none), @"
+    variables: own
+    plain: 000/000
+    git: 1
+    ");
+    assert_eq!(site.visits(), 5, "only the job that may has reached the site");
 
     let logged = scene.ask_json(&["egress", &open.job.id]);
     let target = format!("localhost:{}", site.port);
@@ -147,6 +171,8 @@ async fn jobs_reach_what_their_profile_allows_and_never_the_host() {
     assert_eq!((&allowed["count"], &allowed["why"]), (&3.into(), &"*".into()), "{logged}");
     assert_eq!(allowed["address"], format!("127.0.0.1:{}", site.port));
     assert!(allowed["received"].as_u64().unwrap() > 18, "{logged}");
+    let other = |entry: &&serde_json::Value| entry["why"].as_str().unwrap().contains("TLS for another server");
+    assert_eq!(entries.iter().find(other).unwrap()["verdict"], "refused");
     assert!(scene.ask(&["egress", &closed.job.id, "--refused"]).contains("169.254.169.254:80"));
     assert!(scene.ask(&["job", "show", &closed.job.id]).contains("egress "));
     assert!(!scene.ask(&["job", "show", &none.job.id]).contains("egress "));
