@@ -12,4 +12,5 @@ mod pools;
 mod prepared;
 mod pull_request;
 mod reruns;
+mod room;
 mod workflow;
