@@ -8,9 +8,11 @@
 //! its range; every profile that a repository names exists.
 
 mod caches;
+mod certificates;
 mod load;
 mod pools;
 pub mod prepare;
+mod registries;
 mod repositories;
 mod secrets;
 mod sections;
@@ -28,8 +30,10 @@ use url::Url;
 pub use crate::caches::Retention;
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
+pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
+pub use registries::{Registry, RegistryCredential, RegistryKind};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -44,6 +48,8 @@ pub struct Config {
     pub github: GitHub,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
+    /// In the order of the file; names are unique.
+    pub registries: Vec<Registry>,
     pub limits: Limits,
     pub vm: Vm,
     pub log: Log,

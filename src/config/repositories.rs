@@ -145,7 +145,7 @@ fn allowed_profiles(item: &Item<'_>, profiles: &[&str]) -> Option<Vec<String>> {
     names.iter().map(|name| existing_profile(name, profiles)).collect()
 }
 
-fn existing_profile(item: &Item<'_>, profiles: &[&str]) -> Option<String> {
+pub(super) fn existing_profile(item: &Item<'_>, profiles: &[&str]) -> Option<String> {
     item.parse(|name| {
         if profiles.contains(&name) {
             return Ok(name.to_owned());
