@@ -27,6 +27,7 @@ pub mod recipe;
 mod script;
 mod source;
 mod staging;
+mod tools;
 
 pub use checked::Checked;
 

@@ -1,6 +1,7 @@
-# What tools need that know no variables, in every image and before the scripts of its recipe. Argument: the home of the
-# account that runs jobs; USER_ID and GROUP_ID are its numbers. What an image brings by itself stays.
-home=$1 owner=$2
+#!/bin/sh -e
+# What tools need that know no variables, in every image and before the scripts of its recipe. ACCOUNT_HOME and ACCOUNT_OWNER
+# are of the account that runs jobs. What an image brings by itself stays.
+home=$ACCOUNT_HOME owner=$ACCOUNT_OWNER
 proxy=http://127.0.0.1:3128
 umask 022
 

@@ -9,6 +9,7 @@
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `script`: scripts of Dayfly's own in the guest.
+//! - `toolkit`: how tools learn of registries and certificates (pure).
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
@@ -22,4 +23,5 @@ pub(crate) mod script;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;
+mod toolkit;
 pub mod verdict;

@@ -12,7 +12,7 @@ use crate::net::registry::address;
 /// Where Cargo looks last, from whatever directory it is started in.
 const CARGO_CONFIG: &str = "/.cargo/config.toml";
 
-/// Maven's settings, in memory.
+/// Maven's settings, in memory; the image has some there that name the proxy.
 const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
 
 /// All certificates that the machine trusts, in most distributions; [`TRUST_SCRIPT`] makes it in the others.
@@ -35,17 +35,18 @@ pub(crate) struct ToolFile {
     pub(crate) content: String,
 }
 
-/// Variables by which programs find the registries.
+/// Variables by which programs find the registries, and those that make more of them heed the proxy's.
 pub(crate) fn variables<'r>(registries: impl Iterator<Item = &'r Registry> + Clone) -> Vec<(String, String)> {
-    let mut variables = Vec::new();
+    let mut variables = vec![
+        ("MAVEN_ARGS".to_owned(), format!("--global-settings {MAVEN_SETTINGS}")),
+        // Node 24 and newer; older ones do not know it, but npm does without.
+        ("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned()),
+    ];
     for registry in registries.clone() {
         variables.push((format!("DAYFLY_REGISTRY_{}", screaming(&registry.name)), address(&registry.name)));
     }
     variables.extend(npm(registries.clone()));
-    variables.extend(python(registries.clone()));
-    if registries.clone().any(|registry| registry.kind == RegistryKind::Maven) {
-        variables.push(("MAVEN_ARGS".to_owned(), format!("--global-settings {MAVEN_SETTINGS}")));
-    }
+    variables.extend(python(registries));
     variables
 }
 
@@ -55,9 +56,12 @@ pub(crate) fn trust_variables() -> Vec<(String, String)> {
     trusted.into_iter().chain([("NODE_EXTRA_CA_CERTS".to_owned(), OWN_CERTIFICATES.to_owned())]).collect()
 }
 
-/// Files for programs that know no variables. One without content is for what a machine had before.
-pub(crate) fn files<'r>(registries: impl Iterator<Item = &'r Registry> + Clone) -> Vec<ToolFile> {
-    let cargo = cargo(registries.clone()).map(|content| ToolFile { path: CARGO_CONFIG, content });
+/// Files for programs that know no variables. A clone of a machine that had some may have fewer.
+pub(crate) fn files<'r>(
+    registries: impl Iterator<Item = &'r Registry> + Clone, is_of_clone: bool,
+) -> Vec<ToolFile> {
+    let cargo = cargo(registries.clone()).or_else(|| is_of_clone.then(String::new));
+    let cargo = cargo.map(|content| ToolFile { path: CARGO_CONFIG, content });
     let maven = maven(registries).map(|content| ToolFile { path: MAVEN_SETTINGS, content });
     cargo.into_iter().chain(maven).collect()
 }
@@ -165,14 +169,15 @@ mod tests {
         insta::assert_snapshot!(lines(variables(some().iter())), @"");
         let scoped = &some()[..1];
         insta::assert_snapshot!(lines(variables(scoped.iter())), @"");
-        assert_eq!(variables([].iter()), []);
+        assert_eq!(variables([].iter()).len(), 2);
     }
 
     #[test]
     fn cargo_and_maven_have_files() {
-        let files = files(some().iter()).into_iter().map(|file| format!("{}:\n{}", file.path, file.content));
+        let files = files(some().iter(), false).into_iter().map(|file| format!("{}:\n{}", file.path, file.content));
         insta::assert_snapshot!(files.collect::<Vec<_>>().join("\n"), @"");
-        assert_eq!(super::files([].iter()), []);
+        assert_eq!(super::files([].iter(), false), []);
+        assert_eq!(super::files([].iter(), true), [ToolFile { path: CARGO_CONFIG, content: String::new() }]);
     }
 
     #[test]

@@ -10,5 +10,6 @@ mod outcomes;
 mod pools;
 mod prepared;
 mod pull_request;
+mod registries;
 mod reruns;
 mod workflow;

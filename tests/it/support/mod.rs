@@ -6,6 +6,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
 mod metrics;
+pub(crate) mod npm;
 pub(crate) mod repository;
 mod scene;
 mod service;

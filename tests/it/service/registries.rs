@@ -1,0 +1,105 @@
+//! A registry that wants a token, read by jobs that never have it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
+use crate::support::npm::{NpmRegistry, TOKEN, TOKEN_PATTERN};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually};
+
+/// What the default branch installs before any job.
+const PREPARE: &str = "mkdir deps; curl -sf $npm_config_registry@acme/box/-/box-1.0.0.tgz | tar -xz -C deps";
+
+fn settings(registry: &NpmRegistry) -> Settings {
+    let prepare = format!("prepare = {{ key = [\"deps.lock\"], run = \"\"\"{PREPARE}\"\"\" }}");
+    let section = format!(
+        "[[registry]]\nname = \"company\"\nkind = \"npm\"\nurl = \"{}\"\nscopes = [\"@acme\"]\n\
+         token = {{ file = \"registry-token\" }}\n",
+        registry.url()
+    );
+    let settings = Settings::new().with_profile_lines(&prepare).with_github("forks = \"run\"\n").with_plain_token();
+    settings.with_section(&section).with_secret("registry-token", TOKEN)
+}
+
+/// A workflow whose one job says what it finds, and looks everywhere for the token.
+fn look() -> String {
+    format!(
+        r#"name: CI
+on: pull_request
+jobs:
+  test:
+    runs-on: linux
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          status() {{ curl -s -o /dev/null -w '%{{http_code}}' --path-as-is "$@"; }}
+          at=http://127.0.0.1:3129/company
+          echo "prepared=$(cat deps/package/index.js)"
+          echo "named=$npm_config_registry $DAYFLY_REGISTRY_COMPANY"
+          echo "metadata=$(curl -s "$at/@acme%2fbox" | jq -r '.versions["1.0.0"].dist.tarball')"
+          echo "tarball=$(curl -s "$at/@acme/box/-/box-1.0.0.tgz" | tar -xzO package/index.js)"
+          echo "put=$(status -X PUT --data x "$at/@acme%2fbox")"
+          echo "above=$(status "$at/../../admin") $(status "$at/@acme/..%2f..%2fadmin")"
+          echo "unscoped=$(curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}' "$at/left-pad")"
+          echo "unknown=$(status http://127.0.0.1:3129/other/x)"
+          echo "found=$(sudo grep -rlaE '{TOKEN_PATTERN}' /etc /home /root /run /tmp /var /.cargo 2>/dev/null | wc -l)"
+          echo "environments=$(sudo sh -c 'cat /proc/[0-9]*/environ' | grep -acE '{TOKEN_PATTERN}')"
+"#
+    )
+}
+
+async fn run(scene: &Scene, is_of_fork: bool) -> Ended {
+    let (branch, author) = if is_of_fork { ("theirs", "stranger") } else { ("ours", "octocat") };
+    let workflow = look();
+    let files = [(WORKFLOW, workflow.as_str())];
+    let new = NewPullRequest { files: &files, branch, from_fork: is_of_fork, author, ..NewPullRequest::default() };
+    let pull: PullRequest = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
+    assert_eq!(scene.deliver_opened(&pull).await.status, 202);
+    let ended = scene.ended(&pull.sha, "test").await;
+    assert_eq!(ended.job.verdict(), ("success", ""), "{}", ended.log);
+    ended
+}
+
+fn assert_has_no_token(directory: &Path) {
+    let found = Command::new("grep").args(["-r", "-l", "-a", "-F", TOKEN]).arg(directory).output().unwrap();
+    assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
+    let registry = NpmRegistry::start().await;
+    let Some(scene) = Scene::start(settings(&registry)).await else { return };
+    let files = [("deps.lock", "one\n"), (".gitignore", "deps/\n")];
+    let sha = scene.forge.commit(REPOSITORY, "main", &files, "Move on").await.unwrap();
+    let pushed = Pushed { branch: "main", before: None, after: Some(&sha), changed: &[] };
+    drop(scene.forge.deliver("push", &scene.forge.push_payload(REPOSITORY, pushed)).await);
+    eventually("what is prepared", async || {
+        let all = scene.ask_json(&["prepared", "list"]);
+        let all = all["prepared"].as_array().unwrap();
+        let failed = all.iter().find(|one| one["wish"]["tries"].as_u64() > Some(2) || one["state"] == "failed");
+        assert_eq!(failed, None);
+        all.iter().any(|one| one["state"] == "ready" && one["sha"] == sha.as_str()).then_some(())
+    })
+    .await;
+    assert_eq!(registry.take_requests(), ["GET /@acme/box/-/box-1.0.0.tgz"]);
+
+    let ours = run(&scene, false).await;
+    assert_eq!(ours.said("prepared"), "module.exports = 'it is in the box';");
+    assert_eq!(ours.said("tarball"), ours.said("prepared"));
+    let at = "http://127.0.0.1:3129/company/";
+    assert_eq!(ours.said("named"), format!("{at} {at}"));
+    assert_eq!(ours.said("metadata"), format!("{at}@acme/box/-/box-1.0.0.tgz"));
+    assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "404 403", "404"));
+    assert_eq!(ours.said("unscoped"), "307 https://registry.npmjs.org/left-pad");
+    assert_eq!((ours.said("found"), ours.said("environments")), ("0", "0"));
+    assert!(ours.log.contains("note: registry: refused: `PUT /company/@acme%2fbox`"), "{}", ours.log);
+    assert_eq!(registry.take_requests(), ["GET /@acme%2fbox", "GET /@acme/box/-/box-1.0.0.tgz"]);
+
+    // What was read with the credential is no fork's to see, nor is the machine that it was prepared in.
+    let theirs = run(&scene, true).await;
+    assert_eq!((theirs.said("prepared"), theirs.said("named").trim(), theirs.said("tarball")), ("", "", ""));
+    assert!(theirs.log.contains("starts from the image"), "{}", theirs.log);
+    assert_eq!(registry.take_requests(), Vec::<String>::new());
+    assert_has_no_token(scene.state_dir());
+    scene.finish().await;
+}
