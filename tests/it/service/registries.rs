@@ -5,24 +5,31 @@ use std::process::Command;
 
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
 use crate::support::npm::{NpmRegistry, TOKEN, TOKEN_PATTERN};
+use crate::support::tls::{self, TlsServer};
 use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually};
 
 /// What the default branch installs before any job.
 const PREPARE: &str = "mkdir deps; curl -sf $npm_config_registry@acme/box/-/box-1.0.0.tgz | tar -xz -C deps";
 
-fn settings(registry: &NpmRegistry) -> Settings {
+fn settings(registry: &NpmRegistry, server: &TlsServer) -> Settings {
     let prepare = format!("prepare = {{ key = [\"deps.lock\"], run = \"\"\"{PREPARE}\"\"\" }}");
+    let egress = format!(
+        "egress = {{ ca_bundle = \"ca.pem\", ports = [{}], allow_addresses = [\"{}\"] }}",
+        server.port,
+        tls::HOST
+    );
     let section = format!(
         "[[registry]]\nname = \"company\"\nkind = \"npm\"\nurl = \"{}\"\nscopes = [\"@acme\"]\n\
          token = {{ file = \"registry-token\" }}\n",
         registry.url()
     );
-    let settings = Settings::new().with_profile_lines(&prepare).with_github("forks = \"run\"\n").with_plain_token();
-    settings.with_section(&section).with_secret("registry-token", TOKEN)
+    let settings = Settings::new().with_profile_lines(&prepare).with_profile_lines(&egress).with_github("forks = \"run\"\n").with_plain_token();
+    settings.with_section(&section).with_secret("registry-token", TOKEN).with_secret("ca.pem", &server.authority)
 }
 
 /// A workflow whose one job says what it finds, and looks everywhere for the token.
-fn look() -> String {
+fn look(server: &TlsServer) -> String {
+    let url = format!("https://{}:{}/", tls::HOST, server.port);
     format!(
         r#"name: CI
 on: pull_request
@@ -42,15 +49,17 @@ jobs:
           echo "above=$(status "$at/../../admin") $(status "$at/@acme/..%2f..%2fadmin")"
           echo "unscoped=$(curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}' "$at/left-pad")"
           echo "unknown=$(status http://127.0.0.1:3129/other/x)"
+          echo "tls=$(curl -s {url}), $(sudo curl -s {url}), $(curl -s --cacert /dev/null {url} || echo refused)"
+          echo "certificates=$(grep -c BEGIN /usr/local/share/ca-certificates/dayfly.crt)"
           echo "found=$(sudo grep -rlaE '{TOKEN_PATTERN}' /etc /home /root /run /tmp /var /.cargo 2>/dev/null | wc -l)"
           echo "environments=$(sudo sh -c 'cat /proc/[0-9]*/environ' | grep -acE '{TOKEN_PATTERN}')"
 "#
     )
 }
 
-async fn run(scene: &Scene, is_of_fork: bool) -> Ended {
+async fn run(scene: &Scene, server: &TlsServer, is_of_fork: bool) -> Ended {
     let (branch, author) = if is_of_fork { ("theirs", "stranger") } else { ("ours", "octocat") };
-    let workflow = look();
+    let workflow = look(server);
     let files = [(WORKFLOW, workflow.as_str())];
     let new = NewPullRequest { files: &files, branch, from_fork: is_of_fork, author, ..NewPullRequest::default() };
     let pull: PullRequest = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
@@ -67,8 +76,8 @@ fn assert_has_no_token(directory: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
-    let registry = NpmRegistry::start().await;
-    let Some(scene) = Scene::start(settings(&registry)).await else { return };
+    let (registry, server) = (NpmRegistry::start().await, TlsServer::start().await);
+    let Some(scene) = Scene::start(settings(&registry, &server)).await else { return };
     let files = [("deps.lock", "one\n"), (".gitignore", "deps/\n")];
     let sha = scene.forge.commit(REPOSITORY, "main", &files, "Move on").await.unwrap();
     let pushed = Pushed { branch: "main", before: None, after: Some(&sha), changed: &[] };
@@ -83,7 +92,7 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     .await;
     assert_eq!(registry.take_requests(), ["GET /@acme/box/-/box-1.0.0.tgz"]);
 
-    let ours = run(&scene, false).await;
+    let ours = run(&scene, &server, false).await;
     assert_eq!(ours.said("prepared"), "module.exports = 'it is in the box';");
     assert_eq!(ours.said("tarball"), ours.said("prepared"));
     let at = "http://127.0.0.1:3129/company/";
@@ -91,12 +100,15 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     assert_eq!(ours.said("metadata"), format!("{at}@acme/box/-/box-1.0.0.tgz"));
     assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "404 403", "404"));
     assert_eq!(ours.said("unscoped"), "307 https://registry.npmjs.org/left-pad");
+    let answer = tls::ANSWER;
+    assert_eq!(ours.said("tls"), format!("{answer}, {answer}, refused"));
+    assert_eq!(ours.said("certificates"), "1");
     assert_eq!((ours.said("found"), ours.said("environments")), ("0", "0"));
     assert!(ours.log.contains("note: registry: refused: `PUT /company/@acme%2fbox`"), "{}", ours.log);
     assert_eq!(registry.take_requests(), ["GET /@acme%2fbox", "GET /@acme/box/-/box-1.0.0.tgz"]);
 
     // What was read with the credential is no fork's to see, nor is the machine that it was prepared in.
-    let theirs = run(&scene, true).await;
+    let theirs = run(&scene, &server, true).await;
     assert_eq!((theirs.said("prepared"), theirs.said("named").trim(), theirs.said("tarball")), ("", "", ""));
     assert!(theirs.log.contains("starts from the image"), "{}", theirs.log);
     assert_eq!(registry.take_requests(), Vec::<String>::new());

@@ -12,6 +12,7 @@ mod scene;
 mod service;
 mod settings;
 mod store;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
