@@ -9,6 +9,7 @@
 
 mod caches;
 mod certificates;
+mod egress;
 mod load;
 mod pools;
 pub mod prepare;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use crate::caches::Retention;
+use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
@@ -117,6 +119,8 @@ pub struct Repository {
     pub submodules: Vec<RepoName>,
     /// Overrides [`GitHub::forks`].
     pub forks: Option<Forks>,
+    /// What of the profile's egress its jobs may not have.
+    pub egress: Option<Narrowing>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.
@@ -142,6 +146,8 @@ pub struct Profile {
     /// What jobs of this profile find installed, in every repository that has the files of its key.
     pub prepare: Option<Prepare>,
     pub matrix_fork: MatrixFork,
+    /// What its jobs may reach.
+    pub egress: Policy,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

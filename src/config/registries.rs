@@ -128,8 +128,8 @@ impl Config {
     }
 }
 
-/// Reads the list of `[[registry]]`; `profiles` are the names that exist, and secrets' paths start at `directory`.
-pub(super) fn read(list: &Item<'_>, profiles: &[&str], directory: &Path) -> Option<Vec<Registry>> {
+/// Reads the list of `[[registry]]`; `profiles` are those that exist, and secrets' paths start at `directory`.
+pub(super) fn read(list: &Item<'_>, profiles: &[Profile], directory: &Path) -> Option<Vec<Registry>> {
     if let Value::Mapping(_) = list.node().value {
         list.refuse(Complaint::new("registries are a list").hint("write `[[registry]]`, once for each of them"));
         return None;
@@ -155,7 +155,7 @@ pub(super) fn read(list: &Item<'_>, profiles: &[&str], directory: &Path) -> Opti
     read.into_iter().collect()
 }
 
-fn one(table: &Table<'_>, profiles: &[&str], directory: &Path) -> Option<Registry> {
+fn one(table: &Table<'_>, profiles: &[Profile], directory: &Path) -> Option<Registry> {
     let name = table.required_hint("name", "like `name = \"company\"`").and_then(|item| item.parse(registry_name));
     let url = table.required_hint("url", "like `url = \"https://packages.example.org/npm/\"`");
     let url = url.and_then(|item| base_url(&item, "packages and the credential"));

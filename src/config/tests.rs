@@ -416,3 +416,64 @@ fn pools_and_limits_are_compared() {
     assert_eq!((within.memory, within.vcpus, within.disk_reserve), (Some(2 << 30), 2, Some(0)));
     assert_eq!(parsed(&format!("{SMALL}[limits]\nmemory = \"auto\"\n")).0.limits.memory, None);
 }
+
+#[test]
+fn egress_is_read_and_repositories_narrow_it() {
+    let (config, warnings) = parsed(
+        r#"
+[server]
+public_url = "https://ci.example.org"
+[github]
+webhook_secret = { env = "S" }
+token = { env = "T" }
+[[github.repository]]
+name = "o/narrow"
+egress = { allow = ["a.example", "*.b.example:8443"], deny = ["x.b.example"] }
+[[github.repository]]
+name = "o/off"
+egress = { mode = "none" }
+[profile.linux]
+labels = ["linux"]
+[profile.linux.egress]
+allow = ["*.example", "*.example:8443"]
+allow_addresses = ["10.0.0.0/8"]
+audit = true
+limits = { connections = 3, bandwidth = "1 MiB" }
+[profile.big]
+labels = ["big"]
+"#,
+    );
+    assert_eq!(warnings, "");
+    let linux = &config.profile("linux").unwrap().egress;
+    assert!(linux.audit && linux.allow.len() == 2 && linux.addresses.allow.len() == 1);
+    assert_eq!((linux.limits.connections, linux.limits.bandwidth, linux.limits.bytes), (3, 1 << 20, 64 << 30));
+    assert_eq!(config.profile("big").unwrap().egress, Default::default());
+    let of = |name: &str| config.repository(&RepoName::parse(name).unwrap()).unwrap().egress.unwrap().clone();
+    assert!(of("o/off").is_off && !of("o/narrow").is_off);
+    assert_eq!(of("o/narrow").allow.unwrap().len(), 2);
+}
+
+#[test]
+fn egress_that_is_wrong_or_would_widen_is_refused() {
+    insta::assert_snapshot!(errors(
+        r#"
+[server]
+public_url = "https://ci.example.org"
+[github]
+webhook_secret = { env = "S" }
+token = { env = "T" }
+[[github.repository]]
+name = "o/wide"
+egress = { allow = ["a.example", "b.org", "a.example:22"], ports = [22] }
+[profile.linux]
+labels = ["linux"]
+egress = { allow = ["*.example"] }
+[profile.nat]
+labels = ["nat"]
+egress = { mode = "nat", allow = [], ports = [0, 65536], deny = ["https://x.example/"], limits = { connections = 101 } }
+[profile.wrong]
+labels = ["wrong"]
+egress = { mode = "open", allow_addresses = ["0.0.0.0/0", "10.1.2.3/8"], ca_bundle = 5 }
+"#
+    ));
+}

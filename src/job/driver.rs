@@ -22,6 +22,9 @@ use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
 use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
+use crate::net::egress::Egress;
+use crate::net::egress::log::EgressLog;
+use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::pool::Reserved;
 use crate::scheduler::drain;
@@ -358,10 +361,25 @@ async fn run_steps(
     };
     let workspace = if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty };
     let image = &prepared.info;
-    let scene = Scene { core, lease, profile, image, workspace, places: &places, github: &github, cancel };
-    match matrix::run(&scene, machine, prepared, run, journal).await? {
+    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let (places, github) = (&places, &github);
+    let scene = Scene { core, lease, profile, image, workspace, places, github, egress, cancel };
+    let ran = matrix::run(&scene, machine, prepared, run, journal).await;
+    keep_egress(core, lease, &scene.egress).await;
+    match ran? {
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
+    }
+}
+
+/// Keeps what the job reached, if anything. Without it the job has ended all the same.
+async fn keep_egress(core: &Core, lease: &Lease, egress: &Egress) {
+    let log = egress.log();
+    if log == EgressLog::default() {
+        return;
+    }
+    if let Err(error) = core.store.keep_egress(&lease.job.id, lease.job.attempt, &log).await {
+        tracing::error!(job = %lease.job.id, %error, "what a job reached could not be stored");
     }
 }
 
@@ -373,6 +391,14 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What a VM of that profile may reach for that repository.
+pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(repo);
+    let narrowing = settings.and_then(|settings| settings.egress);
+    let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
+    Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

@@ -8,6 +8,7 @@
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - `toolkit`: how tools learn of registries and certificates (pure).
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
@@ -20,6 +21,7 @@ pub mod journal;
 mod matrix;
 mod scene;
 pub(crate) mod script;
+pub(crate) mod services;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;

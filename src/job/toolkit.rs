@@ -57,9 +57,7 @@ pub(crate) fn trust_variables() -> Vec<(String, String)> {
 }
 
 /// Files for programs that know no variables. A clone of a machine that had some may have fewer.
-pub(crate) fn files<'r>(
-    registries: impl Iterator<Item = &'r Registry> + Clone, is_of_clone: bool,
-) -> Vec<ToolFile> {
+pub(crate) fn files<'r>(registries: impl Iterator<Item = &'r Registry> + Clone, is_of_clone: bool) -> Vec<ToolFile> {
     let cargo = cargo(registries.clone()).or_else(|| is_of_clone.then(String::new));
     let cargo = cargo.map(|content| ToolFile { path: CARGO_CONFIG, content });
     let maven = maven(registries).map(|content| ToolFile { path: MAVEN_SETTINGS, content });
@@ -87,9 +85,7 @@ fn npm<'r>(registries: impl Iterator<Item = &'r Registry>) -> Vec<(String, Strin
         ("npm_config_audit".to_owned(), "false".to_owned()),
     ];
     for (registry, scopes) in &of_npm {
-        variables.extend(
-            scopes.iter().map(|scope| (format!("npm_config_{scope}:registry"), address(&registry.name))),
-        );
+        variables.extend(scopes.iter().map(|scope| (format!("npm_config_{scope}:registry"), address(&registry.name))));
     }
     variables
 }
@@ -146,7 +142,8 @@ mod tests {
     use crate::net::registry::samples::registry;
 
     fn some() -> Vec<Registry> {
-        let npm = |scopes: &[&str]| RegistryKind::Npm { scopes: scopes.iter().map(|&scope| scope.to_owned()).collect() };
+        let npm =
+            |scopes: &[&str]| RegistryKind::Npm { scopes: scopes.iter().map(|&scope| scope.to_owned()).collect() };
         let pypi = |extra| RegistryKind::Pypi { index: "simple/".into(), extra };
         vec![
             registry("scoped", npm(&["@acme", "@box"]), "https://npm.example/repo/"),

@@ -17,7 +17,7 @@ use crate::engine::Prepared;
 use crate::ids::{JobId, VmId};
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
-use crate::job::driver::{git_proxy_of, numeric_id};
+use crate::job::driver::{egress_of, git_proxy_of, numeric_id};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
@@ -142,6 +142,7 @@ impl Making<'_> {
             origin: checkout::Origin { repo: &wish.key.repo, forge_url: core.config.github.url.as_str() },
             workspace: Workspace::Empty,
             git: git_proxy_of(core, &wish.access),
+            egress: egress_of(core, profile, &wish.key.repo),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,

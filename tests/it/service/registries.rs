@@ -23,7 +23,11 @@ fn settings(registry: &NpmRegistry, server: &TlsServer) -> Settings {
          token = {{ file = \"registry-token\" }}\n",
         registry.url()
     );
-    let settings = Settings::new().with_profile_lines(&prepare).with_profile_lines(&egress).with_github("forks = \"run\"\n").with_plain_token();
+    let settings = Settings::new()
+        .with_profile_lines(&prepare)
+        .with_profile_lines(&egress)
+        .with_github("forks = \"run\"\n")
+        .with_plain_token();
     settings.with_section(&section).with_secret("registry-token", TOKEN).with_secret("ca.pem", &server.authority)
 }
 

@@ -105,7 +105,9 @@ async fn package(State(registry): State<NpmRegistry>, request: Request<Body>) ->
             });
             ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
         }
-        "/@acme/box/-/box-1.0.0.tgz" => Redirect::temporary(&format!("http://{}/signed", registry.files)).into_response(),
+        "/@acme/box/-/box-1.0.0.tgz" => {
+            Redirect::temporary(&format!("http://{}/signed", registry.files)).into_response()
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
