@@ -46,7 +46,7 @@ pub fn read_certificates(path: &Path) -> Result<String, String> {
 fn is_sequence(der: &[u8]) -> bool {
     let Some(([0x30, first], rest)) = der.split_first_chunk() else { return false };
     let (length, rest) = match first {
-        0..0x80 => (usize::from(*first), rest),
+        0..=0x7F => (usize::from(*first), rest),
         0x81..=0x84 => {
             let Some((bytes, rest)) = rest.split_at_checked(usize::from(first - 0x80)) else { return false };
             (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
@@ -85,10 +85,18 @@ mod tests {
             read("0\u{1}\u{2}"),
             read(&pem("CERTIFICATE", &[0x30, 9, 1])),
             read(&format!("{good}\n{}", pem("PRIVATE KEY", &[0x30, 0]))),
-            read(&good.replace("AwEC", "A!")),
+            read(&good.replace("MAMB", "M!MB")),
             read(&"x".repeat(3 << 20)),
             read_certificates(Path::new("/nowhere/ca.pem")),
         ];
-        insta::assert_snapshot!(errors.map(Result::unwrap_err).join("\n"), @"");
+        insta::assert_snapshot!(errors.map(Result::unwrap_err).join("\n"), @"
+        has no certificate in it (`-----BEGIN CERTIFICATE-----`)
+        has no certificate in it (`-----BEGIN CERTIFICATE-----`)
+        has no certificate where its entry 1 is
+        has a private key in it, and every guest would get it
+        is not in PEM form: XXX
+        has more than 2097152 bytes
+        cannot be read: No such file or directory (os error 2)
+        ");
     }
 }

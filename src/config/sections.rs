@@ -45,6 +45,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     Directory(PathBuf),
     FileOrDirectory(PathBuf),
+    /// Certificates in PEM form.
+    Certificates(PathBuf),
     /// An image, or the recipe of one.
     Image(String),
 }

@@ -26,6 +26,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::net::registry::RegistryProxy;
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -391,6 +392,11 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What the VM of a job may read with credentials of the host's.
+pub(super) fn registries_of(core: &Core, lease: &Lease, profile: &Profile) -> RegistryProxy {
+    core.registries.proxy(&lease.run.access.repo, &profile.name, lease.run.origin.is_of_fork())
 }
 
 /// What a VM of that profile may reach for that repository.

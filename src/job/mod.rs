@@ -10,7 +10,7 @@
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
-//! - `toolkit`: how tools learn of registries and certificates (pure).
+//! - `toolkit`: how tools learn of registries and certificates (pure); `outfit`: giving that to the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
@@ -19,6 +19,7 @@ pub mod checkout;
 pub mod driver;
 pub mod journal;
 mod matrix;
+pub(crate) mod outfit;
 mod scene;
 pub(crate) mod script;
 pub(crate) mod services;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
-use super::driver::{Lease, git_proxy_of};
+use super::driver::{Lease, git_proxy_of, registries_of};
 use super::steps::Places;
 use crate::config::Profile;
 use crate::core::Core;
@@ -53,6 +53,7 @@ impl Scene<'_> {
             workspace,
             git: git_proxy_of(core, access),
             egress: self.egress.clone(),
+            registries: registries_of(core, self.lease, self.profile),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

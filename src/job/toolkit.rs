@@ -19,9 +19,9 @@ const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
 const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The operator's certificates alone, for those who add them to certificates of their own.
-const OWN_CERTIFICATES: &str = "/usr/local/share/ca-certificates/dayfly.crt";
+pub(crate) const OWN_CERTIFICATES: &str = "/usr/local/share/ca-certificates/dayfly.crt";
 
-/// Makes a machine trust the certificates on its standard input, and no others that it was given before.
+/// Makes a machine trust the certificates in the file that is its argument, and no others that it was given before.
 pub(crate) const TRUST_SCRIPT: &str = include_str!("trust.sh");
 
 /// Programs that have certificates of their own, unless one of these names others.
@@ -163,22 +163,75 @@ mod tests {
 
     #[test]
     fn tools_find_registries_by_variables_where_there_are_any() {
-        insta::assert_snapshot!(lines(variables(some().iter())), @"");
+        insta::assert_snapshot!(lines(variables(some().iter())), @"
+        MAVEN_ARGS=--global-settings /run/dayfly/maven.xml
+        NODE_USE_ENV_PROXY=1
+        DAYFLY_REGISTRY_SCOPED=http://127.0.0.1:3129/scoped/
+        DAYFLY_REGISTRY_ALL=http://127.0.0.1:3129/all/
+        DAYFLY_REGISTRY_PY=http://127.0.0.1:3129/py/
+        DAYFLY_REGISTRY_MORE_PY=http://127.0.0.1:3129/more-py/
+        DAYFLY_REGISTRY_CRATES=http://127.0.0.1:3129/crates/
+        DAYFLY_REGISTRY_ACME=http://127.0.0.1:3129/acme/
+        DAYFLY_REGISTRY_MVN=http://127.0.0.1:3129/mvn/
+        DAYFLY_REGISTRY_FILES=http://127.0.0.1:3129/files/
+        npm_config_registry=http://127.0.0.1:3129/all/
+        npm_config_replace_registry_host=all.example
+        npm_config_audit=false
+        npm_config_@acme:registry=http://127.0.0.1:3129/scoped/
+        npm_config_@box:registry=http://127.0.0.1:3129/scoped/
+        PIP_INDEX_URL=http://127.0.0.1:3129/py/simple/
+        UV_DEFAULT_INDEX=http://127.0.0.1:3129/py/simple/
+        PIP_EXTRA_INDEX_URL=http://127.0.0.1:3129/more-py/simple/
+        UV_INDEX=http://127.0.0.1:3129/more-py/simple/
+        ");
         let scoped = &some()[..1];
-        insta::assert_snapshot!(lines(variables(scoped.iter())), @"");
+        insta::assert_snapshot!(lines(variables(scoped.iter())), @"
+        MAVEN_ARGS=--global-settings /run/dayfly/maven.xml
+        NODE_USE_ENV_PROXY=1
+        DAYFLY_REGISTRY_SCOPED=http://127.0.0.1:3129/scoped/
+        npm_config_registry=http://127.0.0.1:3129/scoped/
+        npm_config_replace_registry_host=npm.example
+        npm_config_audit=false
+        npm_config_@acme:registry=http://127.0.0.1:3129/scoped/
+        npm_config_@box:registry=http://127.0.0.1:3129/scoped/
+        ");
         assert_eq!(variables([].iter()).len(), 2);
     }
 
     #[test]
     fn cargo_and_maven_have_files() {
         let files = files(some().iter(), false).into_iter().map(|file| format!("{}:\n{}", file.path, file.content));
-        insta::assert_snapshot!(files.collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(files.collect::<Vec<_>>().join("\n"), @r#"
+        /.cargo/config.toml:
+        [source.dayfly-crates]
+        registry = "sparse+http://127.0.0.1:3129/crates/"
+        [source.crates-io]
+        replace-with = "dayfly-crates"
+        [source.dayfly-acme]
+        registry = "sparse+http://127.0.0.1:3129/acme/"
+        [registries.acme]
+        index = "sparse+https://cargo.example/index/"
+        [source.of-acme]
+        registry = "sparse+https://cargo.example/index/"
+        replace-with = "dayfly-acme"
+
+        /run/dayfly/maven.xml:
+        <settings><mirrors><mirror><id>mvn</id><mirrorOf>*</mirrorOf><url>http://127.0.0.1:3129/mvn/</url></mirror></mirrors></settings>
+        "#);
         assert_eq!(super::files([].iter(), false), []);
         assert_eq!(super::files([].iter(), true), [ToolFile { path: CARGO_CONFIG, content: String::new() }]);
     }
 
     #[test]
     fn programs_with_certificates_of_their_own_are_told() {
-        insta::assert_snapshot!(lines(trust_variables()), @"");
+        insta::assert_snapshot!(lines(trust_variables()), @"
+        SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+        CURL_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+        GIT_SSL_CAINFO=/etc/ssl/certs/ca-certificates.crt
+        REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+        PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+        CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt
+        NODE_EXTRA_CA_CERTS=/usr/local/share/ca-certificates/dayfly.crt
+        ");
     }
 }

@@ -170,6 +170,11 @@ struct Shared {
 }
 
 impl RegistryProxy {
+    /// One that serves nothing.
+    pub fn none() -> Self {
+        Self::new(Vec::new(), RegistryLimits::default())
+    }
+
     fn new(registries: Vec<Arc<Registry>>, limits: RegistryLimits) -> Self {
         Self(Arc::new(Shared {
             registries,
@@ -181,8 +186,13 @@ impl RegistryProxy {
         }))
     }
 
-    /// The registries that are served; empty where there is nothing to serve.
-    pub fn offers(&self) -> impl Iterator<Item = &config::Registry> {
+    /// Whether there is anything to serve.
+    pub fn is_offered(&self) -> bool {
+        !self.0.registries.is_empty()
+    }
+
+    /// The registries that are served.
+    pub fn offers(&self) -> impl Iterator<Item = &config::Registry> + Clone {
         self.0.registries.iter().map(|registry| &registry.settings)
     }
 

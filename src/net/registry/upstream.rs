@@ -14,6 +14,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Response};
 use url::{Host, Url};
 
+use crate::host::addresses;
+use crate::net::egress::addresses::Addresses;
 use crate::net::http::Failure;
 
 /// Time for a connection, TLS included.
@@ -138,11 +140,7 @@ impl Resolve for PublicNames {
     }
 }
 
+/// As for what guests connect to themselves, without anything that an operator lists.
 fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            !(address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified())
-        }
-        IpAddr::V6(_) => false,
-    }
+    addresses::own().is_ok_and(|own| Addresses::default().refuses(address, &own).is_none())
 }

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
-use crate::support::npm::{NpmRegistry, TOKEN, TOKEN_PATTERN};
+use crate::support::npm::{NpmRegistry, PACKAGE, TOKEN, TOKEN_PATTERN};
 use crate::support::tls::{self, TlsServer};
-use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, host};
 
 /// What the default branch installs before any job.
 const PREPARE: &str = "mkdir deps; curl -sf $npm_config_registry@acme/box/-/box-1.0.0.tgz | tar -xz -C deps";
@@ -78,12 +80,9 @@ fn assert_has_no_token(directory: &Path) {
     assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stdout));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
-    let (registry, server) = (NpmRegistry::start().await, TlsServer::start().await);
-    let Some(scene) = Scene::start(settings(&registry, &server)).await else { return };
-    let files = [("deps.lock", "one\n"), (".gitignore", "deps/\n")];
-    let sha = scene.forge.commit(REPOSITORY, "main", &files, "Move on").await.unwrap();
+/// Commits to the default branch, and waits until what its lock file asks for is prepared.
+async fn prepare(scene: &Scene, files: &[(&str, &str)]) {
+    let sha = scene.forge.commit(REPOSITORY, "main", files, "Move on").await.unwrap();
     let pushed = Pushed { branch: "main", before: None, after: Some(&sha), changed: &[] };
     drop(scene.forge.deliver("push", &scene.forge.push_payload(REPOSITORY, pushed)).await);
     eventually("what is prepared", async || {
@@ -94,6 +93,13 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
         all.iter().any(|one| one["state"] == "ready" && one["sha"] == sha.as_str()).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
+    let (registry, server) = (NpmRegistry::start().await, TlsServer::start().await);
+    let Some(scene) = Scene::start(settings(&registry, &server)).await else { return };
+    prepare(&scene, &[("deps.lock", "one\n"), (".gitignore", "deps/\n")]).await;
     assert_eq!(registry.take_requests(), ["GET /@acme/box/-/box-1.0.0.tgz"]);
 
     let ours = run(&scene, &server, false).await;
@@ -116,6 +122,58 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     assert_eq!((theirs.said("prepared"), theirs.said("named").trim(), theirs.said("tarball")), ("", "", ""));
     assert!(theirs.log.contains("starts from the image"), "{}", theirs.log);
     assert_eq!(registry.take_requests(), Vec::<String>::new());
+    assert_has_no_token(scene.state_dir());
+    scene.finish().await;
+}
+
+/// Images whose tests run; building them all would take longer than all other tests together.
+const IMAGES: &str = "DAYFLY_TEST_IMAGES";
+
+const NPM_JOB: &str = r#"name: CI
+on: pull_request
+jobs:
+  test:
+    runs-on: node
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          echo "box=$(node -p 'require("@acme/box")')"
+          echo "again=$(npm ci --no-progress 2>&1 | head -n 1)"
+          echo "installed=$(cd /tmp && npm install --no-progress --prefix other @acme/box 2>&1 | grep -c added)"
+"#;
+
+/// The lock file names the registry's own address, as it does where people work.
+#[tokio::test(flavor = "multi_thread")]
+async fn npm_installs_private_packages_before_any_job() {
+    if std::env::var(IMAGES).is_ok_and(|images| images.split(',').any(|image| image == "node")) {
+        npm_installs_private_packages().await;
+    } else {
+        host::skipped(&format!("{IMAGES} does not name `node`"));
+    }
+}
+
+async fn npm_installs_private_packages() {
+    let (registry, server) = (NpmRegistry::start().await, TlsServer::start().await);
+    let lines = "image = \"node\"\nmemory = \"1 GiB\"\ndisk = \"2 GiB\"\n\
+                 prepare = { key = [\"package-lock.json\"], run = \"npm ci\" }";
+    let Some(scene) = Scene::start(settings(&registry, &server).with_profile("node", lines)).await else { return };
+    let dependencies = json!({ PACKAGE: "^1.0.0" });
+    let locked = json!({ "version": "1.0.0", "resolved": registry.resolved(), "integrity": registry.integrity() });
+    let manifest = json!({ "name": "site", "version": "1.0.0", "dependencies": dependencies });
+    let lock = json!({
+        "name": "site", "version": "1.0.0", "lockfileVersion": 3, "requires": true,
+        "packages": { "": manifest, format!("node_modules/{PACKAGE}"): locked },
+    });
+    let (manifest, lock) = (manifest.to_string(), lock.to_string());
+    let files = [("package.json", &*manifest), ("package-lock.json", &*lock), (".gitignore", "node_modules/\n")];
+    prepare(&scene, &files).await;
+    assert_eq!(registry.take_requests(), ["GET /@acme/box/-/box-1.0.0.tgz"]);
+    let pull = scene.pull_request(NPM_JOB).await;
+    let ended = scene.ended(&pull.sha, "test").await;
+    assert_eq!(ended.job.verdict(), ("success", ""), "{}", ended.log);
+    assert_eq!(ended.said("box"), "it is in the box", "{}", ended.log);
+    assert!(ended.said("again").contains("added 1 package"), "{}", ended.log);
+    assert_eq!(ended.said("installed"), "1", "{}", ended.log);
     assert_has_no_token(scene.state_dir());
     scene.finish().await;
 }
