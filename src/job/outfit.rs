@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::toolkit::{self, OWN_CERTIFICATES, TRUST_SCRIPT, ToolFile};
+use super::toolkit::{self, CARGO_CONFIG, OWN_CERTIFICATES, TRUST_SCRIPT, ToolFile};
 use crate::config::read_certificates;
 use crate::net::registry::RegistryProxy;
 use crate::protocol::message::{Exec, ExitStatus, Owner};
@@ -45,7 +45,13 @@ impl Outfit<'_> {
     }
 
     async fn write_files(&self, guest: &Guest) -> Result<(), Trouble> {
-        for ToolFile { path, content } in toolkit::files(self.registries.offers(), self.is_of_clone) {
+        let mut files = toolkit::files(self.registries.offers());
+        // An earlier configuration replaced sources that are not replaced any more.
+        let is_left = self.is_of_clone
+            && !files.iter().any(|file| file.path == CARGO_CONFIG)
+            && Self::has(guest, CARGO_CONFIG).await?;
+        files.extend(is_left.then(|| ToolFile { path: CARGO_CONFIG, content: String::new() }));
+        for ToolFile { path, content } in files {
             let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory);
             guest.make_directory(directory, Owner::ROOT).await?;
             guest.write_file(path, content.as_bytes(), 0o644, Owner::ROOT).await?;
@@ -53,11 +59,16 @@ impl Outfit<'_> {
         Ok(())
     }
 
+    /// Whether there is something in a file of the guest.
+    async fn has(guest: &Guest, path: &str) -> Result<bool, VmError> {
+        Ok(!guest.read_file(path, 1).await?.bytes.is_empty())
+    }
+
     async fn trust(&self, guest: &Guest) -> Result<(), Trouble> {
         let certificates = match self.ca_bundle {
             Some(path) => read(path.to_owned()).await?,
             // What an earlier configuration trusted is not trusted any more.
-            None if self.is_of_clone && !guest.read_file(OWN_CERTIFICATES, 1).await?.bytes.is_empty() => String::new(),
+            None if self.is_of_clone && Self::has(guest, OWN_CERTIFICATES).await? => String::new(),
             None => return Ok(()),
         };
         guest.write_file(CERTIFICATES, certificates.as_bytes(), 0o644, Owner::ROOT).await?;

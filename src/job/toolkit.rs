@@ -10,7 +10,7 @@ use crate::config::{Registry, RegistryKind};
 use crate::net::registry::address;
 
 /// Where Cargo looks last, from whatever directory it is started in.
-const CARGO_CONFIG: &str = "/.cargo/config.toml";
+pub(crate) const CARGO_CONFIG: &str = "/.cargo/config.toml";
 
 /// Maven's settings, in memory; the image has some there that name the proxy.
 const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
@@ -56,10 +56,9 @@ pub(crate) fn trust_variables() -> Vec<(String, String)> {
     trusted.into_iter().chain([("NODE_EXTRA_CA_CERTS".to_owned(), OWN_CERTIFICATES.to_owned())]).collect()
 }
 
-/// Files for programs that know no variables. A clone of a machine that had some may have fewer.
-pub(crate) fn files<'r>(registries: impl Iterator<Item = &'r Registry> + Clone, is_of_clone: bool) -> Vec<ToolFile> {
-    let cargo = cargo(registries.clone()).or_else(|| is_of_clone.then(String::new));
-    let cargo = cargo.map(|content| ToolFile { path: CARGO_CONFIG, content });
+/// Files for programs that know no variables.
+pub(crate) fn files<'r>(registries: impl Iterator<Item = &'r Registry> + Clone) -> Vec<ToolFile> {
+    let cargo = cargo(registries.clone()).map(|content| ToolFile { path: CARGO_CONFIG, content });
     let maven = maven(registries).map(|content| ToolFile { path: MAVEN_SETTINGS, content });
     cargo.into_iter().chain(maven).collect()
 }
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn cargo_and_maven_have_files() {
-        let files = files(some().iter(), false).into_iter().map(|file| format!("{}:\n{}", file.path, file.content));
+        let files = files(some().iter()).into_iter().map(|file| format!("{}:\n{}", file.path, file.content));
         insta::assert_snapshot!(files.collect::<Vec<_>>().join("\n"), @r#"
         /.cargo/config.toml:
         [source.dayfly-crates]
@@ -218,8 +217,7 @@ mod tests {
         /run/dayfly/maven.xml:
         <settings><mirrors><mirror><id>mvn</id><mirrorOf>*</mirrorOf><url>http://127.0.0.1:3129/mvn/</url></mirror></mirrors></settings>
         "#);
-        assert_eq!(super::files([].iter(), false), []);
-        assert_eq!(super::files([].iter(), true), [ToolFile { path: CARGO_CONFIG, content: String::new() }]);
+        assert_eq!(super::files([].iter()), []);
     }
 
     #[test]
