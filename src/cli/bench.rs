@@ -15,6 +15,7 @@ use crate::bench::create::{self, CreateBench};
 use crate::bench::egress::{self, EgressBench};
 use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
+use crate::bench::plan::{self, PlanBench};
 use crate::bench::report::BenchReport;
 use crate::bench::webhook::{self, WebhookBench};
 use crate::image::Progress;
@@ -45,6 +46,8 @@ pub(super) enum BenchCommand {
     ///
     /// The server is on loopback, in this process. The image needs curl.
     Egress(EgressArgs),
+    /// From the text of a long workflow to the jobs of its matrix of 256 cells
+    Plan(PlanArgs),
     /// Our side of `bench webhook`
     #[command(hide = true)]
     WebhookEndpoint(EndpointArgs),
@@ -118,6 +121,16 @@ pub(super) struct EgressArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// How often
+    #[arg(short = 'n', default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct EndpointArgs {
     #[arg(long)]
     listen: SocketAddr,
@@ -140,6 +153,7 @@ pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
         BenchCommand::Log(arguments) => log(arguments).await,
         BenchCommand::Egress(arguments) => egress(arguments).await,
         BenchCommand::Webhook(arguments) => webhook(arguments).await,
+        BenchCommand::Plan(PlanArgs { runs, json }) => show(&plan::run(PlanBench { runs: runs as usize })?, json),
         BenchCommand::WebhookEndpoint(EndpointArgs { listen, directory }) => {
             webhook::serve(&directory, listen).await.map(|()| 0)
         }

@@ -5,6 +5,7 @@
 //!        └─────────────┴────── no VM: queued again, or an outcome ───────────┘                  whatever the forge says
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
+//! - `obtain`: how it gets its VM, and from what.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
@@ -19,6 +20,7 @@ pub mod checkout;
 pub mod driver;
 pub mod journal;
 mod matrix;
+pub(crate) mod obtain;
 pub(crate) mod outfit;
 mod scene;
 pub(crate) mod script;

@@ -12,4 +12,5 @@ mod prepared;
 mod pull_request;
 mod registries;
 mod reruns;
+mod room;
 mod workflow;
