@@ -11,6 +11,7 @@
 
 pub mod admission;
 pub mod cargo;
+mod credential;
 pub mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -22,15 +23,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{
-    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hyper::body::Incoming;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use url::Url;
@@ -110,7 +109,7 @@ impl Registries {
         }
         let upstream = Upstream::new()?;
         let registries = settings.iter().zip(credentials).map(|(settings, credential)| {
-            let credential = credential.as_ref().and_then(|credential| header(&settings.kind, credential));
+            let credential = credential.as_ref().and_then(|credential| credential::header(&settings.kind, credential));
             let (settings, upstream) = (settings.clone(), upstream.clone());
             Arc::new(Registry { settings, credential, upstream, downloads: Mutex::default() })
         });
@@ -122,31 +121,6 @@ impl Registries {
         let allowed = self.0.iter().filter(|registry| registry.settings.serves(repo, profile, is_fork));
         RegistryProxy::new(allowed.cloned().collect(), RegistryLimits::default())
     }
-}
-
-/// The header by which a credential is shown. Nothing where it cannot stand in one, which its reader has checked.
-fn header(kind: &RegistryKind, credential: &RegistryCredential<SecretString>) -> Option<(HeaderName, HeaderValue)> {
-    let basic = |user: &str, password: &SecretString| {
-        let pair = SecretString::from(format!("{user}:{}", password.expose_secret()));
-        format!("Basic {}", STANDARD.encode(pair.expose_secret()))
-    };
-    let (name, text) = match credential {
-        RegistryCredential::Token(token) => {
-            let text = match kind {
-                RegistryKind::Pypi { .. } => basic("__token__", token),
-                RegistryKind::Cargo { .. } => token.expose_secret().to_owned(),
-                RegistryKind::Npm { .. } | RegistryKind::Maven | RegistryKind::Generic => {
-                    format!("Bearer {}", token.expose_secret())
-                }
-            };
-            (AUTHORIZATION, text)
-        }
-        RegistryCredential::Basic { user, password } => (AUTHORIZATION, basic(user, password)),
-        RegistryCredential::Header { name, value } => (name.clone(), value.expose_secret().to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    value.set_sensitive(true);
-    Some((name, value))
 }
 
 /// Where a guest finds the registry of that name.
