@@ -474,6 +474,27 @@ egress = { mode = "nat", allow = [], ports = [0, 65536], deny = ["https://x.exam
 [profile.wrong]
 labels = ["wrong"]
 egress = { mode = "open", allow_addresses = ["0.0.0.0/0", "10.1.2.3/8"], ca_bundle = 5 }
-"#
-    ));
+"#), @r#"
+dayfly.toml:9:43: github.repository[0].egress.allow[2]: `a.example:22` would widen what the profile allows
+  hint: add it to `allow` of a profile, such as `linux`
+dayfly.toml:9:60: github.repository[0].egress.ports: unknown key `ports`
+  hint: known here: `mode`, `allow`, `deny`
+dayfly.toml:15:19: profile.nat.egress.mode: `nat` is not offered by this version
+  hint: `proxy` serves HTTP, CONNECT and SOCKS5; programs find it by the usual variables
+dayfly.toml:15:34: profile.nat.egress.allow: an empty list allows nothing at all
+  hint: write `mode = "none"`
+dayfly.toml:15:47: profile.nat.egress.ports[0]: `0` is not between 1 and 65535
+dayfly.toml:15:50: profile.nat.egress.ports[1]: `65536` is not between 1 and 65535
+dayfly.toml:15:66: profile.nat.egress.deny[0]: `https://x.example/` is not a host
+  hint: leave the scheme and the path out: `example.org`
+dayfly.toml:15:114: profile.nat.egress.limits.connections: `101` is not between 1 and 100
+dayfly.toml:18:19: profile.wrong.egress.mode: `open` is not a known value
+  hint: known here: `proxy`, `none`
+dayfly.toml:18:46: profile.wrong.egress.allow_addresses[0]: `0.0.0.0/0` is not a range of addresses
+  hint: a range has at least `/8`: name what is really meant
+dayfly.toml:18:59: profile.wrong.egress.allow_addresses[1]: `10.1.2.3/8` is not a range of addresses
+  hint: did you mean `10.0.0.0/8`?
+dayfly.toml:18:86: profile.wrong.egress.ca_bundle: expected a string, found the number `5`
+  hint: put it in quotes
+"#);
 }

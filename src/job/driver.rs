@@ -11,20 +11,16 @@ use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
+use super::services::{egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
-use crate::forge::{RepoAccess, RepoName, ReportState};
+use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
-use crate::net::egress::Egress;
-use crate::net::egress::log::EgressLog;
-use crate::net::egress::policy::Scope;
-use crate::net::git_proxy::{GitLimits, GitProxy, Source};
-use crate::net::registry::RegistryProxy;
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -227,45 +223,11 @@ async fn run_steps(
     let (places, github) = (&places, &github);
     let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
-    keep_egress(core, lease, &scene.egress).await;
+    keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
     }
-}
-
-/// Keeps what the job reached, if anything. Without it the job has ended all the same.
-async fn keep_egress(core: &Core, lease: &Lease, egress: &Egress) {
-    let log = egress.log();
-    if log == EgressLog::default() {
-        return;
-    }
-    if let Err(error) = core.store.keep_egress(&lease.job.id, lease.job.attempt, &log).await {
-        tracing::error!(job = %lease.job.id, %error, "what a job reached could not be stored");
-    }
-}
-
-/// What a VM of that repository may fetch.
-pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
-    let submodules =
-        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    GitProxy::new(source, repositories, GitLimits::default())
-}
-
-/// What the VM of a job may read with credentials of the host's.
-pub(super) fn registries_of(core: &Core, lease: &Lease, profile: &Profile) -> RegistryProxy {
-    core.registries.proxy(&lease.run.access.repo, &profile.name, lease.run.origin.is_of_fork())
-}
-
-/// What a VM of that profile may reach for that repository.
-pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
-    let settings = core.config.repository(repo);
-    let narrowing = settings.and_then(|settings| settings.egress);
-    let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
-    Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

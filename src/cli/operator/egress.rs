@@ -135,7 +135,11 @@ mod tests {
         ];
         let log = EgressLog { entries, ..EgressLog::default() };
         let plain = Look { is_terminal: false, has_colours: false, width: None };
-        insta::assert_snapshot!(table(&log, false).render(plain));
+        insta::assert_snapshot!(table(&log, false).render(plain), @"
+        VERDICT  TARGET                TIMES  SENT   RECEIVED  TOOK  WHY
+        allowed  registry.example:443  3      900 B  5 MiB     1 s   *.example (192.0.2.7:443)
+        refused  evil.example:443      3      900 B  5 MiB     1 s   `evil.example:443` is not in `allow`
+        ");
         assert_eq!(table(&log, true).render(plain).lines().count(), 2);
     }
 }
