@@ -57,7 +57,7 @@ jobs:
           echo "unknown=$(status http://127.0.0.1:3129/other/x)"
           echo "tls=$(curl -s {url}), $(sudo curl -s {url}), $(curl -s --cacert /dev/null {url} || echo refused)"
           echo "certificates=$(grep -c BEGIN /usr/local/share/ca-certificates/dayfly.crt)"
-          echo "found=$(sudo grep -rlaE '{TOKEN_PATTERN}' /etc /home /root /run /tmp /var /.cargo 2>/dev/null | wc -l)"
+          echo "found=$(sudo grep -rlaE '{TOKEN_PATTERN}' /etc /home /root /run /tmp /.cargo 2>/dev/null | wc -l)"
           echo "environments=$(sudo sh -c 'cat /proc/[0-9]*/environ' | grep -acE '{TOKEN_PATTERN}')"
 "#
     )
