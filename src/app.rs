@@ -38,6 +38,7 @@ use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::egress::network::{HostNetwork, Network};
 use crate::net::git_proxy::GitClient;
+use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
@@ -95,6 +96,8 @@ impl App {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
+            registries: Registries::new(&config.registries, &secrets.registries)
+                .context("the client for package registries")?,
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
