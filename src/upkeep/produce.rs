@@ -77,26 +77,36 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
     let writer = writer.map_err(|error| Trouble::Failed(error.to_string()))?;
     let log_of_try = Chronicle { writer: Some(writer) };
     let mut making = Making { core, wish, profile, recipe, place: &place, vm: vm.clone(), log: log_of_try };
-    let making_it = async {
-        match wish.key.kind {
-            UpkeepKind::Fill => {
-                place.occupy(&vm, &profile.name, Activity::Filling);
-                making.fill_cache(&log, cancel).await
-            }
-            UpkeepKind::Prepare | UpkeepKind::Look => {
-                place.occupy(&vm, &profile.name, Activity::Preparing);
-                making.make_snapshot(cancel).await
-            }
+    let interrupted = async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = place.revoked.cancelled() => {}
         }
     };
-    let made = tokio::select! {
-        made = making_it => made,
-        () = cancel.cancelled() => Err(Trouble::Interrupted),
-        () = place.revoked.cancelled() => Err(Trouble::Interrupted),
+    let made = match wish.key.kind {
+        UpkeepKind::Fill => {
+            place.occupy(&vm, &profile.name, Activity::Filling);
+            unless(interrupted, making.fill_cache(&log, cancel)).await
+        }
+        UpkeepKind::Prepare | UpkeepKind::Look => {
+            place.occupy(&vm, &profile.name, Activity::Preparing);
+            making.make_snapshot(cancel, interrupted).await
+        }
     };
     making.end(&made).await;
     vacate(core, &vm, place).await;
     made
+}
+
+/// Does the work, and drops it where it is once it is `interrupted`.
+pub(super) async fn unless<T>(
+    interrupted: impl Future<Output = ()>, work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = interrupted => Err(Trouble::Interrupted),
+    }
 }
 
 /// Gives the room back once nothing of the VM is left.
