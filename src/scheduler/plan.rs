@@ -23,12 +23,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::forge::{Conclusion, RepoName};
-
 use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 
+pub(crate) use self::room::never_fits;
 pub use self::room::{Aside, Limits, Room, Size, aside};
-use self::room::{Free, Way, never_fits};
+use self::room::{Free, Way};
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);

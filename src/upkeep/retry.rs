@@ -38,7 +38,7 @@ pub(super) fn after(trouble: &Trouble, tries: u32, jitter: f64) -> Next {
             let wait = backoff(tries, jitter);
             if tries < MAX_QUESTIONS { Next::Later { wait, counts: true } } else { Next::Never }
         }
-        Trouble::Forge(ForgeError::Permanent { .. }) | Trouble::NoKey(_) => Next::Never,
+        Trouble::Forge(ForgeError::Permanent { .. }) | Trouble::NoKey(_) | Trouble::TooLarge(_) => Next::Never,
         Trouble::Image(ImageError::Unknown { .. }) => Next::Never,
         Trouble::Vm(_) | Trouble::Image(_) | Trouble::Failed(_) => {
             let wait = WAITS.get(tries.saturating_sub(1) as usize).copied();
@@ -68,6 +68,11 @@ mod tests {
         let limited = Trouble::Forge(ForgeError::RateLimited { what: "x".into(), wait: Duration::from_secs(99) });
         assert_eq!(after(&limited, 1000, 0.0), Next::Later { wait: Duration::from_secs(99), counts: false });
         assert_eq!(after(&Trouble::Again("later".into()), MAX_QUESTIONS, 0.0), Next::Never);
+    }
+
+    #[test]
+    fn what_cannot_come_to_pass_is_not_tried_again() {
+        assert_eq!(waits(&Trouble::TooLarge("it takes too much".into())), [0; 0]);
     }
 
     #[test]
