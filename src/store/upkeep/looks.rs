@@ -22,25 +22,28 @@ pub struct NewUpkeep {
 
 impl Store {
     /// The default branch is at this commit, says a trusted event that arrived at that time. An older event, or the same once
-    /// more, changes nothing.
+    /// more, changes nothing; but one that is yet to arrive came while the clock was ahead, and any other counts as newer.
     pub async fn want_look(
-        &self, forge: &str, access: &RepoAccess, sha: &CommitSha, arrived_at: i64,
+        &self, forge: &str, access: &RepoAccess, sha: &CommitSha, arrived_at: i64, now: i64,
     ) -> Result<(), StoreError> {
         let (forge, access, sha) = (forge.to_owned(), access.clone(), sha.clone());
         self.write("note a default branch", move |db| {
             Box::pin(async move {
                 sqlx::query(
                     "INSERT INTO upkeep (forge, repo, kind, profile, installation, sha, arrived_at, hash, state, detail, \
-                     tries, next_try_at) VALUES ($1, $2, 'look', '', $3, $4, $5, '', 'wanted', '', 0, $5) \
+                     tries, next_try_at) VALUES ($1, $2, 'look', '', $3, $4, $5, '', 'wanted', '', 0, \
+                     MIN($5, $6)) \
                      ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
                      sha = excluded.sha, arrived_at = excluded.arrived_at, state = 'wanted', detail = '', tries = 0, \
-                     next_try_at = excluded.next_try_at WHERE excluded.arrived_at > upkeep.arrived_at",
+                     next_try_at = excluded.next_try_at \
+                     WHERE excluded.arrived_at > upkeep.arrived_at OR upkeep.arrived_at > $6",
                 )
                 .bind(forge)
                 .bind(access.repo.as_str())
                 .bind(access.installation.map(u64::cast_signed))
                 .bind(sha.as_str())
                 .bind(arrived_at)
+                .bind(now)
                 .execute(db)
                 .await?;
                 Ok(())
