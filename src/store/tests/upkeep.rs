@@ -59,6 +59,18 @@ async fn a_look_leaves_exactly_what_its_commit_asks_for_unless_a_newer_one_came(
 }
 
 #[tokio::test]
+async fn only_a_look_that_is_not_wanted_already_is_news() {
+    let store = TestStore::new().await;
+    assert!(!store.look_again(&key("linux"), 5).await.unwrap(), "no default branch is known");
+    store.want_look("github", &access(), &commit('a'), 10, 1000).await.unwrap();
+    let under_way = look(&store).await;
+    assert!(!store.look_again(&key("linux"), 11).await.unwrap());
+    store.finish_look(&under_way, vec![], "", 12).await.unwrap();
+    assert!(store.look_again(&key("linux"), 13).await.unwrap());
+    assert_eq!(look(&store).await.next_try_at, 13);
+}
+
+#[tokio::test]
 async fn an_event_of_a_clock_that_was_ahead_hides_no_later_one() {
     let store = TestStore::new().await;
     store.want_look("github", &access(), &commit('a'), 5000, 5000).await.unwrap();

@@ -71,12 +71,13 @@ impl Store {
         .await
     }
 
-    /// Looks again at one default branch: something that was made is gone.
-    pub async fn look_again(&self, key: &UpkeepKey, now: i64) -> Result<(), StoreError> {
+    /// Looks again at one default branch: something that was made is gone, or of no more use. Gives whether that is news: a look
+    /// that is wanted already may be under way, and have found out before what has changed.
+    pub async fn look_again(&self, key: &UpkeepKey, now: i64) -> Result<bool, StoreError> {
         let key = key.clone();
         self.write("look at a default branch again", move |db| {
             Box::pin(async move {
-                sqlx::query(
+                let changed = sqlx::query(
                     "UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $3 \
                      WHERE forge = $1 AND repo = $2 AND kind = 'look' AND state <> 'wanted'",
                 )
@@ -85,7 +86,7 @@ impl Store {
                 .bind(now)
                 .execute(db)
                 .await?;
-                Ok(())
+                Ok(changed.rows_affected() > 0)
             })
         })
         .await
