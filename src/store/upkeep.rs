@@ -9,7 +9,7 @@ mod looks;
 
 use sqlx::sqlite::SqliteRow;
 
-pub use self::looks::NewUpkeep;
+pub use self::looks::{Findings, NewUpkeep};
 use super::rows::Columns;
 use super::transitions::{Lifecycle, UpkeepState};
 use super::{Store, StoreError, bounded_detail};

@@ -20,6 +20,9 @@ use crate::store::UpkeepKey;
 /// Between two looks at the images. To look at one that has not changed takes a moment.
 const LOOK: Duration = Duration::from_secs(15);
 
+/// What no bake is called.
+const NONE: &str = "";
+
 /// By what is prepared: the key of the bake that it was last asked for with.
 #[derive(Debug, Default)]
 pub(super) struct Bakes(Mutex<HashMap<UpkeepKey, String>>);
@@ -33,6 +36,11 @@ impl Bakes {
     /// A look computes what is wanted from this bake.
     pub(super) fn note(&self, key: UpkeepKey, bake: &str) {
         self.known().insert(key, bake.to_owned());
+    }
+
+    /// A look wants something of which there is no bake yet: whichever comes first is followed.
+    pub(super) fn await_first(&self, key: UpkeepKey) {
+        self.note(key, NONE);
     }
 
     /// A look begins to find out what is wanted of this repository.
@@ -111,6 +119,8 @@ mod tests {
         all.sort_by_key(|key| key.repo.to_string());
         assert_eq!(all, [key("demo/one", "linux"), key("demo/two", "linux")]);
         assert_eq!(bakes.outdated_by("big", "first"), []);
+        bakes.await_first(key("demo/one", "big"));
+        assert_eq!(bakes.outdated_by("big", "first"), [key("demo/one", "big")], "there was none before");
         bakes.forget(&UpkeepKey { kind: UpkeepKind::Look, ..key("demo/one", "") });
         assert!(bakes.has("linux") && !bakes.has("big"));
     }

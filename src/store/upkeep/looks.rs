@@ -20,6 +20,16 @@ pub struct NewUpkeep {
     pub is_made: bool,
 }
 
+/// What a look found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    pub wishes: Vec<NewUpkeep>,
+    /// Of these, by profile, it could not be found out: what was wanted of them before stays.
+    pub unknown: Vec<(UpkeepKind, String)>,
+    /// For people: what is wrong with the rest.
+    pub detail: String,
+}
+
 impl Store {
     /// The default branch is at this commit, says a trusted event that arrived at that time. An older event, or the same once
     /// more, changes nothing; but one that is yet to arrive came while the clock was ahead, and any other counts as newer.
@@ -94,10 +104,8 @@ impl Store {
 
     /// A look has found what its commit asks for: that, and nothing else, is wanted of this repository from now on. Does
     /// nothing if a newer commit came meanwhile; gives whether it did something.
-    pub async fn finish_look(
-        &self, look: &Upkeep, wishes: Vec<NewUpkeep>, detail: &str, now: i64,
-    ) -> Result<bool, StoreError> {
-        let (look, detail) = (look.clone(), bounded_detail(detail).to_owned());
+    pub async fn finish_look(&self, look: &Upkeep, findings: Findings, now: i64) -> Result<bool, StoreError> {
+        let (look, detail) = (look.clone(), bounded_detail(&findings.detail).to_owned());
         self.write("store what a default branch asks for", move |db| {
             Box::pin(async move {
                 let changed = bind_wish(
@@ -114,8 +122,8 @@ impl Store {
                 if changed.rows_affected() == 0 {
                     return Ok(false);
                 }
-                forget_others(db, &look, &wishes).await?;
-                for wish in &wishes {
+                forget_others(db, &look, &findings).await?;
+                for wish in &findings.wishes {
                     want(db, &look, wish, now).await?;
                 }
                 Ok(true)
@@ -125,7 +133,7 @@ impl Store {
     }
 }
 
-async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, wishes: &[NewUpkeep]) -> Result<(), StoreError> {
+async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, findings: &Findings) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT kind, profile FROM upkeep WHERE forge = $1 AND repo = $2 AND kind <> 'look'")
         .bind(&look.key.forge)
         .bind(look.key.repo.as_str())
@@ -134,7 +142,9 @@ async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, wishes: &[NewUp
     for row in &rows {
         let columns = Columns::of("upkeep", row);
         let (kind, profile): (String, String) = (columns.plain("kind")?, columns.plain("profile")?);
-        if wishes.iter().any(|wish| wish.kind.as_str() == kind && wish.profile == profile) {
+        let wanted = findings.wishes.iter().map(|wish| (wish.kind, &wish.profile));
+        let unknown = findings.unknown.iter().map(|(kind, profile)| (*kind, profile));
+        if wanted.chain(unknown).any(|(its_kind, its_profile)| its_kind.as_str() == kind && *its_profile == profile) {
             continue;
         }
         sqlx::query("DELETE FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4")
