@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::key::key;
-use super::catalog::{Bake, BakeInfo, Image, write_json};
+use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
 use super::staging::Staging;
@@ -79,6 +79,11 @@ pub(super) struct BootedVm {
 }
 
 impl BootedVm {
+    /// What an error is to be called while the VM's files are still there.
+    pub(super) fn blamed_on_disk(&self, error: ImageError) -> ImageError {
+        blamed_on_disk(error, self.home.path(), "what the set-up scripts write")
+    }
+
     /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
     pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
         if let Err(error) = self.attached.qemu.kill().await {
@@ -102,11 +107,11 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     made
 }
 
-/// A memory file that cannot grow takes its VM with it. Then the reason is the disk and not the VM.
-fn blamed_on_disk(error: ImageError, directory: &Path) -> ImageError {
+/// A memory file or a disk that cannot grow takes its VM with it. Then the reason is the host's disk and not the VM.
+fn blamed_on_disk(error: ImageError, directory: &Path, what: &str) -> ImageError {
     match error {
         ImageError::Vm(VmError::Lost(_)) if disk::is_full(directory) => {
-            ImageError::io("the snapshot's memory")(std::io::ErrorKind::StorageFull.into())
+            ImageError::io(what)(std::io::ErrorKind::StorageFull.into())
         }
         error => error,
     }
@@ -130,7 +135,7 @@ async fn make(
         command_line: command_line.clone(),
     };
     write_initramfs(image, &boot.initramfs)?;
-    let placeholder = directory.join("cache-placeholder");
+    let placeholder = directory.join(PLACEHOLDER);
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
     let disks = Disks {
@@ -141,7 +146,7 @@ async fn make(
         fill: None,
     };
     let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
-    frozen.map_err(|error| blamed_on_disk(error, directory))?;
+    frozen.map_err(|error| blamed_on_disk(error, directory, "the snapshot's memory"))?;
     studio.lifecycle.reached(ImageStep::StateSaved).await;
     let monitor = monitor_version(&studio.program).await?;
     let info = BakeInfo {
@@ -184,7 +189,7 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
         memory: bake.file("memory"),
         state: bake.file("state"),
         scratch: bake.file("scratch"),
-        cache_placeholder: bake.file("cache-placeholder"),
+        cache_placeholder: bake.file(PLACEHOLDER),
         mounted: None,
     }
 }
@@ -193,7 +198,10 @@ async fn freeze(
     image: &Image, studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
 ) -> Result<(), ImageError> {
     let memory = directory.join("memory");
-    disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
+    let bytes = shape.memory_mib << 20;
+    // A monitor that finds no room for a page of it dies without a word.
+    let made = disk::require_room(directory, bytes).and_then(|()| disk::create_sparse(&memory, bytes));
+    made.map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
     studio.lifecycle.reached(ImageStep::DisksMade).await;
     let scripts = &image.info.bake;
     let mut home = studio.homes.create(VmId::random())?;
