@@ -17,7 +17,7 @@ use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
-use crate::forge::{RepoAccess, ReportState};
+use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
 use crate::lifecycle::Step;
 use crate::net::egress::Egress;
