@@ -149,9 +149,7 @@ async fn observe_bake(catalog: &Catalog, subject: &Subject, wanted: &Wanted) -> 
 }
 
 /// The accelerators for which there is a snapshot with all of its files, and what another one lacks.
-async fn snapshots(
-    image: &Image, qemu: &str, shape: Shape,
-) -> Result<(Vec<Accelerator>, Option<String>), String> {
+async fn snapshots(image: &Image, qemu: &str, shape: Shape) -> Result<(Vec<Accelerator>, Option<String>), String> {
     let (mut found, mut damage) = (Vec::new(), None);
     for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
         let key = bake::key(image, qemu, accelerator, shape).await.map_err(|_| "QEMU does not answer".to_owned())?;

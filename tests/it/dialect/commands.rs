@@ -27,7 +27,9 @@ fn eval_tells_kinds_and_values_and_errors() {
     ] {
         assert_eq!(eval_json(&["--", expression]), (Some(0), expected), "{expression}");
     }
-    for (expression, kind) in [("1 = 2", "lexing"), ("github.ref", "parsing"), ("always()", "parsing"), ("fromJSON('{')", "evaluation")] {
+    for (expression, kind) in
+        [("1 = 2", "lexing"), ("github.ref", "parsing"), ("always()", "parsing"), ("fromJSON('{')", "evaluation")]
+    {
         let (code, answer) = eval_json(&["--", expression]);
         assert_eq!((code, answer["err"]["kind"].as_str()), (Some(1), Some(kind)), "{answer}");
         assert!(!answer["err"]["message"].as_str().unwrap().is_empty());

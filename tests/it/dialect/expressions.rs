@@ -25,19 +25,62 @@ fn contexts() -> Json {
 /// Sound and unsound pieces; a sound tree is made of them by `expression`.
 fn leaf() -> impl Strategy<Value = String> {
     let fixed = [
-        "true", "false", "null", "NaN", "Infinity", "-Infinity", "0", "-0", "1", "-1", "3.5", "0xff", "0o17", "1e3", "+.5",
-        "''", "'a'", "'Main'", "'refs/heads/'", "'0'", "' 12 '", "'0x1F'", "'1e2'", "'Infinity'", "'it''s'", "'true'",
-        "github", "github.ref", "github.number", "GitHub.Flag", "github.none", "github.missing", "github.event.labels",
-        "github['event'].labels[0].name", "github.event.labels.*.name", "github.event.labels[*].ids", "matrix.v",
-        "matrix.v[2]", "matrix.v['1']", "matrix.*", "matrix.list.*.*", "matrix.list[*][0]", "matrix.empty", "plain", "plain.x",
-        "fromJSON('[1, \"x\", null, {\"a\": [true]}]')", "fromJSON('{\"K\": 1, \"l\": [2]}')", "fromJSON('\" s \"')",
+        "true",
+        "false",
+        "null",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "3.5",
+        "0xff",
+        "0o17",
+        "1e3",
+        "+.5",
+        "''",
+        "'a'",
+        "'Main'",
+        "'refs/heads/'",
+        "'0'",
+        "' 12 '",
+        "'0x1F'",
+        "'1e2'",
+        "'Infinity'",
+        "'it''s'",
+        "'true'",
+        "github",
+        "github.ref",
+        "github.number",
+        "GitHub.Flag",
+        "github.none",
+        "github.missing",
+        "github.event.labels",
+        "github['event'].labels[0].name",
+        "github.event.labels.*.name",
+        "github.event.labels[*].ids",
+        "matrix.v",
+        "matrix.v[2]",
+        "matrix.v['1']",
+        "matrix.*",
+        "matrix.list.*.*",
+        "matrix.list[*][0]",
+        "matrix.empty",
+        "plain",
+        "plain.x",
+        "fromJSON('[1, \"x\", null, {\"a\": [true]}]')",
+        "fromJSON('{\"K\": 1, \"l\": [2]}')",
+        "fromJSON('\" s \"')",
     ];
     prop::sample::select(fixed.to_vec()).prop_map(str::to_owned)
 }
 
 fn expression() -> impl Strategy<Value = String> {
     let operators = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">=", "&&", "||"]);
-    let members = prop::sample::select(vec![".name", ".*", "[0]", "[-1]", "['K']", "[*]", ".l", "[1.9]", "[null]", "[true]"]);
+    let members =
+        prop::sample::select(vec![".name", ".*", "[0]", "[-1]", "['K']", "[*]", ".l", "[1.9]", "[null]", "[true]"]);
     let formats = prop::sample::select(vec!["{0}", "a{0}b{1}", "{{{0}}}", "}}{{", "{1}{0}{1}", "{00}"]);
     leaf().prop_recursive(4, 24, 3, move |inner| {
         let pair = (inner.clone(), inner.clone());
@@ -59,10 +102,14 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
-/// Sound expressions of which some letters were changed.
+/// Sound expressions of which some letters were changed, without functions that need not evaluate all of their arguments.
 fn damaged() -> impl Strategy<Value = String> {
-    let junk = prop::sample::select(vec!["", ".", ",", "(", ")", "[", "]", "'", "*", "!", "&", "=", " ", "@", "1", "a", "''", "."]);
-    (expression(), prop::collection::vec((any::<prop::sample::Index>(), junk), 1..3)).prop_map(|(text, edits)| {
+    let junk = prop::sample::select(vec![
+        "", ".", ",", "(", ")", "[", "]", "'", "*", "!", "&", "=", " ", "@", "1", "a", "''", ".",
+    ]);
+    let sound =
+        expression().prop_filter("all is evaluated", |text| !text.contains("case(") && !text.contains("format("));
+    (sound, prop::collection::vec((any::<prop::sample::Index>(), junk), 1..3)).prop_map(|(text, edits)| {
         let mut letters: Vec<String> = text.chars().map(String::from).collect();
         for (place, junk) in edits {
             let place = place.index(letters.len());
@@ -78,7 +125,9 @@ fn ours(text: &str, contexts: &Json) -> Json {
     let names: Vec<&str> = object.iter().map(|(name, _)| name).collect();
     let scope = Scope { contexts: &names, later: &[], status_functions: false, hash_files: false };
     match Expression::parse(text, &scope).and_then(|expression| expression.evaluate(&Environment::new(&object))) {
-        Ok(Value::Number(number)) if !number.is_finite() => json!({"kind": "Number", "value": &*Value::Number(number).to_text()}),
+        Ok(Value::Number(number)) if !number.is_finite() => {
+            json!({"kind": "Number", "value": &*Value::Number(number).to_text()})
+        }
         Ok(value) => json!({"kind": value.type_name(), "value": value}),
         Err(error) => json!({"err": error.kind.to_string()}),
     }
