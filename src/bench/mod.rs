@@ -4,6 +4,7 @@ pub mod bare;
 pub mod cold_boot;
 pub mod create;
 pub mod density;
+pub mod egress;
 pub mod fork;
 pub mod log;
 pub mod plan;

@@ -25,6 +25,7 @@ use crate::protocol::message::Identity;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::loss::Loss;
 use crate::vm::machine::{Attached, Template, attach};
 use crate::vm::qemu::argv::Start;
 use crate::vm::qemu::{Launch, Qemu};
@@ -114,6 +115,19 @@ fn blamed_on_disk(error: ImageError, directory: &Path, what: &str) -> ImageError
             ImageError::io(what)(std::io::ErrorKind::StorageFull.into())
         }
         error => error,
+    }
+}
+
+/// Work in a guest, broken off when its VM ends: one that stands still, or is gone, keeps nobody waiting for its script's limit.
+pub(super) async fn while_it_lives<T>(
+    attached: &Attached, work: impl Future<Output = Result<T, ImageError>>,
+) -> Result<T, ImageError> {
+    tokio::select! {
+        done = work => done,
+        loss = attached.lost() => Err(match loss {
+            Loss::HostDiskFull => ImageError::io("what the guest writes")(std::io::ErrorKind::StorageFull.into()),
+            loss => ImageError::Vm(VmError::Lost(loss.to_string())),
+        }),
     }
 }
 
@@ -209,10 +223,14 @@ async fn freeze(
         let start = Start::BootForSnapshot;
         let mut attached = boot_vm(&home, studio, Parts { shape, start, boot, disks, memory: &memory }).await?;
         studio.lifecycle.reached(ImageStep::BakeBooted).await;
-        rehearse(&attached.guest).await?;
-        for one in scripts {
-            script::run(&attached.guest, one, &image.info.environment).await?;
-        }
+        let worked = async {
+            rehearse(&attached.guest).await?;
+            for one in scripts {
+                script::run(&attached.guest, one, &image.info.environment).await?;
+            }
+            Ok(())
+        };
+        while_it_lives(&attached, worked).await?;
         studio.lifecycle.reached(ImageStep::Rehearsed).await;
         // The agent sits in its blocking read, and everything that was written until now is on the disk.
         attached.guest.sync(false).await?;

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
-use super::driver::{Lease, git_proxy_of};
+use super::driver::Lease;
+use super::services::git_proxy_of;
 use super::steps::Places;
 use crate::config::Profile;
 use crate::core::Core;

@@ -1,12 +1,20 @@
 //! What the host offers to one guest: connections to ports of its loopback interface end at proxies of the host.
 
+use std::sync::Arc;
+
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::checkout::GIT_PORT;
+use crate::config::Profile;
+use crate::core::Core;
+use crate::forge::{RepoAccess, RepoName};
+use crate::net::egress::log::EgressLog;
+use crate::net::egress::policy::Scope;
 use crate::net::egress::{Egress, environment};
-use crate::net::git_proxy::GitProxy;
+use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::protocol::message::{AgentRequest, Service, decode};
 use crate::protocol::session::MAX_STREAMS;
+use crate::store::Job;
 use crate::vm::VmError;
 use crate::vm::channel::Connections;
 use crate::vm::guest::Guest;
@@ -64,5 +72,34 @@ impl Services {
             (Service::Egress, _) if self.egress.is_offered() => self.egress.serve_connection(stream).await,
             (Service::Git | Service::Egress, _) => {}
         }
+    }
+}
+
+/// What a VM of that repository may fetch.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What a VM of that profile may reach for that repository.
+pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(repo);
+    let narrowing = settings.and_then(|settings| settings.egress);
+    let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
+    Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
+}
+
+/// Keeps what the job reached, if anything. Without it the job has ended all the same.
+pub(super) async fn keep_egress(core: &Core, job: &Job, egress: &Egress) {
+    let log = egress.log();
+    if log == EgressLog::default() {
+        return;
+    }
+    if let Err(error) = core.store.keep_egress(&job.id, job.attempt, &log).await {
+        tracing::error!(job = %job.id, %error, "what a job reached could not be stored");
     }
 }

@@ -15,6 +15,7 @@ mod concurrency;
 mod counts;
 mod deliveries;
 mod delivery_queries;
+mod egress;
 mod error;
 mod events;
 mod inbox;

@@ -25,6 +25,7 @@ use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::job::services::Services;
+use crate::metrics::EgressMetrics;
 use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::network::HostNetwork;
@@ -267,7 +268,11 @@ async fn run_command(
 ) -> anyhow::Result<Option<u8>> {
     let services = Services {
         git: clone.map(Clone::proxy),
-        egress: Egress::new(Scope::of("this command", arguments.egress.policy()), Arc::new(HostNetwork::default())),
+        egress: Egress::new(
+            Scope::of("this command", arguments.egress.policy()),
+            Arc::new(HostNetwork::default()),
+            EgressMetrics::default(),
+        ),
     };
     let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
     services.offer(machine.guest()).await?;

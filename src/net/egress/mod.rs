@@ -43,6 +43,7 @@ use self::log::EgressLog;
 use self::network::Network;
 use self::policy::Scope;
 use self::splice::Meter;
+use crate::metrics::EgressMetrics;
 
 /// How long given up connections may take to end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
@@ -61,11 +62,12 @@ struct Shared {
     log: Mutex<EgressLog>,
     /// Connections that are not in the log yet.
     open: TaskTracker,
+    metrics: EgressMetrics,
 }
 
 impl Egress {
     /// A proxy with this policy.
-    pub fn new(scope: Scope, network: Arc<dyn Network>) -> Self {
+    pub fn new(scope: Scope, network: Arc<dyn Network>, metrics: EgressMetrics) -> Self {
         let limits = scope.policy.limits;
         let turns = Arc::new(Semaphore::new(limits.connections as usize));
         Self(Arc::new(Shared {
@@ -75,6 +77,7 @@ impl Egress {
             turns,
             log: Mutex::default(),
             open: TaskTracker::new(),
+            metrics,
         }))
     }
 

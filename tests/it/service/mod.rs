@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod egress;
 mod machine;
 mod matrix;
 mod metrics;

@@ -73,7 +73,11 @@ struct World {
 impl World {
     fn new(policy: Policy) -> Self {
         let network = Arc::<Fake>::default();
-        let egress = Egress::new(Scope::of("profile `linux`", policy), Arc::clone(&network) as Arc<dyn Network>);
+        let egress = Egress::new(
+            Scope::of("profile `linux`", policy),
+            Arc::clone(&network) as Arc<dyn Network>,
+            Default::default(),
+        );
         Self { egress, network }
     }
 
