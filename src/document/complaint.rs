@@ -8,7 +8,7 @@ use super::{Diagnostic, Position};
 pub(super) const MAX_QUOTED: usize = 80;
 
 /// Words longer than this get no suggestion: nobody mistypes them, and comparing costs the product of the lengths.
-const MAX_SUGGESTED: usize = 64;
+pub(super) const MAX_SUGGESTED: usize = 64;
 
 /// Similarity (0 to 1) from which on another word counts as what was meant.
 const SIMILAR: f64 = 0.75;
