@@ -21,6 +21,7 @@ use crate::image::{ImageError, Progress};
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
+use crate::net::registry::Registries;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
 use crate::workflow::contexts::{self, GithubContext};
@@ -40,6 +41,8 @@ pub struct Session {
     pub parallel: usize,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
+    /// Package registries with their credentials.
+    pub registries: Registries,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
 }
