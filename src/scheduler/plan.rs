@@ -30,16 +30,11 @@ use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 use crate::workflow::plan::StrategyCell;
 
-<<<<<<< HEAD
 use self::matrices::Matrices;
-use self::room::{Free, Way, never_fits};
-pub use self::room::{Limits, Room, Size};
-pub use self::wait::WaitReason;
-use self::wait::in_backticks;
-=======
 pub use self::room::{Aside, Limits, Room, Size, aside};
 use self::room::{Free, Way, never_fits};
->>>>>>> main
+pub use self::wait::WaitReason;
+use self::wait::in_backticks;
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
