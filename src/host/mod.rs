@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod command;
 pub mod disk;
 pub mod git;
+pub mod jail;
 pub mod lease;
 pub mod memory;
 pub mod notify;
@@ -15,6 +16,7 @@ pub mod output;
 pub mod probe;
 pub mod process;
 pub mod tsc;
+pub mod uids;
 pub mod users;
 
 /// What the host has.

@@ -16,6 +16,7 @@
 //! capacity counts as free only after it returned.
 
 pub mod channel;
+pub mod confinement;
 pub mod freeze;
 pub mod guest;
 pub mod home;
