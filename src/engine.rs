@@ -162,6 +162,7 @@ impl Engine {
     #[must_use]
     pub fn told_to(mut self, lifecycle: Lifecycle) -> Self {
         self.keeper.studio.lifecycle = lifecycle.clone();
+        self.caches = self.caches.told_to(lifecycle.clone());
         Self { lifecycle, ..self }
     }
 

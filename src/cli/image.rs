@@ -114,7 +114,7 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
         ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => say(listing::list(arguments.engine.engine()?.catalog(), arguments.json)?)?,
         ImageCommand::Show(ShowArgs { engine, name, json }) => {
-            say(listing::show(engine.engine()?.catalog(), &name, json)?)?;
+            say(listing::show(engine.engine()?.catalog(), &engine.recipes, &name, json)?)?;
         }
         ImageCommand::Rm(arguments) => return remove(arguments).await,
         ImageCommand::Gc(arguments) => collect(&arguments)?,
@@ -185,6 +185,6 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
             eprintln!("  hint: this is remembered until the host restarts; remove `{memory}` to have KVM tried again");
         }
     }
-    say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
+    say(format!("{} is baked for {}: {}", arguments.name, prepared.template.accelerator, listing::shape(shape)))?;
     Ok(0)
 }

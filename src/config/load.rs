@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::sections::{Claim, Claimed, Sections};
-use super::{Config, directory_of};
+use super::{Config, directory_of, read_certificates};
 use crate::document::{Complaint, Diagnostic, Findings, Position, Reader, toml};
 use crate::image::ImageError;
 use crate::image::recipe::Recipe;
@@ -57,7 +57,7 @@ fn parse_in(file: &str, directory: &Path, text: &str) -> (Parsed, Vec<Claim>) {
     let sections = Sections::new(directory);
     let config = sections.config(file, &reader.root(&root));
     let mut claims = sections.into_claims();
-    let Findings { mut errors, warnings } = reader.finish();
+    let Findings { mut errors, warnings, .. } = reader.finish();
     if !damaged.is_empty() {
         let is_elsewhere =
             |position: Option<Position>| damaged.iter().all(|error| line(error.position) != line(position));
@@ -121,6 +121,12 @@ fn unmet(file: &str, claim: &Claim) -> Option<Diagnostic> {
     let (path, is_directory_needed) = match &claim.what {
         Claimed::Directory(path) => (path, true),
         Claimed::FileOrDirectory(path) => (path, false),
+        Claimed::Certificates(path) if path.exists() => {
+            let why = read_certificates(path).err()?;
+            let complaint = Complaint::new(format!("`{}` {why}", path.display()));
+            return Some(complaint.at(file, Some(claim.position), &claim.key));
+        }
+        Claimed::Certificates(path) => (path, false),
         Claimed::Image(_) => return None,
     };
     let shown = path.display();

@@ -8,9 +8,12 @@
 //! its range; every profile that a repository names exists.
 
 mod caches;
+mod certificates;
+mod egress;
 mod load;
 mod pools;
 pub mod prepare;
+mod registries;
 mod repositories;
 mod secrets;
 mod sections;
@@ -29,10 +32,13 @@ use std::time::Duration;
 use url::Url;
 
 pub use crate::caches::Retention;
+use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
+pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
+pub use registries::{Registry, RegistryCredential, RegistryKind};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -47,6 +53,8 @@ pub struct Config {
     pub github: GitHub,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
+    /// In the order of the file; names are unique.
+    pub registries: Vec<Registry>,
     pub limits: Limits,
     pub vm: Vm,
     pub log: Log,
@@ -114,6 +122,8 @@ pub struct Repository {
     pub submodules: Vec<RepoName>,
     /// Overrides [`GitHub::forks`].
     pub forks: Option<Forks>,
+    /// What of the profile's egress its jobs may not have.
+    pub egress: Option<Narrowing>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.
@@ -139,6 +149,8 @@ pub struct Profile {
     /// What jobs of this profile find installed, in every repository that has the files of its key.
     pub prepare: Option<Prepare>,
     pub matrix_fork: MatrixFork,
+    /// What its jobs may reach.
+    pub egress: Policy,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

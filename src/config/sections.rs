@@ -13,15 +13,17 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, pools,
-    prepare, repositories, secrets, select, vm,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
+    pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
+use crate::net::egress::policy::Policy;
 
+pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
-const TIB: u64 = 1 << 40;
+pub(super) const TIB: u64 = 1 << 40;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -43,6 +45,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     Directory(PathBuf),
     FileOrDirectory(PathBuf),
+    /// Certificates in PEM form.
+    Certificates(PathBuf),
     /// An image, or the recipe of one.
     Image(String),
 }
@@ -65,12 +69,14 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table =
-            root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
+        let known =
+            &["server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared"];
+        let table = root.table(known)?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
-        let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
-        let github = self.github(&table, &names);
+        let known = profiles.as_deref().unwrap_or_default();
+        let github = self.github(&table, known);
+        let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -85,6 +91,7 @@ impl<'d> Sections<'d> {
             server: server?,
             github: github?,
             profiles: profiles?,
+            registries,
             limits: limits?,
             vm: vm?,
             log: log?,
@@ -137,7 +144,7 @@ impl<'d> Sections<'d> {
         })
     }
 
-    fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
+    fn github(&self, root: &Table<'_>, profiles: &[Profile]) -> Option<GitHub> {
         let known =
             &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
@@ -232,6 +239,7 @@ impl<'d> Sections<'d> {
             "pool",
             "prepare",
             "matrix_fork",
+            "egress",
         ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
@@ -250,6 +258,7 @@ impl<'d> Sections<'d> {
             matrix_fork: table.read_or("matrix_fork", MatrixFork::Off, |item| {
                 item.one_of(&[("auto", MatrixFork::Auto), ("off", MatrixFork::Off)])
             }),
+            egress: table.read_or("egress", Policy::default(), |item| egress::policy(self, item)),
             labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),

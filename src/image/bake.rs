@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::key::key;
-use super::catalog::{Bake, BakeInfo, Image, write_json};
+use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
 use super::staging::Staging;
-use super::{ImageError, Progress, cache, script};
+use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
 use crate::host::{checksum, command, disk, tsc};
@@ -25,6 +25,7 @@ use crate::protocol::message::Identity;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::loss::Loss;
 use crate::vm::machine::{Attached, Template, attach};
 use crate::vm::qemu::argv::Start;
 use crate::vm::qemu::{Launch, Qemu};
@@ -79,6 +80,11 @@ pub(super) struct BootedVm {
 }
 
 impl BootedVm {
+    /// What an error is to be called while the VM's files are still there.
+    pub(super) fn blamed_on_disk(&self, error: ImageError) -> ImageError {
+        blamed_on_disk(error, self.home.path(), "what the set-up scripts write")
+    }
+
     /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
     pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
         if let Err(error) = self.attached.qemu.kill().await {
@@ -102,13 +108,26 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     made
 }
 
-/// A memory file that cannot grow takes its VM with it. Then the reason is the disk and not the VM.
-fn blamed_on_disk(error: ImageError, directory: &Path) -> ImageError {
+/// A memory file or a disk that cannot grow takes its VM with it. Then the reason is the host's disk and not the VM.
+fn blamed_on_disk(error: ImageError, directory: &Path, what: &str) -> ImageError {
     match error {
         ImageError::Vm(VmError::Lost(_)) if disk::is_full(directory) => {
-            ImageError::io("the snapshot's memory")(std::io::ErrorKind::StorageFull.into())
+            ImageError::io(what)(std::io::ErrorKind::StorageFull.into())
         }
         error => error,
+    }
+}
+
+/// Work in a guest, broken off when its VM ends: one that stands still, or is gone, keeps nobody waiting for its script's limit.
+pub(super) async fn while_it_lives<T>(
+    attached: &Attached, work: impl Future<Output = Result<T, ImageError>>,
+) -> Result<T, ImageError> {
+    tokio::select! {
+        done = work => done,
+        loss = attached.lost() => Err(match loss {
+            Loss::HostDiskFull => ImageError::io("what the guest writes")(std::io::ErrorKind::StorageFull.into()),
+            loss => ImageError::Vm(VmError::Lost(loss.to_string())),
+        }),
     }
 }
 
@@ -130,7 +149,7 @@ async fn make(
         command_line: command_line.clone(),
     };
     write_initramfs(image, &boot.initramfs)?;
-    let placeholder = directory.join("cache-placeholder");
+    let placeholder = directory.join(PLACEHOLDER);
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
     let disks = Disks {
@@ -141,7 +160,7 @@ async fn make(
         fill: None,
     };
     let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
-    frozen.map_err(|error| blamed_on_disk(error, directory))?;
+    frozen.map_err(|error| blamed_on_disk(error, directory, "the snapshot's memory"))?;
     studio.lifecycle.reached(ImageStep::StateSaved).await;
     let monitor = monitor_version(&studio.program).await?;
     let info = BakeInfo {
@@ -184,7 +203,7 @@ pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
         memory: bake.file("memory"),
         state: bake.file("state"),
         scratch: bake.file("scratch"),
-        cache_placeholder: bake.file("cache-placeholder"),
+        cache_placeholder: bake.file(PLACEHOLDER),
         mounted: None,
     }
 }
@@ -193,7 +212,10 @@ async fn freeze(
     image: &Image, studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
 ) -> Result<(), ImageError> {
     let memory = directory.join("memory");
-    disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
+    let bytes = shape.memory_mib << 20;
+    // A monitor that finds no room for a page of it dies without a word.
+    let made = disk::require_room(directory, bytes).and_then(|()| disk::create_sparse(&memory, bytes));
+    made.map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
     studio.lifecycle.reached(ImageStep::DisksMade).await;
     let scripts = &image.info.bake;
     let mut home = studio.homes.create(VmId::random())?;
@@ -201,10 +223,15 @@ async fn freeze(
         let start = Start::BootForSnapshot;
         let mut attached = boot_vm(&home, studio, Parts { shape, start, boot, disks, memory: &memory }).await?;
         studio.lifecycle.reached(ImageStep::BakeBooted).await;
-        rehearse(&attached.guest).await?;
-        for one in scripts {
-            script::run(&attached.guest, one, &image.info.environment).await?;
-        }
+        let worked = async {
+            rehearse(&attached.guest).await?;
+            tools::configure(&attached.guest, &image.info.user).await?;
+            for one in scripts {
+                script::run(&attached.guest, one, &image.info.environment).await?;
+            }
+            Ok(())
+        };
+        while_it_lives(&attached, worked).await?;
         studio.lifecycle.reached(ImageStep::Rehearsed).await;
         // The agent sits in its blocking read, and everything that was written until now is on the disk.
         attached.guest.sync(false).await?;

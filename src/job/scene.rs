@@ -7,11 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
-use super::driver::{Lease, git_proxy_of};
+use super::driver::Lease;
+use super::services::git_proxy_of;
 use super::steps::Places;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::image::catalog::ImageInfo;
+use crate::net::egress::Egress;
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 
@@ -25,6 +27,8 @@ pub(super) struct Scene<'a> {
     pub(super) workspace: Workspace,
     pub(super) places: &'a Places,
     pub(super) github: &'a GithubContext,
+    /// One for all machines of the attempt, which share its limits and its log.
+    pub(super) egress: Egress,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -49,6 +53,8 @@ impl Scene<'_> {
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
             git: git_proxy_of(core, access),
+            egress: self.egress.clone(),
+            registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

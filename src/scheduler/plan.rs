@@ -27,8 +27,8 @@ use crate::forge::{Conclusion, RepoName};
 use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 
+pub use self::room::{Aside, Limits, Room, Size, aside};
 use self::room::{Free, Way, never_fits};
-pub use self::room::{Limits, Room, Size};
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -204,12 +204,6 @@ impl Plan {
     pub fn waits(&self) -> impl Iterator<Item = &WaitReason> {
         self.waits.values()
     }
-}
-
-/// Whether a VM that no job asked for may take that much now: jobs that could start come first.
-pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
-    let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
-    !snapshot.jobs.iter().any(is_queued) && matches!(Free::of(snapshot).find(None, size), Way::Fresh)
 }
 
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it

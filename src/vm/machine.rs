@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 use super::VmError;
+use super::basis::Basis;
 use super::channel::{Channel, Closed, Connections, Incoming};
 use super::freeze::{self, SCRATCH};
 use super::guest::Guest;
@@ -44,6 +45,7 @@ pub struct Machine {
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
     pub(super) memory: Memory,
+    basis: Basis,
     /// The cache volume that the guest has mounted, and what keeps it there.
     pub(super) mounted: Option<CacheMount>,
     pub timings: Timings,
@@ -107,10 +109,11 @@ impl Machine {
     pub async fn restore(
         mut home: Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
-        match Self::try_restore(&home, template, memory, cache, lifetime).await {
-            Ok((Attached { qemu, guest, bulk, connections }, timings)) => {
+        match Self::restore_from_basis(&home, template, memory, cache, lifetime).await {
+            Ok((Attached { qemu, guest, bulk, connections }, timings, basis)) => {
                 let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
-                Ok(Self { home, qemu, guest, connections: Some(connections), _bulk: bulk, memory, mounted, timings })
+                let connections = Some(connections);
+                Ok(Self { home, qemu, guest, connections, _bulk: bulk, memory, basis, mounted, timings })
             }
             Err(error) => {
                 if let Err(left) = home.remove().await {
@@ -121,8 +124,19 @@ impl Machine {
         }
     }
 
-    async fn try_restore(
+    /// The same, with what the VM shares with others. What is missing of that explains any error.
+    async fn restore_from_basis(
         home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
+    ) -> Result<(Attached, Timings, Basis), VmError> {
+        let basis = Basis::of(template)?;
+        match Self::try_restore(home, template, &basis, memory, cache, lifetime).await {
+            Ok((attached, timings)) => Ok((attached, timings, basis)),
+            Err(error) => Err(basis.require().err().unwrap_or(error)),
+        }
+    }
+
+    async fn try_restore(
+        home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let mut timings = Timings::default();
@@ -156,6 +170,8 @@ impl Machine {
             lifetime,
         };
         let (mut qemu, ports) = Qemu::launch(home, launch).await?;
+        // A monitor takes an empty memory for a file that it does not find, and the guest would only seem to hang.
+        basis.require()?;
         home.passes(Step::MonitorAnswered).await?;
         timings.started = began.elapsed();
         qemu.load_state(&template.state).await?;
@@ -187,28 +203,17 @@ impl Machine {
 
     /// Waits until the VM is lost; gives how.
     pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
-        let mut ended = self.qemu.monitor.ended();
-        let guest = self.guest.clone();
         let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
-        let loss_of = move |end| match (loss_of(end), &own_memory) {
-            // What it finds no room for is a page of its memory then, and that kills it.
-            (Loss::MonitorEnded, Some(home)) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
-            (loss, _) => loss,
-        };
+        let (basis, loss) = (self.basis.clone(), lost(&self.qemu, &self.guest));
         async move {
-            let closed = tokio::select! {
-                // What the monitor saw says more than that a channel closed.
-                biased;
-                end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
-                closed = guest.lost() => closed,
-            };
-            match closed {
-                // A channel closes with its monitor, which may be about to say why.
-                Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
-                    Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
-                    Err(_) => Loss::from(VmError::from(closed)),
-                },
-                Closed::Violated(_) => Loss::from(VmError::from(closed)),
+            match (loss.await, &own_memory, basis.changed()) {
+                // What it finds no room for is a page of its memory then, and that kills it.
+                (Loss::MonitorEnded, Some(home), _) if disk::require_room(home, LEAST_ROOM).is_err() => {
+                    Loss::HostDiskFull
+                }
+                // So does a page that its memory file does not have any more.
+                (Loss::MonitorEnded, _, Some(file)) => Loss::TemplateChanged(file.to_owned()),
+                (loss, ..) => loss,
             }
         }
     }
@@ -263,6 +268,35 @@ fn cache_of<'a>(
         (Some(mounted), None) => Ok((Some(mounted), None)),
         (Some(mounted), Some(cache)) if mounted == cache => Ok((Some(mounted), None)),
         (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.to_string() }),
+    }
+}
+
+impl Attached {
+    /// Waits until the VM is lost; gives how.
+    pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
+        lost(&self.qemu, &self.guest)
+    }
+}
+
+/// Waits until a VM is lost; gives how, as far as its monitor tells.
+fn lost(qemu: &Qemu, guest: &Guest) -> impl Future<Output = Loss> + Send + use<> {
+    let mut ended = qemu.monitor.ended();
+    let guest = guest.clone();
+    async move {
+        let closed = tokio::select! {
+            // What the monitor saw says more than that a channel closed.
+            biased;
+            end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
+            closed = guest.lost() => closed,
+        };
+        match closed {
+            // A channel closes with its monitor, which may be about to say why.
+            Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
+                Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
+                Err(_) => Loss::from(VmError::from(closed)),
+            },
+            Closed::Violated(_) => Loss::from(VmError::from(closed)),
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{AGENT, command_line, monitor_version};
-use crate::image::ImageError;
+use crate::host::cpu;
 use crate::image::catalog::Image;
+use crate::image::{ImageError, tools};
 use crate::protocol;
 use crate::vm::qemu::argv::cpu_model;
 use crate::vm::spec::{Accelerator, Shape};
@@ -22,13 +23,15 @@ struct KeyParts<'a> {
     protocol: u32,
     /// The SHA-256 of the agent.
     agent: String,
+    /// The SHA-256 of what configures tools.
+    tools: String,
     image: &'a str,
     built_at: i64,
     shape: Shape,
     accelerator: Accelerator,
     /// What the monitor says of its version.
     monitor: &'a str,
-    cpu: &'a str,
+    cpu: String,
     command_line: String,
 }
 
@@ -47,12 +50,17 @@ pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: 
         dayfly: env!("CARGO_PKG_VERSION"),
         protocol: protocol::VERSION.into(),
         agent: hex::encode(Sha256::digest(AGENT)),
+        tools: hex::encode(Sha256::digest(tools::SCRIPT)),
         image: &image.info.digest,
         built_at: image.info.built_at,
         shape,
         accelerator,
         monitor: &monitor,
-        cpu: cpu_model(accelerator),
+        cpu: match accelerator {
+            Accelerator::Kvm => format!("{} {}", cpu_model(accelerator), cpu::model()),
+            // What the monitor emulates does not depend on the host.
+            Accelerator::Tcg => cpu_model(accelerator).to_owned(),
+        },
         command_line: command_line(accelerator),
     };
     Ok(parts.key())
@@ -69,25 +77,27 @@ mod tests {
             dayfly: "1",
             protocol: 1,
             agent: "a".into(),
+            tools: "t".into(),
             image: "i",
             built_at: 1,
             shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
             accelerator: Accelerator::Tcg,
             monitor: "QEMU emulator version 7.2",
-            cpu: "max",
+            cpu: "max".into(),
             command_line: "quiet tsc_early_khz=1".into(),
         };
-        let changes: [fn(&mut KeyParts<'_>); 11] = [
+        let changes: [fn(&mut KeyParts<'_>); 12] = [
             |parts| parts.format += 1,
             |parts| parts.dayfly = "2",
             |parts| parts.protocol += 1,
             |parts| parts.agent = "b".into(),
+            |parts| parts.tools = "u".into(),
             |parts| parts.image = "j",
             |parts| parts.built_at += 1,
             |parts| parts.shape.memory_mib += 1,
             |parts| parts.accelerator = Accelerator::Kvm,
             |parts| parts.monitor = "QEMU emulator version 8",
-            |parts| parts.cpu = "host",
+            |parts| parts.cpu = "host Some CPU".into(),
             |parts| parts.command_line.push('0'),
         ];
         let mut keys = vec![parts.key()];

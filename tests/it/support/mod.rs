@@ -6,16 +6,18 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
 mod metrics;
+pub(crate) mod npm;
 pub(crate) mod repository;
 mod scene;
 mod service;
 mod settings;
 mod store;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
 pub(crate) use self::metrics::scrape;
-pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
+pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of, waiting};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
 pub(crate) use self::store::{forget_end, processed, stored_deliveries, stored_vms, wishes};

@@ -24,6 +24,9 @@ pub(crate) struct Settings {
     github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
+    secrets: Vec<(&'static str, String)>,
+    /// Lines of `[vm]`; `None` for the images that all tests share.
+    own_images: Option<String>,
 }
 
 impl Settings {
@@ -39,6 +42,8 @@ impl Settings {
             github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
+            secrets: Vec::new(),
+            own_images: None,
         }
     }
 
@@ -104,6 +109,12 @@ impl Settings {
         self
     }
 
+    /// A file with a secret beside the configuration.
+    pub(crate) fn with_secret(mut self, name: &'static str, content: &str) -> Self {
+        self.secrets.push((name, content.to_owned()));
+        self
+    }
+
     /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
     pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
         self.github = format!("sweep = \"{interval}\"\n{lines}");
@@ -113,6 +124,13 @@ impl Settings {
     /// A file system of this size, as `mount` takes it, for the state directory, which nobody else sees.
     pub(crate) fn with_disk_of(mut self, size: &'static str) -> Self {
         self.disk = Some(size);
+        self
+    }
+
+    /// Images of the test's own in `images`, which may lack some, and a directory with recipes.
+    pub(crate) fn with_images(mut self, images: &Path, recipes: Option<&Path>) -> Self {
+        let recipes = recipes.map(|recipes| format!("recipes_dir = \"{}\"\n", recipes.display()));
+        self.own_images = Some(format!("images_dir = \"{}\"\n{}", images.display(), recipes.unwrap_or_default()));
         self
     }
 
@@ -133,16 +151,20 @@ impl Settings {
         secret_file(directory, "webhook-secret", WEBHOOK_SECRET);
         secret_file(directory, "token", &forge.plain_token());
         secret_file(directory, "app.pem", APP_PRIVATE_KEY);
+        for (name, content) in &self.secrets {
+            secret_file(directory, name, content);
+        }
         let credential = if self.is_app {
             format!("app = {{ id = {}, private_key = {{ file = \"app.pem\" }} }}", forge.app_id())
         } else {
             "token = { file = \"token\" }".to_owned()
         };
-        let images = shared_images();
+        let images = self.own_images.clone();
+        let images = images.unwrap_or_else(|| format!("images_dir = \"{}\"", shared_images().display()));
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
              [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
-             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\n{images}\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
@@ -150,7 +172,6 @@ impl Settings {
             self.profiles,
             self.limits,
             self.drain,
-            images.display(),
         );
         let path = directory.join("dayfly.toml");
         fs::write(&path, text).unwrap();
