@@ -10,6 +10,7 @@ pub mod command;
 pub mod cpu;
 pub mod disk;
 pub mod git;
+pub mod jail;
 pub mod lease;
 pub mod memory;
 pub mod notify;
@@ -18,6 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod seen;
 pub mod tsc;
+pub mod uids;
 pub mod users;
 pub mod xattr;
 
