@@ -241,7 +241,12 @@ impl Keeper {
         others.sort_by_key(|other| std::cmp::Reverse(other.info.built_at));
         for other in others {
             let key = bake::key(&other, &self.studio.program, accelerator, shape).await?;
-            if let Some(bake) = self.studio.checked.bake(&other, &key, progress).await? {
+            let found = match self.studio.checked.bake(&other, &key, progress).await {
+                // Then another one.
+                Err(ImageError::Damaged { .. }) => None,
+                found => found?,
+            };
+            if let Some(bake) = found {
                 let pause = self.pauses.now(name, Work::Bake(shape), &image.info.digest);
                 let date = date(other.info.built_at);
                 let note = format!(
