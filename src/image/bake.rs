@@ -2,6 +2,7 @@
 //!
 //! Everything that a snapshot cannot change afterwards is in its [`key()`].
 
+mod command_line;
 mod key;
 mod monitor;
 
@@ -18,7 +19,7 @@ use super::staging::Staging;
 use super::{ImageError, Progress, cache, script};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
-use crate::host::{checksum, disk, tsc};
+use crate::host::{checksum, disk};
 use crate::ids::VmId;
 use crate::lifecycle::{ImageStep, Lifecycle};
 use crate::metrics::ImageMetrics;
@@ -142,7 +143,7 @@ async fn make(
     let staging = Staging::begin(&image.bakes())?;
     let directory = staging.path();
     studio.lifecycle.reached(ImageStep::BakeBegun).await;
-    let command_line = command_line(studio.accelerator);
+    let command_line = command_line::of(image, studio.accelerator);
     let boot = Boot {
         kernel: image.file("kernel"),
         initramfs: directory.join("initramfs"),
@@ -275,7 +276,7 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     let boot = Boot {
         kernel: image.file("kernel"),
         initramfs: home.path().join("initramfs"),
-        command_line: command_line(studio.accelerator),
+        command_line: command_line::of(image, studio.accelerator),
     };
     write_initramfs(image, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
@@ -333,18 +334,6 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
     };
     let (qemu, ports) = Qemu::launch(home, launch).await?;
     attach(qemu, ports, studio.boot_limit, false).await
-}
-
-/// What the guest's kernel is told.
-fn command_line(accelerator: Accelerator) -> String {
-    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so. By a triple fault: this
-    // machine has none of the devices with which a kernel would try otherwise, for minutes.
-    let common = "console=ttyS0 quiet panic=-1 reboot=t rdinit=/init random.trust_cpu=on";
-    match accelerator {
-        Accelerator::Kvm => common.to_owned(),
-        // An emulated machine has no timer to calibrate the counter with.
-        Accelerator::Tcg => format!("{common} tsc_early_khz={} mitigations=off", tsc::khz()),
-    }
 }
 
 fn write_initramfs(image: &Image, to: &Path) -> Result<(), ImageError> {
