@@ -23,6 +23,7 @@ const PURE: [&str; 39] = [
     "protocol",
     "forge/github/moved.rs",
     "ids.rs",
+    "image/recipe/archive.rs",
     "image/recipe/description.rs",
     "image/source/xattrs.rs",
     "pool/plan.rs",

@@ -209,6 +209,7 @@ fn what_lies_too_deep_is_refused_however_short_its_name_is() {
         let mut builder = Builder::new(Vec::new());
         let mut header = Header::new_gnu();
         header.set_size(0);
+        header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);
         builder.append_data(&mut header, path, "".as_bytes()).unwrap();
