@@ -23,7 +23,6 @@ use crate::core::{Core, Wake};
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
-use crate::host::cgroup::Support;
 use crate::host::lease::Lease;
 use crate::host::notify;
 use crate::host::process::Lifetime;
@@ -36,8 +35,9 @@ use crate::job::timeline::Timeline;
 use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
-use crate::net::egress::network::HostNetwork;
+use crate::net::egress::network::{HostNetwork, Network};
 use crate::net::git_proxy::GitClient;
+use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
@@ -45,6 +45,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
 use crate::upkeep::{self, Desk, Kept};
+use crate::vm::confinement;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -84,17 +85,18 @@ impl App {
         let lifecycle = fault.map_or_else(Lifecycle::default, |fault| disturbed(fault, &state_dir));
         let engine =
             Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
-        if let Support::Missing(why) = engine.homes().cgroups() {
-            tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
-        }
+        require_confinement(&engine, config.vm.require_confinement)?;
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
+        let network = Arc::<HostNetwork>::default();
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
-            network: Arc::new(HostNetwork::default()),
+            registries: Registries::new(&config.registries, &secrets.registries)
+                .context("the client for package registries")?,
+            network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
             engine,
@@ -117,6 +119,9 @@ impl App {
             Some(listen) => Some(bind("metrics.listen", listen).await?),
             None => None,
         };
+        for listener in std::iter::once(&public).chain(&metrics) {
+            network.note_served(listener.local_addr()?.port());
+        }
         let control = bind_control(&core.config.server.control_socket())?;
         Ok(Self { core, public, metrics, control, _state: state })
     }
@@ -182,6 +187,26 @@ impl App {
     }
 }
 
+/// Says once what this host lacks to confine monitors, or refuses to go on.
+fn require_confinement(engine: &Engine, is_required: bool) -> anyhow::Result<()> {
+    let missing = engine.homes().confinement().missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if is_required {
+        let missing: String = missing.iter().map(|one| format!("\n  {one}")).collect();
+        bail!(
+            "`[vm] require_confinement` is set, and this host cannot confine VMs wholly:{missing}\n  \
+             hint: `dayfly doctor` tries each part and says what to do"
+        );
+    }
+    tracing::warn!(
+        missing = missing.join("; "),
+        "VMs are not wholly confined on this host; `dayfly doctor` says what to do"
+    );
+    Ok(())
+}
+
 /// Says so as loudly as it can: nobody wants this by accident.
 fn disturbed(fault: Fault, state_dir: &Path) -> Lifecycle {
     tracing::warn!("DAYFLY_FAULT IS SET: this service will do `{fault}`, which is for tests only");
@@ -208,6 +233,7 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
         qemu: config.vm.qemu.display().to_string(),
         backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
+        confinement: confinement::Settings { uids: config.vm.uids, io: config.vm.io },
     }
 }
 

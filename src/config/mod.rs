@@ -8,18 +8,23 @@
 //! its range; every profile that a repository names exists.
 
 mod caches;
+mod certificates;
 mod egress;
 mod load;
 mod pools;
 pub mod prepare;
+mod registries;
 mod repositories;
 mod secrets;
 mod sections;
 mod select;
 mod units;
 mod values;
+mod vm;
 
 use crate::forge::RepoName;
+use crate::host::cgroup::IoLimits;
+use crate::host::uids::UidRange;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,8 +35,10 @@ pub use crate::caches::Retention;
 use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
+pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
+pub use registries::{Registry, RegistryCredential, RegistryKind};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -46,6 +53,8 @@ pub struct Config {
     pub github: GitHub,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
+    /// In the order of the file; names are unique.
+    pub registries: Vec<Registry>,
     pub limits: Limits,
     pub vm: Vm,
     pub log: Log,
@@ -229,6 +238,12 @@ pub struct Vm {
     pub images_dir: PathBuf,
     /// More directories with image recipes; those that are built in need none.
     pub recipes_dir: Vec<PathBuf>,
+    /// Users that monitors run as, each for one VM at a time.
+    pub uids: UidRange,
+    /// What each VM may ask of the disk.
+    pub io: IoLimits,
+    /// Whether to serve only where monitors are wholly confined.
+    pub require_confinement: bool,
 }
 
 /// Which virtual machine monitor, with which accelerator.

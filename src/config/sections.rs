@@ -11,10 +11,10 @@ use std::time::Duration;
 use url::Url;
 
 use super::units::{duration_between, parse_duration, size_between};
-use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
+use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Backend, Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, Vm,
-    caches, egress, pools, prepare, repositories, secrets, select,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
+    pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -45,6 +45,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     Directory(PathBuf),
     FileOrDirectory(PathBuf),
+    /// Certificates in PEM form.
+    Certificates(PathBuf),
     /// An image, or the recipe of one.
     Image(String),
 }
@@ -67,11 +69,14 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table =
-            root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
+        let known =
+            &["server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared"];
+        let table = root.table(known)?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
-        let github = self.github(&table, profiles.as_deref().unwrap_or_default());
+        let known = profiles.as_deref().unwrap_or_default();
+        let github = self.github(&table, known);
+        let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -80,12 +85,13 @@ impl<'d> Sections<'d> {
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
-        let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
+        let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
             server: server?,
             github: github?,
             profiles: profiles?,
+            registries,
             limits: limits?,
             vm: vm?,
             log: log?,
@@ -95,7 +101,11 @@ impl<'d> Sections<'d> {
         })
     }
 
-    fn path(&self, item: &Item<'_>) -> Option<PathBuf> {
+    pub(super) fn directory(&self) -> &Path {
+        self.directory
+    }
+
+    pub(super) fn path(&self, item: &Item<'_>) -> Option<PathBuf> {
         host_path(item, self.directory)
     }
 
@@ -261,22 +271,6 @@ impl<'d> Sections<'d> {
             prepare: match prepare {
                 Some(read) => Some(read?),
                 None => None,
-            },
-        })
-    }
-
-    fn vm(&self, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
-        let table = root.section("vm", &["backend", "qemu", "images_dir", "recipes_dir"])?;
-        let backends = [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
-        let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
-        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, Claimed::Directory));
-        Some(Vm {
-            backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
-            qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),
-            recipes_dir: recipe_paths.flatten().collect(),
-            images_dir: match table.get("images_dir") {
-                Some(item) => self.path(&item)?,
-                None => state_dir?.join("images"),
             },
         })
     }

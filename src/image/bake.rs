@@ -16,7 +16,7 @@ use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
 use super::staging::Staging;
-use super::{ImageError, Progress, cache, script};
+use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
 use crate::host::{checksum, disk};
@@ -226,6 +226,7 @@ async fn freeze(
         studio.lifecycle.reached(ImageStep::BakeBooted).await;
         let worked = async {
             rehearse(&attached.guest).await?;
+            tools::configure(&attached.guest, &image.info.user).await?;
             for one in scripts {
                 script::run(&attached.guest, one, &image.info.environment).await?;
             }

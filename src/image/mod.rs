@@ -30,6 +30,7 @@ pub mod recipe;
 mod script;
 mod source;
 mod staging;
+mod tools;
 
 pub use checked::Checked;
 use fetch::FetchError;

@@ -54,6 +54,7 @@ impl Scene<'_> {
             workspace,
             git: git_proxy_of(core, access),
             egress: self.egress.clone(),
+            registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

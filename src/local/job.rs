@@ -154,6 +154,7 @@ async fn attend<W: Witness>(
             Arc::clone(&session.network),
             EgressMetrics::default(),
         ),
+        registries: session.registries.proxy(&session.repo, &profile.name, false),
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,

@@ -30,6 +30,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::network::HostNetwork;
 use crate::net::egress::policy::Scope;
+use crate::net::registry::RegistryProxy;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner, VolumeFormat};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
@@ -273,9 +274,13 @@ async fn run_command(
             Arc::new(HostNetwork::default()),
             EgressMetrics::default(),
         ),
+        registries: RegistryProxy::none(),
     };
     let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
     services.offer(machine.guest()).await?;
+    if let Err(why) = services.equip(machine.guest(), false).await? {
+        eprintln!("warning: {why}");
+    }
     if let Some(clone) = clone {
         let command = clone.command(image, account.owner, &account.home);
         // Standard output is the command's alone.
@@ -284,7 +289,7 @@ async fn run_command(
             return Ok(None);
         }
     }
-    let command = command_for(arguments, image, account, directory, services.egress.variables());
+    let command = command_for(arguments, image, account, directory, services.variables());
     let exit = current.run(machine, command, arguments.stdin, To::Stdout).await?;
     drop(serving);
     services.egress.settled().await;

@@ -31,6 +31,7 @@ mod splice;
 mod ticket;
 mod tunnel;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ impl Egress {
     /// Whether guests are to be offered the proxy at all.
     pub fn is_offered(&self) -> bool {
         self.0.scope.is_offered()
+    }
+
+    /// Where the certificates are that guests shall trust as well.
+    pub fn ca_bundle(&self) -> Option<&Path> {
+        self.0.scope.policy.ca_bundle.as_deref()
     }
 
     /// The variables by which programs of the guest find the proxy.

@@ -11,6 +11,7 @@ mod outcomes;
 mod pools;
 mod prepared;
 mod pull_request;
+mod registries;
 mod reruns;
 mod room;
 mod workflow;
