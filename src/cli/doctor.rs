@@ -14,7 +14,7 @@ use crate::engine::Backend;
 const EXIT_PROBLEM: u8 = 1;
 
 /// Headings, by the area of findings.
-const HEADINGS: [(&str, &str); 15] = [
+const HEADINGS: [(&str, &str); 16] = [
     ("host", "Host"),
     ("cgroups", "Host"),
     ("memory", "Memory"),
@@ -23,6 +23,7 @@ const HEADINGS: [(&str, &str); 15] = [
     ("qemu", "QEMU"),
     ("kvm", "KVM"),
     ("firecracker", "Firecracker"),
+    ("confinement", "Confinement"),
     ("state", "State"),
     ("disk", "State"),
     ("images", "Images"),

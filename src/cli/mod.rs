@@ -38,7 +38,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Backend, Engine, EngineSettings};
 use crate::host::process::Lifetime;
-use crate::vm::VmError;
+use crate::vm::{VmError, confinement};
 
 /// A running service refused what was asked for, or a job did not succeed.
 pub(crate) const EXIT_REFUSED: u8 = 1;
@@ -121,6 +121,7 @@ impl EngineArgs {
             qemu: self.qemu.clone(),
             backend: self.backend,
             lifetime: Lifetime::EndsWithUs,
+            confinement: confinement::Settings::default(),
         })
     }
 }

@@ -20,8 +20,11 @@ mod sections;
 mod select;
 mod units;
 mod values;
+mod vm;
 
 use crate::forge::RepoName;
+use crate::host::cgroup::IoLimits;
+use crate::host::uids::UidRange;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -235,6 +238,12 @@ pub struct Vm {
     pub images_dir: PathBuf,
     /// More directories with image recipes; those that are built in need none.
     pub recipes_dir: Vec<PathBuf>,
+    /// Users that monitors run as, each for one VM at a time.
+    pub uids: UidRange,
+    /// What each VM may ask of the disk.
+    pub io: IoLimits,
+    /// Whether to serve only where monitors are wholly confined.
+    pub require_confinement: bool,
 }
 
 /// Which virtual machine monitor, with which accelerator.

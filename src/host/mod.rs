@@ -10,14 +10,17 @@ pub mod command;
 pub mod cpu;
 pub mod disk;
 pub mod git;
+pub mod jail;
 pub mod lease;
 pub mod memory;
 pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod process;
+mod removal;
 pub mod seen;
 pub mod tsc;
+pub mod uids;
 pub mod users;
 pub mod xattr;
 

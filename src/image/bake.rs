@@ -2,13 +2,16 @@
 //!
 //! Everything that a snapshot cannot change afterwards is in its [`key()`].
 
+mod command_line;
 mod key;
+mod monitor;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::key::key;
+pub use self::monitor::{Installed, monitor_version};
 use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::initramfs::{self, File};
@@ -16,7 +19,7 @@ use super::staging::Staging;
 use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
-use crate::host::{checksum, command, disk, tsc};
+use crate::host::{checksum, disk};
 use crate::ids::VmId;
 use crate::lifecycle::{ImageStep, Lifecycle};
 use crate::metrics::ImageMetrics;
@@ -47,8 +50,6 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// What a snapshot consists of, beside its description.
 const FILES: [&str; 4] = ["initramfs", "memory", "scratch", "state"];
 
-/// How long the monitor may take to say its version.
-const VERSION_LIMIT: Duration = Duration::from_secs(30);
 /// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
 /// VM that runs has their files open and does not need the names.
 const KEPT_BAKES: usize = 32;
@@ -142,7 +143,7 @@ async fn make(
     let staging = Staging::begin(&image.bakes())?;
     let directory = staging.path();
     studio.lifecycle.reached(ImageStep::BakeBegun).await;
-    let command_line = command_line(studio.accelerator);
+    let command_line = command_line::of(image, studio.accelerator);
     let boot = Boot {
         kernel: image.file("kernel"),
         initramfs: directory.join("initramfs"),
@@ -276,7 +277,7 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     let boot = Boot {
         kernel: image.file("kernel"),
         initramfs: home.path().join("initramfs"),
-        command_line: command_line(studio.accelerator),
+        command_line: command_line::of(image, studio.accelerator),
     };
     write_initramfs(image, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
@@ -336,18 +337,6 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
     attach(qemu, ports, studio.boot_limit, false).await
 }
 
-/// What the guest's kernel is told.
-fn command_line(accelerator: Accelerator) -> String {
-    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so. By a triple fault: this
-    // machine has none of the devices with which a kernel would try otherwise, for minutes.
-    let common = "console=ttyS0 quiet panic=-1 reboot=t rdinit=/init random.trust_cpu=on";
-    match accelerator {
-        Accelerator::Kvm => common.to_owned(),
-        // An emulated machine has no timer to calibrate the counter with.
-        Accelerator::Tcg => format!("{common} tsc_early_khz={} mitigations=off", tsc::khz()),
-    }
-}
-
 fn write_initramfs(image: &Image, to: &Path) -> Result<(), ImageError> {
     let context = || ImageError::io("building the initramfs");
     let mut modules = Vec::new();
@@ -369,17 +358,4 @@ async fn make_scratch(path: &Path, mib: u64) -> Result<(), ImageError> {
         FormatError::File(error) => ImageError::io("the scratch disk")(error),
         FormatError::Tool(error) => error.into(),
     })
-}
-
-/// The first line that the monitor says about its version.
-pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
-    static KNOWN: tokio::sync::OnceCell<(String, String)> = tokio::sync::OnceCell::const_new();
-    if let Some((_, version)) = KNOWN.get().filter(|(known, _)| known == program) {
-        return Ok(version.clone());
-    }
-    let output = command::run(program, &["--version"], VERSION_LIMIT, |_| {}).await?;
-    let version = String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned();
-    // Another program may be asked for later; the first is the one that matters.
-    drop(KNOWN.set((program.to_owned(), version.clone())));
-    Ok(version)
 }

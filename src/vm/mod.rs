@@ -18,6 +18,7 @@
 
 pub mod basis;
 pub mod channel;
+pub mod confinement;
 pub mod freeze;
 pub mod guest;
 pub mod home;

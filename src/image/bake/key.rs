@@ -61,7 +61,7 @@ pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: 
             // What the monitor emulates does not depend on the host.
             Accelerator::Tcg => cpu_model(accelerator).to_owned(),
         },
-        command_line: command_line(accelerator),
+        command_line: command_line::of(image, accelerator),
     };
     Ok(parts.key())
 }

@@ -66,7 +66,8 @@ jobs:
 async fn run(scene: &Scene, server: &TlsServer, is_of_fork: bool) -> Ended {
     let (branch, author) = if is_of_fork { ("theirs", "stranger") } else { ("ours", "octocat") };
     let workflow = look(server);
-    let files = [(WORKFLOW, workflow.as_str())];
+    // With a file of its own each: else they would be the same commit.
+    let files = [(WORKFLOW, workflow.as_str()), (branch, "")];
     let new = NewPullRequest { files: &files, branch, from_fork: is_of_fork, author, ..NewPullRequest::default() };
     let pull: PullRequest = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
     assert_eq!(scene.deliver_opened(&pull).await.status, 202);
@@ -108,7 +109,7 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     let at = "http://127.0.0.1:3129/company/";
     assert_eq!(ours.said("named"), format!("{at} {at}"));
     assert_eq!(ours.said("metadata"), format!("{at}@acme/box/-/box-1.0.0.tgz"));
-    assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "404 403", "404"));
+    assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "403 403", "404"));
     assert_eq!(ours.said("unscoped"), "307 https://registry.npmjs.org/left-pad");
     let answer = tls::ANSWER;
     assert_eq!(ours.said("tls"), format!("{answer}, {answer}, refused"));
