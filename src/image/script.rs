@@ -17,16 +17,32 @@ const QUOTED_BYTES: usize = 16 << 10;
 
 /// Runs one to its end. What it leaves in the background goes on.
 pub(super) async fn run(guest: &Guest, script: &Script, environment: &[(String, String)]) -> Result<(), ImageError> {
-    let failed = |status: String, output: &[u8]| ImageError::Script {
-        name: script.name.clone(),
-        status,
-        output: last_lines(output),
-    };
+    match run_within_limit(guest, script, environment).await? {
+        (ExitStatus::Code(0), _) => Ok(()),
+        (status, output) => Err(failed(script, described(&status), &output)),
+    }
+}
+
+/// The same for one that an image without a shell can do without.
+pub(super) async fn run_if_possible(
+    guest: &Guest, script: &Script, environment: &[(String, String)],
+) -> Result<(), ImageError> {
+    match run_within_limit(guest, script, environment).await? {
+        (ExitStatus::Code(0) | ExitStatus::NotStarted(_), _) => Ok(()),
+        (status, output) => Err(failed(script, described(&status), &output)),
+    }
+}
+
+fn failed(script: &Script, status: String, output: &[u8]) -> ImageError {
+    ImageError::Script { name: script.name.clone(), status, output: last_lines(output) }
+}
+
+async fn run_within_limit(
+    guest: &Guest, script: &Script, environment: &[(String, String)],
+) -> Result<(ExitStatus, Vec<u8>), ImageError> {
     match tokio::time::timeout(LIMIT, run_to_end(guest, script, environment)).await {
-        Ok(Ok((ExitStatus::Code(0), _))) => Ok(()),
-        Ok(Ok((status, output))) => Err(failed(described(&status), &output)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(failed(format!("no end after {} s", LIMIT.as_secs()), b"")),
+        Ok(ended) => ended,
+        Err(_) => Err(failed(script, format!("no end after {} s", LIMIT.as_secs()), b"")),
     }
 }
 

@@ -16,6 +16,6 @@ pub(super) async fn configure(guest: &Guest, user: &User) -> Result<(), ImageErr
         ("ACCOUNT_HOME".to_owned(), user.home()),
         ("ACCOUNT_OWNER".to_owned(), format!("{}:{}", user.uid, user.gid)),
     ];
-    let script = Script { name: "the configuration of tools".to_owned(), text: SCRIPT.to_owned() };
-    script::run(guest, &script, &environment).await
+    let script = Script { name: "configuration of tools".to_owned(), text: SCRIPT.to_owned() };
+    script::run_if_possible(guest, &script, &environment).await
 }

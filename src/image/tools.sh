@@ -5,6 +5,11 @@ home=$ACCOUNT_HOME owner=$ACCOUNT_OWNER
 proxy=http://127.0.0.1:3128
 umask 022
 
+# An image without these has no tools that would need them.
+for program in mkdir cat chmod chown; do
+	command -v $program > /dev/null || exit 0
+done
+
 # Maven takes settings from a file that a variable names; those of the account are the job's own.
 mkdir -p /run/dayfly
 cat > /run/dayfly/maven.xml <<'END'
