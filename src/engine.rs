@@ -29,12 +29,13 @@ use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
+use crate::vm::backend::Vmm;
+use crate::vm::firecracker::Programs;
 use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::idle::Idle;
 use crate::vm::machine::{Machine, Memory, Template};
-use crate::vm::qemu::require;
 use crate::vm::spec::{Accelerator, Shape};
 use crate::vm::volume::CacheMount;
 
@@ -45,6 +46,8 @@ pub enum Backend {
     Auto,
     QemuKvm,
     QemuTcg,
+    /// Firecracker, which needs KVM.
+    Firecracker,
 }
 
 impl From<crate::config::Backend> for Backend {
@@ -53,6 +56,7 @@ impl From<crate::config::Backend> for Backend {
             crate::config::Backend::Auto => Self::Auto,
             crate::config::Backend::QemuKvm => Self::QemuKvm,
             crate::config::Backend::QemuTcg => Self::QemuTcg,
+            crate::config::Backend::Firecracker => Self::Firecracker,
         }
     }
 }
@@ -64,8 +68,19 @@ pub struct EngineSettings {
     pub images_dir: PathBuf,
     pub recipes: Vec<PathBuf>,
     pub qemu: String,
+    pub firecracker: Programs,
     pub backend: Backend,
     pub lifetime: Lifetime,
+}
+
+impl EngineSettings {
+    /// The monitor that runs the guests.
+    pub fn vmm(&self) -> Vmm {
+        match self.backend {
+            Backend::Firecracker => Vmm::Firecracker(self.firecracker.clone()),
+            Backend::Auto | Backend::QemuKvm | Backend::QemuTcg => Vmm::Qemu(self.qemu.clone()),
+        }
+    }
 }
 
 /// How long the programs of a build that was given up may keep writing: they are killed, and end when the kernel says so.
@@ -101,11 +116,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn new(ready: Ready, program: &str) -> Self {
+    fn new(ready: Ready, vmm: &Vmm) -> Self {
         Self {
             info: ready.image.info.clone(),
             bake: ready.bake.info.clone(),
-            template: bake::template(&ready.image, &ready.bake, program),
+            template: bake::template(&ready.image, &ready.bake, vmm),
             why_not_kvm: ready.why_not_kvm.clone(),
             ready: Some(Arc::new(ready)),
         }
@@ -129,7 +144,7 @@ impl Prepared {
 fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
     let studio = Studio {
         homes: homes.clone(),
-        program: settings.qemu.clone(),
+        vmm: settings.vmm(),
         // Emulation is always there; which accelerator is better is found out with the image that is built.
         accelerator: Accelerator::Tcg,
         boot_limit: BOOT_LIMIT,
@@ -138,7 +153,7 @@ fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
         checked: Checked::default(),
     };
     let accelerator = match settings.backend {
-        Backend::QemuKvm => Some(Accelerator::Kvm),
+        Backend::QemuKvm | Backend::Firecracker => Some(Accelerator::Kvm),
         Backend::QemuTcg => Some(Accelerator::Tcg),
         Backend::Auto => None,
     };
@@ -186,7 +201,7 @@ impl Engine {
     /// There is no such recipe, or it does not read; or the monitor is not installed.
     pub fn check(&self, image: &str) -> Result<(), ImageError> {
         Recipe::find(image, &self.settings.recipes)?;
-        Ok(require(&self.settings.qemu)?)
+        Ok(self.settings.vmm().require()?)
     }
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
@@ -307,7 +322,7 @@ impl Engine {
     /// # Errors
     /// When it has changed, or the monitor, the processor or Dayfly has, or its image or bake is gone.
     pub async fn thaw(&self, directory: &Path) -> Result<Prepared, ImageError> {
-        let thawed = frozen::open(directory, self.catalog(), &self.settings.qemu).await?;
+        let thawed = frozen::open(directory, self.catalog(), &self.settings.vmm()).await?;
         Ok(Prepared {
             info: thawed.image,
             bake: thawed.bake,

@@ -18,7 +18,8 @@ use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, Kind};
 use crate::protocol::message::{Exec, Request, encode};
 use crate::vm::machine::Template;
-use crate::vm::qemu::argv::{Machine, Sockets, Start, arguments};
+use crate::vm::backend::Start;
+use crate::vm::qemu::argv::{Machine, Sockets, arguments};
 use crate::vm::spec::Disks;
 
 /// Restores once in `directory`, which must be empty, and gives the time until the command's status.
@@ -73,7 +74,7 @@ impl Bare {
         let bulk = UnixStream::connect(directory.join("bulk"))?;
         let inherited = listeners.map(Into::into);
         let monitor = crate::host::process::spawn_blocking(&Spawn {
-            program: &template.program,
+            program: template.vmm.program(),
             arguments: &arguments,
             directory,
             inherited: &inherited,

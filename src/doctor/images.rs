@@ -15,6 +15,7 @@ use crate::image::catalog::{Catalog, Image};
 use crate::image::failure::{Failure, Work};
 use crate::image::recipe::Recipe;
 use crate::image::{bake, keeper, packages, prove};
+use crate::vm::backend::Vmm;
 use crate::vm::spec::{Accelerator, Shape};
 
 /// What makes private disks: no snapshot without it.
@@ -135,17 +136,17 @@ fn built(image: &Image) -> Built {
 
 async fn observe_bake(catalog: &Catalog, subject: &Subject, wanted: &Wanted) -> BakeFacts {
     let baked = match catalog.current(&wanted.image) {
-        Ok(Some(image)) => baked(&image, &subject.qemu, wanted.shape).await,
+        Ok(Some(image)) => baked(&image, &subject.vmm(), wanted.shape).await,
         Ok(None) => Err("the image is not built".to_owned()),
         Err(error) => Err(error.to_string()),
     };
     BakeFacts { wanted: wanted.clone(), baked, needed: needed(subject).await }
 }
 
-async fn baked(image: &Image, qemu: &str, shape: Shape) -> Result<Vec<Accelerator>, String> {
+async fn baked(image: &Image, vmm: &Vmm, shape: Shape) -> Result<Vec<Accelerator>, String> {
     let mut found = Vec::new();
     for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-        let key = bake::key(image, qemu, accelerator, shape).await.map_err(|_| "QEMU does not answer".to_owned())?;
+        let key = bake::key(image, vmm, accelerator, shape).await.map_err(|_| format!("`{}` does not answer", vmm.program()))?;
         if image.bake(&key).map_err(|error| error.to_string())?.is_some() {
             found.push(accelerator);
         }
@@ -155,7 +156,7 @@ async fn baked(image: &Image, qemu: &str, shape: Shape) -> Result<Vec<Accelerato
 
 async fn needed(subject: &Subject) -> Vec<Accelerator> {
     match subject.backend {
-        Backend::QemuKvm => vec![Accelerator::Kvm],
+        Backend::QemuKvm | Backend::Firecracker => vec![Accelerator::Kvm],
         Backend::QemuTcg => vec![Accelerator::Tcg],
         Backend::Auto => match prove::recall(&subject.state_dir, &subject.qemu).await {
             Some(proof) => vec![proof.accelerator],

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use super::shared::{Relay, Said, Shared};
 use super::{Engine, Prepared};
 use crate::image::{ImageError, Progress};
-use crate::vm::qemu::require;
 use crate::vm::spec::Shape;
 
 /// What is known of one image and shape.
@@ -90,9 +89,9 @@ impl Engine {
     }
 
     async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
-        require(&self.settings.qemu)?;
+        self.settings.vmm().require()?;
         let ready = self.keeper.ready(name, shape, progress).await?;
-        Ok(Prepared::new(ready, &self.settings.qemu))
+        Ok(Prepared::new(ready, &self.settings.vmm()))
     }
 
     /// Whether what was prepared once is what would be prepared now.

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod command;
 pub mod disk;
 pub mod git;
+pub mod holes;
 pub mod lease;
 pub mod memory;
 pub mod notify;

@@ -168,7 +168,7 @@ impl Keeper {
     }
 
     async fn build_locked(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
-        crate::vm::qemu::require(&self.studio.program)?;
+        self.studio.vmm.require()?;
         let began = Instant::now();
         let built = build::build(&self.catalog, recipe, &self.studio, progress).await;
         self.studio.metrics.built(Made::of(&built), began.elapsed());
@@ -186,7 +186,7 @@ impl Keeper {
         let (name, work) = (&image.info.name, Work::Bake(shape));
         let studio = Studio { accelerator, ..self.studio.clone() };
         if let Some(pause) = self.pauses.now(name, work, &image.info.digest) {
-            let key = bake::key(image, &studio.program, accelerator, shape).await?;
+            let key = bake::key(image, &studio.vmm, accelerator, shape).await?;
             let what = format!("no snapshot of the image `{name}` could be made");
             let there = studio.checked.bake(image, &key, progress).await?;
             return there.ok_or_else(|| put_off(&what, pause.until, &pause.error));
@@ -213,7 +213,7 @@ impl Keeper {
         others.retain(|other| other.info.digest != image.info.digest);
         others.sort_by_key(|other| std::cmp::Reverse(other.info.built_at));
         for other in others {
-            let key = bake::key(&other, &self.studio.program, accelerator, shape).await?;
+            let key = bake::key(&other, &self.studio.vmm, accelerator, shape).await?;
             if let Some(bake) = self.studio.checked.bake(&other, &key, progress).await? {
                 let pause = self.pauses.now(name, Work::Bake(shape), &image.info.digest);
                 let date = date(other.info.built_at);

@@ -20,6 +20,7 @@ pub mod gc;
 pub mod initramfs;
 pub mod keeper;
 mod kernel;
+mod lz4;
 pub mod modules;
 pub mod packages;
 pub mod prove;
@@ -27,6 +28,7 @@ pub mod recipe;
 mod script;
 mod source;
 mod staging;
+mod vmlinux;
 
 pub use checked::Checked;
 

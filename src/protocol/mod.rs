@@ -23,3 +23,15 @@ pub const CONTROL_PORT: &str = "dayfly.control";
 
 /// Name of the virtio-serial port for bulk data (tunnels), so that a clone never delays a cancel.
 pub const BULK_PORT: &str = "dayfly.bulk";
+
+/// The same two where the guest has a vsock instead of ports: the agent listens there.
+pub const CONTROL_VSOCK_PORT: u32 = 1024;
+pub const BULK_VSOCK_PORT: u32 = 1025;
+
+/// Option of the kernel's command line that says how the agent is reached. Absent: by virtio-serial ports.
+pub const LINK_OPTION: &str = "dayfly.link";
+pub const LINK_VSOCK: &str = "vsock";
+
+/// Option of the kernel's command line that has the names of the disks in the order in which they are attached, with commas
+/// between them. Absent: their serial numbers say it.
+pub const DISKS_OPTION: &str = "dayfly.disks";

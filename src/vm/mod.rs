@@ -6,7 +6,7 @@
 //! ```
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
-//! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
+//! - [`backend`]: what a monitor must do, whichever it is; [`qemu`] and [`firecracker`] do it. `attach` joins the agent.
 //! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
 //! - [`idle`]: one that waits for its job, after a [`rehearsal`]; [`usage`]: what the monitors take of the host's memory.
@@ -15,7 +15,10 @@
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
 //! capacity counts as free only after it returned.
 
+pub(crate) mod attach;
+pub mod backend;
 pub mod channel;
+pub mod firecracker;
 pub mod freeze;
 pub mod guest;
 pub mod home;

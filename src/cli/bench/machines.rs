@@ -74,7 +74,7 @@ impl Stage {
         let shape = Shape { memory_mib: machines.memory, ..Shape::default() };
         let prepared = engine.prepare(&machines.image, shape, &progress).await?;
         progress.step(step);
-        let monitor = bake::monitor_version(&prepared.template.program).await?;
+        let monitor = bake::monitor_version(prepared.template.vmm.program()).await?;
         Ok(Self { engine, prepared, monitor, progress })
     }
 }

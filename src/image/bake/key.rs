@@ -8,6 +8,7 @@ use super::{AGENT, command_line, monitor_version};
 use crate::image::ImageError;
 use crate::image::catalog::Image;
 use crate::protocol;
+use crate::vm::backend::Vmm;
 use crate::vm::qemu::argv::cpu_model;
 use crate::vm::spec::{Accelerator, Shape};
 
@@ -39,9 +40,9 @@ impl KeyParts<'_> {
     }
 }
 
-/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
-pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
-    let monitor = monitor_version(program).await?;
+/// The key of the snapshot that a monitor makes of `image` in that shape.
+pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(vmm.program()).await?;
     let parts = KeyParts {
         format: FORMAT,
         dayfly: env!("CARGO_PKG_VERSION"),
@@ -53,7 +54,7 @@ pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: 
         accelerator,
         monitor: &monitor,
         cpu: cpu_model(accelerator),
-        command_line: command_line(accelerator),
+        command_line: command_line(vmm, accelerator),
     };
     Ok(parts.key())
 }

@@ -1,6 +1,7 @@
 //! QEMU's `microvm` machine as the monitor of a VM.
 
 pub mod argv;
+mod backend;
 pub mod message;
 pub mod monitor;
 
@@ -12,31 +13,19 @@ use std::process::ExitStatus;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use self::argv::{Sockets, Start};
+use self::argv::Sockets;
+pub use self::backend::CAPABILITIES;
 use self::monitor::Monitor;
 use super::VmError;
+use super::backend::{Launch, Ports};
 use super::home::Home;
-use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::command::install_hint;
 use crate::host::output::Output;
-use crate::host::process::{Lifetime, Spawn, find_program, spawn};
+use crate::host::process::{Spawn, find_program, spawn};
 use crate::lifecycle::Step;
 
 /// Bytes of the monitor's output that an error quotes.
 const OUTPUT_QUOTED: usize = 2048;
-
-/// How to start a monitor.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    pub program: &'a str,
-    pub accelerator: Accelerator,
-    pub shape: Shape,
-    pub start: Start,
-    pub boot: &'a Boot,
-    pub disks: &'a Disks,
-    pub memory: &'a Path,
-    pub lifetime: Lifetime,
-}
 
 /// A monitor that runs.
 #[derive(Debug)]
@@ -44,13 +33,6 @@ pub struct Qemu {
     pub monitor: Monitor,
     child: Child,
     output: Output,
-}
-
-/// Connections to the agent's two ports.
-#[derive(Debug)]
-pub struct Ports {
-    pub control: UnixStream,
-    pub bulk: UnixStream,
 }
 
 /// Fails unless `program` is there, whatever its name: before minutes of work that would need it.
@@ -70,8 +52,8 @@ pub fn missing_hint(program: &str) -> String {
 
 impl Qemu {
     /// Starts a monitor in `home` and speaks with it. The guest runs already if it boots.
-    pub async fn launch(home: &Home, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
-        require(launch.program)?;
+    pub async fn launch(home: &Home, program: &str, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
+        require(program)?;
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
         let [monitor, control, bulk] = &sockets;
         let arguments = argv::arguments(&argv::Machine {
@@ -96,14 +78,14 @@ impl Qemu {
         let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
         let inherited = sockets.map(|socket| socket.listener);
         let child = spawn(Spawn {
-            program: launch.program,
+            program,
             arguments: &arguments,
             directory: home.path(),
             inherited: &inherited,
             output: output.writer().map_err(VmError::host("room for the monitor's words"))?,
             lifetime: launch.lifetime,
         })
-        .map_err(VmError::host(format!("starting `{}`", launch.program)))?;
+        .map_err(VmError::host(format!("starting `{program}`")))?;
         // Only the monitor listens now: if it ends, the connections end.
         drop(inherited);
         let mut child = child;
