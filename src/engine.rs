@@ -29,13 +29,13 @@ use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
-use crate::vm::backend::Vmm;
+use crate::vm::backend::{Monitor, Vmm};
 use crate::vm::firecracker::Programs;
 use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::idle::Idle;
-use crate::vm::machine::{Machine, Memory, Template};
+use crate::vm::machine::{self, Machine, Memory, Template};
 use crate::vm::spec::{Accelerator, Shape};
 use crate::vm::volume::CacheMount;
 
@@ -145,8 +145,8 @@ fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
     let studio = Studio {
         homes: homes.clone(),
         vmm: settings.vmm(),
-        // Emulation is always there; which accelerator is better is found out with the image that is built.
-        accelerator: Accelerator::Tcg,
+        // Emulation is always there with QEMU; which accelerator is better is found out with the image that is built.
+        accelerator: if settings.backend == Backend::Firecracker { Accelerator::Kvm } else { Accelerator::Tcg },
         boot_limit: BOOT_LIMIT,
         metrics: ImageMetrics::default(),
         lifecycle: Lifecycle::default(),
@@ -345,6 +345,22 @@ impl Engine {
     ) -> Result<Duration, ImageError> {
         let studio = Studio { accelerator: prepared.template.accelerator, ..self.keeper.studio.clone() };
         bake::boot_cold(&studio, &prepared.template, ask).await
+    }
+
+    /// What VMs of an image start from that only shows a monitor's part in that: see [`bake::early`]. The directory is the
+    /// caller's, empty, and to be removed afterwards.
+    pub async fn early(&self, image: &str, shape: Shape, directory: &Path) -> Result<Template, ImageError> {
+        let progress = crate::image::Logged;
+        let image = self.keeper.image(image, &progress).await?;
+        bake::early(&image, &self.keeper.studio, shape, directory).await
+    }
+
+    /// Restores a VM up to where its guest runs, and speaks with nobody in it. For comparison only.
+    pub async fn resume_only(&self, home: &Home, template: &Template) -> Result<Box<dyn Monitor>, VmError> {
+        let loaded = machine::load(home, template, Memory::Borrowed, None, self.settings.lifetime).await?;
+        let mut monitor = loaded.monitor;
+        monitor.resume().await?;
+        Ok(monitor)
     }
 
     /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.

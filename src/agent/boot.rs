@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
-use super::given::Given;
 use super::line::Line;
 use super::sys;
+use crate::protocol::options::MachineOptions;
 use crate::protocol::{BULK_PORT, BULK_VSOCK_PORT, CONTROL_PORT, CONTROL_VSOCK_PORT};
 
 /// What serial numbers of disks begin with, before the name.
@@ -54,7 +54,7 @@ pub(super) fn boot() -> io::Result<Machine> {
     mount_kernel_file_systems()?;
     prefer_death_to_thrashing()?;
     load_modules(Path::new("/modules"))?;
-    let has_vsock = Given::read()?.has_vsock;
+    let has_vsock = options()?.has_vsock;
     let line = |name, port| if has_vsock { Line::listen(port) } else { open_port(name).map(Line::Port) };
     let control = line(CONTROL_PORT, CONTROL_VSOCK_PORT).map_err(|error| named("the line to the host", error))?;
     let bulk = line(BULK_PORT, BULK_VSOCK_PORT).map_err(|error| named("the line to the host", error))?;
@@ -62,6 +62,11 @@ pub(super) fn boot() -> io::Result<Machine> {
     enter_root()?;
     sys::raise_loopback()?;
     Ok(Machine { control, bulk, scratch })
+}
+
+/// What the host says about the machine that it made.
+fn options() -> io::Result<MachineOptions> {
+    fs::read_to_string("/proc/cmdline").map(|line| MachineOptions::of(&line))
 }
 
 fn mount_kernel_file_systems() -> io::Result<()> {
@@ -155,7 +160,7 @@ fn find_disk(name: &str) -> io::Result<String> {
 
 /// `/dev/…` of the disk of that name, if there is one now.
 pub(super) fn disk_named(name: &str) -> io::Result<Option<String>> {
-    match Given::read()?.disks {
+    match options()?.disks {
         Some(names) => match names.iter().position(|known| known == name) {
             Some(position) => disk_in_place(position, names.len()),
             None => Ok(None),
@@ -232,17 +237,4 @@ fn wait_for(what: &str, mut look: impl FnMut() -> io::Result<Option<String>>) ->
 /// An error that says what it is about.
 pub(super) fn named(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_has_the_number_of_its_virtio_device() {
-        let number = |place: &str| virtio_number(Path::new(place));
-        assert_eq!(number("../devices/platform/LNRO0005:02/virtio12/block/vdc"), Some(12));
-        assert_eq!(number("../devices/virtual/block/loop0"), None);
-        assert_eq!(number("../devices/platform/virtio-mmio/virtio3/block/vda"), Some(3));
-    }
 }

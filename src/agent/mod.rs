@@ -12,7 +12,6 @@ mod boot;
 mod channel;
 mod exec;
 mod files;
-mod given;
 mod identity;
 mod line;
 mod processes;

@@ -18,7 +18,7 @@ use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, Kind};
 use crate::protocol::message::{Exec, Request, encode};
 use crate::vm::machine::Template;
-use crate::vm::backend::Start;
+use crate::vm::backend::{AgentLink, Start};
 use crate::vm::qemu::argv::{Machine, Sockets, arguments};
 use crate::vm::spec::Disks;
 
@@ -43,6 +43,9 @@ pub(super) struct Bare {
 impl Bare {
     /// Restores in `directory`, which must be empty, and lets the guest run.
     pub(super) fn start(template: &Template, directory: &Path) -> io::Result<Self> {
+        if template.vmm.capabilities().link != AgentLink::VirtioSerial {
+            return Err(io::Error::other("this baseline is QEMU's; for Firecracker, `--stage resumed` has one"));
+        }
         let scratch = directory.join("scratch");
         copy_sparse(&template.scratch, &scratch)?;
         let listen = |name: &str| UnixListener::bind(directory.join(name));

@@ -3,12 +3,14 @@
 //! Everything that a snapshot cannot change afterwards is in its [`key()`].
 
 mod boot;
+mod early;
 mod key;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::boot::{command_line, kernel_file, kernel_for, write_initramfs};
+pub use self::early::early;
 pub use self::key::key;
 use super::catalog::{Bake, BakeInfo, Image, write_json};
 use super::checked::Checked;
@@ -123,23 +125,7 @@ async fn make(
     let staging = Staging::begin(&image.bakes())?;
     let directory = staging.path();
     studio.lifecycle.reached(ImageStep::BakeBegun).await;
-    let command_line = command_line(&studio.vmm, studio.accelerator);
-    let boot = Boot {
-        kernel: kernel_for(&studio.vmm, image, directory).await?,
-        initramfs: directory.join("initramfs"),
-        command_line: command_line.clone(),
-    };
-    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
-    let placeholder = directory.join("cache-placeholder");
-    disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
-    make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
-    let disks = Disks {
-        root: image.file("root.erofs"),
-        layer: image.layer(),
-        scratch: directory.join("scratch"),
-        cache: Some(placeholder),
-        fill: None,
-    };
+    let (boot, disks) = lay_out(image, studio, shape, directory).await?;
     let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
     frozen.map_err(|error| blamed_on_disk(error, directory))?;
     studio.lifecycle.reached(ImageStep::StateSaved).await;
@@ -149,7 +135,7 @@ async fn make(
         shape,
         accelerator: studio.accelerator,
         monitor,
-        command_line,
+        command_line: boot.command_line,
         baked_at: crate::clock::now_ms(),
         files: checksums(directory).await?,
     };
@@ -160,6 +146,30 @@ async fn make(
     studio.lifecycle.reached(ImageStep::BakePublished).await;
     cache::remove_old(&image.bakes(), KEPT_BAKES)?;
     Ok(Bake { directory: place, info })
+}
+
+/// Makes everything in `directory` that a machine is booted from to become a snapshot.
+async fn lay_out(
+    image: &Image, studio: &Studio, shape: Shape, directory: &Path,
+) -> Result<(Boot, Disks), ImageError> {
+    let boot = Boot {
+        kernel: kernel_for(&studio.vmm, image, directory).await?,
+        initramfs: directory.join("initramfs"),
+        command_line: command_line(&studio.vmm, studio.accelerator),
+    };
+    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
+    let placeholder = directory.join("cache-placeholder");
+    disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
+    let scratch = directory.join("scratch");
+    make_scratch(&scratch, shape.disk_mib).await?;
+    let disks = Disks {
+        root: image.file("root.erofs"),
+        layer: image.layer(),
+        scratch,
+        cache: Some(placeholder),
+        fill: None,
+    };
+    Ok((boot, disks))
 }
 
 async fn checksums(directory: &Path) -> Result<checksum::Checksums, ImageError> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::files::{self, Disk};
-use crate::protocol::{DISKS_OPTION, LINK_OPTION, LINK_VSOCK};
+use crate::protocol::options::MachineOptions;
 use crate::vm::spec::Shape;
 
 /// The guest's number on the vsock. Nothing is shared between VMs, so all have the same.
@@ -45,13 +45,13 @@ fn inside(name: &str) -> String {
 
 /// What makes a machine and boots it, in order.
 pub fn boot(shape: Shape, command_line: &str, disks: &[Disk<'_>]) -> Vec<Call> {
-    let names: Vec<&str> = disks.iter().map(|disk| disk.id).collect();
-    let options = format!("{command_line} {LINK_OPTION}={LINK_VSOCK} {DISKS_OPTION}={}", names.join(","));
+    let names = disks.iter().map(|disk| disk.id.to_owned()).collect();
+    let options = MachineOptions { has_vsock: true, disks: Some(names) };
     let machine = json!({ "vcpu_count": shape.vcpus, "mem_size_mib": shape.memory_mib });
     let source = json!({
         "kernel_image_path": inside(files::KERNEL),
         "initrd_path": inside(files::INITRAMFS),
-        "boot_args": options,
+        "boot_args": format!("{command_line}{options}"),
     });
     let mut calls = vec![Call::put("/machine-config", machine), Call::put("/boot-source", source)];
     calls.extend(disks.iter().map(drive));
