@@ -44,7 +44,6 @@ use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
 use crate::upkeep::{self, Desk, Kept};
-use crate::vm::firecracker::Programs;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -205,15 +204,10 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
         images_dir: config.vm.images_dir.clone(),
         recipes: config.vm.recipes_dir.clone(),
         qemu: config.vm.qemu.display().to_string(),
-        firecracker: programs_of(&config.vm),
+        firecracker: (&config.vm.firecracker).into(),
         backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
     }
-}
-
-/// Firecracker and its jailer, as the configuration has them.
-pub(crate) fn programs_of(vm: &crate::config::Vm) -> Programs {
-    Programs { firecracker: vm.firecracker.binary.display().to_string(), jailer: vm.firecracker.jailer.display().to_string() }
 }
 
 /// The forge as the configuration has it; asks it nothing yet.

@@ -61,6 +61,23 @@ impl From<crate::config::Backend> for Backend {
     }
 }
 
+impl Backend {
+    /// The monitor that runs the guests, of the programs that there are for each.
+    pub fn vmm(self, qemu: &str, firecracker: &Programs) -> Vmm {
+        match self {
+            Self::Firecracker => Vmm::Firecracker(firecracker.clone()),
+            Self::Auto | Self::QemuKvm | Self::QemuTcg => Vmm::Qemu(qemu.to_owned()),
+        }
+    }
+}
+
+impl From<&crate::config::Firecracker> for Programs {
+    fn from(configured: &crate::config::Firecracker) -> Self {
+        let name = |program: &Path| program.display().to_string();
+        Self { firecracker: name(&configured.binary), jailer: name(&configured.jailer) }
+    }
+}
+
 /// Where the engine keeps things and what it runs.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -75,11 +92,8 @@ pub struct EngineSettings {
 
 impl EngineSettings {
     /// The monitor that runs the guests.
-    pub fn vmm(&self) -> Vmm {
-        match self.backend {
-            Backend::Firecracker => Vmm::Firecracker(self.firecracker.clone()),
-            Backend::Auto | Backend::QemuKvm | Backend::QemuTcg => Vmm::Qemu(self.qemu.clone()),
-        }
+    fn vmm(&self) -> Vmm {
+        self.backend.vmm(&self.qemu, &self.firecracker)
     }
 }
 

@@ -34,7 +34,7 @@ pub fn resume(template: &Template, programs: &Programs, directory: &Path) -> io:
     std::fs::create_dir_all(&root)?;
     furnish(template, directory, &root)?;
     let largest_file = (template.shape.memory_mib.max(template.shape.disk_mib)) << 20;
-    let jailer = Jailer { id: NAME, executable: &executable, owner: OWNER, base: &base, largest_file };
+    let jailer = Jailer { id: NAME, executable: &executable, owner: OWNER, group: OWNER, base: &base, largest_file };
     let mut child = spawn_blocking(&Spawn {
         program: &programs.jailer,
         arguments: &arguments(&jailer),

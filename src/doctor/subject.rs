@@ -6,7 +6,6 @@ use crate::config::{Config, Secrets};
 use crate::document::Diagnostic;
 use crate::engine::Backend;
 use crate::host::process::find_program;
-use crate::app::programs_of;
 use crate::vm::backend::Vmm;
 use crate::vm::firecracker::Programs;
 use crate::vm::spec::Shape;
@@ -82,7 +81,7 @@ impl Subject {
                 .qemu
                 .or(config.map(|config| config.vm.qemu.display().to_string()))
                 .unwrap_or_else(|| DEFAULT_QEMU.to_owned()),
-            firecracker: options.firecracker.or(config.map(|config| programs_of(&config.vm))).unwrap_or_default(),
+            firecracker: options.firecracker.or(config.map(|config| (&config.vm.firecracker).into())).unwrap_or_default(),
             backend: backend.unwrap_or(Backend::Auto),
             profiles: config.map_or_else(|| vec![Wanted::default()], wanted),
             state_dir: place.state,
@@ -95,10 +94,7 @@ impl Subject {
 impl Subject {
     /// The monitor that runs the guests.
     pub(super) fn vmm(&self) -> Vmm {
-        match self.backend {
-            Backend::Firecracker => Vmm::Firecracker(self.firecracker.clone()),
-            Backend::Auto | Backend::QemuKvm | Backend::QemuTcg => Vmm::Qemu(self.qemu.clone()),
-        }
+        self.backend.vmm(&self.qemu, &self.firecracker)
     }
 
     /// What `dayfly image` must be told to work on the same images: nothing, or options with a blank before them. `None` if

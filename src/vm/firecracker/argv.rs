@@ -16,6 +16,7 @@ pub struct Jailer<'a> {
     pub executable: &'a Path,
     /// User and group that it runs as.
     pub owner: u32,
+    pub group: u32,
     /// Below it the jail is `EXECUTABLE/ID/root`.
     pub base: &'a Path,
     /// The largest file that it may write, in bytes.
@@ -29,7 +30,7 @@ pub fn arguments(jailer: &Jailer<'_>) -> Vec<String> {
         ("--id", jailer.id.to_owned()),
         ("--exec-file", jailer.executable.display().to_string()),
         ("--uid", jailer.owner.to_string()),
-        ("--gid", jailer.owner.to_string()),
+        ("--gid", jailer.group.to_string()),
         ("--chroot-base-dir", jailer.base.display().to_string()),
         ("--resource-limit", format!("fsize={}", jailer.largest_file)),
     ]
@@ -57,6 +58,7 @@ mod tests {
             id: "dayfly-vm-1",
             executable: Path::new("/usr/bin/firecracker"),
             owner: 900_001,
+            group: 900_000,
             base: Path::new("/v/vm-1/jail"),
             largest_file: 1 << 30,
         };
@@ -64,7 +66,7 @@ mod tests {
         --id dayfly-vm-1
         --exec-file /usr/bin/firecracker
         --uid 900001
-        --gid 900001
+        --gid 900000
         --chroot-base-dir /v/vm-1/jail
         --resource-limit fsize=1073741824
         --

@@ -3,23 +3,28 @@
 //! The jailer makes it the jailed program's own, so that whatever lies in it may be exchanged by a program that was taken over.
 //! Therefore the host reaches into it only by [`Root`], which follows no link, and only for sockets and pipes. Files are hard
 //! links to ones that lie elsewhere: those the VM may only read belong to the host's user, and those that it writes are
-//! handed over for its lifetime and taken back after it, by descriptors that were opened before.
+//! handed over for its lifetime and taken back after it, by descriptors that were opened before. All VMs are of one group, which
+//! may read what is not for everybody; a VM gets at no more of that than its jail has links to.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::unistd::{Gid, Uid, fchownat, mkfifoat};
+use nix::unistd::{Uid, fchownat, mkfifoat};
 use tokio::net::UnixStream;
 
 use super::pipe::Pipe;
 
 /// Where in a VM's home the jailer makes jails.
 const DIRECTORY: &str = "jail";
+
+/// Bits of a file's mode.
+const EVERYBODY_READS: u32 = 0o004;
+const GROUP_READS: u32 = 0o040;
 
 /// A jail from outside.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub(super) struct Jail {
     path: PathBuf,
     root: Root,
     owner: u32,
+    group: u32,
     handed_over: Vec<File>,
 }
 
@@ -36,15 +42,15 @@ pub(super) struct Jail {
 pub(super) struct Root(OwnedFd);
 
 impl Jail {
-    /// Makes the directory in which the jailer will put `executable` for the VM `id`, which runs as `owner`.
-    pub(super) fn make(home: &Path, id: &str, executable: &Path, owner: u32) -> io::Result<Self> {
+    /// Makes the directory in which the jailer will put `executable` for the VM `id`, which runs as `owner` and in `group`.
+    pub(super) fn make(home: &Path, id: &str, executable: &Path, owner: u32, group: u32) -> io::Result<Self> {
         let base = home.join(DIRECTORY);
         let name = executable.file_name().unwrap_or_default();
         let path = base.join(name).join(id).join("root");
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = Root(open(&path, flags, Mode::empty())?);
-        Ok(Self { base, path, root, owner, handed_over: Vec::new() })
+        Ok(Self { base, path, root, owner, group, handed_over: Vec::new() })
     }
 
     /// What the jailer is told to make jails in.
@@ -62,6 +68,25 @@ impl Jail {
     /// # Errors
     /// Also when the file is on another file system.
     pub(super) fn show(&self, file: &Path, name: &str) -> io::Result<()> {
+        self.let_group_read(file)?;
+        self.link(file, name)
+    }
+
+    fn let_group_read(&self, file: &Path) -> io::Result<()> {
+        let known = fs::metadata(file)?;
+        if known.mode() & EVERYBODY_READS != 0 {
+            return Ok(());
+        }
+        if known.gid() != self.group {
+            chown(file, None, Some(self.group))?;
+        }
+        match known.mode() & GROUP_READS {
+            0 => fs::set_permissions(file, fs::Permissions::from_mode(known.mode() | GROUP_READS)),
+            _ => Ok(()),
+        }
+    }
+
+    fn link(&self, file: &Path, name: &str) -> io::Result<()> {
         fs::hard_link(file, self.path.join(name)).map_err(|error| match error.kind() {
             io::ErrorKind::CrossesDevices => io::Error::new(error.kind(), format!("{error}\n  hint: {ONE_FILE_SYSTEM}")),
             _ => error,
@@ -70,9 +95,9 @@ impl Jail {
 
     /// Gives the VM a file to write. It belongs to the VM's user until [`Jail::take_back`].
     pub(super) fn hand_over(&mut self, file: &Path, name: &str) -> io::Result<()> {
-        self.show(file, name)?;
+        self.link(file, name)?;
         self.handed_over.push(File::open(file)?);
-        chown(file, Some(self.owner), Some(self.owner))
+        chown(file, Some(self.owner), None)
     }
 
     /// A pipe that Firecracker writes lines to, and the reading end of it.
@@ -81,16 +106,15 @@ impl Jail {
         mkfifoat(root, name, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let reader = openat(root, name, flags, Mode::empty())?;
-        let (user, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.owner));
-        fchownat(root, name, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        fchownat(root, name, Some(Uid::from_raw(self.owner)), None, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         Ok(Pipe::new(reader))
     }
 
     /// Makes what the VM wrote the host's again. To be called when its processes have ended: files outlive a VM, and users are
     /// used again.
     pub(super) fn take_back(&mut self) -> io::Result<()> {
-        let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        self.handed_over.drain(..).try_for_each(|file| fchown(&file, Some(user), Some(group)))
+        let user = nix::unistd::geteuid().as_raw();
+        self.handed_over.drain(..).try_for_each(|file| fchown(&file, Some(user), None))
     }
 }
 
@@ -113,13 +137,14 @@ impl Root {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
     use super::*;
 
     fn jail(home: &Path) -> Jail {
-        Jail::make(home, "dayfly-vm-1", Path::new("/usr/bin/firecracker"), nix::unistd::geteuid().as_raw()).unwrap()
+        let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        Jail::make(home, "dayfly-vm-1", Path::new("/usr/bin/firecracker"), user, group).unwrap()
     }
 
     #[test]
@@ -131,6 +156,11 @@ mod tests {
         let inside = home.path().join("jail/firecracker/dayfly-vm-1/root/cache");
         assert_eq!(fs::metadata(inside).unwrap().ino(), fs::metadata(home.path().join("volume")).unwrap().ino());
         assert!(jail.show(&home.path().join("volume"), "cache").is_err(), "one name, one file");
+        let private = home.path().join("memory");
+        fs::write(&private, "").unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
+        jail.show(&private, "memory").unwrap();
+        assert_eq!(fs::metadata(&private).unwrap().mode() & 0o777, 0o640);
     }
 
     #[tokio::test]

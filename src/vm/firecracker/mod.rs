@@ -26,6 +26,8 @@ mod fake;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod swagger;
+#[cfg(test)]
 mod tests;
 
 use std::io;
@@ -149,8 +151,8 @@ impl Firecracker {
     pub async fn launch(home: &Home, programs: &Programs, launch: Launch<'_>) -> Result<(Self, Vsock), VmError> {
         programs.require()?;
         let executable = programs.executable()?;
-        let (marker, owner) = (home.marker(), owner_of(home));
-        let mut jail = Jail::make(home.path(), &marker, &executable, owner)
+        let (marker, (owner, group)) = (home.marker(), owner_of(home));
+        let mut jail = Jail::make(home.path(), &marker, &executable, owner, group)
             .map_err(VmError::host("the VM's jail"))?;
         let disks = files::in_order(launch.disks);
         furnish(&mut jail, home.path(), &launch, &disks)?;
@@ -160,7 +162,8 @@ impl Firecracker {
         let arguments = argv::arguments(&argv::Jailer {
             id: &marker,
             executable: &executable,
-            owner: owner,
+            owner,
+            group,
             base: jail.base(),
             largest_file: largest_file(&launch),
         });
@@ -253,8 +256,7 @@ impl Firecracker {
         self.process.kill().await;
         let alarms = Alarms::of(&self.voice.metrics.take());
         if !alarms.is_silent() {
-            let home = self.home.display();
-            tracing::warn!(?alarms, vm = %home, "Firecracker reports what should not happen");
+            tracing::warn!(?alarms, home = %self.home.display(), "Firecracker reports what should not happen");
         }
         self.jail.take_back()
     }
@@ -308,14 +310,14 @@ impl Voice {
     }
 }
 
-/// The user that this VM's Firecracker runs as.
-fn owner_of(home: &Home) -> u32 {
+/// The user and the group that this VM's Firecracker runs as.
+fn owner_of(home: &Home) -> (u32, u32) {
     let ourselves = nix::unistd::geteuid();
     if !ourselves.is_root() {
-        return ourselves.as_raw();
+        return (ourselves.as_raw(), nix::unistd::getegid().as_raw());
     }
     let name = Sha256::digest(home.id().as_str());
-    FIRST_OWNER + u32::from(u16::from_le_bytes([name[0], name[1]]))
+    (FIRST_OWNER + u32::from(u16::from_le_bytes([name[0], name[1]])), FIRST_OWNER)
 }
 
 /// Puts into the jail what the machine is made of. The state comes later.

@@ -1,12 +1,12 @@
 //! What Firecracker's API says of the requests that are used here: a table of our own, which the tests of the requests and the
-//! [fake](super::fake) are held to. Where `DAYFLY_FIRECRACKER_SWAGGER` names the API's own description, the table is held to that.
+//! [fake](super::fake) are held to, and which is held to the API's [own description](super::swagger) where that is at hand. Pure.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 
 /// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Integer,
     Flag,
@@ -15,10 +15,10 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Field {
-    name: &'static str,
-    kind: Kind,
-    is_required: bool,
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) is_required: bool,
 }
 
 const fn required(name: &'static str, kind: Kind) -> Field {
@@ -29,16 +29,16 @@ const fn optional(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, is_required: false }
 }
 
-struct Endpoint {
+pub(super) struct Endpoint {
     /// As in error messages; `{}` is a name.
-    call: &'static str,
-    fields: &'static [Field],
+    pub(super) call: &'static str,
+    pub(super) fields: &'static [Field],
 }
 
 const MEMORY_BACKEND: &[Field] =
     &[required("backend_type", Kind::OneOf(&["File", "Uffd"])), required("backend_path", Kind::Text)];
 
-const ENDPOINTS: [Endpoint; 9] = [
+pub(super) const ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         call: "PUT /machine-config",
         fields: &[
