@@ -36,6 +36,7 @@ use crate::job::timeline::Timeline;
 use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
+use crate::net::egress::network::HostNetwork;
 use crate::net::git_proxy::GitClient;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
@@ -93,6 +94,7 @@ impl App {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
+            network: Arc::new(HostNetwork::default()),
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
             engine,

@@ -1,6 +1,7 @@
-//! The wall clock, as the store and the forges know it.
+//! The wall clock, as the store and the forges know it, and one that nobody can set.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the epoch.
 pub fn now_ms() -> i64 {
@@ -10,6 +11,13 @@ pub fn now_ms() -> i64 {
 /// Microseconds since the epoch.
 pub fn now_us() -> i64 {
     i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds of a clock that only goes on, whatever happens to the wall clock. For what is remembered no longer than this
+/// process lives.
+pub fn steady_ms() -> i64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// From one time in milliseconds since the epoch to a later one; nothing if the clock was set back meanwhile.

@@ -18,6 +18,7 @@ use crate::job::timeline::Timeline;
 use crate::lifecycle::Lifecycle;
 use crate::log::LogStore;
 use crate::metrics::Metrics;
+use crate::net::egress::network::Network;
 use crate::net::git_proxy::GitClient;
 use crate::pool::Pools;
 use crate::reporter::Sent;
@@ -43,6 +44,8 @@ pub struct Core {
     pub pools: Pools,
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
+    /// The way of guests to others.
+    pub network: Arc<dyn Network>,
     pub timeline: Timeline,
     pub metrics: Metrics,
     pub wake: Arc<Wake>,

@@ -30,6 +30,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
 use crate::vm::backend::{Monitor, Vmm};
+use crate::vm::basis::Basis;
 use crate::vm::firecracker::Programs;
 use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
@@ -189,6 +190,7 @@ impl Engine {
     #[must_use]
     pub fn told_to(mut self, lifecycle: Lifecycle) -> Self {
         self.keeper.studio.lifecycle = lifecycle.clone();
+        self.caches = self.caches.told_to(lifecycle.clone());
         Self { lifecycle, ..self }
     }
 
@@ -371,7 +373,7 @@ impl Engine {
 
     /// Restores a VM up to where its guest runs, and speaks with nobody in it. For comparison only.
     pub async fn resume_only(&self, home: &Home, template: &Template) -> Result<Box<dyn Monitor>, VmError> {
-        let loaded = machine::load(home, template, Memory::Borrowed, None, self.settings.lifetime).await?;
+        let loaded = machine::load(home, template, &Basis::of(template)?, Memory::Borrowed, None, self.settings.lifetime).await?;
         let mut monitor = loaded.monitor;
         monitor.resume().await?;
         Ok(monitor)

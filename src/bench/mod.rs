@@ -7,6 +7,7 @@ pub mod create;
 pub mod density;
 pub mod fork;
 pub mod log;
+pub mod plan;
 pub mod pool;
 pub mod report;
 pub mod resumed;

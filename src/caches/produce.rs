@@ -13,6 +13,7 @@ use super::{CacheError, blocking, examine};
 use crate::clock;
 use crate::host::lease::Lease;
 use crate::host::{checksum, disk};
+use crate::lifecycle::Step;
 use crate::protocol::message::Owner;
 use crate::vm::machine::Machine;
 use crate::vm::spec::CACHE_VOLUME_BYTES;
@@ -58,6 +59,14 @@ pub struct Examined {
     build: Build,
     wish: Wish,
     digest: String,
+}
+
+/// A volume that is a generation but for its name. Nobody else publishes one of its cache meanwhile.
+#[derive(Debug)]
+struct Described {
+    build: Build,
+    info: GenerationInfo,
+    _shelf: Lease,
 }
 
 /// A directory that becomes a generation's, unless it is dropped before.
@@ -137,21 +146,26 @@ impl Producing {
 impl Examined {
     /// Makes it the newest generation, unless it comes too late. It is on the disk before anybody sees it.
     pub async fn publish(self, caches: &Caches) -> Result<Published, CacheError> {
-        let caches = caches.clone();
+        let shelf = caches.clone();
         // Gigabytes may have to reach the disk.
-        blocking(move || self.publish_blocking(&caches)).await
+        let Some(described) = blocking(move || self.describe(&shelf)).await? else { return Ok(Published::Superseded) };
+        caches.lifecycle.reached(Step::CacheDescribed).await;
+        let generation = blocking(move || described.publish()).await?;
+        caches.lifecycle.reached(Step::CachePublished).await;
+        Ok(Published::Generation(Box::new(generation)))
     }
 
-    fn publish_blocking(self, caches: &Caches) -> Result<Published, CacheError> {
-        let Self { mut build, wish, digest } = self;
-        let context = |what: &Path| CacheError::io(format!("publishing `{}`", what.display()));
-        let bytes = disk::allocated_bytes(&build.volume()).map_err(context(&build.directory))?;
+    /// `None`: it comes too late.
+    fn describe(self, caches: &Caches) -> Result<Option<Described>, CacheError> {
+        let Self { build, wish, digest } = self;
+        let context = || CacheError::io(format!("publishing `{}`", build.directory.display()));
+        let bytes = disk::allocated_bytes(&build.volume()).map_err(context())?;
         // The bulk of it before anybody has to wait for the lock.
-        disk::sync_tree(&build.directory).map_err(context(&build.directory))?;
-        let _shelf = lock(&build.shelf)?;
+        disk::sync_tree(&build.directory).map_err(context())?;
+        let shelf = lock(&build.shelf)?;
         let present = caches.generations(&wish.cache)?;
         if is_superseded(present.last(), &wish.key, wish.order) {
-            return Ok(Published::Superseded);
+            return Ok(None);
         }
         let info = GenerationInfo {
             number: present.last().map_or(0, |newest| newest.info.number) + 1,
@@ -163,9 +177,17 @@ impl Examined {
             published_at: clock::now_ms(),
             bytes,
         };
+        build.describe(&info).map_err(context())?;
+        Ok(Some(Described { build, info, _shelf: shelf }))
+    }
+}
+
+impl Described {
+    fn publish(self) -> Result<Generation, CacheError> {
+        let Self { mut build, info, _shelf } = self;
         let place = build.shelf.join(info.directory());
-        build.publish(&info, &place).map_err(context(&place))?;
-        Ok(Published::Generation(Box::new(Generation { directory: place, info })))
+        build.publish(&place).map_err(CacheError::io(format!("publishing `{}`", place.display())))?;
+        Ok(Generation { directory: place, info })
     }
 }
 
@@ -182,10 +204,13 @@ impl Build {
         self.directory.join(VOLUME)
     }
 
-    /// The caller holds the shelf's lock.
-    fn publish(&mut self, info: &GenerationInfo, place: &Path) -> io::Result<()> {
+    fn describe(&self, info: &GenerationInfo) -> io::Result<()> {
         fs::write(self.directory.join(INFO), serde_json::to_vec_pretty(info)?)?;
-        disk::sync_tree(&self.directory)?;
+        disk::sync_tree(&self.directory)
+    }
+
+    /// The caller holds the shelf's lock.
+    fn publish(&mut self, place: &Path) -> io::Result<()> {
         // Whoever finds it in its place must not take it for one that somebody removes.
         self.lease = None;
         fs::rename(&self.directory, place)?;

@@ -11,6 +11,7 @@ use super::{CacheError, blocking};
 use crate::clock;
 use crate::host::disk;
 use crate::host::lease::Lease;
+use crate::lifecycle::Lifecycle;
 
 /// Below the state directory.
 const DIRECTORY: &str = "caches/named";
@@ -26,12 +27,19 @@ const MAX_ATTEMPTS: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Caches {
     root: PathBuf,
+    pub(super) lifecycle: Lifecycle,
 }
 
 impl Caches {
     /// The caches below `state_dir`; directories are made when they are needed.
     pub fn new(state_dir: &Path) -> Self {
-        Self { root: state_dir.join(DIRECTORY) }
+        Self { root: state_dir.join(DIRECTORY), lifecycle: Lifecycle::default() }
+    }
+
+    /// Has the steps of publishing told to `lifecycle`.
+    #[must_use]
+    pub fn told_to(self, lifecycle: Lifecycle) -> Self {
+        Self { lifecycle, ..self }
     }
 
     /// The newest generation, held for a VM that will start with it.

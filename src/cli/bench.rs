@@ -14,6 +14,7 @@ use super::{parse_mib, say};
 use crate::bench::create::{self, CreateBench};
 use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
+use crate::bench::plan::{self, PlanBench};
 use crate::bench::report::BenchReport;
 use crate::bench::resumed;
 use crate::bench::webhook::{self, WebhookBench};
@@ -41,6 +42,8 @@ pub(super) enum BenchCommand {
     ///
     /// The image needs perl, as every Debian has it.
     Log(LogArgs),
+    /// From the text of a long workflow to the jobs of its matrix of 256 cells
+    Plan(PlanArgs),
     /// Our side of `bench webhook`
     #[command(hide = true)]
     WebhookEndpoint(EndpointArgs),
@@ -112,6 +115,16 @@ pub(super) struct LogArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// How often
+    #[arg(short = 'n', default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct EndpointArgs {
     #[arg(long)]
     listen: SocketAddr,
@@ -133,6 +146,7 @@ pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
         BenchCommand::ColdBoot(arguments) => machines::cold_boot(arguments).await,
         BenchCommand::Log(arguments) => log(arguments).await,
         BenchCommand::Webhook(arguments) => webhook(arguments).await,
+        BenchCommand::Plan(PlanArgs { runs, json }) => show(&plan::run(PlanBench { runs: runs as usize })?, json),
         BenchCommand::WebhookEndpoint(EndpointArgs { listen, directory }) => {
             webhook::serve(&directory, listen).await.map(|()| 0)
         }

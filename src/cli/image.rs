@@ -185,6 +185,6 @@ async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
             eprintln!("  hint: this is remembered until the host restarts; remove `{memory}` to have KVM tried again");
         }
     }
-    say(format!("{} is baked for {}", arguments.name, prepared.template.accelerator))?;
+    say(format!("{} is baked for {}: {}", arguments.name, prepared.template.accelerator, listing::shape(shape)))?;
     Ok(0)
 }

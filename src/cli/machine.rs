@@ -3,6 +3,9 @@
 use clap::Args;
 
 use super::{parse_disk, parse_memory};
+use crate::net::egress::addresses::{Addresses, Network};
+use crate::net::egress::policy::{Mode, Policy};
+use crate::net::egress::rules::Rule;
 use crate::vm::spec::Shape;
 
 /// An image and a shape.
@@ -25,5 +28,44 @@ pub(super) struct MachineArgs {
 impl MachineArgs {
     pub(super) fn shape(&self) -> Shape {
         Shape { vcpus: self.vcpus, memory_mib: self.memory, disk_mib: self.disk }
+    }
+}
+
+/// What the machine may reach.
+#[derive(Debug, Args)]
+pub(super) struct EgressArgs {
+    /// What the machine reaches: `proxy` (other hosts, through this one) or `none`
+    #[arg(long, value_name = "MODE", default_value = "proxy", value_parser = parse_mode)]
+    egress: Mode,
+    /// Allow only this host, `*.` in front for all below it; repeatable (default: every public host, ports 80 and 443)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_rule)]
+    egress_allow: Vec<Rule>,
+    /// Allow names to lead to these addresses of a private network; repeatable
+    #[arg(long, value_name = "RANGE", value_parser = parse_network)]
+    egress_address: Vec<Network>,
+}
+
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "proxy" => Ok(Mode::Proxy),
+        "none" => Ok(Mode::None),
+        _ => Err("it is `proxy` or `none`".to_owned()),
+    }
+}
+
+fn parse_rule(text: &str) -> Result<Rule, String> {
+    Rule::parse(text).map_err(|complaint| complaint.to_string())
+}
+
+fn parse_network(text: &str) -> Result<Network, String> {
+    Network::parse(text).map_err(|complaint| complaint.to_string())
+}
+
+impl EgressArgs {
+    pub(super) fn policy(&self) -> Policy {
+        let default = Policy::default();
+        let allow = if self.egress_allow.is_empty() { default.allow } else { self.egress_allow.clone() };
+        let addresses = Addresses { allow: self.egress_address.clone(), deny: Vec::new() };
+        Policy { mode: self.egress, allow, addresses, ..Policy::default() }
     }
 }

@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         "A running service",
         &["jobs", "job", "logs", "why", "cancel", "rerun", "approve", "vms", "deliveries", "prepared"],
     ),
-    ("Without a service", &["run", "exec", "image", "cache", "bench"]),
+    ("Without a service", &["run", "exec", "workflow", "eval", "image", "cache", "bench"]),
     ("This program", &["completions", "man"]),
 ];
 

@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0 success; 1 a running service refused what was asked for, or a job of `run` did not succeed; 64 wrong usage or
+//! Exit codes: 0 success; 1 a running service refused what was asked for, a job of `run` did not succeed, `eval` has no value,
+//! or `workflow check` found what would not run; 64 wrong usage or
 //! configuration; 69 something that is needed is missing; 70 an internal failure; 77 no permission. `exec` passes its
 //! command's code through and uses 124 for a time-out. `exec`, `run` and `image` use 128 and the signal's number where a signal
 //! ended them.
@@ -10,6 +11,7 @@ mod cache;
 mod client;
 mod config;
 mod doctor;
+mod eval;
 mod exec;
 mod image;
 mod image_users;
@@ -24,6 +26,7 @@ mod run;
 mod serve;
 mod table;
 mod terminal;
+mod workflow;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -68,6 +71,12 @@ enum Command {
     Run(run::RunArgs),
     /// Run one command in a fresh VM, then destroy the VM
     Exec(exec::ExecArgs),
+    /// Check workflow files without running them
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
+    /// Evaluate one expression of the workflow dialect
+    #[command(after_long_help = eval::HELP)]
+    Eval(eval::EvalArgs),
     /// Build, bake, list and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -218,6 +227,8 @@ async fn run(command: Command) -> u8 {
             quiet_log();
             cache::run(command).await
         }
+        Command::Workflow(command) => workflow::run(&command),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Manual(command) => manual::run(command),
         Command::Operator(command) => operator::run(command).await,
         Command::Doctor(arguments) => {

@@ -57,7 +57,7 @@ fn parse_in(file: &str, directory: &Path, text: &str) -> (Parsed, Vec<Claim>) {
     let sections = Sections::new(directory);
     let config = sections.config(file, &reader.root(&root));
     let mut claims = sections.into_claims();
-    let Findings { mut errors, warnings } = reader.finish();
+    let Findings { mut errors, warnings, .. } = reader.finish();
     if !damaged.is_empty() {
         let is_elsewhere =
             |position: Option<Position>| damaged.iter().all(|error| line(error.position) != line(position));

@@ -8,6 +8,7 @@
 //! its range; every profile that a repository names exists.
 
 mod caches;
+mod egress;
 mod load;
 mod pools;
 pub mod prepare;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use crate::caches::Retention;
+use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
 pub use load::{CheckReport, check};
@@ -111,6 +113,8 @@ pub struct Repository {
     pub submodules: Vec<RepoName>,
     /// Overrides [`GitHub::forks`].
     pub forks: Option<Forks>,
+    /// What of the profile's egress its jobs may not have.
+    pub egress: Option<Narrowing>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.
@@ -136,6 +140,8 @@ pub struct Profile {
     /// What jobs of this profile find installed, in every repository that has the files of its key.
     pub prepare: Option<Prepare>,
     pub matrix_fork: MatrixFork,
+    /// What its jobs may reach.
+    pub egress: Policy,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

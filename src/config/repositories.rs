@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::values::repository_directory;
-use super::{Config, Profile, Repository};
+use super::{Config, Profile, Repository, egress};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Value};
 use crate::forge::RepoName;
+use crate::net::egress::policy::Narrowing;
 
 /// `owner/name`, or `owner/*` for all of an owner's. GitHub does not tell names apart by case, nor does this.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct RepositorySettings<'c> {
     pub submodules: &'c [RepoName],
     /// What becomes of the pull requests of its forks.
     pub forks: Forks,
+    /// What of a profile's egress its jobs may not have.
+    pub egress: Option<&'c Narrowing>,
     profiles: Option<&'c [String]>,
 }
 
@@ -95,6 +98,7 @@ impl Config {
                 workflows_dir: &github.workflows_dir,
                 submodules: &[],
                 forks: github.forks,
+                egress: None,
                 profiles: None,
             };
             return github.repositories.is_empty().then_some(everybody);
@@ -103,13 +107,14 @@ impl Config {
             workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
             submodules: &entry.submodules,
             forks: entry.forks.unwrap_or(github.forks),
+            egress: entry.egress.as_ref(),
             profiles: entry.profiles.as_deref(),
         })
     }
 }
 
-/// Reads the list of `[[github.repository]]`; `profiles` are the names that exist.
-pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>> {
+/// Reads the list of `[[github.repository]]`; `profiles` are those that exist.
+pub(super) fn read(list: &Item<'_>, profiles: &[Profile]) -> Option<Vec<Repository>> {
     if let Value::Mapping(_) = list.node().value {
         let complaint = Complaint::new("repositories are a list");
         list.refuse(complaint.hint("write `[[github.repository]]`, once for each of them"));
@@ -118,7 +123,9 @@ pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>
     let mut first_lines = HashMap::new();
     let mut read = Vec::new();
     for entry in list.list()? {
-        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules", "forks"]) else { continue };
+        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules", "forks", "egress"]) else {
+            continue;
+        };
         let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
         let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
         let workflows_dir = table.read("workflows_dir", repository_directory);
@@ -127,17 +134,20 @@ pub(super) fn read(list: &Item<'_>, profiles: &[&str]) -> Option<Vec<Repository>
             item.list()?.iter().map(|name| name.parse(RepoName::parse)).collect()
         });
         let forks = table.read("forks", Forks::read);
+        let is_its = |profile: &&Profile| allowed.as_ref().is_none_or(|names| names.contains(&profile.name));
+        let its_profiles: Vec<&Profile> = profiles.iter().filter(is_its).collect();
+        let egress = table.read("egress", |item| egress::narrowing(item, &its_profiles));
         let (Some(name), Some(pattern)) = (name, pattern) else { continue };
         if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
             let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
             name.refuse(complaint.hint("merge the two entries"));
         }
-        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules, forks });
+        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules, forks, egress });
     }
     Some(read)
 }
 
-fn allowed_profiles(item: &Item<'_>, profiles: &[&str]) -> Option<Vec<String>> {
+fn allowed_profiles(item: &Item<'_>, profiles: &[Profile]) -> Option<Vec<String>> {
     let names = item.list()?;
     if names.is_empty() {
         item.refuse(Complaint::new("an empty list allows no profile at all").hint("remove the key to allow all"));
@@ -145,12 +155,13 @@ fn allowed_profiles(item: &Item<'_>, profiles: &[&str]) -> Option<Vec<String>> {
     names.iter().map(|name| existing_profile(name, profiles)).collect()
 }
 
-fn existing_profile(item: &Item<'_>, profiles: &[&str]) -> Option<String> {
+fn existing_profile(item: &Item<'_>, profiles: &[Profile]) -> Option<String> {
     item.parse(|name| {
-        if profiles.contains(&name) {
+        let names = profiles.iter().map(|profile| profile.name.as_str());
+        if names.clone().any(|known| known == name) {
             return Ok(name.to_owned());
         }
         let complaint = Complaint::new(format!("there is no profile {}", quoted(name)));
-        Err(complaint.suggest(name, profiles.iter().copied()))
+        Err(complaint.suggest(name, names))
     })
 }

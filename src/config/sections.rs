@@ -14,14 +14,16 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
 use super::{
     Backend, Config, Credential, Firecracker, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, Vm,
-    caches, pools, prepare, repositories, secrets, select,
+    caches, egress, pools, prepare, repositories, secrets, select,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
+use crate::net::egress::policy::Policy;
 
+pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
-const TIB: u64 = 1 << 40;
+pub(super) const TIB: u64 = 1 << 40;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -69,8 +71,7 @@ impl<'d> Sections<'d> {
             root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
-        let names: Vec<&str> = profiles.iter().flatten().map(|profile| profile.name.as_str()).collect();
-        let github = self.github(&table, &names);
+        let github = self.github(&table, profiles.as_deref().unwrap_or_default());
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -133,7 +134,7 @@ impl<'d> Sections<'d> {
         })
     }
 
-    fn github(&self, root: &Table<'_>, profiles: &[&str]) -> Option<GitHub> {
+    fn github(&self, root: &Table<'_>, profiles: &[Profile]) -> Option<GitHub> {
         let known =
             &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
@@ -228,6 +229,7 @@ impl<'d> Sections<'d> {
             "pool",
             "prepare",
             "matrix_fork",
+            "egress",
         ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
@@ -246,6 +248,7 @@ impl<'d> Sections<'d> {
             matrix_fork: table.read_or("matrix_fork", MatrixFork::Off, |item| {
                 item.one_of(&[("auto", MatrixFork::Auto), ("off", MatrixFork::Off)])
             }),
+            egress: table.read_or("egress", Policy::default(), |item| egress::policy(self, item)),
             labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),

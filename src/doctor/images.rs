@@ -73,6 +73,8 @@ struct BakeFacts {
     wanted: Wanted,
     /// Accelerators for which there is a snapshot; or why nobody knows.
     baked: Result<Vec<Accelerator>, String>,
+    /// What a snapshot lacks that would count else.
+    damage: Option<String>,
     /// Those that would be used; of two it is not known yet which.
     needed: Vec<Accelerator>,
 }
@@ -135,23 +137,31 @@ fn built(image: &Image) -> Built {
 }
 
 async fn observe_bake(catalog: &Catalog, subject: &Subject, wanted: &Wanted) -> BakeFacts {
-    let baked = match catalog.current(&wanted.image) {
-        Ok(Some(image)) => baked(&image, &subject.vmm(), wanted.shape).await,
+    let found = match catalog.current(&wanted.image) {
+        Ok(Some(image)) => snapshots(&image, &subject.vmm(), wanted.shape).await,
         Ok(None) => Err("the image is not built".to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    BakeFacts { wanted: wanted.clone(), baked, needed: needed(subject).await }
+    let (baked, damage) = match found {
+        Ok((baked, damage)) => (Ok(baked), damage),
+        Err(why) => (Err(why), None),
+    };
+    BakeFacts { wanted: wanted.clone(), baked, damage, needed: needed(subject).await }
 }
 
-async fn baked(image: &Image, vmm: &Vmm, shape: Shape) -> Result<Vec<Accelerator>, String> {
-    let mut found = Vec::new();
+/// The accelerators for which there is a snapshot with all of its files, and what another one lacks.
+async fn snapshots(image: &Image, vmm: &Vmm, shape: Shape) -> Result<(Vec<Accelerator>, Option<String>), String> {
+    let (mut found, mut damage) = (Vec::new(), None);
     for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-        let key = bake::key(image, vmm, accelerator, shape).await.map_err(|_| format!("`{}` does not answer", vmm.program()))?;
-        if image.bake(&key).map_err(|error| error.to_string())?.is_some() {
-            found.push(accelerator);
+        let key = bake::key(image, vmm, accelerator, shape).await;
+        let key = key.map_err(|_| format!("`{}` does not answer", vmm.program()))?;
+        let Some(bake) = image.bake(&key).map_err(|error| error.to_string())? else { continue };
+        match bake.is_there() {
+            Ok(()) => found.push(accelerator),
+            Err(lost) => damage = Some(lost.to_string()),
         }
     }
-    Ok(found)
+    Ok((found, damage))
 }
 
 async fn needed(subject: &Subject) -> Vec<Accelerator> {
@@ -282,7 +292,7 @@ fn described(built: &Built) -> String {
 }
 
 fn snapshot(facts: &BakeFacts, options: Option<&str>) -> Finding {
-    let BakeFacts { wanted, baked, needed } = facts;
+    let BakeFacts { wanted, baked, damage, needed } = facts;
     let Shape { vcpus, memory_mib, disk_mib } = wanted.shape;
     let (id, subject) = match &wanted.profile {
         Some(name) => (format!("profiles.{name}"), format!("profile `{name}`")),
@@ -297,7 +307,7 @@ fn snapshot(facts: &BakeFacts, options: Option<&str>) -> Finding {
         (Ok(_), None) if wanted.profile.is_none() => {
             Finding::skipped(id, format!("{subject}: no snapshot yet; the first command makes one ({shape})"))
         }
-        (Ok(_), None) => Finding::warning(id, format!("{subject}: no snapshot for {shape}"))
+        (Ok(_), None) => Finding::warning(id, format!("{subject}: {}", lacking(&shape, damage.as_deref())))
             .detail("the service, and the next command that needs it, make one first, which takes seconds to a minute")
             .hint(now(
                 &format!("bake {} --vcpus {vcpus} --memory {memory_mib}MiB --disk {disk_mib}MiB", wanted.image),
@@ -306,6 +316,13 @@ fn snapshot(facts: &BakeFacts, options: Option<&str>) -> Finding {
     };
     let baked: Vec<String> = baked.iter().flatten().map(Accelerator::to_string).collect();
     finding.data("image", wanted.image.as_str()).data("baked_for", baked)
+}
+
+fn lacking(shape: &str, damage: Option<&str>) -> String {
+    match damage {
+        Some(damage) => format!("the snapshot for {shape} is damaged: {damage}"),
+        None => format!("no snapshot for {shape}"),
+    }
 }
 
 #[cfg(test)]
@@ -405,6 +422,7 @@ mod tests {
         let facts = |profile: Option<&str>, baked: Result<&[Accelerator], &str>, needed: &[Accelerator]| BakeFacts {
             wanted: Wanted { profile: profile.map(str::to_owned), ..Wanted::default() },
             baked: baked.map(<[_]>::to_vec).map_err(str::to_owned),
+            damage: None,
             needed: needed.to_vec(),
         };
         let (kvm, tcg) = (Accelerator::Kvm, Accelerator::Tcg);
@@ -412,6 +430,7 @@ mod tests {
             snapshot(&facts(Some("linux"), Ok(&[tcg]), &[kvm, tcg]), None),
             snapshot(&facts(Some("linux"), Ok(&[tcg]), &[kvm]), None),
             snapshot(&facts(Some("linux"), Ok(&[]), &[kvm]), Some("")),
+            snapshot(&BakeFacts { damage: Some("`memory` is gone".into()), ..facts(Some("linux"), Ok(&[]), &[kvm]) }, None),
             snapshot(&facts(None, Ok(&[tcg]), &[kvm]), None),
             snapshot(&facts(Some("linux"), Err("the image is not built"), &[tcg]), None),
         ]), @"
@@ -422,6 +441,9 @@ mod tests {
         warning profiles.linux: profile `linux`: no snapshot for 1 vCPU, 512 MiB memory, 4096 MiB disk
             the service, and the next command that needs it, make one first, which takes seconds to a minute
             -> `dayfly image bake base --vcpus 1 --memory 512MiB --disk 4096MiB` does it now
+        warning profiles.linux: profile `linux`: the snapshot for 1 vCPU, 512 MiB memory, 4096 MiB disk is damaged: `memory` is gone
+            the service, and the next command that needs it, make one first, which takes seconds to a minute
+            -> start the service: it begins with this
         skipped profiles.default: `dayfly exec`: no snapshot yet; the first command makes one (1 vCPU, 512 MiB memory, 4096 MiB disk)
         skipped profiles.linux: profile `linux`: no snapshot to look for: the image is not built
         ");

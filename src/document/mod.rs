@@ -62,6 +62,28 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
+/// What a complaint means for the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is wrong and cannot be used.
+    Error,
+    /// It is right and cannot be used by this version.
+    Unsupported,
+    /// It can be used, perhaps not as its author thinks.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Error => "error",
+            Self::Unsupported => "unsupported",
+            Self::Warning => "warning",
+        })
+    }
+}
+
 impl fmt::Display for Diagnostic {
     /// `FILE:LINE:COLUMN: PATH: MESSAGE` and, on a line of its own, `hint: …`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
 use std::ops::RangeInclusive;
 
-use super::{Diagnostic, Entry, Node, Position, Value};
+use super::{Diagnostic, Entry, Node, Position, Severity, Value};
 
 /// Complaints of one kind that are kept; a document with more mistakes than this is not read by anybody to the end.
 pub const MAX_FINDINGS: usize = 100;
@@ -119,8 +119,31 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 pub struct Findings {
     /// The document cannot be used.
     pub errors: Vec<Diagnostic>,
+    /// The document is right, but this version cannot do what it asks for.
+    pub unsupported: Vec<Diagnostic>,
     /// The document can be used, perhaps not as its author thinks.
     pub warnings: Vec<Diagnostic>,
+}
+
+impl Findings {
+    fn of(&mut self, severity: Severity) -> &mut Vec<Diagnostic> {
+        match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Unsupported => &mut self.unsupported,
+            Severity::Warning => &mut self.warnings,
+        }
+    }
+
+    /// Everything with its severity, sorted by position.
+    pub fn into_sorted(self) -> Vec<(Severity, Diagnostic)> {
+        let with = |severity, found: Vec<Diagnostic>| found.into_iter().map(move |found| (severity, found));
+        let mut all: Vec<_> = with(Severity::Error, self.errors)
+            .chain(with(Severity::Unsupported, self.unsupported))
+            .chain(with(Severity::Warning, self.warnings))
+            .collect();
+        all.sort_by_key(|(_, found)| found.position);
+        all
+    }
 }
 
 /// Collects what is found in one file.
@@ -157,24 +180,18 @@ impl Reader {
     /// Everything that was found, sorted by position.
     pub fn finish(self) -> Findings {
         let mut findings = self.findings.into_inner();
-        findings.errors.sort_by_key(|found| found.position);
-        findings.warnings.sort_by_key(|found| found.position);
+        for severity in [Severity::Error, Severity::Unsupported, Severity::Warning] {
+            findings.of(severity).sort_by_key(|found| found.position);
+        }
         findings
     }
 
-    fn error(&self, position: Position, path: &str, complaint: Complaint) {
+    fn record(&self, severity: Severity, position: Position, path: &str, complaint: Complaint) {
         let found = complaint.at(&self.file, Some(position), path);
-        let errors = &mut self.findings.borrow_mut().errors;
-        if errors.len() < MAX_FINDINGS {
-            errors.push(found);
-        }
-    }
-
-    fn warning(&self, position: Position, path: &str, complaint: Complaint) {
-        let found = complaint.at(&self.file, Some(position), path);
-        let warnings = &mut self.findings.borrow_mut().warnings;
-        if warnings.len() < MAX_FINDINGS {
-            warnings.push(found);
+        let mut findings = self.findings.borrow_mut();
+        let known = findings.of(severity);
+        if known.len() < MAX_FINDINGS {
+            known.push(found);
         }
     }
 }
@@ -210,12 +227,21 @@ impl<'a> Item<'a> {
 
     /// Records an error at this value.
     pub fn refuse(&self, complaint: impl Into<Complaint>) {
-        self.reader.error(self.node.position, &self.path, complaint.into());
+        self.record(Severity::Error, complaint);
+    }
+
+    /// Records at this value what this version cannot do.
+    pub fn unsupported(&self, complaint: impl Into<Complaint>) {
+        self.record(Severity::Unsupported, complaint);
     }
 
     /// Records a warning at this value.
     pub fn warn(&self, complaint: impl Into<Complaint>) {
-        self.reader.warning(self.node.position, &self.path, complaint.into());
+        self.record(Severity::Warning, complaint);
+    }
+
+    fn record(&self, severity: Severity, complaint: impl Into<Complaint>) {
+        self.reader.record(severity, self.node.position, &self.path, complaint.into());
     }
 
     /// Records that `expected` ("a string") should stand here, naming what does.
@@ -396,12 +422,21 @@ impl Field<'_> {
 
     /// Records an error at the key.
     pub fn refuse_key(&self, complaint: impl Into<Complaint>) {
-        self.value.reader.error(self.key_position, &self.value.path, complaint.into());
+        self.record(Severity::Error, complaint);
+    }
+
+    /// Records at the key what this version cannot do.
+    pub fn unsupported_key(&self, complaint: impl Into<Complaint>) {
+        self.record(Severity::Unsupported, complaint);
     }
 
     /// Records a warning at the key.
     pub fn warn_key(&self, complaint: impl Into<Complaint>) {
-        self.value.reader.warning(self.key_position, &self.value.path, complaint.into());
+        self.record(Severity::Warning, complaint);
+    }
+
+    fn record(&self, severity: Severity, complaint: impl Into<Complaint>) {
+        self.value.reader.record(severity, self.key_position, &self.value.path, complaint.into());
     }
 }
 
@@ -449,7 +484,8 @@ impl<'a> Table<'a> {
     fn required_complaint(&self, key: &str, complaint: impl FnOnce() -> Complaint) -> Option<Item<'a>> {
         let found = self.get(key);
         if found.is_none() && !self.is_misspelt(key) {
-            self.item.reader.error(self.item.node.position, &join(&self.item.path, key), complaint());
+            let path = join(&self.item.path, key);
+            self.item.reader.record(Severity::Error, self.item.node.position, &path, complaint());
         }
         found
     }

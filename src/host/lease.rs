@@ -1,7 +1,7 @@
 //! Who owns a directory of the host: whoever holds the lock on its lease file. The lock goes with the process, however it
 //! ends, so a reaper can tell the living from the dead without asking anybody.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -23,6 +23,28 @@ impl Lease {
         Self::lock(directory, FlockArg::LockExclusiveNonblock)
     }
 
+    /// The same of a directory whose owner made its lease with it, for who only wants to know whether there is one: nothing is
+    /// made where the owner may just be removing everything.
+    ///
+    /// # Errors
+    /// Also when there is no lease.
+    pub fn try_take_over(directory: &Path) -> io::Result<Option<Self>> {
+        Self::lock_file(File::options().write(true).open(directory.join(LEASE_FILE))?, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Removes a directory with its lease at last: as long as there is anything in it, it has an owner.
+    pub fn remove_directory(directory: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            match entry.file_type()? {
+                kind if kind.is_dir() => fs::remove_dir_all(entry.path())?,
+                _ if entry.file_name() == LEASE_FILE => {}
+                _ => fs::remove_file(entry.path())?,
+            }
+        }
+        fs::remove_dir_all(directory)
+    }
+
     /// Waits until nobody has it. Blocks the thread.
     pub fn wait(directory: &Path) -> io::Result<Self> {
         Self::lock(directory, FlockArg::LockExclusive)?.ok_or_else(|| io::Error::other("the lock was refused"))
@@ -34,7 +56,10 @@ impl Lease {
     }
 
     fn lock(directory: &Path, how: FlockArg) -> io::Result<Option<Self>> {
-        let file = File::options().create(true).truncate(false).write(true).open(directory.join(LEASE_FILE))?;
+        Self::lock_file(File::options().create(true).truncate(false).write(true).open(directory.join(LEASE_FILE))?, how)
+    }
+
+    fn lock_file(file: File, how: FlockArg) -> io::Result<Option<Self>> {
         match Flock::lock(file, how) {
             Ok(lock) => Ok(Some(Self { _lock: lock })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),

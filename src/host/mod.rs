@@ -2,10 +2,12 @@
 //!
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
+pub mod addresses;
 pub mod beneath;
 pub mod cgroup;
 pub mod checksum;
 pub mod command;
+pub mod cpu;
 pub mod disk;
 pub mod git;
 pub mod holes;
@@ -15,8 +17,10 @@ pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod process;
+pub mod seen;
 pub mod tsc;
 pub mod users;
+pub mod xattr;
 
 /// What the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use axum::routing::get;
 
 use crate::clock;
 use crate::core::Core;
+use crate::upkeep::Activity;
 use crate::vm::usage::{self, Usage};
 
 /// The text format's media type.
@@ -33,6 +34,8 @@ async fn scrape(State(core): State<Arc<Core>>) -> Response {
         Ok(usage) => core.metrics.vms.take(usage),
         Err(error) => tracing::error!(%error, "the memory of the VMs cannot be read"),
     }
+    let at_upkeep: Vec<Activity> = core.desk.occupants().into_iter().map(|occupant| occupant.activity).collect();
+    core.metrics.upkeep.occupies(&at_upkeep);
     let budgets = core.forge.budgets();
     if let Some((_, scarcest)) = budgets.iter().min_by_key(|(_, budget)| budget.remaining) {
         core.metrics.forge.budget(scarcest.remaining, scarcest.limit);

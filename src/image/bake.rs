@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use self::boot::{command_line, kernel_file, kernel_for, write_initramfs};
 pub use self::early::early;
 pub use self::key::key;
-use super::catalog::{Bake, BakeInfo, Image, write_json};
+use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::staging::Staging;
 use super::{ImageError, Progress, cache, script};
@@ -81,6 +81,11 @@ pub(super) struct BootedVm {
 }
 
 impl BootedVm {
+    /// What an error is to be called while the VM's files are still there.
+    pub(super) fn blamed_on_disk(&self, error: ImageError) -> ImageError {
+        blamed_on_disk(error, self.home.path(), "what the set-up scripts write")
+    }
+
     /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
     pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
         if let Err(error) = self.attached.monitor.kill().await {
@@ -104,11 +109,11 @@ pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn P
     made
 }
 
-/// A memory file that cannot grow takes its VM with it. Then the reason is the disk and not the VM.
-fn blamed_on_disk(error: ImageError, directory: &Path) -> ImageError {
+/// A memory file or a disk that cannot grow takes its VM with it. Then the reason is the host's disk and not the VM.
+fn blamed_on_disk(error: ImageError, directory: &Path, what: &str) -> ImageError {
     match error {
         ImageError::Vm(VmError::Lost(_)) if disk::is_full(directory) => {
-            ImageError::io("the snapshot's memory")(std::io::ErrorKind::StorageFull.into())
+            ImageError::io(what)(std::io::ErrorKind::StorageFull.into())
         }
         error => error,
     }
@@ -127,7 +132,7 @@ async fn make(
     studio.lifecycle.reached(ImageStep::BakeBegun).await;
     let (boot, disks) = lay_out(image, studio, shape, directory).await?;
     let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
-    frozen.map_err(|error| blamed_on_disk(error, directory))?;
+    frozen.map_err(|error| blamed_on_disk(error, directory, "the snapshot's memory"))?;
     studio.lifecycle.reached(ImageStep::StateSaved).await;
     let monitor = monitor_version(studio.vmm.program()).await?;
     let info = BakeInfo {
@@ -158,7 +163,7 @@ async fn lay_out(
         command_line: command_line(&studio.vmm, studio.accelerator),
     };
     write_initramfs(image, &studio.vmm, &boot.initramfs)?;
-    let placeholder = directory.join("cache-placeholder");
+    let placeholder = directory.join(PLACEHOLDER);
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     let scratch = directory.join("scratch");
     make_scratch(&scratch, shape.disk_mib).await?;
@@ -194,7 +199,7 @@ pub fn template(image: &Image, bake: &Bake, vmm: &Vmm) -> Template {
         memory: bake.file("memory"),
         state: bake.file("state"),
         scratch: bake.file("scratch"),
-        cache_placeholder: bake.file("cache-placeholder"),
+        cache_placeholder: bake.file(PLACEHOLDER),
         mounted: None,
     }
 }
@@ -203,9 +208,10 @@ async fn freeze(
     image: &Image, studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
 ) -> Result<(), ImageError> {
     let memory = directory.join("memory");
-    if studio.vmm.needs_own_memory() {
-        disk::create_sparse(&memory, shape.memory_mib << 20).map_err(ImageError::io("the memory file"))?;
-    }
+    // A monitor that finds no room for a page of it dies without a word.
+    disk::require_room(directory, shape.memory_mib << 20)
+        .and_then(|()| if studio.vmm.needs_own_memory() { disk::create_sparse(&memory, shape.memory_mib << 20) } else { Ok(()) })
+        .map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
     studio.lifecycle.reached(ImageStep::DisksMade).await;
     let scripts = &image.info.bake;
     let mut home = studio.homes.create(VmId::random())?;

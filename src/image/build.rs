@@ -9,7 +9,7 @@ use super::catalog::{Catalog, Image, ImageInfo, write_json};
 use super::recipe::{FORMAT, Recipe, Source, digest};
 use super::source::{self, Root};
 use super::staging::Staging;
-use super::{ImageError, Progress, gc, kernel, packages, script};
+use super::{ImageError, Progress, files, gc, kernel, packages, script};
 use crate::host::checksum::{self, Checksum, Checksums};
 use crate::host::{command, disk};
 use crate::lifecycle::ImageStep;
@@ -19,6 +19,9 @@ const PACK_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// The set-up scripts' layer.
 pub(super) const LAYER: &str = "layer.ext4";
+
+/// What was fetched for the set-up scripts, while the image is being made.
+const FETCHED: &str = "fetched";
 
 /// Builds the image of `recipe` and makes it current. If one of the same content is there, it is left as it is. The caller holds
 /// the image's lock.
@@ -33,6 +36,9 @@ pub async fn build(
     studio.lifecycle.reached(ImageStep::BuildBegun).await;
     let environment = make_root(recipe, directory, progress).await?;
     studio.lifecycle.reached(ImageStep::RootMade).await;
+    if !recipe.files.is_empty() {
+        files::fetch(&recipe.files, &directory.join(FETCHED), progress).await?;
+    }
     kernel::fetch(&recipe.source, &recipe.kernel, directory, progress).await?;
     let kernel = kernel::unpack(directory, &recipe.kernel.modules).await?;
     studio.lifecycle.reached(ImageStep::KernelUnpacked).await;
@@ -124,7 +130,8 @@ async fn describe(
     };
     let agent = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(AGENT));
     let scripts = (texts(&recipe.setup), texts(&recipe.bake));
-    let content = (FORMAT, &files, &packages, &kernel, &agent, scripts, &recipe.user, &environment);
+    let fetched: Vec<_> = recipe.files.iter().map(|file| (&file.name, &file.sha256)).collect();
+    let content = (FORMAT, &files, &packages, &kernel, &agent, scripts, fetched, &recipe.user, &environment);
     Ok(ImageInfo {
         name: recipe.name.clone(),
         digest: digest(&content),
@@ -135,6 +142,7 @@ async fn describe(
         user: recipe.user.clone(),
         environment,
         packages,
+        fetched: recipe.files.clone(),
         bake: recipe.bake.clone(),
         built_at: crate::clock::now_ms(),
         built_by: env!("CARGO_PKG_VERSION").to_owned(),
@@ -183,16 +191,25 @@ async fn the_same(catalog: &Catalog, info: &ImageInfo) -> Result<Option<Image>, 
 
 /// Runs the scripts in a VM on top of the root file system; the VM's scratch disk becomes the image's layer.
 async fn run_setup(image: &Image, recipe: &Recipe, studio: &Studio) -> Result<(), ImageError> {
+    let fetched = image.file(FETCHED);
     let vm = bake::boot_for_setup(image, studio).await?;
     let ran = async {
         let guest = &vm.attached.guest;
+        let mut environment = image.info.environment.clone();
+        if !recipe.files.is_empty() {
+            environment.push(files::hand_over(guest, &recipe.files, &fetched).await?);
+        }
         for one in &recipe.setup {
-            script::run(guest, one, &image.info.environment).await?;
+            script::run(guest, one, &environment).await?;
         }
         guest.sync(true).await.map_err(ImageError::from)
     };
-    let outcome = ran.await;
+    let outcome = ran.await.map_err(|error| vm.blamed_on_disk(error));
     let layer = image.file(LAYER);
     vm.finish(outcome.is_ok().then_some(&layer)).await?;
-    outcome
+    outcome?;
+    if recipe.files.is_empty() {
+        return Ok(());
+    }
+    disk::remove_tree(&fetched).map_err(ImageError::io(fetched.display().to_string()))
 }

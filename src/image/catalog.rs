@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageError;
 use super::build::LAYER;
-use super::recipe::{Script, User, check_name};
+use super::recipe::{RemoteFile, Script, User, check_name};
 use super::staging::remove_unfinished_in;
 use crate::host::checksum::{self, Checksums, Damage};
 use crate::host::disk;
@@ -25,6 +25,9 @@ use crate::vm::spec::{Accelerator, Shape};
 
 /// What no image is without.
 const NEEDED: [&str; 3] = ["kernel", "root.erofs", "modules"];
+
+/// What stands in for the cache volume in a bake. It is too large to have a checksum, and all holes.
+pub(super) const PLACEHOLDER: &str = "cache-placeholder";
 
 /// The link to the image that new VMs use.
 const CURRENT: &str = "current";
@@ -57,6 +60,9 @@ pub struct ImageInfo {
     pub environment: Vec<(String, String)>,
     /// Installed packages, as `name=version`.
     pub packages: Vec<String>,
+    /// What the set-up scripts got from the network.
+    #[serde(default)]
+    pub fetched: Vec<RemoteFile>,
     /// What runs in each VM that is about to become a snapshot.
     #[serde(default)]
     pub bake: Vec<Script>,
@@ -124,11 +130,13 @@ impl Catalog {
             Err(error) => return Err(ImageError::io(link.display().to_string())(error)),
         };
         match self.image(name, &digest.to_string_lossy()) {
-            Ok(image) if NEEDED.iter().all(|file| image.file(file).exists()) => Ok(Some(image)),
-            Ok(image) => {
-                tracing::warn!(directory = %image.directory.display(), "an image lacks some of its files");
-                Ok(None)
-            }
+            Ok(image) => match image.is_there() {
+                Ok(()) => Ok(Some(image)),
+                Err(damage) => {
+                    tracing::warn!(directory = %image.directory.display(), %damage, "an image is damaged");
+                    Ok(None)
+                }
+            },
             Err(ImageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(ImageError::Unusable(why)) => {
                 tracing::warn!("{why}");
@@ -282,6 +290,18 @@ impl Image {
         Ok(Some(Bake { info: read_json(&description)?, directory }))
     }
 
+    /// All that it needs.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let needed = NEEDED.into_iter().chain(self.info.files.keys().map(String::as_str));
+        needed.map(|file| self.file(file))
+    }
+
+    /// Whether its files are there, with the lengths that they had. What is in them, [`Image::verify`] tells.
+    pub fn is_there(&self) -> Result<(), Damage> {
+        NEEDED.iter().try_for_each(|file| require(&self.directory, file))?;
+        checksum::verify_lengths(&self.directory, &self.info.files)
+    }
+
     /// Whether its files are what they were when it was built.
     pub async fn verify(&self) -> Result<(), Damage> {
         verify(self.directory.clone(), self.info.files.clone()).await
@@ -304,10 +324,27 @@ impl Bake {
         self.directory.join(name)
     }
 
+    /// All that it needs, beside the image.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(PLACEHOLDER).chain(self.info.files.keys().map(String::as_str)).map(|file| self.file(file))
+    }
+
+    /// Whether its files are there, with the lengths that they had. What is in them, [`Bake::verify`] tells.
+    pub fn is_there(&self) -> Result<(), Damage> {
+        require(&self.directory, PLACEHOLDER)?;
+        checksum::verify_lengths(&self.directory, &self.info.files)
+    }
+
     /// Whether its files are what they were when it was made.
     pub async fn verify(&self) -> Result<(), Damage> {
+        require(&self.directory, PLACEHOLDER)?;
         verify(self.directory.clone(), self.info.files.clone()).await
     }
+}
+
+fn require(directory: &Path, file: &str) -> Result<(), Damage> {
+    let found = fs::metadata(directory.join(file)).map(drop);
+    found.map_err(|error| Damage { file: file.to_owned(), how: checksum::How::Unreadable(error.to_string()) })
 }
 
 /// Compares files with their checksums, where it holds up nobody.

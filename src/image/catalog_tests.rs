@@ -18,6 +18,7 @@ async fn publish(catalog: &Catalog, digest: &str) -> PathBuf {
         user: serde_json::from_str(r#"{"name": "ci", "uid": 1000, "gid": 1000}"#).unwrap(),
         environment: Vec::new(),
         packages: Vec::new(),
+        fetched: Vec::new(),
         bake: Vec::new(),
         built_at: 0,
         built_by: String::new(),

@@ -1,25 +1,29 @@
-//! Which files this process has compared with their checksums. Each is compared before its first use, and not again: a disk that
-//! lies does so seldom, and a restore takes less time than the comparison.
+//! Which files this process has compared with their checksums. Each is compared before its first use, and not again while they are the
+//! same files: a disk that lies does so seldom, and a restore takes less time than the comparison.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::catalog::{Bake, Image};
 use super::{ImageError, Progress};
 use crate::host::disk;
+use crate::host::seen::Seen;
 
-/// Directories that are known to be whole, with the time at which they were made. Clones are the same.
+/// Directories that are known to be whole, with the time at which they were made, and their files as they were then. Clones are
+/// the same.
 #[derive(Debug, Clone, Default)]
-pub struct Checked(Arc<Mutex<HashSet<(PathBuf, i64)>>>);
+pub struct Checked(Arc<Mutex<HashMap<(PathBuf, i64), Seen>>>);
 
 impl Checked {
     fn is_known(&self, place: &(PathBuf, i64)) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was whole may have lost a file since.
+        known.get(place).is_some_and(|seen| seen.lost().is_none())
     }
 
-    fn note(&self, place: (PathBuf, i64)) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
+    fn note(&self, place: (PathBuf, i64), seen: Seen) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place, seen);
     }
 
     /// The snapshot with this key, if there is one that is whole. One that is not is removed, so that it is made again. The caller
@@ -32,14 +36,16 @@ impl Checked {
             Ok(None) => return Ok(None),
             Err(ImageError::Unusable(why)) => why,
             Err(error) => return Err(error),
+            Ok(Some(bake)) if bake.info.key != key => format!("it was made as `{}`", bake.info.key),
             Ok(Some(bake)) => {
                 let known = (bake.directory.clone(), bake.info.baked_at);
                 if self.is_known(&known) {
                     return Ok(Some(bake));
                 }
+                let seen = Seen::of(bake.paths()).unwrap_or_default();
                 match bake.verify().await {
                     Ok(()) if !bake.info.files.is_empty() => {
-                        self.note(known);
+                        self.note(known, seen);
                         return Ok(Some(bake));
                     }
                     Ok(()) => "it has no checksums".to_owned(),
@@ -60,9 +66,10 @@ impl Checked {
         if self.is_known(&known) {
             return Ok(());
         }
+        let seen = Seen::of(image.paths()).unwrap_or_default();
         match image.verify().await {
             Ok(()) => {
-                self.note(known);
+                self.note(known, seen);
                 Ok(())
             }
             Err(damage) => Err(ImageError::Damaged { name: image.info.name.clone(), damage }),

@@ -12,7 +12,9 @@ use super::failure::{Pauses, Work};
 use super::recipe::Recipe;
 use super::{ImageError, Progress, build, prove};
 use crate::host::lease::Lease;
+use crate::host::seen::Seen;
 use crate::metrics::labels::Made;
+use crate::vm::VmError;
 use crate::vm::spec::{Accelerator, Shape};
 
 /// Makes images and snapshots. Clones share what they know.
@@ -40,6 +42,18 @@ pub struct Ready {
     pub stand_in: Option<StandIn>,
     /// The recipe for which it was asked.
     recipe: Option<String>,
+    /// All files of both.
+    seen: Seen,
+}
+
+impl Ready {
+    fn new(
+        image: Image, bake: Bake, why_not_kvm: Option<String>, stand_in: Option<StandIn>, recipe: Option<String>,
+    ) -> Result<Self, ImageError> {
+        let lost = |file: PathBuf| VmError::TemplateLost { file };
+        let seen = Seen::of(image.paths().chain(bake.paths())).map_err(lost)?;
+        Ok(Self { image, bake, why_not_kvm, stand_in, recipe, seen })
+    }
 }
 
 /// Why an older image or snapshot is used.
@@ -88,17 +102,17 @@ impl Keeper {
         let _lock = self.lock(name).await?;
         let proven = self.accelerator(&image, shape, progress).await?;
         match self.baked(&image, proven.0, shape, progress).await {
-            Ok(bake) => Ok(Ready { image, bake, why_not_kvm: proven.1, stand_in: built, recipe }),
+            Ok(bake) => Ready::new(image, bake, proven.1, built, recipe),
             Err(ImageError::Damaged { name, damage }) => {
                 tracing::warn!(%damage, "the image `{name}` is damaged; it is built again");
                 progress.step(&format!("the image `{name}` is damaged: {damage}"));
                 let image = self.build_locked(&Recipe::find(&name, &self.recipes)?, progress).await?;
                 let bake = self.baked(&image, proven.0, shape, progress).await?;
-                Ok(Ready { image, bake, why_not_kvm: proven.1, stand_in: None, recipe })
+                Ready::new(image, bake, proven.1, None, recipe)
             }
             Err(error) => {
                 let (image, bake, stand_in) = self.last_bake(&image, proven.0, shape, error, progress).await?;
-                Ok(Ready { image, bake, why_not_kvm: proven.1, stand_in: Some(stand_in), recipe })
+                Ready::new(image, bake, proven.1, Some(stand_in), recipe)
             }
         }
     }
@@ -109,7 +123,7 @@ impl Keeper {
         let is_there = || {
             std::fs::File::open(&ready.bake.directory).is_ok_and(|bake| {
                 drop(bake.set_modified(std::time::SystemTime::now()));
-                ready.bake.file("state").is_file()
+                ready.seen.lost().is_none()
             })
         };
         let is_due = ready.stand_in.as_ref().is_some_and(|stand_in| stand_in.until <= Instant::now());
@@ -153,7 +167,7 @@ impl Keeper {
                 }
             }
         };
-        let Some(last) = self.catalog.current(name)? else { return Err(error) };
+        let Some(last) = self.catalog.current(name)? else { return Err(self.lost_if_it_was_there(name, error)) };
         let until = self.pauses.now(name, Work::Build, wanted).map_or_else(Instant::now, |pause| pause.until);
         let note = format!(
             "note: the image `{name}` could not be built from its present recipe; this machine is of the one of {}",
@@ -161,6 +175,16 @@ impl Keeper {
         );
         progress.step(&format!("using the image of {}: {error}", date(last.info.built_at)));
         Ok((last, digest, Some(StandIn { note, until })))
+    }
+
+    /// Says of an image that could not be built that there was one before.
+    fn lost_if_it_was_there(&self, name: &str, error: ImageError) -> ImageError {
+        match self.catalog.current_digest(name) {
+            Some(_) if !error.is_disk_full() => ImageError::Unusable(format!(
+                "the image `{name}` has lost some of its files, and could not be built again: {error}"
+            )),
+            _ => error,
+        }
     }
 
     fn current(&self, recipe: &Recipe) -> Result<Option<Image>, ImageError> {

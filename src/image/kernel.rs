@@ -82,8 +82,8 @@ fn modules_of(unpacked: &Path, version: &str) -> Result<PathBuf, ImageError> {
 fn copy_drivers(modules_dir: &Path, target: &Path) -> Result<(), ImageError> {
     fs::create_dir(target).map_err(ImageError::io("modules"))?;
     for (position, module) in modules::in_load_order(modules_dir, &modules::DRIVERS)?.iter().enumerate() {
-        let name = module.file_name().unwrap_or_default().to_string_lossy();
-        fs::copy(module, target.join(format!("{position:02}-{name}"))).map_err(ImageError::io("modules"))?;
+        let name = module.place.file_name().unwrap_or_default().to_string_lossy();
+        fs::write(target.join(format!("{position:02}-{name}")), &module.content).map_err(ImageError::io("modules"))?;
     }
     Ok(())
 }
@@ -92,14 +92,20 @@ fn copy_drivers(modules_dir: &Path, target: &Path) -> Result<(), ImageError> {
 fn install_modules(modules_dir: &Path, version: &str, wanted: &[String], directory: &Path) -> Result<(), ImageError> {
     let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
     modules::require(modules_dir, &names)?;
-    let lists = MODULE_LISTS.iter().map(|list| modules_dir.join(list)).filter(|list| list.is_file());
-    let files = modules::in_load_order(modules_dir, &names)?.into_iter().chain(lists);
+    let wanted = modules::in_load_order(modules_dir, &names)?;
+    let place = Path::new("lib/modules").join(version);
     let put = || -> std::io::Result<()> {
         let mut root = Root::open(&directory.join("root"), &directory.join("removed"))?;
-        for file in files {
-            let place = file.strip_prefix(modules_dir).unwrap_or(&file);
-            let place = Path::new("lib/modules").join(version).join(place);
-            root.write(place.as_os_str().as_encoded_bytes(), &mut File::open(&file)?, 0o644)?;
+        for module in &wanted {
+            root.write(
+                place.join(&module.place).as_os_str().as_encoded_bytes(),
+                &mut module.content.as_slice(),
+                0o644,
+            )?;
+        }
+        for list in MODULE_LISTS.iter().filter(|list| modules_dir.join(list).is_file()) {
+            let mut file = File::open(modules_dir.join(list))?;
+            root.write(place.join(list).as_os_str().as_encoded_bytes(), &mut file, 0o644)?;
         }
         crate::host::disk::remove_tree(&directory.join("removed"))
     };

@@ -15,6 +15,8 @@ pub mod cache;
 pub mod catalog;
 mod checked;
 pub mod failure;
+pub mod fetch;
+mod files;
 pub mod frozen;
 pub mod gc;
 pub mod initramfs;
@@ -23,6 +25,7 @@ mod kernel;
 mod lz4;
 pub mod modules;
 pub mod packages;
+mod plain;
 pub mod prove;
 pub mod recipe;
 mod script;
@@ -31,6 +34,7 @@ mod staging;
 mod vmlinux;
 
 pub use checked::Checked;
+use fetch::FetchError;
 
 use crate::host::checksum::Damage;
 use crate::host::command::CommandError;
@@ -57,6 +61,9 @@ pub enum ImageError {
     /// A VM that took part in it failed.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// A file of the network could not be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// A script of the recipe failed; the text is the end of its output.
     #[error("the {name} failed ({status}):\n{output}")]
     Script { name: String, status: String, output: String },
@@ -85,6 +92,7 @@ impl ImageError {
     pub fn is_disk_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Fetch(FetchError::NotStored { source, .. }) => source.kind() == std::io::ErrorKind::StorageFull,
             Self::Vm(error) => error.is_disk_full(),
             // Tools say so in the words of the C library.
             Self::Command(error) => error.said().is_some_and(|said| said.contains("No space left on device")),

@@ -14,14 +14,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use self::description::{Description, ExistingSource, ScriptFile};
+use self::description::{Description, ExistingSource, ScriptFile, Setup};
 use super::ImageError;
 use crate::protocol::message::Owner;
 
-pub use self::description::Packages;
+pub use self::description::{Packages, RemoteFile};
 
 /// Raised when the same recipe gives another image.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// Recipes that extend one another.
 const MAX_DEPTH: usize = 4;
@@ -38,6 +38,8 @@ pub struct Recipe {
     pub kernel: Kernel,
     /// What runs once, in a VM, when the image is built, in this order.
     pub setup: Vec<Script>,
+    /// What those scripts find in a directory of that VM.
+    pub files: Vec<RemoteFile>,
     /// What runs in each VM that is about to become a snapshot. What it starts runs in every job's machine.
     pub bake: Vec<Script>,
     pub user: User,
@@ -141,12 +143,14 @@ impl Recipe {
             (None, Some(source)) => existing(source, &wrong)?,
         };
         let kernel = kernel(description.kernel, &source, &wrong)?;
+        let files = description.setup.map(Setup::complete).transpose().map_err(|detail| wrong(&detail))?;
         Ok(Self {
             name: name.to_owned(),
             description: description.description.unwrap_or_default(),
             source,
             kernel,
             setup,
+            files: files.unwrap_or_default(),
             bake,
             user: description.user.ok_or_else(|| wrong("`[user]` is missing: the account that runs jobs"))?,
             environment: description.environment,
@@ -240,8 +244,10 @@ fn read(
             read(&below, directories, seen, found)?
         }
     };
-    for (key, script, to_bake) in [("setup", &description.setup, false), ("bake", &description.bake, true)] {
-        if let Some(ScriptFile { script }) = script {
+    let setup = description.setup.as_ref().map(|setup| &setup.script);
+    let bake = description.bake.as_ref().map(|ScriptFile { script }| script);
+    for (key, script, to_bake) in [("setup", setup, false), ("bake", bake, true)] {
+        if let Some(script) = script {
             if script.contains('/') {
                 return Err(wrong(format!("`{key}.script` must name a file beside it, not `{script}`")));
             }

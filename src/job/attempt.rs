@@ -9,13 +9,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{GIT_PORT, Origin, Workspace, serve_git};
+use super::checkout::{Origin, Workspace};
+use super::services::Services;
 use super::steps::{Places, Steps, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
+use crate::net::egress::Egress;
+use crate::net::egress::log::EgressLog;
 use crate::net::git_proxy::{Decisions, GitProxy, Verdict};
-use crate::protocol::message::Service;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
@@ -37,6 +39,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) origin: Origin<'a>,
     pub(crate) workspace: Workspace,
     pub(crate) git: GitProxy,
+    pub(crate) egress: Egress,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
     /// How much of that is over: steps that ran before this machine was there.
@@ -56,9 +59,10 @@ impl Attempt<'_> {
     pub(crate) async fn run_first<W: Witness>(
         self, step: usize, run: &mut JobRun, witness: &mut W,
     ) -> (Option<Ending>, Vec<StepLine>) {
-        let Self { machine, image, places, github, origin, workspace, git, limit, spent, grace, cancel } = self;
+        let Self { machine, image, places, github, origin, workspace, git, egress, limit, spent, grace, cancel } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
-        let serving = machine.take_connections().map(|connections| serve_git(git.clone(), connections));
+        let services = Services { git: Some(git.clone()), egress: egress.clone() };
+        let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
         let guest = machine.guest().clone();
@@ -66,6 +70,7 @@ impl Attempt<'_> {
         let mut steps = Steps {
             origin,
             workspace,
+            proxies: egress.variables(),
             guest: &guest,
             image,
             places,
@@ -77,7 +82,7 @@ impl Attempt<'_> {
             is_disk_full: false,
         };
         let work = async {
-            guest.listen(GIT_PORT, Service::Git).await?;
+            services.offer(&guest).await?;
             steps.prepare(github).await?;
             steps.run(step, run).await
         };
@@ -85,7 +90,8 @@ impl Attempt<'_> {
         let lines = std::mem::take(&mut steps.lines);
         if let Some(serving) = serving {
             serving.abort();
-            tell_refusals(git.take_decisions(), witness).await;
+            egress.settled().await;
+            tell_refusals(git.take_decisions(), &egress.log(), witness).await;
         }
         let ending = match bounded {
             Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Some(Ending::Cancelled(CANCELLED.to_owned())),
@@ -101,8 +107,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Says in the log what of the guest's git requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: Decisions, witness: &mut W) {
+/// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
+async fn tell_refusals<W: Witness>(decisions: Decisions, egress: &EgressLog, witness: &mut W) {
     let mut told = decisions.list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
     for decision in told.by_ref().take(MAX_TOLD) {
         witness.say(0, &format!("note: {decision}")).await;
@@ -110,6 +116,9 @@ async fn tell_refusals<W: Witness>(decisions: Decisions, witness: &mut W) {
     match told.count() as u64 + decisions.left_out {
         0 => {}
         more => witness.say(0, &format!("note: git: {more} more requests are not listed")).await,
+    }
+    for line in egress.complaints() {
+        witness.say(0, &format!("note: {line}")).await;
     }
 }
 

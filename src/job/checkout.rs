@@ -2,18 +2,11 @@
 //! adds the credential. No token enters the VM.
 
 use crate::forge::RepoName;
-use crate::net::git_proxy::GitProxy;
-use crate::protocol::message::{AgentRequest, Service, decode};
-use crate::vm::channel::Connections;
 use crate::workflow::model::Submodules;
 use crate::workflow::run::CheckoutPlan;
 
 /// The guest's loopback port of the git proxy.
 pub const GIT_PORT: u16 = 9418;
-
-/// Connections of one VM that are served at a time; more wait, and a few beyond that are refused. Git opens one for each
-/// submodule that it fetches at the same time.
-const MAX_CONNECTIONS: usize = 32;
 
 /// What a checkout fetches from.
 #[derive(Debug, Clone, Copy)]
@@ -34,28 +27,6 @@ pub(crate) enum Workspace {
 /// Where a guest fetches a repository from.
 pub(crate) fn address(repo: &RepoName) -> String {
     format!("http://127.0.0.1:{GIT_PORT}/{repo}")
-}
-
-/// Serves the guest's git connections until the task is aborted or the VM is gone.
-pub(crate) fn serve_git(proxy: GitProxy, mut connections: Connections) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        // Dropped with this task, and their upstream calls with them.
-        let mut open = tokio::task::JoinSet::new();
-        loop {
-            tokio::select! {
-                connection = connections.recv(), if open.len() < MAX_CONNECTIONS => match connection {
-                    Some((stream, request)) => {
-                        if let Ok(AgentRequest::Connected { service: Service::Git }) = decode(&request) {
-                            let proxy = proxy.clone();
-                            open.spawn(async move { proxy.serve_connection(stream.into_io()).await });
-                        }
-                    }
-                    None => return,
-                },
-                Some(_) = open.join_next(), if !open.is_empty() => {}
-            }
-        }
-    })
 }
 
 /// The script that does it. Runs with `sh -e`; all values come as arguments, so none is ever read as code.

@@ -2,6 +2,8 @@
 # directory is a clone in which everything that git ignores was put on purpose).
 directory=$1 address=$2 commit=$3 depth=$4 tags=$5 clean=$6 submodules=$7 forge=$8 prepared=$9
 export GIT_TERMINAL_PROMPT=0
+# The address is this machine's own, whatever proxies the workflow names.
+export no_proxy="127.0.0.1${no_proxy:+,$no_proxy}" NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}"
 
 mkdir -p -- "$directory"
 cd -- "$directory"

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::Workspace;
 use super::journal::Journal;
 use super::matrix;
+use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
 use super::sharing::Part;
 use super::steps::{Places, Witness};
@@ -17,20 +17,17 @@ use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
-use crate::engine::Prepared;
 use crate::forge::{RepoAccess, RepoName, ReportState};
 use crate::ids::VmId;
-use crate::image::{ImageError, Logged};
 use crate::lifecycle::Step;
+use crate::net::egress::Egress;
+use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
-use crate::upkeep::{Origin, origin};
-use crate::vm::VmError;
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
-use crate::vm::volume::CacheMount;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::JobSpec;
@@ -38,9 +35,6 @@ use crate::workflow::run::{JobPlace, JobRun};
 
 /// How long a VM is kept, paused, for the forge to take the outcome.
 const POST_LIMIT: Duration = Duration::from_secs(5);
-
-/// What the timeline says of a VM that was restored before its job came.
-const FROM_POOL: &str = "from the pool";
 
 /// How often the removal of a VM is tried before it is left to the reaper.
 const DESTROY_TRIES: u32 = 3;
@@ -58,13 +52,6 @@ pub struct Lease {
     pub(crate) part: Part,
     /// When the lease was made.
     pub began: Instant,
-}
-
-/// Why a VM could not be had, and whether another try may.
-pub(crate) struct NoVm {
-    pub(crate) reason: Reason,
-    pub(crate) detail: String,
-    is_worth_a_retry: bool,
 }
 
 /// How an attempt ended, with all that is told of it.
@@ -125,137 +112,16 @@ async fn try_drive(
         }
     };
     match created {
-        Ok((machine, origin)) => run_in(core, lease, profile, machine, &origin, cancel).await,
+        Ok(obtained) => run_in(core, lease, profile, obtained, cancel).await,
         // Whatever went wrong, the stop may be what broke it.
         Err(_) if core.shutdown.drain.is_cancelled() => drain::put_back(core, &job.id, job.attempt).await,
         Err(no_vm) => give_up_or_requeue(core, lease, no_vm).await,
     }
 }
 
-/// The VM that waited for the job, or one that is made for it. They have the same id: a VM that did not answer is gone by then.
-async fn get_vm(
-    core: &Arc<Core>, lease: &Lease, idle: Option<Reserved>, profile: &Profile,
-) -> Result<(Machine, Origin), NoVm> {
-    let image = tokio::select! {
-        image = core.engine.prepare(&profile.image, shape_of(profile), &Logged) => image?,
-        // To make an image may take minutes, which no stop waits for.
-        () = core.shutdown.drain.cancelled() => return Err(stopped()),
-    };
-    let origin = match &lease.part {
-        // Its machine has what was prepared, if anything was.
-        Part::Follow(_) => Origin::image(&image, None),
-        Part::Alone | Part::Lead(_) => origin(core, &lease.job, &lease.run, profile, &image).await,
-    };
-    let (machine, origin) = match idle {
-        // What was prepared for the commit is worth more than a machine that only waits.
-        Some(idle) if origin.snapshot.is_some() => {
-            idle.decline().await?;
-            create_vm(core, lease, profile, &image, origin).await?
-        }
-        Some(idle) => match idle.claim(core).await {
-            Ok((machine, prepared)) => {
-                for kind in ["vm_restored", "agent_answered", "vm_identified"] {
-                    core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
-                }
-                (machine, Origin { prepared, ..origin })
-            }
-            Err(error) => {
-                require_absent(core, lease, &error)?;
-                tracing::warn!(vm = %lease.vm, %error, "a VM of the pool is of no use; another one is made");
-                create_vm(core, lease, profile, &image, origin).await?
-            }
-        },
-        None => create_vm(core, lease, profile, &image, origin).await?,
-    };
-    core.timeline.record(&lease.job.id, lease.job.attempt, "vm_origin", &origin.words());
-    Ok((machine, origin))
-}
-
-async fn create_vm(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, image: &Arc<Prepared>, origin: Origin,
-) -> Result<(Machine, Origin), NoVm> {
-    let cache = match &lease.part {
-        // It has that of the cell that led.
-        Part::Follow(_) => None,
-        Part::Alone | Part::Lead(_) => cache_mount(core, profile, Some(&lease.run.access.repo), image).await?,
-    };
-    let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
-    core.metrics.vms.restored(&machine.timings);
-    let now = clock::now_us();
-    let back = |earlier: Duration| now - (machine.timings.identified - earlier).as_micros() as i64;
-    let job = &lease.job;
-    for (at, kind) in [
-        (back(machine.timings.loaded), "vm_restored"),
-        (back(machine.timings.answered), "agent_answered"),
-        (now, "vm_identified"),
-    ] {
-        core.timeline.record_at(&job.id, job.attempt, at, kind, "");
-    }
-    Ok((machine, origin))
-}
-
-/// Another VM may have the id only when nothing of the first is left; else the job is queued again, for a new one.
-fn require_absent(core: &Core, lease: &Lease, error: &VmError) -> Result<(), NoVm> {
-    if core.engine.homes().is_absent(&lease.vm).unwrap_or(false) {
-        return Ok(());
-    }
-    Err(NoVm { reason: Reason::VmLost, detail: error.to_string(), is_worth_a_retry: true })
-}
-
-/// Restores the VM from what was prepared for its commit, or else from the image.
-async fn restore(
-    core: &Arc<Core>, lease: &Lease, image: &Arc<Prepared>, origin: Origin, cache: Option<&CacheMount>,
-) -> Result<(Machine, Origin), NoVm> {
-    let restored = matrix::restore(core, lease, Arc::clone(&origin.prepared), cache).await;
-    match restored {
-        Err(error) if origin.snapshot.is_some() && !error.is_disk_full() => {
-            require_absent(core, lease, &error)?;
-            tracing::warn!(job = %lease.job.id, %error, "a VM could not be restored from what was prepared for it");
-            let note = "note: the prepared machine does not start, so this one starts from the image.";
-            let (machine, prepared) = matrix::restore(core, lease, Arc::clone(image), cache).await?;
-            Ok((machine, Origin::image(&prepared, Some(note.to_owned()))))
-        }
-        restored => {
-            let (machine, prepared) = restored?;
-            Ok((machine, Origin { prepared, ..origin }))
-        }
-    }
-}
-
-/// The cache that the VMs of a profile mount: those of one repository, or those that wait for any.
-pub(crate) async fn cache_mount(
-    core: &Core, profile: &Profile, repo: Option<&RepoName>, prepared: &Prepared,
-) -> Result<Option<CacheMount>, ImageError> {
-    let Some(cache) = &profile.cache else { return Ok(None) };
-    let id = core.config.cache_of(repo, profile);
-    core.engine.cache(cache, id.as_ref(), prepared).await.map(Some)
-}
-
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
     Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
-}
-
-fn stopped() -> NoVm {
-    NoVm { reason: Reason::Internal, detail: "the service is being stopped".to_owned(), is_worth_a_retry: true }
-}
-
-impl From<ImageError> for NoVm {
-    fn from(error: ImageError) -> Self {
-        let reason = if error.is_disk_full() { Reason::DiskFull } else { Reason::Image };
-        Self { reason, detail: error.to_string(), is_worth_a_retry: false }
-    }
-}
-
-impl From<VmError> for NoVm {
-    fn from(error: VmError) -> Self {
-        let (reason, is_worth_a_retry) = match &error {
-            error if error.is_disk_full() => (Reason::DiskFull, false),
-            VmError::NoMonitor { .. } => (Reason::Image, false),
-            _ => (Reason::VmLost, true),
-        };
-        Self { reason, detail: error.to_string(), is_worth_a_retry }
-    }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
@@ -277,12 +143,11 @@ async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Res
 }
 
 async fn run_in(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut machine: Machine, origin: &Origin,
-    cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, mut obtained: Obtained, cancel: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let stored = run_and_store(core, lease, profile, &mut machine, origin, cancel).await;
+    let stored = run_and_store(core, lease, profile, &mut obtained, cancel).await;
     // Whatever happened: the VM served one job, and goes.
-    destroy(core, lease, machine).await;
+    destroy(core, lease, obtained.machine).await;
     match stored? {
         Some(end) => conclude(core, lease, &end).await,
         None => Ok(()),
@@ -291,8 +156,7 @@ async fn run_in(
 
 /// Gives the end if it could not be stored: perhaps it can once the VM is gone, which may have taken the last of the disk.
 async fn run_and_store(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin,
-    cancel: &CancellationToken,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, obtained: &mut Obtained, cancel: &CancellationToken,
 ) -> Result<Option<End>, StoreError> {
     let (job, began) = (&lease.job, Instant::now());
     core.store.set_vm_state(&lease.vm, VmState::Running, clock::now_ms()).await?;
@@ -313,14 +177,14 @@ async fn run_and_store(
     if job.attempt > 1 {
         journal.say(0, &format!("This is attempt {}; the one before was broken off.", job.attempt)).await;
     }
-    for note in origin.prepared.notes().into_iter().chain(origin.note.clone()) {
+    for note in obtained.prepared.notes().into_iter().chain(obtained.note.take()) {
         journal.say(0, &note).await;
     }
-    let ran = run_steps(core, lease, profile, machine, origin, &mut journal, cancel).await;
+    let ran = run_steps(core, lease, profile, obtained, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
     // The job is over, whatever it left running: from here on nothing in the VM moves.
-    if let Err(error) = machine.pause().await {
+    if let Err(error) = obtained.machine.pause().await {
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
     }
     core.timeline.record(&job.id, job.attempt, "vm_paused", "");
@@ -343,10 +207,10 @@ async fn run_and_store(
 }
 
 async fn run_steps(
-    core: &Arc<Core>, lease: &Lease, profile: &Profile, machine: &mut Machine, origin: &Origin, journal: &mut Journal,
+    core: &Arc<Core>, lease: &Lease, profile: &Profile, obtained: &mut Obtained, journal: &mut Journal,
     cancel: &CancellationToken,
 ) -> Result<(Ending, Vec<StepLine>), NoVm> {
-    let prepared = &origin.prepared;
+    let Obtained { machine, prepared, workspace, .. } = obtained;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(lease, &places, &github) {
@@ -356,9 +220,10 @@ async fn run_steps(
             return Ok((Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new()));
         }
     };
-    let workspace = if origin.snapshot.is_some() { Workspace::Prepared } else { Workspace::Empty };
     let image = &prepared.info;
-    let scene = Scene { core, lease, profile, image, workspace, places: &places, github: &github, cancel };
+    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let (places, github) = (&places, &github);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
     match matrix::run(&scene, machine, prepared, run, journal).await? {
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
@@ -373,6 +238,13 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What a VM of that profile may reach for that repository.
+pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(repo);
+    let narrowing = settings.and_then(|settings| settings.egress);
+    Egress::new(Scope::of_profile(&profile.name, &profile.egress, narrowing), Arc::clone(&core.network))
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::driver::{Lease, NoVm};
+use super::driver::Lease;
 use super::journal::Journal;
+use super::obtain::NoVm;
 use super::scene::Scene;
 use super::sharing::{ForkPoint, Leading, Part};
 use super::steps::Witness;

@@ -5,9 +5,11 @@
 //!        └─────────────┴────── no VM: queued again, or an outcome ───────────┘                  whatever the forge says
 //! ```
 //! - [`driver`]: that way, step by step; the only place that writes the job's states.
+//! - `obtain`: how it gets its VM, and from what.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
@@ -17,8 +19,10 @@ pub mod checkout;
 pub mod driver;
 pub mod journal;
 mod matrix;
+pub(crate) mod obtain;
 mod scene;
 pub(crate) mod script;
+pub(crate) mod services;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;

@@ -12,6 +12,7 @@ use super::steps::Places;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::image::catalog::ImageInfo;
+use crate::net::egress::Egress;
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 
@@ -25,6 +26,8 @@ pub(super) struct Scene<'a> {
     pub(super) workspace: Workspace,
     pub(super) places: &'a Places,
     pub(super) github: &'a GithubContext,
+    /// One for all machines of the attempt, which share its limits and its log.
+    pub(super) egress: Egress,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -49,6 +52,7 @@ impl Scene<'_> {
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
             git: git_proxy_of(core, access),
+            egress: self.egress.clone(),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

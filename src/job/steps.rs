@@ -1,5 +1,6 @@
 //! The workflow's steps in the guest, one after the other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::libc::{SIGKILL, SIGTERM};
@@ -94,6 +95,8 @@ pub(super) struct Steps<'a, W> {
     pub(super) origin: Origin<'a>,
     /// What the next checkout into it finds.
     pub(super) workspace: Workspace,
+    /// The variables by which programs find the way out.
+    pub(super) proxies: Vec<(String, String)>,
     pub(super) guest: &'a Guest,
     pub(super) image: &'a ImageInfo,
     pub(super) places: &'a Places,
@@ -235,13 +238,12 @@ impl<W: Witness> Steps<'_, W> {
         Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next() })
     }
 
-    /// The image's environment below the step's own.
+    /// The proxies and the image's environment below the step's own.
     fn environment(&self, plan: &StepPlan) -> Vec<(String, String)> {
         let image_path = self.image.environment.iter().find(|(name, _)| name == "PATH");
-        let mut env = std::collections::BTreeMap::from([
-            ("HOME".to_owned(), self.places.home.clone()),
-            ("USER".to_owned(), self.image.user.name.clone()),
-        ]);
+        let mut env: BTreeMap<String, String> = self.proxies.iter().cloned().collect();
+        env.insert("HOME".to_owned(), self.places.home.clone());
+        env.insert("USER".to_owned(), self.image.user.name.clone());
         env.extend(self.image.environment.iter().cloned());
         env.extend(plan.env.clone());
         env.insert("PATH".to_owned(), plan.path(image_path.map_or(DEFAULT_PATH, |(_, path)| path)));

@@ -170,6 +170,12 @@ steps! {
     FreezeKept "freeze-kept" may_fail:
         "QEMU has ended; memory and disk are where the cells of the matrix will start from",
         "the same";
+    CacheDescribed "cache-described" goes_on:
+        "A volume of a named cache is filled, examined and on the disk; it has no name yet",
+        "removes it, fills another";
+    CachePublished "cache-published" goes_on:
+        "The volume is the newest generation of its cache; the store does not know",
+        "finds it there, and notes that it is done";
 }
 
 impl Step {
@@ -186,6 +192,11 @@ impl Step {
     /// Whether it is in the life of a job, rather than in that of something that is prepared for jobs.
     pub fn is_of_a_job(self) -> bool {
         self <= Self::JobRequeued
+    }
+
+    /// Whether it is in the life of a generation of a cache.
+    pub fn is_of_a_cache(self) -> bool {
+        matches!(self, Self::CacheDescribed | Self::CachePublished)
     }
 
     /// The step with this name or number.

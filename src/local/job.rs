@@ -12,10 +12,13 @@ use crate::ids::VmId;
 use crate::image::Logged;
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{Origin, Workspace};
-use crate::job::driver::{NoVm, numeric_id, shape_of};
+use crate::job::driver::{numeric_id, shape_of};
+use crate::job::obtain::NoVm;
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::log::Stream;
+use crate::net::egress::Egress;
+use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::store::{Outcome, Reason};
 use crate::vm::machine::Machine;
@@ -131,6 +134,7 @@ async fn attend<W: Witness>(
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         workspace: Workspace::Empty,
         git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
+        egress: Egress::new(Scope::of_profile(&profile.name, &profile.egress, None), Arc::clone(&session.network)),
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,

@@ -19,6 +19,7 @@ use crate::ids::{JobId, RunId};
 use crate::image::{ImageError, Progress};
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
+use crate::net::egress::network::Network;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
 use crate::workflow::contexts::GithubContext;
@@ -37,6 +38,8 @@ pub struct Session {
     pub parallel: usize,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
+    /// The way of guests to others.
+    pub network: Arc<dyn Network>,
 }
 
 /// What machines there are.

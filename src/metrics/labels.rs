@@ -276,7 +276,7 @@ impl Made {
 /// After the macros that it uses.
 mod machines;
 
-pub use self::machines::{MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};
+pub use self::machines::{CellStart, MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};
 
 label!(Conclusion, "conclusion" {
     Success = "success",

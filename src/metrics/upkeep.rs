@@ -3,8 +3,9 @@
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::buckets::WORK;
-use super::family::{Counters, Maker};
+use super::family::{Counters, Gauges, Label, Maker};
 use super::labels::{Kept, PreparedStart};
+use crate::upkeep::Activity;
 
 /// Prepared snapshots.
 #[derive(Debug, Clone)]
@@ -15,6 +16,7 @@ pub struct UpkeepMetrics {
     evicted: IntCounter,
     snapshots: IntGauge,
     bytes: IntGauge,
+    vms: Gauges<Activity>,
 }
 
 impl UpkeepMetrics {
@@ -33,6 +35,7 @@ impl UpkeepMetrics {
             evicted: maker.counter("prepared_removed_total", "Prepared snapshots that were removed."),
             snapshots: maker.gauge("prepared_snapshots", "Prepared snapshots that there are."),
             bytes: maker.gauge("prepared_bytes", "Bytes that they take on the disk."),
+            vms: maker.gauges("upkeep_vms", "VMs that make something for later jobs, by what they are at."),
         }
     }
 
@@ -54,6 +57,13 @@ impl UpkeepMetrics {
     /// A snapshot was removed.
     pub fn evicted(&self) {
         self.evicted.inc();
+    }
+
+    /// What the VMs are at that make something for later jobs, one entry for each.
+    pub fn occupies(&self, vms: &[Activity]) {
+        for activity in Activity::all() {
+            self.vms.set(activity, vms.iter().filter(|other| **other == activity).count() as u64);
+        }
     }
 
     /// So many snapshots of so many bytes are there.

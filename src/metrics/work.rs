@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 
 use super::buckets::{MACHINE, START, WORK};
 use super::family::{Counters, Gauges, Label, Maker, Times};
-use super::labels::{CacheFound, CacheMade, LogSource, Made, MemoryKind, RestoreStage, StepResult, WaitKind};
+use super::labels::{CacheFound, CacheMade, CellStart, LogSource, Made, MemoryKind, RestoreStage, StepResult, WaitKind};
 use crate::store::{JobState, VmState};
 use crate::vm::machine::Timings;
 use crate::vm::usage::Usage;
@@ -20,6 +20,7 @@ pub struct JobMetrics {
     requeued: IntCounter,
     seconds: Histogram,
     first_step_seconds: Histogram,
+    cells: Counters<CellStart>,
     steps: Counters<StepResult>,
     step_seconds: Histogram,
     log_bytes: Counters<LogSource>,
@@ -43,6 +44,10 @@ impl JobMetrics {
                 "webhook_to_first_step_seconds",
                 "Time from the arrival of a webhook to the first step of a job that needs no other; first attempts only.",
                 START,
+            ),
+            cells: maker.counters(
+                "matrix_cells_total",
+                "Cells of matrices whose first steps could run once for all of them, by where they began.",
             ),
             steps: maker.counters("steps_total", "Steps of jobs, by result."),
             step_seconds: maker.histogram("step_seconds", "Time of a step that ran.", WORK),
@@ -77,6 +82,11 @@ impl JobMetrics {
     /// The first step begins, so long after the webhook came.
     pub fn first_step(&self, since_webhook: Duration) {
         self.first_step_seconds.observe(since_webhook.as_secs_f64());
+    }
+
+    /// A cell of a matrix with common steps begins.
+    pub fn cell_began(&self, start: CellStart) {
+        self.cells.inc(start);
     }
 
     /// A step ended, or was skipped.

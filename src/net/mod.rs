@@ -1,3 +1,4 @@
 //! What a guest may reach. Every byte stream here begins in a VM and is handled as hostile: bounded, timed and recorded.
 
+pub mod egress;
 pub mod git_proxy;

@@ -121,7 +121,7 @@ pub(super) async fn keep(core: Arc<Core>, id: VmId, profile: String, kit: Arc<Ki
             return see_off_unfinished(&core, &id).await;
         }
     };
-    core.pools.became_ready(&id, clock::now_ms());
+    core.pools.became_ready(&id, clock::steady_ms());
     core.wake.scheduler.notify_one();
     let order = tokio::select! {
         order = &mut orders => order,

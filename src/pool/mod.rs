@@ -28,7 +28,8 @@ use crate::core::Core;
 use crate::forge::backoff;
 use crate::host::memory;
 use crate::image::{ImageError, Logged};
-use crate::job::driver::{cache_mount, shape_of};
+use crate::job::driver::shape_of;
+use crate::job::obtain::cache_mount;
 use crate::metrics::labels::{PoolEnd, PoolTake};
 use crate::scheduler::plan::Room;
 
@@ -84,17 +85,17 @@ async fn kit(core: &Core, profile: &Profile) -> Result<Kit, ImageError> {
     Ok(Kit { prepared, cache })
 }
 
-/// Brings the pools one step closer to what they should be. `room` is what jobs and pools leave free; `jobs_wait`: whether a
-/// job waits for room. Only the scheduler calls this, when it is done with the jobs.
-pub(crate) fn tend(core: &Arc<Core>, room: Room, jobs_wait: bool) {
+/// Brings the pools one step closer to what they should be. `room` is what jobs and pools leave free; `others_wait`: whether
+/// somebody else waits for room. Only the scheduler calls this, when it is done with the jobs.
+pub(crate) fn tend(core: &Arc<Core>, room: Room, others_wait: bool) {
     if core.pools.are_none() {
         return;
     }
-    let now = clock::now_ms();
-    let snapshot = core.pools.observe(now, room, jobs_wait, memory::is_short());
+    let now = clock::steady_ms();
+    let snapshot = core.pools.observe(now, room, others_wait, memory::is_short());
     for action in plan::plan(&snapshot) {
         match action {
-            plan::Action::Make { profile } => core.pools.make(core, &profile, now),
+            plan::Action::Make { profile } => core.pools.make(core, &profile),
             plan::Action::Remove { vm, why } => {
                 core.pools.remove(&vm);
                 core.metrics.pools.ended(end_of(why));
@@ -105,7 +106,7 @@ pub(crate) fn tend(core: &Arc<Core>, room: Room, jobs_wait: bool) {
     core.pools.measure(&core.metrics.pools);
 }
 
-/// A VM of a pool goes because a job needs its room.
+/// A VM of a pool goes because somebody else needs its room.
 pub(crate) fn evict(core: &Core, vm: &crate::ids::VmId) {
     core.pools.remove(vm);
     core.metrics.pools.ended(PoolEnd::Room);
@@ -113,7 +114,7 @@ pub(crate) fn evict(core: &Core, vm: &crate::ids::VmId) {
 
 /// A job of the profile begins, with a VM of the pool or without.
 pub(crate) fn note_start(core: &Core, profile: &str, is_pooled: bool) {
-    if core.pools.note_start(profile, clock::now_ms()) {
+    if core.pools.note_start(profile, clock::steady_ms()) {
         core.metrics.pools.taken(if is_pooled { PoolTake::Promised } else { PoolTake::Missed });
     }
 }

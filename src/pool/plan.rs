@@ -2,11 +2,12 @@
 //!
 //! - A pool has as many VMs as jobs began on its profile lately ([`DEMAND_WINDOW`]), at least `min` and at most `max`.
 //! - What starts from something older than the image and cache of now goes, and so does what is older than `max_age`.
-//! - A pool never stands in a job's way: nothing is made while jobs wait for room, nor beyond the host's limits, nor while the
+//! - A pool never stands in a way: nothing is made while others wait for room, nor beyond the host's limits, nor while the
 //!   host is short of memory; then idle VMs go, all of them.
 //! - Few are made at a time ([`MAX_MAKING`]), and after a failure none for a while, which the caller says.
 //!
-//! The plan may be computed again at any time; it holds nothing between two calls.
+//! The plan may be computed again at any time; it holds nothing between two calls. All times are of [`crate::clock::steady_ms`]: a
+//! wall clock that is set would make VMs old at once, or keep them for ever.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub const MAX_MAKING: usize = 2;
 pub enum Stage {
     /// It is being restored.
     Making,
-    /// It stands still since this time, in milliseconds since the epoch.
+    /// It stands still since this time.
     Ready { since: i64 },
     /// It is promised to a job, or is being destroyed.
     Leaving,
@@ -50,7 +51,7 @@ pub struct Pool {
     pub size: Size,
     /// Whether image and cache are there to start from.
     pub can_make: bool,
-    /// After a failure: none is made before this time, in milliseconds since the epoch.
+    /// After a failure: none is made before this time.
     pub not_before: i64,
     /// Jobs of the profile that began within [`DEMAND_WINDOW`].
     pub demand: usize,
@@ -60,13 +61,12 @@ pub struct Pool {
 /// Everything a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Milliseconds since the epoch.
     pub now: i64,
     pub pools: Vec<Pool>,
     /// What jobs and pools leave free of the host's limits.
     pub room: Room,
-    /// Whether a job waits for room.
-    pub jobs_wait: bool,
+    /// Whether a job, or what is made for later jobs, waits for room.
+    pub others_wait: bool,
     /// Whether the host is short of memory.
     pub is_pressed: bool,
 }
@@ -137,7 +137,7 @@ fn removals<'a>(snapshot: &Snapshot, pool: &'a Pool) -> impl Iterator<Item = (&'
 /// Pools that get another VM, in turn while there is room.
 fn additions(snapshot: &Snapshot) -> impl Iterator<Item = &Pool> {
     let making = snapshot.pools.iter().flat_map(|pool| &pool.vms).filter(|vm| vm.stage == Stage::Making).count();
-    let is_calm = !snapshot.jobs_wait && !snapshot.is_pressed;
+    let is_calm = !snapshot.others_wait && !snapshot.is_pressed;
     let mut places = if is_calm { MAX_MAKING.saturating_sub(making) } else { 0 };
     let mut room = snapshot.room;
     snapshot.pools.iter().flat_map(move |pool| {

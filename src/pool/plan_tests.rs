@@ -29,7 +29,7 @@ fn pool(min: usize, max: usize, demand: usize, vms: Vec<Vm>) -> Pool {
 }
 
 fn calm(pools: Vec<Pool>) -> Snapshot {
-    Snapshot { now: 2 * HOUR_MS, pools, room: AMPLE, jobs_wait: false, is_pressed: false }
+    Snapshot { now: 2 * HOUR_MS, pools, room: AMPLE, others_wait: false, is_pressed: false }
 }
 
 /// The plan in words: how many are made, and why others go.
@@ -89,7 +89,7 @@ fn what_the_host_lacks_pools_do_not_take() {
         ("one place", Snapshot { room: Room { vms: 1, ..AMPLE }, ..calm(vec![wanting()]) }),
         ("memory for one", Snapshot { room: Room { memory_mib: 1023, ..AMPLE }, ..calm(vec![wanting()]) }),
         ("no processor", Snapshot { room: Room { vcpus: 0, ..AMPLE }, ..calm(vec![wanting()]) }),
-        ("jobs wait", Snapshot { jobs_wait: true, ..calm(vec![wanting()]) }),
+        ("others wait", Snapshot { others_wait: true, ..calm(vec![wanting()]) }),
         ("short of memory", Snapshot { is_pressed: true, ..calm(vec![wanting(), full]) }),
         ("two pools", Snapshot { room: Room { vms: 1, ..AMPLE }, ..calm(vec![wanting(), wanting()]) }),
     ];
@@ -98,7 +98,7 @@ fn what_the_host_lacks_pools_do_not_take() {
     one place: +1
     memory for one: +1
     no processor: +0
-    jobs wait: +0
+    others wait: +0
     short of memory: +0 Pressure Pressure
     two pools: +1
     ");
@@ -119,10 +119,10 @@ fn any_pool() -> impl Strategy<Value = Pool> {
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let room = (0..6_usize, 0..4096_u64, 0..6_u32);
     (prop::collection::vec(any_pool(), 0..4), room, any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(mut pools, (vms, memory_mib, vcpus), jobs_wait, is_pressed)| {
+        |(mut pools, (vms, memory_mib, vcpus), others_wait, is_pressed)| {
             pools.iter_mut().enumerate().for_each(|(number, pool)| pool.profile = format!("p{number}"));
             let room = Room { vms, memory_mib, vcpus };
-            Snapshot { room, jobs_wait, is_pressed, ..calm(pools) }
+            Snapshot { room, others_wait, is_pressed, ..calm(pools) }
         },
     )
 }
@@ -153,7 +153,7 @@ proptest! {
         let made = actions.iter().filter(|action| matches!(action, Action::Make { .. })).count();
         let room = snapshot.room;
         prop_assert!(made <= room.vms && made as u64 * SIZE.memory_mib <= room.memory_mib && made <= room.vcpus as usize);
-        prop_assert!(made == 0 || !(snapshot.jobs_wait || snapshot.is_pressed));
+        prop_assert!(made == 0 || !(snapshot.others_wait || snapshot.is_pressed));
         let mut gone: Vec<_> = actions.iter().filter_map(|action| match action {
             Action::Remove { vm, .. } => Some(vm),
             Action::Make { .. } => None,

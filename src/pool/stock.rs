@@ -1,5 +1,5 @@
 //! What is in the pools: every VM with its stage, and what each pool is made from. Changed under one lock, and never waited
-//! for.
+//! for. Times are of the steady clock, but for those that people see.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,17 +70,19 @@ struct Entry {
     profile: String,
     kit: Arc<Kit>,
     stage: Stage,
+    /// For people: milliseconds since the epoch.
     created_at: i64,
     /// To its keeper; gone once it is promised or shall go.
     line: Option<Line>,
 }
 
-/// A VM of a pool, for whoever asks what there is. Times are milliseconds since the epoch.
+/// A VM of a pool, for whoever asks what there is.
 #[derive(Debug, Clone)]
 pub struct Idling {
     pub vm: VmId,
     pub profile: String,
     pub stage: Stage,
+    /// Milliseconds since the epoch.
     pub created_at: i64,
 }
 
@@ -122,7 +124,7 @@ impl Pools {
     }
 
     /// Everything that the plan depends on.
-    pub(super) fn observe(&self, now: i64, room: Room, jobs_wait: bool, is_short: bool) -> plan::Snapshot {
+    pub(super) fn observe(&self, now: i64, room: Room, others_wait: bool, is_short: bool) -> plan::Snapshot {
         let mut stock = self.stock();
         if is_short {
             stock.pressed_until = now.saturating_add(millis(REST));
@@ -130,11 +132,11 @@ impl Pools {
         let is_pressed = now < stock.pressed_until;
         let Stock { pools, vms, .. } = &mut *stock;
         let pools = pools.iter_mut().map(|(profile, pool)| pool.observe(profile, vms, now)).collect();
-        plan::Snapshot { now, pools, room, jobs_wait, is_pressed }
+        plan::Snapshot { now, pools, room, others_wait, is_pressed }
     }
 
     /// Has a VM made.
-    pub(super) fn make(&self, core: &Arc<Core>, profile: &str, now: i64) {
+    pub(super) fn make(&self, core: &Arc<Core>, profile: &str) {
         let mut stock = self.stock();
         while stock.keepers.try_join_next().is_some() {}
         if stock.is_closed {
@@ -144,7 +146,8 @@ impl Pools {
         let (line, orders) = oneshot::channel();
         let (id, profile) = (VmId::random(), profile.to_owned());
         stock.keepers.spawn(keep(Arc::clone(core), id.clone(), profile.clone(), Arc::clone(&kit), orders));
-        stock.vms.insert(id, Entry { profile, kit, stage: Stage::Making, created_at: now, line: Some(line) });
+        let created_at = clock::now_ms();
+        stock.vms.insert(id, Entry { profile, kit, stage: Stage::Making, created_at, line: Some(line) });
     }
 
     /// Has a VM destroyed, unless it is promised already.
@@ -196,7 +199,7 @@ impl Pools {
         let Some(pool) = stock.pools.get_mut(profile) else { return Duration::ZERO };
         let wait = backoff(pool.failures, clock::jitter());
         pool.failures = pool.failures.saturating_add(1);
-        pool.not_before = clock::now_ms().saturating_add(millis(wait));
+        pool.not_before = clock::steady_ms().saturating_add(millis(wait));
         wait
     }
 
@@ -323,7 +326,7 @@ mod tests {
         let pools = pools();
         let waits: Vec<Duration> = (0..4).map(|_| pools.failed("linux")).collect();
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]) && waits[3] >= Duration::from_secs(4), "{waits:?}");
-        assert!(observed(&pools, 0).not_before > clock::now_ms());
+        assert!(observed(&pools, 0).not_before > clock::steady_ms());
         pools.succeeded("linux");
         assert_eq!(observed(&pools, 0).not_before, 0);
         assert!(pools.failed("linux") <= Duration::from_secs(1));

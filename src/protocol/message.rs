@@ -44,6 +44,8 @@ pub enum AgentRequest {
 pub enum Service {
     /// The git proxy.
     Git,
+    /// The proxy to other hosts: HTTP, CONNECT and SOCKS5 on one port.
+    Egress,
 }
 
 /// Everything that must differ between two clones of one snapshot, and what is mounted for this job only.

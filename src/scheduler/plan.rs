@@ -206,10 +206,29 @@ impl Plan {
     }
 }
 
-/// Whether a VM that no job asked for may take that much now: jobs that could start come first.
-pub fn has_room_aside(snapshot: &Snapshot, size: Size) -> bool {
+/// How a VM that no job asked for gets its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aside {
+    /// It fits.
+    Now,
+    /// It will fit when these VMs of the pools are gone, with those that are going already.
+    After(Vec<VmId>),
+    /// It has to wait for others: jobs that could start come first, and what runs is not broken off for it.
+    NotNow,
+}
+
+/// How a VM of this size that no job asked for gets its room. VMs that only wait for jobs give way to it, as what is prepared
+/// would else never be made beside pools that take what there is.
+pub fn aside(snapshot: &Snapshot, size: Size) -> Aside {
     let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
-    !snapshot.jobs.iter().any(is_queued) && matches!(Free::of(snapshot).find(None, size), Way::Fresh)
+    if snapshot.jobs.iter().any(is_queued) {
+        return Aside::NotNow;
+    }
+    match Free::of(snapshot).find(None, size) {
+        Way::Fresh => Aside::Now,
+        Way::Evict(vms) => Aside::After(vms.into_iter().map(|vm| vm.vm.clone()).collect()),
+        Way::Claim(_) | Way::Wait(_) => Aside::NotNow,
+    }
 }
 
 /// Plans the next actions. `gate` is asked about each waiting job whose needs have all finished; it gets the jobs that it

@@ -119,6 +119,7 @@ fn a_tokens_repositories_are_those_named_or_used() {
         profiles: None,
         submodules: Vec::new(),
         forks: None,
+        egress: None,
     };
     let used = ["o/Used", "o/named"].map(|name| RepoAccess { repo: repo(name), installation: Some(1) });
     let found = repositories_of_token(&[entry("o/*"), entry("O/Named"), entry("p/new")], used.into());

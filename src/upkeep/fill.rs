@@ -2,6 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::desk::Activity;
 use super::produce::Making;
 use super::{End, Trouble};
 use crate::caches::{CacheError, Producer, Published, Wish};
@@ -39,6 +40,7 @@ impl Making<'_> {
         // Before anybody examines the volume, nothing may write to it any more.
         machine.destroy().await?;
         worked?;
+        self.place.turns_to(Activity::Examining);
         Ok(End::Done(match core.engine.publish_cache(self.vm.clone(), producing, &image).await? {
             Published::Generation(made) => format!("it is generation {} of its cache", made.info.number),
             Published::Superseded => "a newer generation came first".to_owned(),

@@ -32,6 +32,7 @@ struct Asked<'c> {
 /// Finds out, and stores it.
 pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
     let (mut wishes, mut problems) = (Vec::new(), Vec::new());
+    core.kept.bakes.forget(&look.key);
     if let Some(settings) = core.config.repository(&look.key.repo) {
         let mut all = fills(core, look, &settings);
         if core.config.prepared.max_size > 0 {
@@ -132,6 +133,8 @@ async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep
         }
         UpkeepKind::Prepare | UpkeepKind::Look => {
             let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
+            let key = UpkeepKey { kind: *kind, profile: profile.name.clone(), ..look.key.clone() };
+            core.kept.bakes.note(key, &image.bake.key);
             let hash = hash(&image.bake.key)?;
             let is_made = core.kept.usable(core, &hash).await.is_some();
             (hash, is_made)

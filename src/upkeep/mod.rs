@@ -16,6 +16,7 @@ mod contents;
 mod desk;
 pub mod evict;
 mod fill;
+mod follow;
 pub mod key;
 mod look;
 mod origin;
@@ -31,13 +32,14 @@ mod snapshot;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::desk::{Desk, Place};
+pub use self::desk::{Activity, Desk, Occupant, Place};
 pub(crate) use self::origin::{Origin, origin};
 use self::retention::tidy;
 use self::shelf::{Shelf, Snapshot};
@@ -56,6 +58,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// The shortest time between two looks: what is due now is under way.
 const SHORTEST_LOOK: Duration = Duration::from_millis(200);
 
+/// How long what has ended is held when that could not be stored, as on a full disk.
+const STORE_REST: Duration = Duration::from_secs(10);
+
 /// Things that are looked into at a time, and as many that are made. Most of those wait for room; this bounds what waits.
 const PARALLEL: usize = 8;
 
@@ -64,12 +69,14 @@ const PARALLEL: usize = 8;
 pub struct Kept {
     pub shelf: Arc<Shelf>,
     contents: contents::Memory,
+    bakes: follow::Bakes,
 }
 
 impl Kept {
     /// What is below `state_dir`. Blocks; for the start of the service.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        Ok(Self { shelf: Arc::new(Shelf::open(state_dir.join("prepared"))?), contents: contents::Memory::default() })
+        let shelf = Arc::new(Shelf::open(state_dir.join("prepared"))?);
+        Ok(Self { shelf, contents: contents::Memory::default(), bakes: follow::Bakes::default() })
     }
 
     /// The snapshot with this hash and what clones of it start from, if it can be used. A broken one is removed.
@@ -166,6 +173,7 @@ pub async fn run(core: Arc<Core>) {
         tracing::error!(%error, "what is kept up for repositories cannot be looked at again");
     }
     let mut under_way = UnderWay::default();
+    let mut following = pin!(follow::follow_images(&core));
     while !core.stop.is_cancelled() {
         if !core.shutdown.drain.is_cancelled() {
             attend_all(&core, &mut under_way).await;
@@ -176,10 +184,13 @@ pub async fn run(core: Arc<Core>) {
                 if let Some((wish, error)) = broken {
                     tracing::error!(repo = %wish.key.repo, %error, "upkeep broke off");
                     let trouble = Trouble::Failed("it broke off: a fault of Dayfly".to_owned());
-                    note_trouble(&core, &wish, &trouble).await;
+                    if let Err(error) = note_trouble(&core, &wish, &trouble).await {
+                        tracing::error!(repo = %wish.key.repo, %error, "the end of upkeep could not be stored");
+                    }
                 }
             }
             () = core.wake.upkeep.notified() => {}
+            () = &mut following => {}
             () = tokio::time::sleep(next_look) => {}
             () = core.stop.cancelled() => {}
         }
@@ -226,23 +237,32 @@ async fn attend(core: &Arc<Core>, wish: &Upkeep, cancel: &CancellationToken) {
         },
         UpkeepKind::Prepare | UpkeepKind::Fill => produce::produce(core, wish, cancel).await,
     };
-    match done {
-        Ok(End::Stored) => core.wake.upkeep.notify_one(),
+    let stored = match done {
+        Ok(End::Stored) => {
+            core.wake.upkeep.notify_one();
+            return;
+        }
         Ok(End::Done(what)) => {
             tracing::info!(repo = %wish.key.repo, profile = wish.key.profile, sha = %wish.sha, hash = wish.hash, what, "kept up");
             core.metrics.upkeep.ended(KeptLabel::Made);
             let stored = core.store.finish_upkeep(wish, UpkeepState::Done, &what, clock::now_ms()).await;
-            if let Err(error) = stored {
-                tracing::error!(repo = %wish.key.repo, %error, "the end of upkeep could not be stored");
-            }
             tidy(core).await;
+            stored
         }
         Err(trouble) => note_trouble(core, wish, &trouble).await,
+    };
+    if let Err(error) = stored {
+        tracing::error!(repo = %wish.key.repo, %error, "the end of upkeep could not be stored");
+        // It is wanted as before, and due. Held for a while, it is not begun again at once.
+        tokio::select! {
+            () = tokio::time::sleep(STORE_REST) => {}
+            () = cancel.cancelled() => {}
+        }
     }
 }
 
 /// Stores whether and when it is tried again.
-async fn note_trouble(core: &Core, wish: &Upkeep, trouble: &Trouble) {
+async fn note_trouble(core: &Core, wish: &Upkeep, trouble: &Trouble) -> Result<(), StoreError> {
     let now = clock::now_ms();
     // A look does not count its tries before it begins, as nothing of it can take the service with it.
     let tries = if wish.key.kind == UpkeepKind::Look { wish.tries } else { wish.tries.saturating_add(1) };
@@ -262,7 +282,5 @@ async fn note_trouble(core: &Core, wish: &Upkeep, trouble: &Trouble) {
         Trouble::Interrupted => tracing::info!(repo = %wish.key.repo, "upkeep was interrupted"),
         error => tracing::warn!(repo = %wish.key.repo, profile = wish.key.profile, %error, "upkeep did not end well"),
     }
-    if let Err(error) = stored {
-        tracing::error!(repo = %wish.key.repo, %error, "the end of upkeep could not be stored");
-    }
+    stored
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Place;
+use super::desk::{Activity, Place};
 use super::{End, Trouble};
 use crate::clock;
 use crate::config::{Prepare, Profile};
@@ -17,7 +17,7 @@ use crate::engine::Prepared;
 use crate::ids::{JobId, VmId};
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
-use crate::job::driver::{git_proxy_of, numeric_id};
+use crate::job::driver::{egress_of, git_proxy_of, numeric_id};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
@@ -74,11 +74,18 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
     core.lifecycle.reached(Step::PreparationBegun).await;
     let writer = core.logs.create(&log, 1, profile.log_limit).await;
     let writer = writer.map_err(|error| Trouble::Failed(error.to_string()))?;
-    let mut making = Making { core, wish, profile, recipe, vm: vm.clone(), log: Chronicle { writer: Some(writer) } };
+    let log_of_try = Chronicle { writer: Some(writer) };
+    let mut making = Making { core, wish, profile, recipe, place: &place, vm: vm.clone(), log: log_of_try };
     let making_it = async {
         match wish.key.kind {
-            UpkeepKind::Fill => making.fill_cache(&log, cancel).await,
-            UpkeepKind::Prepare | UpkeepKind::Look => making.make_snapshot(cancel).await,
+            UpkeepKind::Fill => {
+                place.occupy(&vm, &profile.name, Activity::Filling);
+                making.fill_cache(&log, cancel).await
+            }
+            UpkeepKind::Prepare | UpkeepKind::Look => {
+                place.occupy(&vm, &profile.name, Activity::Preparing);
+                making.make_snapshot(cancel).await
+            }
         }
     };
     let made = tokio::select! {
@@ -118,6 +125,7 @@ pub(super) struct Making<'a> {
     pub(super) wish: &'a Upkeep,
     pub(super) profile: &'a Profile,
     recipe: &'a Prepare,
+    pub(super) place: &'a Place,
     pub(super) vm: VmId,
     pub(super) log: Chronicle,
 }
@@ -142,6 +150,7 @@ impl Making<'_> {
             origin: checkout::Origin { repo: &wish.key.repo, forge_url: core.config.github.url.as_str() },
             workspace: Workspace::Empty,
             git: git_proxy_of(core, &wish.access),
+            egress: egress_of(core, profile, &wish.key.repo),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,

@@ -24,6 +24,7 @@ use crate::forge::{CommitSha, RepoName};
 use crate::host::disk;
 use crate::image::ImageError;
 use crate::image::catalog::write_json;
+use crate::vm::basis::Basis;
 
 const DESCRIPTION: &str = "prepared.json";
 const BUILDING: &str = ".building-";
@@ -51,7 +52,14 @@ pub struct Snapshot {
     pub description: Description,
     place: PathBuf,
     /// Looked at once: that reads all of it.
-    opened: OnceCell<Arc<Prepared>>,
+    opened: OnceCell<Opened>,
+}
+
+/// What was found to be whole.
+#[derive(Debug)]
+struct Opened {
+    prepared: Arc<Prepared>,
+    basis: Basis,
 }
 
 /// What became of the wish to remove a snapshot.
@@ -163,13 +171,18 @@ impl Shelf {
 }
 
 impl Snapshot {
-    /// What clones start from. Reads all of the snapshot the first time.
+    /// What clones start from. Reads all of the snapshot the first time, and later sees whether its files are still there.
     ///
     /// # Errors
     /// When it must not be used: it was changed, or something that it depends on was.
     pub async fn open(&self, engine: &Engine) -> Result<Arc<Prepared>, ImageError> {
-        let open = async || engine.thaw(&self.place).await.map(Arc::new);
-        self.opened.get_or_try_init(open).await.cloned()
+        let open = async || {
+            let prepared = Arc::new(engine.thaw(&self.place).await?);
+            Ok::<_, ImageError>(Opened { basis: Basis::of(&prepared.template)?, prepared })
+        };
+        let Opened { prepared, basis } = self.opened.get_or_try_init(open).await?;
+        basis.require()?;
+        Ok(Arc::clone(prepared))
     }
 }
 

@@ -165,7 +165,7 @@ impl Homes {
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             let Some(id) = path.file_name().and_then(|name| id_in(name.to_str()?)) else { continue };
-            match Lease::try_take(&path) {
+            match take_over(&path) {
                 Ok(Some(lease)) => found.push(self.home(id, path, Some(lease))),
                 Ok(None) => {}
                 // Its owner has just removed or named it.
@@ -204,6 +204,19 @@ impl Homes {
             Support::Missing(_) => false,
         };
         Ok(!self.has_directory(id) && !has_cgroup && process::marked(&marker(id))?.is_empty())
+    }
+}
+
+/// Takes a directory that nobody owns. `None`: somebody lives in it, or it is gone. Where there is no lease, its owner may be about
+/// to lock or to remove it. Then it is empty, and to remove it harms no owner: who makes a VM tries again.
+fn take_over(directory: &Path) -> io::Result<Option<Lease>> {
+    match Lease::try_take_over(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::remove_dir(directory) {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Lease::try_take(directory),
+            Err(error) => Err(error),
+        },
+        taken => taken,
     }
 }
 
@@ -293,7 +306,9 @@ impl Home {
         }
         self.lifecycle.reached(Step::HomeUnnamed).await;
         // A job may have filled its disk, and to free that takes a while.
-        if_there(tokio::fs::remove_dir_all(&self.path).await)
+        let gone = self.path.clone();
+        let removed = tokio::task::spawn_blocking(move || Lease::remove_directory(&gone)).await;
+        if_there(removed.unwrap_or_else(|error| Err(io::Error::other(error))))
     }
 }
 
@@ -303,98 +318,6 @@ fn if_there(removed: io::Result<()>) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[path = "home_tests.rs"]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn homes(directory: &Path) -> Homes {
-        let cgroups = Support::Missing("not needed".into());
-        Homes { root: directory.to_owned(), resolved: directory.canonicalize().unwrap(), cgroups }
-    }
-
-    /// A process as a monitor is one, which was started in the home of a VM.
-    fn monitor(home: &Path, id: &VmId) -> tokio::process::Child {
-        fs::create_dir(home).unwrap();
-        let mut command = tokio::process::Command::new("sh");
-        command.args(["-c", "read line", "sh", "-name", &marker(id)]).current_dir(home);
-        command.stdin(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_home_is_its_owners_until_it_is_gone() {
-        let directory = tempfile::tempdir().unwrap();
-        let homes = homes(directory.path());
-        let id = VmId::random();
-        let mut home = homes.create(id.clone()).unwrap();
-        assert!(homes.abandoned().unwrap().is_empty());
-        assert!(homes.create(id.clone()).is_err(), "one id, one directory");
-        assert!(!homes.is_absent(&id).unwrap());
-        home.remove().await.unwrap();
-        assert!(homes.is_absent(&id).unwrap());
-        home.remove().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_a_crash_left_is_found_at_every_point_of_a_life() {
-        let directory = tempfile::tempdir().unwrap();
-        let homes = homes(directory.path());
-        for prefix in [NEW, "", GONE] {
-            fs::create_dir(directory.path().join(format!("{prefix}{}", VmId::random()))).unwrap();
-        }
-        fs::write(directory.path().join("something-else"), "").unwrap();
-        let found = homes.abandoned().unwrap();
-        assert_eq!(found.len(), 3);
-        for mut home in found {
-            home.remove().await.unwrap();
-        }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_outlived_its_directory_is_found_and_what_is_of_others_is_not() {
-        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let groups = tempfile::tempdir().unwrap();
-        let [lost, lived_in, stranger, group] = [(); 4].map(|()| VmId::random());
-        let place = ours.path().join(lost.as_str());
-        let mut left = monitor(&place, &lost);
-        fs::remove_dir(place).unwrap();
-        let place = theirs.path().join(stranger.as_str());
-        let mut others = monitor(&place, &stranger);
-        fs::remove_dir(place).unwrap();
-        let mut homes = homes(ours.path());
-        homes.cgroups = Support::V2(groups.path().to_owned());
-        let owned = homes.create(lived_in.clone()).unwrap();
-        for id in [&group, &lived_in] {
-            fs::create_dir(groups.path().join(id.as_str())).unwrap();
-        }
-        // Waiting closes the input, and with it would end what is to be killed.
-        let _input = left.stdin.take();
-        let found = homes.abandoned().unwrap();
-        let mut ids: Vec<VmId> = found.iter().map(|home| home.id().clone()).collect();
-        ids.sort();
-        let mut expected = vec![lost.clone(), group.clone()];
-        expected.sort();
-        assert_eq!(ids, expected);
-        let removing = async {
-            for mut home in found {
-                home.remove().await.unwrap();
-            }
-        };
-        // Waited for meanwhile: what has ended and is not waited for still has an entry among the processes.
-        let ((), status) = tokio::join!(removing, left.wait());
-        assert!(!status.unwrap().success());
-        assert_eq!(others.try_wait().unwrap(), None, "a process of another state directory was killed");
-        assert!(owned.path().exists() && groups.path().join(lived_in.as_str()).exists());
-        assert!(!groups.path().join(group.as_str()).exists());
-    }
-
-    #[test]
-    fn one_bad_entry_does_not_hide_the_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let homes = homes(directory.path());
-        fs::write(directory.path().join(VmId::random().as_str()), "a file, so it cannot have a lease").unwrap();
-        std::os::unix::fs::symlink("/nowhere", directory.path().join(VmId::random().as_str())).unwrap();
-        fs::create_dir(directory.path().join(VmId::random().as_str())).unwrap();
-        assert_eq!(homes.abandoned().unwrap().len(), 1);
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! How a VM was lost, in words for the author of the job. What the guest had to do with it is told apart from what the host
 //! did, because the one is to be mended in the repository and the other by the operator. Pure.
 
+use std::path::PathBuf;
+
 use super::VmError;
 use crate::document::reader::quoted;
 
@@ -18,6 +20,8 @@ pub enum Loss {
     Panicked(Option<String>),
     /// The host had no room for what the guest wrote to its disk.
     HostDiskFull,
+    /// A file that the machine runs from was changed in its place.
+    TemplateChanged(PathBuf),
     /// The virtual machine monitor ended.
     MonitorEnded,
     /// The guest broke the protocol; how.
@@ -38,6 +42,12 @@ impl std::fmt::Display for Loss {
             Self::HostDiskFull => out.write_str(
                 "the host's disk is full, and what the guest writes cannot be kept\n  \
                  hint: free some space where `state_dir` is",
+            ),
+            Self::TemplateChanged(file) => write!(
+                out,
+                "`{}`, which it ran from, was changed\n  \
+                 hint: what is below `images_dir` and `state_dir` belongs to Dayfly alone; it is made again",
+                file.display()
             ),
             Self::MonitorEnded => out.write_str("the virtual machine monitor ended"),
             Self::Misbehaved(how) => write!(out, "the guest broke the protocol: {how}"),

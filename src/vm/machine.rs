@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::VmError;
 use super::attach::{Attached, attach};
 use super::backend::{GuestEnd, Launch, Monitor, Reach, Start, Vmm};
+use super::basis::Basis;
 use super::channel::{Channel, Closed, Connections};
 use super::freeze::{self, SCRATCH};
 use super::guest::Guest;
@@ -45,6 +46,7 @@ pub struct Machine {
     pub(super) memory: Memory,
     /// Whether its memory can become a template's.
     pub(super) is_freezable: bool,
+    basis: Basis,
     /// The cache volume that the guest has mounted, and what keeps it there.
     pub(super) mounted: Option<CacheMount>,
     pub timings: Timings,
@@ -109,20 +111,12 @@ impl Machine {
         mut home: Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
         let memory = if template.vmm.needs_own_memory() { memory } else { Memory::Borrowed };
-        match Self::try_restore(&home, template, memory, cache, lifetime).await {
-            Ok((Attached { monitor, guest, bulk, connections }, timings)) => {
+        match Self::restore_from_basis(&home, template, memory, cache, lifetime).await {
+            Ok((Attached { monitor, guest, bulk, connections }, timings, basis)) => {
                 let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
-                Ok(Self {
-                    home,
-                    monitor,
-                    guest,
-                    connections: Some(connections),
-                    _bulk: bulk,
-                    memory,
-                    is_freezable: memory == Memory::Owned || !template.vmm.needs_own_memory(),
-                    mounted,
-                    timings,
-                })
+                let connections = Some(connections);
+                let is_freezable = memory == Memory::Owned || !template.vmm.needs_own_memory();
+                Ok(Self { home, monitor, guest, connections, _bulk: bulk, memory, is_freezable, basis, mounted, timings })
             }
             Err(error) => {
                 if let Err(left) = home.remove().await {
@@ -133,12 +127,23 @@ impl Machine {
         }
     }
 
-    async fn try_restore(
+    /// The same, with what the VM shares with others. What is missing of that explains any error.
+    async fn restore_from_basis(
         home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
+    ) -> Result<(Attached, Timings, Basis), VmError> {
+        let basis = Basis::of(template)?;
+        match Self::try_restore(home, template, &basis, memory, cache, lifetime).await {
+            Ok((attached, timings)) => Ok((attached, timings, basis)),
+            Err(error) => Err(basis.require().err().unwrap_or(error)),
+        }
+    }
+
+    async fn try_restore(
+        home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
         let (attached, to_mount) = cache_of(template, cache)?;
-        let Loaded { monitor, reach, mut timings } = load(home, template, memory, attached, lifetime).await?;
+        let Loaded { monitor, reach, mut timings } = load(home, template, basis, memory, attached, lifetime).await?;
         let attached = attach(monitor, reach, RESTORE_ANSWER_LIMIT, true).await?;
         home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
@@ -168,10 +173,13 @@ impl Machine {
         let mut ended = self.monitor.ended();
         let guest = self.guest.clone();
         let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
-        let loss_of = move |end| match (loss_of(end), &own_memory) {
+        let basis = self.basis.clone();
+        let loss_of = move |end| match (loss_of(end), &own_memory, basis.changed()) {
             // What it finds no room for is a page of its memory then, and that kills it.
-            (Loss::MonitorEnded, Some(home)) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
-            (loss, _) => loss,
+            (Loss::MonitorEnded, Some(home), _) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
+            // So does a page that its memory file does not have any more.
+            (Loss::MonitorEnded, _, Some(file)) => Loss::TemplateChanged(file.to_owned()),
+            (loss, ..) => loss,
         };
         async move {
             let closed = tokio::select! {
@@ -254,7 +262,7 @@ fn loss_of(end: Option<GuestEnd>) -> Loss {
 
 /// Starts a monitor with `template`'s state in it. `cache` is what the guest has, or is to have, mounted.
 pub(crate) async fn load(
-    home: &Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
+    home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
 ) -> Result<Loaded, VmError> {
     let began = Instant::now();
     let mut timings = Timings::default();
@@ -286,6 +294,8 @@ pub(crate) async fn load(
         lifetime,
     };
     let (mut monitor, reach) = template.vmm.launch(home, launch).await?;
+    // A monitor takes an empty memory for a file that it does not find, and the guest would only seem to hang.
+    basis.require()?;
     home.passes(Step::MonitorAnswered).await?;
     timings.started = began.elapsed();
     monitor.load_state(&template.state).await?;

@@ -7,6 +7,7 @@
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
 //! - [`backend`]: what a monitor must do, whichever it is; [`qemu`] and [`firecracker`] do it. `attach` joins the agent.
+//! - [`basis`]: the files of its template, and whether they are still what they were.
 //! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
 //! - [`idle`]: one that waits for its job, after a [`rehearsal`]; [`usage`]: what the monitors take of the host's memory.
@@ -17,6 +18,7 @@
 
 pub(crate) mod attach;
 pub mod backend;
+pub mod basis;
 pub mod channel;
 pub mod firecracker;
 pub mod freeze;
@@ -50,6 +52,13 @@ pub enum VmError {
     /// The monitor ended or refused; `detail` is what it said.
     #[error("the virtual machine monitor failed: {detail}")]
     Monitor { detail: String },
+    /// A file that VMs of one template share is gone, or was changed.
+    #[error(
+        "`{}`, which machines start from, is gone or was changed\n  hint: it is made again; what is below `images_dir` and \
+         `state_dir` belongs to Dayfly alone",
+        file.display()
+    )]
+    TemplateLost { file: std::path::PathBuf },
     /// It took too long.
     #[error("{what} took longer than {} s", limit.as_secs_f32())]
     TimedOut { what: &'static str, limit: std::time::Duration },

@@ -1,21 +1,25 @@
-//! A workflow's `concurrency`: which group a run is in, and whether it ends the runs before it.
-//!
-//! The same setting of a job is read and checked, but not acted upon yet.
+//! `concurrency` of a workflow and of a job: which group a run or a job is in, and what its arrival does to the others of it.
 
-use super::expression::{Environment, ExpressionError, Object};
-use super::model::Workflow;
-use super::plan::{PlanInput, inputs};
+use super::expression::{Environment, ExpressionError, Object, Value};
+use super::gate::NeedsResults;
+use super::inputs;
+use super::model::{Concurrency, Queue, Workflow};
+use super::plan::{JobSpec, PlanInput};
 use crate::document::{Diagnostic, Position};
 
 /// Bytes of a group's name.
 pub const MAX_GROUP: usize = 400;
 
-/// The group of one run.
+/// Members of a group with [`Queue::Max`] that wait.
+pub const MAX_QUEUED: usize = 100;
+
+/// The group of one run or job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// In lower case: groups are not told apart by case.
     pub name: String,
     pub cancel_in_progress: bool,
+    pub queue: Queue,
 }
 
 /// The group that the workflow puts a run for this event into. An empty name is no group.
@@ -24,25 +28,82 @@ pub struct Group {
 /// What cannot be computed, or a name that is too long.
 pub fn group(workflow: &Workflow, input: &PlanInput) -> Result<Option<Group>, Diagnostic> {
     let Some(concurrency) = &workflow.concurrency else { return Ok(None) };
-    // The model does not keep where it stands; the key says it.
-    let start = Position { line: 1, column: 1 };
-    let at = |key: &str, error: ExpressionError| Diagnostic {
-        position: None,
-        ..error.at(&workflow.file, start, format!("concurrency.{key}"))
-    };
     let mut contexts = Object::default();
     contexts.insert("github", input.github.clone());
-    contexts.insert("inputs", inputs(workflow, input)?);
-    let environment = Environment::new(&contexts);
-    let name = concurrency.group.evaluate_text(&environment).map_err(|error| at("group", error))?;
+    contexts.insert("inputs", inputs::of_dispatch(workflow, input)?);
+    // The model does not keep where it stands; the key says it.
+    let at = |key: &str, complaint: ExpressionError| {
+        let start = Position { line: 1, column: 1 };
+        Diagnostic { position: None, ..complaint.at(&workflow.file, start, format!("concurrency.{key}")) }
+    };
+    named(concurrency, &Environment::new(&contexts)).map_err(|(key, error)| at(key, error))
+}
+
+/// The group that a job is in by itself, once its needs have ended. It may also hold runs: groups are those of a repository.
+///
+/// # Errors
+/// As [`group`].
+pub fn job_group(spec: &JobSpec, github: &Value, needs: &NeedsResults) -> Result<Option<Group>, Diagnostic> {
+    let Some(concurrency) = &spec.job.concurrency else { return Ok(None) };
+    let contexts = spec.contexts(github, needs);
+    named(concurrency, &Environment::new(&contexts)).map_err(|(key, error)| {
+        error.at(&spec.file, spec.job.position, format!("jobs.{}.concurrency.{key}", spec.job.id))
+    })
+}
+
+fn named(
+    concurrency: &Concurrency, environment: &Environment<'_>,
+) -> Result<Option<Group>, (&'static str, ExpressionError)> {
+    let name = concurrency.group.evaluate_text(environment).map_err(|error| ("group", error))?;
     let name = name.trim().to_lowercase();
     if name.len() > MAX_GROUP {
         let message = format!("the group's name has {} bytes; at most {MAX_GROUP} are allowed", name.len());
-        return Err(at("group", ExpressionError::evaluation(message)));
+        return Err(("group", ExpressionError::evaluation(message)));
     }
     let cancel_in_progress =
-        concurrency.cancel_in_progress.resolve(&environment).map_err(|error| at("cancel-in-progress", error))?;
-    Ok((!name.is_empty()).then_some(Group { name, cancel_in_progress }))
+        concurrency.cancel_in_progress.resolve(environment).map_err(|error| ("cancel-in-progress", error))?;
+    if cancel_in_progress && concurrency.queue == Queue::Max {
+        let message = "`queue: max` and `cancel-in-progress` exclude each other, but both hold here";
+        return Err(("cancel-in-progress", ExpressionError::evaluation(message)));
+    }
+    Ok((!name.is_empty()).then_some(Group { name, cancel_in_progress, queue: concurrency.queue }))
+}
+
+/// Where a member of a group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    /// It has begun.
+    Runs,
+    Waits,
+}
+
+/// What the arrival of a new member does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// It waits, or begins if nobody else is left; these others, by their place in the group, end.
+    Enters { ends: Vec<usize> },
+    /// There is no place for it.
+    TurnedAway,
+}
+
+/// What the arrival of somebody new does to a group, whose members are given in the order of their arrival. Those that end are
+/// not counted any more, though they may still be at it.
+pub fn arrive(members: &[Member], new: &Group) -> Arrival {
+    let places = |wanted: &dyn Fn(Member) -> bool| -> Vec<usize> {
+        members.iter().enumerate().filter(|(_, member)| wanted(**member)).map(|(place, _)| place).collect()
+    };
+    let waiting = places(&|member| member == Member::Waits);
+    match new.queue {
+        _ if new.cancel_in_progress => Arrival::Enters { ends: places(&|_| true) },
+        Queue::Max if waiting.len() >= MAX_QUEUED => Arrival::TurnedAway,
+        Queue::Max => Arrival::Enters { ends: Vec::new() },
+        Queue::Single => Arrival::Enters { ends: waiting },
+    }
+}
+
+/// The place of the member whose turn it is, if nobody of the group runs.
+pub fn next(members: &[Member]) -> Option<usize> {
+    if members.contains(&Member::Runs) { None } else { (!members.is_empty()).then_some(0) }
 }
 
 #[cfg(test)]
@@ -51,8 +112,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::workflow::expression::Value;
+    use crate::workflow::contexts::Outcome;
+    use crate::workflow::examine;
+    use crate::workflow::gate::NeedResult;
     use crate::workflow::parse;
+    use crate::workflow::plan::plan;
 
     fn told(concurrency: &str) -> String {
         let text = format!("on: push\nconcurrency: {concurrency}\njobs:\n  a: {{runs-on: x, steps: [run: x]}}\n");
@@ -78,5 +142,43 @@ mod tests {
         }
         insta::assert_snapshot!(told("'${{ github.long }}'"), @"ci.yml: concurrency.group: the group's name has 500 bytes; at most 400 are allowed");
         insta::assert_snapshot!(told("{group: a, cancel-in-progress: \"${{ github.ref }}\"}"), @"ci.yml: concurrency.cancel-in-progress: in the expression `github.ref`: expected true or false, but the expression gives a string");
+    }
+
+    #[test]
+    fn a_job_is_in_a_group_that_its_needs_and_its_cell_name() {
+        let text = "on: push\njobs:\n  a: {runs-on: x, steps: [run: x]}\n  b:\n    needs: a\n    runs-on: x\n    \
+                    strategy: {matrix: {n: [1, 2]}}\n    concurrency: {group: 'Deploy-${{ needs.a.outputs.to }}-${{ matrix.n }}', queue: max}\n    \
+                    steps: [run: x]\n";
+        let workflow = examine("ci.yml", text).workflow.unwrap();
+        let planned = plan(&workflow, &PlanInput::default()).unwrap();
+        let result = NeedResult { result: Outcome::Success, outputs: [("to".to_owned(), "prod".to_owned())].into() };
+        let needs = NeedsResults { jobs: [("a".to_owned(), result)].into(), cancelled: false };
+        let names: Vec<String> = planned
+            .iter()
+            .filter_map(|job| job_group(&job.spec, &Value::Null, &needs).unwrap())
+            .map(|group| group.name)
+            .collect();
+        assert_eq!(names, ["deploy-prod-1", "deploy-prod-2"]);
+    }
+
+    #[test]
+    fn a_newer_member_ends_those_that_its_group_has_no_place_for() {
+        use Member::{Runs, Waits};
+        let group = |cancel_in_progress, queue| Group { name: "g".into(), cancel_in_progress, queue };
+        let arrival = |members: &[Member], new: Group| match arrive(members, &new) {
+            Arrival::Enters { ends } => format!("ends {ends:?}"),
+            Arrival::TurnedAway => "turned away".to_owned(),
+        };
+        for (members, cancels, queue, expected) in [
+            (&[][..], false, Queue::Single, "ends []"),
+            (&[Runs], false, Queue::Single, "ends []"),
+            (&[Runs, Waits], false, Queue::Single, "ends [1]"),
+            (&[Runs, Waits], false, Queue::Max, "ends []"),
+            (&[Runs, Waits], true, Queue::Single, "ends [0, 1]"),
+            (&[Waits; MAX_QUEUED], false, Queue::Max, "turned away"),
+        ] {
+            assert_eq!(arrival(members, group(cancels, queue)), expected, "{members:?} {cancels} {queue:?}");
+        }
+        assert_eq!([next(&[]), next(&[Waits, Waits]), next(&[Runs, Waits])], [None, Some(0), None]);
     }
 }

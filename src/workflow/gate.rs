@@ -26,6 +26,15 @@ pub struct NeedResult {
 }
 
 impl NeedResult {
+    /// A member of the `needs` and `jobs` contexts.
+    pub(super) fn to_value(&self) -> Value {
+        let outputs: Object = self.outputs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut object = Object::default();
+        object.insert("result", self.result.as_str());
+        object.insert("outputs", outputs);
+        object.into()
+    }
+
     /// One result for the cells of a matrix, in their order: a failure outweighs a cancellation, which outweighs success;
     /// skipped is only what was skipped in every cell. Of the outputs the last that is not empty counts.
     pub fn combine(cells: impl IntoIterator<Item = NeedResult>) -> Self {
@@ -47,7 +56,7 @@ impl NeedResult {
     }
 }
 
-/// How the jobs before a job ended, by id. All of [`JobSpec::ancestors`] belong here.
+/// How the jobs before a job ended, by key. All of [`JobSpec::ancestors`] belong here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeedsResults {
     pub jobs: BTreeMap<String, NeedResult>,
@@ -71,16 +80,9 @@ impl NeedsResults {
         }
     }
 
-    /// The `needs` context: only the jobs that `needed` names.
-    pub(super) fn to_value(&self, needed: &[String]) -> Value {
-        let value = |need: &NeedResult| -> Value {
-            let outputs: Object = need.outputs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let mut object = Object::default();
-            object.insert("result", need.result.as_str());
-            object.insert("outputs", outputs);
-            object.into()
-        };
-        needed.iter().filter_map(|id| Some((id.as_str(), value(self.jobs.get(id)?)))).collect::<Object>().into()
+    /// The `needs` context of a job: only what it names itself, by its ids in the workflow.
+    pub(super) fn to_value(&self, spec: &JobSpec) -> Value {
+        spec.needed().filter_map(|(id, key)| Some((id, self.jobs.get(&key)?.to_value()))).collect::<Object>().into()
     }
 }
 
@@ -92,7 +94,7 @@ pub fn gate(spec: &JobSpec, needs: &NeedsResults, github: &Value) -> Result<Gate
     let mut contexts = Object::default();
     contexts.insert("github", github.clone());
     contexts.insert("inputs", spec.inputs.clone());
-    contexts.insert("needs", needs.to_value(&spec.job.needs));
+    contexts.insert("needs", needs.to_value(spec));
     let environment = Environment::new(&contexts).with_status(needs.status());
     match spec.job.condition.holds(&environment) {
         Ok(true) => Ok(Gate::Run),
@@ -116,7 +118,8 @@ pub fn why_skipped(spec: &JobSpec, needs: &NeedsResults) -> String {
         bad.map(|(key, result)| format!("`{key}`, which {}", ended_so(result))).collect()
     };
     // What it needs itself says more than what those needed.
-    let named = [&spec.job.needs, &spec.ancestors].map(|keys| unsuccessful(keys));
+    let needed: Vec<String> = spec.needed().map(|(_, key)| key).collect();
+    let named = [&needed, &spec.ancestors].map(|keys| unsuccessful(keys));
     match named.into_iter().find(|named| !named.is_empty()) {
         Some(named) => format!("it needs {}", named.join(", and ")),
         None => "the run was cancelled".to_owned(),

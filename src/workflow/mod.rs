@@ -5,21 +5,26 @@
 //! one by one: all from values that the caller brings. The text and the values come from strangers, so every reader is
 //! bounded, and no input can make one panic or hang.
 
+pub mod call;
 pub mod concurrency;
 pub mod contexts;
 pub mod expression;
 pub mod file_commands;
+pub mod file_patterns;
 pub mod gate;
 pub mod glob;
+pub mod inputs;
 pub mod matrix;
 pub mod model;
 pub mod parse;
 pub mod plan;
 pub mod run;
+pub mod schedule;
 mod scopes;
 pub mod setting;
 pub mod share;
+pub mod strategy;
 pub mod trigger;
 
 pub use model::Workflow;
-pub use parse::parse;
+pub use parse::{Reading, examine, parse};

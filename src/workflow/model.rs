@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
+use super::schedule::Schedule;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
 
@@ -32,6 +34,12 @@ pub struct Workflow {
     pub concurrency: Option<Concurrency>,
     /// In the order of the text; never empty.
     pub jobs: Vec<Job>,
+    /// What it takes and gives where another workflow calls it.
+    #[serde(default)]
+    pub call: Option<CallInterface>,
+    /// Times at which it starts by itself.
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
     /// What the author should know though the workflow can run.
     pub warnings: Vec<Diagnostic>,
 }
@@ -74,6 +82,49 @@ pub struct DispatchInput {
     pub kind: InputKind,
     /// The choices of [`InputKind::Choice`].
     pub options: Vec<String>,
+}
+
+/// `on.workflow_call`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallInterface {
+    pub inputs: Vec<CallInput>,
+    pub secrets: Vec<CallSecret>,
+    pub outputs: Variables,
+}
+
+/// One input of a reusable workflow: a string, a boolean or a number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallInput {
+    pub name: String,
+    pub kind: InputKind,
+    pub required: bool,
+    pub default: Option<Data>,
+}
+
+/// One secret that a reusable workflow knows by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallSecret {
+    pub name: String,
+    pub required: bool,
+}
+
+/// A job that is another workflow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub target: CallTarget,
+    /// Values for the inputs.
+    pub with: Vec<(String, Data)>,
+    pub secrets: CallSecrets,
+}
+
+/// Which secrets a called workflow gets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallSecrets {
+    /// Those of the caller, under their names.
+    Inherit,
+    /// These.
+    Named(Variables),
 }
 
 /// What an input takes.
@@ -125,6 +176,19 @@ pub enum Access {
 pub struct Concurrency {
     pub group: Template,
     pub cancel_in_progress: Setting<bool>,
+    #[serde(default)]
+    pub queue: Queue,
+}
+
+/// How many of a concurrency group wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queue {
+    /// The newest.
+    #[default]
+    Single,
+    /// All, up to [`super::concurrency::MAX_QUEUED`].
+    Max,
 }
 
 /// One job as written: a matrix may make several of it.
@@ -148,10 +212,13 @@ pub struct Job {
     pub concurrency: Option<Concurrency>,
     /// Recorded.
     pub environment: Option<DeploymentEnvironment>,
+    /// The workflow that the job is; such a job has no steps and no machine of its own.
+    #[serde(default)]
+    pub call: Option<Call>,
 }
 
 /// `runs-on`: labels that the machine must have, and the group it must be in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunsOn {
     /// Each gives a label; a lone expression may give a list of them.
     pub labels: Vec<Template>,

@@ -1,22 +1,27 @@
 //! A workflow and an event to the jobs that will run: one for each cell of a job's matrix.
+//!
+//! Everything that can be known is decided at once. A job whose matrix, name or machine depends on the outputs of others
+//! stays one job, [`JobSpec::unexpanded`], until its needs have ended: then [`expand`] makes its cells. A job that is
+//! another workflow is one job here; see [`super::call`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::expression::{Effort, Environment, ExpressionError, Object, Template, Value};
-use super::matrix;
-use super::model::{
-    Action, Checkout, DispatchInput, InputKind, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow,
-};
+use super::expression::{Effort, Environment, ExpressionError, Object, Value};
+use super::gate::NeedsResults;
+use super::model::{Action, Checkout, Job, RunDefaults, Strategy, Variables, Workflow};
+use super::{inputs, matrix};
 use crate::document::Diagnostic;
-use crate::document::text::one_line;
+
+mod naming;
 
 /// Jobs of one run.
 pub const MAX_PLANNED: usize = 1024;
 
-/// Labels of one job.
-const MAX_LABELS: usize = 100;
+/// The context that is not there until a job's needs have ended.
+const NEEDS: &[&str] = &["needs"];
 
 /// What planning knows.
 #[derive(Debug, Clone, Default)]
@@ -30,14 +35,15 @@ pub struct PlanInput {
 /// One job that will run, or be skipped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedJob {
-    /// The job's id in the workflow. Cells of a matrix share it, and `needs` names it.
+    /// The job's id in the workflow, behind the prefix of the call that it belongs to. Cells of a matrix share it, and
+    /// `needs` names it.
     pub key: String,
     /// The name for people; no two jobs of a plan have the same.
     pub name: String,
-    /// What the machine must have. Empty only if there is a `group`.
+    /// What the machine must have. Empty if there is a `group`, and for jobs that are not expanded or are calls.
     pub labels: Vec<String>,
     pub group: Option<String>,
-    /// Ids of the jobs that must have ended.
+    /// Keys of the jobs that must have ended.
     pub needs: Vec<String>,
     pub spec: JobSpec,
 }
@@ -50,8 +56,14 @@ pub struct JobSpec {
     pub workflow: String,
     pub workflow_env: Variables,
     pub workflow_defaults: RunDefaults,
-    /// Without its `strategy`, which was applied.
-    pub job: Job,
+    /// Without its `strategy`, unless that is still to be applied. Shared by the cells of a matrix.
+    pub job: Arc<Job>,
+    /// Whether [`expand`] has to make the job's cells when its needs have ended.
+    #[serde(default)]
+    pub unexpanded: bool,
+    /// What stands before the ids of the workflow in keys: nothing, or the key of the call that the job belongs to and `/`.
+    #[serde(default)]
+    pub prefix: String,
     pub name: String,
     /// What the machine must have, kept so that a re-run can look for it again.
     #[serde(default)]
@@ -62,11 +74,32 @@ pub struct JobSpec {
     pub matrix: Value,
     pub strategy: StrategyCell,
     pub inputs: Value,
-    /// All jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
+    /// Keys of all jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
     pub ancestors: Vec<String>,
 }
 
 impl JobSpec {
+    /// The key: see [`PlannedJob::key`].
+    pub fn key(&self) -> String {
+        format!("{}{}", self.prefix, self.job.id)
+    }
+
+    /// The jobs that it needs itself: their ids in the workflow, and their keys.
+    pub fn needed(&self) -> impl Iterator<Item = (&str, String)> {
+        self.job.needs.iter().map(|id| (id.as_str(), format!("{}{id}", self.prefix)))
+    }
+
+    /// The contexts of everything of a job but its steps.
+    pub(super) fn contexts(&self, github: &Value, needs: &NeedsResults) -> Object {
+        let mut contexts = Object::default();
+        contexts.insert("github", github.clone());
+        contexts.insert("inputs", self.inputs.clone());
+        contexts.insert("needs", needs.to_value(self));
+        contexts.insert("strategy", self.strategy.to_value());
+        contexts.insert("matrix", self.matrix.clone());
+        contexts
+    }
+
     /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
     pub fn begins_with_checkout(&self) -> bool {
         let Some(first) = self.job.steps.first() else { return false };
@@ -103,44 +136,106 @@ impl StrategyCell {
 /// # Errors
 /// Everything that cannot be computed, at its job.
 pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
-    let inputs = inputs(workflow, input).map_err(|error| vec![error])?;
-    let planner = Planner { workflow, github: &input.github, inputs, effort: Effort::default() };
-    let (mut planned, mut errors) = (Vec::new(), Vec::new());
-    for job in &workflow.jobs {
-        match planner.cells(job) {
-            Ok(cells) => planned.extend(cells),
-            Err(error) => errors.push(error),
-        }
-        if planned.len() > MAX_PLANNED {
-            let message = format!("the workflow becomes more than {MAX_PLANNED} jobs");
-            errors.push(planner.complaint(job, "", ExpressionError::evaluation(message)));
-            break;
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    make_names_unique(&mut planned);
+    let inputs = inputs::of_dispatch(workflow, input).map_err(|error| vec![error])?;
+    Frame::of(workflow, &input.github, inputs).plan(&workflow.jobs)
+}
+
+/// The jobs that an [`JobSpec::unexpanded`] one becomes, now that its needs have ended. `taken` are the names of the run's
+/// other jobs.
+///
+/// # Errors
+/// What cannot be computed.
+pub fn expand(
+    spec: &JobSpec, github: &Value, needs: &NeedsResults, taken: BTreeSet<String>,
+) -> Result<Vec<PlannedJob>, Diagnostic> {
+    let frame = Frame {
+        file: &spec.file,
+        workflow: &spec.workflow,
+        env: &spec.workflow_env,
+        defaults: &spec.workflow_defaults,
+        github,
+        inputs: spec.inputs.clone(),
+        needs: Some(needs.to_value(spec)),
+        prefix: spec.prefix.clone(),
+        name_prefix: String::new(),
+        effort: Effort::default(),
+    };
+    let mut planned = frame.cells(&spec.job, &spec.ancestors)?;
+    let mut taken = taken;
+    naming::make_names_unique(&mut planned, &mut taken);
     Ok(planned)
 }
 
-struct Planner<'a> {
-    workflow: &'a Workflow,
+/// What the jobs of one workflow share while they are planned.
+pub(super) struct Frame<'a> {
+    file: &'a str,
+    workflow: &'a str,
+    env: &'a Variables,
+    defaults: &'a RunDefaults,
     github: &'a Value,
     inputs: Value,
+    /// The `needs` context, once there is one.
+    needs: Option<Value>,
+    /// What stands before ids in keys.
+    prefix: String,
+    /// What stands before names.
+    name_prefix: String,
     effort: Effort,
 }
 
-impl Planner<'_> {
-    fn complaint(&self, job: &Job, key: &str, error: ExpressionError) -> Diagnostic {
-        error.at(&self.workflow.file, job.position, format!("jobs.{}{key}", job.id))
+impl<'a> Frame<'a> {
+    pub(super) fn of(workflow: &'a Workflow, github: &'a Value, inputs: Value) -> Self {
+        Self {
+            file: &workflow.file,
+            workflow: workflow.display_name(),
+            env: &workflow.env,
+            defaults: &workflow.defaults,
+            github,
+            inputs,
+            needs: None,
+            prefix: String::new(),
+            name_prefix: String::new(),
+            effort: Effort::default(),
+        }
     }
 
-    fn cells(&self, job: &Job) -> Result<Vec<PlannedJob>, Diagnostic> {
+    /// The jobs of a workflow that another one calls.
+    pub(super) fn called(self, prefix: String, name_prefix: String) -> Self {
+        Self { prefix, name_prefix, ..self }
+    }
+
+    pub(super) fn plan(&self, jobs: &[Job]) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
+        let (mut planned, mut errors) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let ancestors = self.ancestors(job, jobs);
+            match if is_dynamic(job) { Ok(vec![self.unexpanded(job, ancestors)]) } else { self.cells(job, &ancestors) }
+            {
+                Ok(cells) => planned.extend(cells),
+                Err(error) => errors.push(error),
+            }
+            if planned.len() > MAX_PLANNED {
+                let message = format!("the workflow becomes more than {MAX_PLANNED} jobs");
+                errors.push(self.complaint(job, "", ExpressionError::evaluation(message)));
+                break;
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        naming::make_names_unique(&mut planned, &mut BTreeSet::new());
+        Ok(planned)
+    }
+
+    fn complaint(&self, job: &Job, key: &str, error: ExpressionError) -> Diagnostic {
+        error.at(self.file, job.position, format!("jobs.{}{key}", job.id))
+    }
+
+    fn cells(&self, job: &Job, ancestors: &[String]) -> Result<Vec<PlannedJob>, Diagnostic> {
         let at = |key: &'static str| move |error| self.complaint(job, key, error);
         let mut contexts = Object::default();
         contexts.insert("github", self.github.clone());
         contexts.insert("inputs", self.inputs.clone());
+        contexts.insert("needs", self.needs.clone().unwrap_or_default());
         let environment = Environment::new(&contexts).with_effort(&self.effort);
         let cells = match &job.strategy.matrix {
             None => vec![Value::Null],
@@ -153,175 +248,89 @@ impl Planner<'_> {
         let max_parallel = job.strategy.max_parallel.as_ref();
         let max_parallel = max_parallel.map(|setting| setting.resolve(&environment)).transpose();
         let max_parallel = max_parallel.map_err(at(".strategy.max-parallel"))?.map(|most| most.max(1));
-        let ancestors = self.ancestors(job);
         let job_total = u32::try_from(cells.len()).unwrap_or(u32::MAX);
+        let shared = Arc::new(Job { strategy: Strategy::default(), ..job.clone() });
         let cell = |(index, matrix)| {
             let strategy = StrategyCell { fail_fast, max_parallel, job_index: index, job_total };
             let mut contexts = contexts.clone();
             contexts.insert("matrix", Value::clone(&matrix));
             contexts.insert("strategy", strategy.to_value());
-            self.cell(job, matrix, strategy, &ancestors, &Environment::new(&contexts).with_effort(&self.effort))
+            let environment = Environment::new(&contexts).with_effort(&self.effort);
+            self.cell(&shared, matrix, strategy, ancestors, &environment)
         };
         (0..job_total).zip(cells).map(cell).collect()
     }
 
     fn cell(
-        &self, job: &Job, matrix: Value, strategy: StrategyCell, ancestors: &[String], environment: &Environment<'_>,
+        &self, job: &Arc<Job>, matrix: Value, strategy: StrategyCell, ancestors: &[String],
+        environment: &Environment<'_>,
     ) -> Result<PlannedJob, Diagnostic> {
-        let name = name(job, &matrix, environment).map_err(|error| self.complaint(job, ".name", error))?;
-        let labels = labels(job, environment).map_err(|error| self.complaint(job, ".runs-on", error))?;
+        let name = naming::name(job, &matrix, environment).map_err(|error| self.complaint(job, ".name", error))?;
+        let labels = naming::labels(job, environment).map_err(|error| self.complaint(job, ".runs-on", error))?;
         let group = job.runs_on.group.as_ref().map(|group| group.evaluate_text(environment)).transpose();
         let group = group.map_err(|error| self.complaint(job, ".runs-on.group", error))?;
-        let workflow = self.workflow;
-        let spec = JobSpec {
-            file: workflow.file.clone(),
-            workflow: workflow.display_name().to_owned(),
-            workflow_env: workflow.env.clone(),
-            workflow_defaults: workflow.defaults.clone(),
-            job: Job { strategy: Strategy::default(), ..job.clone() },
-            name: name.clone(),
-            labels: labels.clone(),
-            group: group.clone(),
-            matrix,
-            strategy,
-            inputs: self.inputs.clone(),
-            ancestors: ancestors.to_vec(),
-        };
-        Ok(PlannedJob { key: job.id.clone(), name, labels, group, needs: job.needs.clone(), spec })
+        let spec = self.spec(job.clone(), name, ancestors.to_vec());
+        Ok(self.planned(JobSpec { labels, group, matrix, strategy, ..spec }))
     }
 
-    fn ancestors(&self, job: &Job) -> Vec<String> {
+    /// One job in the place of cells that are not known yet. Its id is its name, unless it has one that says more.
+    fn unexpanded(&self, job: &Job, ancestors: Vec<String>) -> PlannedJob {
+        let written = job.name.as_ref().and_then(|name| name.as_literal()).filter(|name| !name.trim().is_empty());
+        let name = written.unwrap_or(&job.id).to_owned();
+        self.planned(JobSpec { unexpanded: true, ..self.spec(Arc::new(job.clone()), name, ancestors) })
+    }
+
+    fn spec(&self, job: Arc<Job>, name: String, ancestors: Vec<String>) -> JobSpec {
+        JobSpec {
+            file: self.file.to_owned(),
+            workflow: self.workflow.to_owned(),
+            workflow_env: self.env.clone(),
+            workflow_defaults: self.defaults.clone(),
+            job,
+            unexpanded: false,
+            prefix: self.prefix.clone(),
+            name: format!("{}{name}", self.name_prefix),
+            labels: Vec::new(),
+            group: None,
+            matrix: Value::Null,
+            strategy: StrategyCell { fail_fast: true, max_parallel: None, job_index: 0, job_total: 1 },
+            inputs: self.inputs.clone(),
+            ancestors,
+        }
+    }
+
+    fn planned(&self, spec: JobSpec) -> PlannedJob {
+        PlannedJob {
+            key: spec.key(),
+            name: spec.name.clone(),
+            labels: spec.labels.clone(),
+            group: spec.group.clone(),
+            needs: spec.needed().map(|(_, key)| key).collect(),
+            spec,
+        }
+    }
+
+    fn ancestors(&self, job: &Job, jobs: &[Job]) -> Vec<String> {
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut open: Vec<&str> = job.needs.iter().map(String::as_str).collect();
         while let Some(id) = open.pop() {
             if found.insert(id) {
-                let needed = self.workflow.jobs.iter().filter(|job| job.id == id);
+                let needed = jobs.iter().filter(|job| job.id == id);
                 open.extend(needed.flat_map(|job| &job.needs).map(String::as_str));
             }
         }
-        found.into_iter().map(str::to_owned).collect()
+        found.into_iter().map(|id| format!("{}{id}", self.prefix)).collect()
     }
 }
 
-/// The job's name; where it does not choose its own words for a cell, the cell's values follow in parentheses.
-fn name(job: &Job, matrix: &Value, environment: &Environment<'_>) -> Result<String, ExpressionError> {
-    let written = job.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
-    let written = written.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    let is_computed = job.name.as_ref().is_some_and(|name| name.as_literal().is_none());
-    let mut values = Vec::new();
-    leaves(matrix, &mut values);
-    let name = match written {
-        Some(name) if is_computed || values.is_empty() => name,
-        written => {
-            let name = written.as_deref().unwrap_or(&job.id);
-            if values.is_empty() { name.to_owned() } else { format!("{name} ({})", values.join(", ")) }
-        }
-    };
-    Ok(one_line(&name, MAX_NAME))
-}
-
-/// The values in a cell that are not empty, however deep.
-fn leaves(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
-        Value::Object(object) => object.iter().for_each(|(_, value)| leaves(value, found)),
-        primitive => found.extend(Some(primitive.to_text().to_string()).filter(|text| !text.is_empty())),
-    }
-}
-
-/// Statuses are told apart by name.
-fn make_names_unique(planned: &mut [PlannedJob]) {
-    let mut taken = BTreeSet::new();
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for job in planned {
-        let base = job.name.clone();
-        while !taken.insert(job.name.clone()) {
-            let count = counts.entry(base.clone()).or_insert(1);
-            *count += 1;
-            job.name = format!("{base} #{count}");
-        }
-        job.spec.name.clone_from(&job.name);
-    }
-}
-
-fn labels(job: &Job, environment: &Environment<'_>) -> Result<Vec<String>, ExpressionError> {
-    let mut labels: Vec<String> = Vec::new();
-    for template in &job.runs_on.labels {
-        for label in label_values(template, environment)? {
-            let label = label.trim();
-            if label.is_empty() {
-                return Err(ExpressionError::evaluation(format!("`{template}` gives an empty label")));
-            }
-            if !labels.iter().any(|known| known == label) {
-                labels.push(label.to_owned());
-            }
-        }
-    }
-    if labels.len() > MAX_LABELS {
-        return Err(ExpressionError::evaluation(format!("a job has at most {MAX_LABELS} labels")));
-    }
-    if labels.is_empty() && job.runs_on.group.is_none() {
-        return Err(ExpressionError::evaluation("the list of labels is empty"));
-    }
-    Ok(labels)
-}
-
-fn label_values(template: &Template, environment: &Environment<'_>) -> Result<Vec<String>, ExpressionError> {
-    let text = |value: &Value| {
-        if value.is_primitive() {
-            return Ok(value.to_text().to_string());
-        }
-        Err(ExpressionError::evaluation(format!("`{template}` must give labels, but gives {}", value.kind())))
-    };
-    match template.evaluate(environment)? {
-        Value::Array(items) => items.iter().map(text).collect(),
-        value => Ok(vec![text(&value)?]),
-    }
-}
-
-/// The `inputs` context: what was given, in the types that the workflow asks for, and its defaults.
-/// The `inputs` context.
-pub(super) fn inputs(workflow: &Workflow, input: &PlanInput) -> Result<Value, Diagnostic> {
-    let is_dispatched = &*input.github.member("event_name").to_text() == "workflow_dispatch";
-    let wanted = workflow.on.iter().find(|trigger| is_dispatched && trigger.event == "workflow_dispatch");
-    let Some(wanted) = wanted else { return Ok(Object::default().into()) };
-    let mut inputs = Object::default();
-    for wanted in &wanted.inputs {
-        let value = input_value(wanted, &input.inputs.member(&wanted.name)).map_err(|message| Diagnostic {
-            file: workflow.file.clone(),
-            position: None,
-            path: format!("on.workflow_dispatch.inputs.{}", wanted.name),
-            message,
-            hint: wanted.description.clone(),
-        })?;
-        inputs.insert(wanted.name.clone(), value);
-    }
-    Ok(inputs.into())
-}
-
-fn input_value(wanted: &DispatchInput, given: &Value) -> Result<Value, String> {
-    let text = given.to_text();
-    if matches!(given, Value::Null) || text.is_empty() {
-        return match &wanted.default {
-            Value::Null if wanted.required => Err(format!("the input `{}` was not given", wanted.name)),
-            Value::Null if wanted.kind == InputKind::Boolean => Ok(Value::Bool(false)),
-            Value::Null => Ok("".into()),
-            default => Ok(default.clone()),
-        };
-    }
-    match wanted.kind {
-        InputKind::Boolean => match &*text {
-            "true" => Ok(Value::Bool(true)),
-            "false" => Ok(Value::Bool(false)),
-            _ => Err(format!("`{text}` is neither `true` nor `false`")),
-        },
-        InputKind::Number if given.to_number().is_nan() => Err(format!("`{text}` is no number")),
-        InputKind::Number => Ok(Value::Number(given.to_number())),
-        InputKind::Choice if !wanted.options.iter().any(|option| **option == *text) => {
-            Err(format!("`{text}` is none of the options"))
-        }
-        InputKind::String | InputKind::Choice | InputKind::Environment => Ok(Value::String(text)),
-    }
+/// Whether what becomes of a job depends on how others end. (Whether it runs at all always does: see [`super::gate`].)
+fn is_dynamic(job: &Job) -> bool {
+    let Strategy { matrix, fail_fast, max_parallel } = &job.strategy;
+    let templates = job.name.iter().chain(&job.runs_on.labels).chain(&job.runs_on.group);
+    matrix.as_ref().is_some_and(|matrix| matrix.uses(NEEDS))
+        || fail_fast.uses(NEEDS)
+        || max_parallel.as_ref().is_some_and(|most| most.uses(NEEDS))
+        || templates.into_iter().any(|template| template.uses(NEEDS))
 }
 
 #[cfg(test)]

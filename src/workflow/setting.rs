@@ -138,6 +138,16 @@ impl Data {
         }
     }
 
+    /// Whether one of these contexts is named anywhere in it.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        match self {
+            Self::Value(_) => false,
+            Self::Template(template) => template.uses(contexts),
+            Self::Array(items) => items.iter().any(|item| item.uses(contexts)),
+            Self::Object(members) => members.iter().any(|(_, value)| value.uses(contexts)),
+        }
+    }
+
     /// The value of the whole tree.
     ///
     /// # Errors

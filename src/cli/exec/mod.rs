@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::artifacts::ArtifactArgs;
 use self::repository::{Clone, RepositoryArgs};
 use super::interrupts::Interrupts;
-use super::machine::MachineArgs;
+use super::machine::{EgressArgs, MachineArgs};
 use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE, EngineArgs, parse_duration};
@@ -24,6 +24,11 @@ use crate::config::format_duration;
 use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
+use crate::job::services::Services;
+use crate::net::egress::Egress;
+use crate::net::egress::log::EgressLog;
+use crate::net::egress::network::HostNetwork;
+use crate::net::egress::policy::Scope;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner, VolumeFormat};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
@@ -65,6 +70,8 @@ pub(super) struct ExecArgs {
     engine: EngineArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// Give up after this time (such as 30s, 10m); the exit code is then 124
     #[arg(long, value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -258,19 +265,25 @@ async fn run_command(
     machine: &mut Machine, arguments: &ExecArgs, image: &ImageInfo, account: &Account, clone: Option<&Clone>,
     directory: &str, current: &mut Current<'_>,
 ) -> anyhow::Result<Option<u8>> {
-    let mut serving = None;
+    let services = Services {
+        git: clone.map(Clone::proxy),
+        egress: Egress::new(Scope::of("this command", arguments.egress.policy()), Arc::new(HostNetwork::default())),
+    };
+    let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
+    services.offer(machine.guest()).await?;
     if let Some(clone) = clone {
-        let (command, task) = clone.begin(machine, image, account.owner, &account.home).await?;
-        serving = task.map(AbortOnDropHandle::new);
+        let command = clone.command(image, account.owner, &account.home);
         // Standard output is the command's alone.
         if exit_code(current.run(machine, command, false, To::Stderr).await?) != 0 {
             eprintln!("error: the commit could not be checked out");
             return Ok(None);
         }
     }
-    let command = command_for(arguments, image, account, directory);
+    let command = command_for(arguments, image, account, directory, services.egress.variables());
     let exit = current.run(machine, command, arguments.stdin, To::Stdout).await?;
     drop(serving);
+    services.egress.settled().await;
+    say_refusals(&services.egress.log());
     Ok(Some(exit_code(exit)))
 }
 
@@ -290,8 +303,18 @@ impl Account {
     }
 }
 
-fn command_for(arguments: &ExecArgs, image: &ImageInfo, account: &Account, directory: &str) -> Exec {
-    let mut env = image.environment.clone();
+/// What the command was refused: it may not have said so itself.
+fn say_refusals(log: &EgressLog) {
+    for line in log.complaints() {
+        eprintln!("note: {line}");
+    }
+}
+
+fn command_for(
+    arguments: &ExecArgs, image: &ImageInfo, account: &Account, directory: &str, proxies: Vec<(String, String)>,
+) -> Exec {
+    let mut env = proxies;
+    env.extend(image.environment.iter().cloned());
     env.push(("HOME".into(), account.home.clone()));
     env.push(("USER".into(), account.name.clone()));
     env.extend(arguments.variables.iter().cloned());

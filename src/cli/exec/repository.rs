@@ -7,21 +7,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::task::JoinHandle;
 use url::{Host, Url};
 
 use crate::forge::{CommitSha, GitUpstream, RepoName};
 use crate::host::process::GIT_TOKEN_VARIABLE;
 use crate::image::catalog::ImageInfo;
-use crate::job::checkout::{self, GIT_PORT, Origin, Workspace, serve_git};
+use crate::job::checkout::{self, Origin, Workspace};
 use crate::job::steps::Places;
 use crate::local::event::names;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
 use crate::net::git_proxy::{GitClient, GitLimits, GitProxy, Source};
-use crate::protocol::message::{Exec, Owner, Service};
-use crate::vm::VmError;
-use crate::vm::machine::Machine;
+use crate::protocol::message::{Exec, Owner};
 use crate::workflow::model::Submodules;
 use crate::workflow::run::CheckoutPlan;
 
@@ -174,13 +171,13 @@ impl Clone {
         Places::new(home, self.name.name()).workspace
     }
 
-    /// Serves the guest's git; gives the command that clones. Its output is for people.
-    pub(super) async fn begin(
-        &self, machine: &mut Machine, image: &ImageInfo, owner: Owner, home: &str,
-    ) -> Result<(Exec, Option<JoinHandle<()>>), VmError> {
-        let proxy = GitProxy::new(self.source.clone(), vec![self.name.clone()], GitLimits::default());
-        let serving = machine.take_connections().map(|connections| serve_git(proxy, connections));
-        machine.guest().listen(GIT_PORT, Service::Git).await?;
+    /// What the guest fetches through.
+    pub(super) fn proxy(&self) -> GitProxy {
+        GitProxy::new(self.source.clone(), vec![self.name.clone()], GitLimits::default())
+    }
+
+    /// The command that clones. Its output is for people.
+    pub(super) fn command(&self, image: &ImageInfo, owner: Owner, home: &str) -> Exec {
         let plan = CheckoutPlan {
             directory: self.directory(home),
             fetch_depth: self.fetch_depth,
@@ -193,7 +190,7 @@ impl Clone {
         argv.extend(checkout::arguments(&plan, origin, self.sha.as_str(), Workspace::Empty));
         let mut env = image.environment.clone();
         env.push(("HOME".to_owned(), home.to_owned()));
-        Ok((Exec { argv, env, directory: home.to_owned(), owner, stdin: false }, serving))
+        Exec { argv, env, directory: home.to_owned(), owner, stdin: false }
     }
 }
 

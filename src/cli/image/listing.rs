@@ -14,6 +14,7 @@ use crate::image::catalog::{Bake, Catalog, Image};
 use crate::image::failure::{Failure, Work};
 use crate::image::gc::Removal;
 use crate::image::keeper::date;
+use crate::image::recipe::RemoteFile;
 use crate::vm::spec::Shape;
 
 /// Every image with its snapshots, and what could not be made.
@@ -27,11 +28,12 @@ pub(super) fn list(catalog: &Catalog, json: bool) -> Result<String, ImageError> 
     if images.is_empty() && failures.is_empty() {
         return Ok("no images yet; `dayfly image build base` makes one".to_owned());
     }
-    let headings = ["NAME", "DIGEST OR KEY", "STATE", "SIZE", "ON DISK", "MADE", "DESCRIPTION"];
-    let mut table = Table::new(headings, &[6]);
+    let mut table = Table::new(["NAME", "DIGEST OR KEY", "STATE", "SIZE", "MADE", "DESCRIPTION"], &[5]);
+    let mut total = 0;
     for image in &images {
         let info = &image.info;
-        let size = image_size(image);
+        let size = image_size(image).allocated;
+        total += size;
         let state = match state(catalog, image) {
             "current" => Cell::styled("current", Style::GREEN),
             state => state.into(),
@@ -41,28 +43,27 @@ pub(super) fn list(catalog: &Catalog, json: bool) -> Result<String, ImageError> 
             name,
             digest,
             state,
-            mib(size.apparent).into(),
-            mib(size.allocated).into(),
+            mib(size).into(),
             date(info.built_at).into(),
             info.description.as_str().into(),
         ]);
         for bake in image.list_bakes()? {
-            let size = disk::tree_bytes(&bake.directory).unwrap_or_default();
+            let size = bake_bytes(&bake);
+            total += size;
             let what = format!("{}, {}", shape(bake.info.shape), bake.info.accelerator);
             let key = bake.info.key.as_str().into();
             table.row([
                 "└ snapshot".into(),
                 key,
                 "".into(),
-                mib(size.apparent).into(),
-                mib(size.allocated).into(),
+                mib(size).into(),
                 date(bake.info.baked_at).into(),
                 what.into(),
             ]);
         }
     }
-    let table = table.render(Look::of_stdout());
-    Ok(failures.into_iter().fold(table, |text, failure| format!("{text}\n{failure}")))
+    let lines = [table.render(Look::of_stdout()), format!("{} in all", mib(total))];
+    Ok(lines.into_iter().chain(failures).collect::<Vec<_>>().join("\n"))
 }
 
 /// What one image was made of.
@@ -79,7 +80,6 @@ pub(super) fn show(catalog: &Catalog, name: &str, json: bool) -> Result<String, 
         return Ok(pretty(&describe(catalog, &image)?));
     }
     let info = &image.info;
-    let size = image_size(&image);
     let open = users::open_below(&image.directory);
     let vms: HashSet<u32> = open.into_iter().map(|(process, _)| process).collect();
     let mut lines = vec![
@@ -89,23 +89,22 @@ pub(super) fn show(catalog: &Catalog, name: &str, json: bool) -> Result<String, 
         format!("recipe       {}", info.recipe),
         format!("built        {} by Dayfly {}, agent {:.12}", date(info.built_at), info.built_by, info.agent),
         format!("user         {} ({}:{})", info.user.name, info.user.uid, info.user.gid),
-        format!("size         {}, {} on disk", mib(size.apparent), mib(size.allocated)),
-        format!("used by      {} processes", vms.len()),
+        format!("size         {}", mib(image_size(&image).allocated)),
+        format!(
+            "used by      {}",
+            if vms.len() == 1 { "1 process".to_owned() } else { format!("{} processes", vms.len()) }
+        ),
     ];
     lines.extend(info.environment.iter().map(|(name, value)| format!("environment  {name}={value}")));
-    for Bake { info, directory } in image.list_bakes()? {
-        let size = disk::tree_bytes(&directory).unwrap_or_default().allocated;
-        let made = format!("{}, {}", date(info.baked_at), info.monitor);
-        lines.push(format!(
-            "snapshot     {} {}, {}, {} on disk",
-            info.key,
-            shape(info.shape),
-            info.accelerator,
-            mib(size)
-        ));
-        lines.push(format!("             {made}"));
+    for bake in image.list_bakes()? {
+        let (size, info) = (mib(bake_bytes(&bake)), &bake.info);
+        lines.push(format!("snapshot     {} {}, {}, {size}", info.key, shape(info.shape), info.accelerator));
+        lines.push(format!("             {}, {}", date(info.baked_at), info.monitor));
     }
     lines.extend(failures(catalog, name));
+    lines.extend(info.fetched.iter().flat_map(|RemoteFile { name, url, sha256 }| {
+        [format!("file         {name} of {url}"), format!("             SHA-256 {sha256}")]
+    }));
     lines.extend(info.packages.iter().map(|package| format!("package      {package}")));
     Ok(lines.join("\n"))
 }
@@ -127,13 +126,20 @@ pub(super) fn removals(removals: &[Removal], is_dry_run: bool, json: bool) -> St
             Some(key) => format!("{verb} the snapshot {key} of {name} {digest}: {}", mib(*bytes)),
         })
         .collect();
+    if removals.is_empty() {
+        return "there is nothing to remove".to_owned();
+    }
     lines.push(format!("{verb} {} in all", mib(removals.iter().map(|removal| removal.bytes).sum())));
     lines.join("\n")
 }
 
 fn describe(catalog: &Catalog, image: &Image) -> Result<Value, ImageError> {
-    let bakes: Vec<_> = image.list_bakes()?.into_iter().map(|bake| bake.info).collect();
-    let size = image_size(image);
+    let bakes = image.list_bakes()?.into_iter().map(|bake| {
+        let mut described = json!(bake.info);
+        described["bytes"] = bake_bytes(&bake).into();
+        described
+    });
+    let (bakes, size): (Vec<Value>, Size) = (bakes.collect(), image_size(image));
     Ok(json!({
         "image": image.info,
         "state": state(catalog, image),
@@ -159,6 +165,12 @@ fn image_size(image: &Image) -> Size {
     })
 }
 
+/// What a snapshot takes of the disk. What its files seem to have tells nothing: among them is an empty disk of the largest size
+/// that a cache volume may have.
+fn bake_bytes(bake: &Bake) -> u64 {
+    disk::tree_bytes(&bake.directory).unwrap_or_default().allocated
+}
+
 fn failures(catalog: &Catalog, name: &str) -> Vec<String> {
     catalog.failures(name).iter().map(|failure| told(name, failure)).collect()
 }
@@ -173,7 +185,7 @@ fn told(name: &str, failure: &Failure) -> String {
     format!("{what} ({tries}, last {ago}): {}", failure.error.lines().next().unwrap_or_default())
 }
 
-fn shape(Shape { vcpus, memory_mib, disk_mib }: Shape) -> String {
+pub(super) fn shape(Shape { vcpus, memory_mib, disk_mib }: Shape) -> String {
     format!("{vcpus} vCPU, {memory_mib} MiB, {disk_mib} MiB disk")
 }
 

@@ -49,8 +49,9 @@ pub(super) struct EventView {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct VmView {
     pub(super) id: String,
+    pub(super) kind: String,
     pub(super) state: String,
-    /// Absent of a VM that waits in a pool.
+    /// Absent of a VM that serves none.
     pub(super) job: Option<String>,
     pub(super) job_name: Option<String>,
     pub(super) repo: Option<String>,

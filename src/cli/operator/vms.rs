@@ -11,8 +11,8 @@ use crate::cli::terminal::Look;
 use crate::clock::{ago, now_ms};
 
 const EXAMPLES: &str = "\
-A VM is listed until its absence is verified: process, cgroup, sockets and files. Those that wait in a pool for a job are listed
-without one. VMs of standalone commands (`dayfly exec`, `dayfly run`) belong to those and are not listed.
+A VM is listed until its absence is verified: process, cgroup, sockets and files. KIND says for what it is there: a job, a pool in
+which it waits for one, or the upkeep of what later jobs start from. VMs of standalone commands (`dayfly exec`, `dayfly run`) belong to those and are not listed.
 
 OWN is the memory of the host that nobody else has. VMs of one image share most of the rest: the line at the end counts that once.
 
@@ -46,16 +46,17 @@ pub(super) async fn run(arguments: VmsArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn table(vms: &[VmView], now: i64) -> Table<9> {
+fn table(vms: &[VmView], now: i64) -> Table<10> {
     let length = short_length(vms.iter().filter_map(|vm| vm.job.as_deref()));
-    let mut table =
-        Table::new(["VM", "STATE", "JOB", "NAME", "REPOSITORY", "PROFILE", "SIZE", "OWN", "CREATED"], &[3, 4]);
+    let heading = ["VM", "KIND", "STATE", "JOB", "NAME", "REPOSITORY", "PROFILE", "SIZE", "OWN", "CREATED"];
+    let mut table = Table::new(heading, &[4, 5]);
     for vm in vms {
         let attempt = vm.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!(" ({attempt})"));
         let job = vm.job.as_deref().map(|job| format!("{}{}", shortened(job, length), attempt.unwrap_or_default()));
         let size = vm.vcpus.zip(vm.memory_mib).map(|(vcpus, memory)| format!("{vcpus} vCPU, {memory} MiB"));
         table.row([
             (&vm.id).into(),
+            (&vm.kind).into(),
             (&vm.state).into(),
             job.unwrap_or_default().into(),
             vm.job_name.as_deref().unwrap_or_default().into(),
@@ -90,6 +91,7 @@ mod tests {
     fn vms_are_a_table() {
         let vm = |attempt, profile: Option<&str>| VmView {
             id: "vm-0123456789bc".into(),
+            kind: "job".into(),
             state: "running".into(),
             job: Some("job-0123456789bc".into()),
             job_name: profile.map(|_| "test".into()),
@@ -102,9 +104,16 @@ mod tests {
             proportional_bytes: profile.map(|_| 60 << 20),
             created_at: 0,
         };
-        let (job, job_name, repo, attempt) = (None, None, None, None);
-        let idle = VmView { state: "pool_ready".into(), job, job_name, repo, attempt, ..vm(1, Some("linux")) };
-        let vms = [vm(1, Some("linux")), vm(2, None), idle];
+        let of_none = |kind: &str, state: &str| VmView {
+            kind: kind.into(),
+            state: state.into(),
+            job: None,
+            job_name: None,
+            attempt: None,
+            ..vm(1, Some("linux"))
+        };
+        let idle = VmView { repo: None, ..of_none("pool", "pool_ready") };
+        let vms = [vm(1, Some("linux")), vm(2, None), idle, of_none("upkeep", "preparing")];
         let plain = Look { is_terminal: false, has_colours: false, width: None };
         let told = format!("{}\n{}", table(&vms, 61_000).render(plain), all_memory(&vms).unwrap_or_default());
         insta::assert_snapshot!(told);

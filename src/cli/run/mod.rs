@@ -13,7 +13,7 @@ use clap::{ArgMatches, Args};
 
 use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
-use super::machine::MachineArgs;
+use super::machine::{EgressArgs, MachineArgs};
 use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::terminal::Look;
@@ -35,6 +35,7 @@ use crate::local::job::Ended;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
 use crate::local::session::{self, Job, Profiles, Session};
+use crate::net::egress::network::HostNetwork;
 use crate::workflow::parse;
 use crate::workflow::plan::{PlanInput, plan};
 
@@ -78,13 +79,15 @@ pub(super) struct RunArgs {
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
     /// Take machines from this configuration: its profiles by their labels, its state directory and its `[vm]`
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "egress", "egress_allow", "egress_address"])]
     config: Option<PathBuf>,
     /// The longest that a job may take
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     timeout: Duration,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    egress: EgressArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -158,6 +161,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             matrix_fork: MatrixFork::Off,
             pool: None,
             prepare: None,
+            egress: arguments.egress.policy(),
         };
         let profiles = Profiles::Any(Box::new(profile));
         return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE }));
@@ -204,6 +208,7 @@ async fn run_with(
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         grace,
+        network: Arc::new(HostNetwork::default()),
     };
     let told = output.clone();
     let note = async {

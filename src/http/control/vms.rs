@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::ids::VmId;
 use crate::pool::plan::Stage;
 use crate::store::Lifecycle;
+use crate::upkeep::Activity;
 use crate::vm::usage::{self, Usage};
 
 /// A VM with the job that it serves, if it serves one yet. What only the configuration knows is absent once the profile is gone
@@ -19,7 +20,10 @@ use crate::vm::usage::{self, Usage};
 #[derive(Debug, Serialize)]
 pub(super) struct VmView {
     id: String,
-    /// As the store has it; of a VM of a pool `pool_making`, `pool_ready` or `pool_leaving`.
+    /// For what it is there: `job`, `pool`, or `upkeep` for what is made for later jobs.
+    kind: &'static str,
+    /// As the store has it; of a VM of a pool `pool_making`, `pool_ready` or `pool_leaving`; of one for upkeep `preparing`,
+    /// `filling` or `examining`.
     state: &'static str,
     job: Option<String>,
     job_name: Option<String>,
@@ -47,6 +51,7 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<VmVie
             None => None,
         };
         views.push(VmView {
+            kind: "job",
             state: vm.state.as_str(),
             job: Some(vm.job.to_string()),
             job_name: job.as_ref().map(|job| job.name.clone()),
@@ -59,8 +64,16 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Result<Json<Vec<VmVie
         // One that was handed to its job meanwhile is listed with that.
         if views.iter().all(|view| view.id != idle.vm.as_str()) {
             let machine = machine(&core, &idle.vm, Some(idle.profile), idle.created_at);
-            views.push(VmView { state: word(idle.stage), ..machine });
+            views.push(VmView { kind: "pool", state: word(idle.stage), ..machine });
         }
+    }
+    for occupant in core.desk.occupants() {
+        views.push(VmView {
+            kind: "upkeep",
+            state: activity_word(occupant.activity),
+            repo: Some(occupant.repo.to_string()),
+            ..machine(&core, &occupant.vm, Some(occupant.profile), occupant.since)
+        });
     }
     views.sort_by_key(|view| view.created_at);
     add_memory(&core, &mut views).await;
@@ -75,11 +88,20 @@ fn word(stage: Stage) -> &'static str {
     }
 }
 
-/// A VM without a job.
+fn activity_word(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Preparing => "preparing",
+        Activity::Filling => "filling",
+        Activity::Examining => "examining",
+    }
+}
+
+/// A VM of which only this much is known.
 fn machine(core: &Core, id: &VmId, profile: Option<String>, created_at: i64) -> VmView {
     let known = profile.as_deref().and_then(|name| core.config.profile(name));
     VmView {
         id: id.to_string(),
+        kind: "",
         state: "",
         job: None,
         job_name: None,

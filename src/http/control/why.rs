@@ -70,7 +70,7 @@ async fn outlook(core: &Core, job: &Job) -> Result<Option<Outlook>, StoreError> 
 
 /// The job's `timeout-minutes`, unless it is an expression.
 fn own_limit(job: &Job) -> Option<Duration> {
-    match serde_json::from_value::<JobSpec>(job.spec.clone()).ok()?.job.timeout_minutes? {
+    match serde_json::from_value::<JobSpec>(job.spec.clone()).ok()?.job.timeout_minutes.clone()? {
         Setting::Fixed(minutes) => Duration::try_from_secs_f64(minutes * 60.0).ok(),
         Setting::Computed(_) => None,
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{AGENT, command_line, monitor_version};
+use crate::host::cpu;
 use crate::image::ImageError;
 use crate::image::catalog::Image;
 use crate::protocol;
@@ -29,7 +30,7 @@ struct KeyParts<'a> {
     accelerator: Accelerator,
     /// What the monitor says of its version.
     monitor: &'a str,
-    cpu: &'a str,
+    cpu: String,
     command_line: String,
 }
 
@@ -53,7 +54,11 @@ pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shap
         shape,
         accelerator,
         monitor: &monitor,
-        cpu: cpu_model(accelerator),
+        cpu: match accelerator {
+            Accelerator::Kvm => format!("{} {}", cpu_model(accelerator), cpu::model()),
+            // What the monitor emulates does not depend on the host.
+            Accelerator::Tcg => cpu_model(accelerator).to_owned(),
+        },
         command_line: command_line(vmm, accelerator),
     };
     Ok(parts.key())
@@ -75,7 +80,7 @@ mod tests {
             shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
             accelerator: Accelerator::Tcg,
             monitor: "QEMU emulator version 7.2",
-            cpu: "max",
+            cpu: "max".into(),
             command_line: "quiet tsc_early_khz=1".into(),
         };
         let changes: [fn(&mut KeyParts<'_>); 11] = [
@@ -88,7 +93,7 @@ mod tests {
             |parts| parts.shape.memory_mib += 1,
             |parts| parts.accelerator = Accelerator::Kvm,
             |parts| parts.monitor = "QEMU emulator version 8",
-            |parts| parts.cpu = "host",
+            |parts| parts.cpu = "host Some CPU".into(),
             |parts| parts.command_line.push('0'),
         ];
         let mut keys = vec![parts.key()];

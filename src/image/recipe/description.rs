@@ -1,10 +1,14 @@
 //! `image.toml` as it is written, and what it becomes on top of the recipe that it extends. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::User;
+
+/// Bytes of the name of a file for set-up scripts.
+const MAX_NAME: usize = 100;
 
 /// `image.toml`. A recipe that extends another one says only what differs.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -17,7 +21,7 @@ pub(super) struct Description {
     pub(super) source: Option<ExistingSource>,
     #[serde(default)]
     pub(super) kernel: Kernel,
-    pub(super) setup: Option<ScriptFile>,
+    pub(super) setup: Option<Setup>,
     pub(super) bake: Option<ScriptFile>,
     pub(super) user: Option<User>,
     /// The environment of every program in the image's VMs.
@@ -69,6 +73,36 @@ pub(super) struct ScriptFile {
     pub(super) script: String,
 }
 
+/// What runs once, in a VM, when the image is built.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Setup {
+    /// A file beside `image.toml`.
+    pub(super) script: String,
+    /// What the scripts find in the directory `$DAYFLY_FILES`.
+    #[serde(default)]
+    pub(super) files: Vec<FileOfNetwork>,
+}
+
+/// A file that this host fetches.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileOfNetwork {
+    url: String,
+    sha256: String,
+    /// Unless it is that at the end of the address.
+    name: Option<String>,
+}
+
+/// A file that set-up scripts get, by its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteFile {
+    pub name: String,
+    pub url: String,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
+}
+
 /// Packages of a Debian release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Packages {
@@ -94,11 +128,62 @@ impl Description {
             distribution,
             source,
             kernel: self.kernel.on(below.kernel),
-            setup: self.setup,
+            setup: Setup::joined(self.setup, below.setup),
             bake: self.bake,
             user: self.user.or(below.user),
             environment,
         }
+    }
+}
+
+impl Setup {
+    /// The scripts are told apart where they are read; the files are for all of them.
+    fn joined(above: Option<Self>, below: Option<Self>) -> Option<Self> {
+        match (above, below) {
+            (Some(mut above), Some(below)) => {
+                above.files.splice(..0, below.files);
+                Some(above)
+            }
+            (above, below) => above.or(below),
+        }
+    }
+
+    /// The files, each under a name of its own.
+    ///
+    /// # Errors
+    /// What is wrong with one.
+    pub(super) fn complete(self) -> Result<Vec<RemoteFile>, String> {
+        let files: Vec<RemoteFile> = self.files.into_iter().map(FileOfNetwork::complete).collect::<Result<_, _>>()?;
+        let mut names = HashSet::new();
+        match files.iter().find(|file| !names.insert(&file.name)) {
+            Some(twice) => Err(format!("two of `setup.files` are named `{}`", twice.name)),
+            None => Ok(files),
+        }
+    }
+}
+
+impl FileOfNetwork {
+    fn complete(self) -> Result<RemoteFile, String> {
+        let Self { url, sha256, name } = self;
+        let parsed = Url::parse(&url).map_err(|error| format!("`setup.files`: `{url}` is no address: {error}"))?;
+        if !["https", "http"].contains(&parsed.scheme()) || !parsed.username().is_empty() || parsed.password().is_some()
+        {
+            return Err(format!(
+                "`setup.files`: `{url}` must begin with `https://` or `http://`, and have no password"
+            ));
+        }
+        let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if sha256.len() != 64 || !sha256.bytes().all(is_lower_hex) {
+            return Err(format!("`setup.files`: `{sha256}` is no SHA-256: 64 digits and letters from `a` to `f`"));
+        }
+        let name = name.unwrap_or_else(|| parsed.path().rsplit('/').next().unwrap_or_default().to_owned());
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+        if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') || !name.bytes().all(is_plain) {
+            return Err(format!(
+                "`setup.files`: `{name}` cannot be the name of a file; give it a `name` of letters, digits and `._+-`"
+            ));
+        }
+        Ok(RemoteFile { name, url, sha256 })
     }
 }
 

@@ -79,6 +79,31 @@ fn files_are_found_beside_the_recipe_and_a_change_of_them_shows() {
 }
 
 #[test]
+fn files_of_the_network_are_named_by_their_content() {
+    let user = "[user]\nname = 'ci'\nuid = 7\ngid = 7\n[distribution]\nsuite = 'x'\n";
+    let (one, two) = ("1".repeat(64), "2".repeat(64));
+    let setup = |files: &str| format!("[setup]\nscript = 'script.sh'\nfiles = [{files}]\n");
+    let below =
+        format!("{user}{}", setup(&format!("{{ url = 'https://example.org/a/one.tar.xz?x', sha256 = '{one}' }}")));
+    let above = format!(
+        "extends = 'lower'\n{}",
+        setup(&format!("{{ url = 'http://example.org/', sha256 = '{two}', name = 'two' }}"))
+    );
+    let recipe = find("upper", &[("upper", &above), ("lower", &below)]).unwrap();
+    let names: Vec<_> = recipe.files.iter().map(|file| (file.name.as_str(), &file.sha256)).collect();
+    assert_eq!(names, [("one.tar.xz", &one), ("two", &two)]);
+    let told = |file: &str| find("own", &[("own", &format!("{user}{}", setup(file)))]).unwrap_err();
+    let file = |url: &str, sha256: &str| format!("{{ url = '{url}', sha256 = '{sha256}' }}");
+    insta::assert_snapshot!(told(&file("nowhere", &one)), @"the recipe `DIR/own/image.toml` is wrong: `setup.files`: `nowhere` is no address: relative URL without a base");
+    insta::assert_snapshot!(told(&file("file:///etc/shadow", &one)), @"the recipe `DIR/own/image.toml` is wrong: `setup.files`: `file:///etc/shadow` must begin with `https://` or `http://`, and have no password");
+    assert!(told(&file("https://me:secret@example.org/a", &one)).contains("have no password"));
+    insta::assert_snapshot!(told(&file("https://example.org/a", "ABC")), @"the recipe `DIR/own/image.toml` is wrong: `setup.files`: `ABC` is no SHA-256: 64 digits and letters from `a` to `f`");
+    insta::assert_snapshot!(told(&file("https://example.org/", &one)), @"the recipe `DIR/own/image.toml` is wrong: `setup.files`: `` cannot be the name of a file; give it a `name` of letters, digits and `._+-`");
+    let twice = [file("https://example.org/a", &one), file("https://example.org/b/a", &two)].join(",");
+    insta::assert_snapshot!(told(&twice), @"the recipe `DIR/own/image.toml` is wrong: two of `setup.files` are named `a`");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_file() {
     let user = "[user]\nname = 'ci'\nuid = 7\ngid = 7\n";
     let told = |text: &str| find("own", &[("own", &format!("{user}{text}"))]).unwrap_err();

@@ -6,16 +6,17 @@
 mod oci;
 mod root;
 mod unpack;
+mod xattrs;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 
 pub(super) use self::root::Root;
 use self::unpack::{Unpacker, Whiteouts};
+use super::plain::Plain;
 use super::recipe::Source;
 use super::{ImageError, Progress};
-use crate::host::command::{self, Piped};
 
 /// Beside the root file system, while it is being made: what was removed from it, and a layout's files.
 const TRASH: &str = "removed";
@@ -91,42 +92,4 @@ async fn lay(
         archive.finish().await?;
     }
     Ok(())
-}
-
-/// An archive without its compression.
-enum Plain {
-    File(File),
-    Piped(Box<Piped>),
-}
-
-impl Plain {
-    /// Looks at the beginning of a file, as all tools do, rather than at its name.
-    fn of(mut file: File) -> io::Result<Self> {
-        let mut magic = Vec::new();
-        (&mut file).take(6).read_to_end(&mut magic)?;
-        file.seek(SeekFrom::Start(0))?;
-        let program = match magic.as_slice() {
-            [0x1f, 0x8b, ..] => "gzip",
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
-            _ => return Ok(Self::File(file)),
-        };
-        command::pipe(program, &["-d", "-c"], file).map(|piped| Self::Piped(Box::new(piped))).map_err(io::Error::other)
-    }
-
-    async fn finish(self) -> Result<(), ImageError> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Piped(piped) => Ok(piped.finish().await?),
-        }
-    }
-}
-
-impl Read for Plain {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Piped(piped) => piped.read(buffer),
-        }
-    }
 }

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::root::{Root, shown};
 use super::unpack::{Unpacker, Whiteouts};
-use super::{Plain, TRASH, open};
+use super::{TRASH, open};
 use crate::image::ImageError;
+use crate::image::plain::Plain;
 
 /// Bytes of a document of the layout.
 const MAX_DOCUMENT: u64 = 4 << 20;

@@ -16,6 +16,9 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
+use super::xattrs::Xattrs;
+use crate::host::xattr;
+
 /// The longest path of Linux.
 const MAX_PATH: usize = 4096;
 
@@ -33,7 +36,7 @@ pub(in crate::image) struct Root {
     top: OwnedFd,
     trash: OwnedFd,
     removed: u64,
-    /// Only root can give files away; tests of others go without.
+    /// Only root can give files away, and capabilities; tests of others go without.
     sets_owners: bool,
 }
 
@@ -163,6 +166,23 @@ impl Root {
         // After the owner, whose change takes these bits away.
         file.set_permissions(fs::Permissions::from_mode(attributes.mode & 0o7777))?;
         Ok(length)
+    }
+
+    /// Gives a file or directory that was just made extended attributes.
+    pub(super) fn extend(&self, spot: &Spot<'_>, xattrs: &Xattrs) -> io::Result<()> {
+        if xattrs.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&spot.directory, spot.name, flags, Mode::empty())?);
+        let settable = xattrs.each().filter(|(.., takes_root)| self.sets_owners || !takes_root);
+        settable.into_iter().try_for_each(|(name, value, _)| {
+            let named = |error: io::Error| {
+                let name = shown(name.to_bytes());
+                io::Error::new(error.kind(), format!("setting the extended attribute `{name}`: {error}"))
+            };
+            xattr::set(&file, name, value).map_err(named)
+        })
     }
 
     pub(super) fn symlink(&mut self, spot: &Spot<'_>, target: &[u8], attributes: Attributes) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Tar archives of root file systems, which strangers may have made, laid one over the other as the layers of an image.
 //!
 //! Headers are read by the `tar` crate; which of them count, their limits and what happens on this host are decided here. Devices are
-//! left out: a guest makes its own. Extended attributes and times are too.
+//! left out: a guest makes its own. Times are too, and of extended attributes some ([`Xattrs`]).
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use tar::{Archive, EntryType, Header};
 
 use super::root::{Attributes, Root, relative, shown};
+use super::xattrs::Xattrs;
 
 /// Entries of all archives of an image together.
 const MAX_ENTRIES: u64 = 2_000_000;
@@ -39,6 +40,7 @@ struct Extensions {
     size: Option<u64>,
     uid: Option<u32>,
     gid: Option<u32>,
+    xattrs: Xattrs,
 }
 
 /// Whether files of the form `.wh.NAME` remove what is below.
@@ -79,7 +81,7 @@ impl<'r> Unpacker<'r> {
             }
             let attributes = attributes(&header, extensions.uid, extensions.gid)?;
             let link = extensions.link.or_else(|| entry.link_name_bytes().map(|link| link.into_owned()));
-            self.place(&path, &header, attributes, link, &mut entry)
+            self.place(&path, &header, (attributes, &extensions.xattrs), link, &mut entry)
                 .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", shown(&path))))?;
             if whiteouts == Whiteouts::Obeyed {
                 brought.insert(path);
@@ -89,7 +91,8 @@ impl<'r> Unpacker<'r> {
     }
 
     fn place(
-        &mut self, path: &[u8], header: &Header, attributes: Attributes, link: Option<Vec<u8>>, content: &mut impl Read,
+        &mut self, path: &[u8], header: &Header, (attributes, xattrs): (Attributes, &Xattrs), link: Option<Vec<u8>>,
+        content: &mut impl Read,
     ) -> io::Result<()> {
         // The top is there.
         if path.is_empty() {
@@ -106,9 +109,12 @@ impl<'r> Unpacker<'r> {
                 if length > left {
                     return Err(refused(format!("more than {} GiB", MAX_BYTES >> 30)));
                 }
-                Ok(())
+                self.root.extend(&spot, xattrs)
             }
-            EntryType::Directory => self.root.directory(&spot, attributes),
+            EntryType::Directory => {
+                self.root.directory(&spot, attributes)?;
+                self.root.extend(&spot, xattrs)
+            }
             EntryType::Symlink => self.root.symlink(&spot, &target()?, attributes),
             EntryType::Link => self.root.hard_link(&spot, &target()?),
             EntryType::Fifo => self.root.fifo(&spot, attributes),
@@ -165,7 +171,7 @@ impl Extensions {
                 b"size" => self.size = Some(number(value).ok_or_else(malformed)?),
                 b"uid" => self.uid = Some(number(value).ok_or_else(malformed)?),
                 b"gid" => self.gid = Some(number(value).ok_or_else(malformed)?),
-                _ => {}
+                key => self.xattrs.read(key, value)?,
             }
         }
         Ok(())

@@ -104,6 +104,55 @@ fn files_keep_their_content_mode_and_links() {
     assert!(place.path("run/fifo").exists() && !place.path("dev/null").exists());
 }
 
+/// A record of an extended header.
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let text = [format!(" {key}=").as_bytes(), value, b"\n"].concat();
+    let digits = (1..).find(|digits| (text.len() + digits).to_string().len() == *digits).unwrap();
+    [(text.len() + digits).to_string().as_bytes(), &text].concat()
+}
+
+#[test]
+fn capabilities_and_notes_of_programs_are_taken_over() {
+    // Version 2, effective, the capability to open what others may not: what `setcap` writes.
+    let capability = [&0x0200_0001_u32.to_le_bytes()[..], &[2, 0, 0, 0], &[0; 12]].concat();
+    let records = [
+        record("SCHILY.xattr.security.capability", &capability),
+        record("SCHILY.xattr.user.note", b"mine"),
+        record("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+    ];
+    let mut builder = Builder::new(Vec::new());
+    for (kind, name) in [(FILE, "tool"), (DIRECTORY, "place"), (SYMLINK, "link"), (LINK, "again")] {
+        let mut append = |kind: EntryType, name: &str, content: &[u8], mode: u32| {
+            let mut header = Header::new_ustar();
+            header.set_path(name).unwrap();
+            header.set_entry_type(kind);
+            header.set_mode(mode);
+            header.set_uid(1);
+            header.set_gid(1);
+            header.set_size(content.len() as u64);
+            if matches!(kind, SYMLINK | LINK) {
+                header.set_link_name("tool").unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, content).unwrap();
+        };
+        append(EntryType::XHeader, "x", &records.concat(), 0);
+        append(kind, name, b"", 0o755);
+    }
+    let place = Place::new();
+    place.layers(&[builder.into_inner().unwrap()]);
+    let has = |name: &str, attribute: &std::ffi::CStr| {
+        crate::host::xattr::get(&fs::File::open(place.path(name)).unwrap(), attribute, 256)
+    };
+    assert_eq!(has("tool", c"user.note").unwrap(), b"mine");
+    assert_eq!(has("place", c"user.note").unwrap(), b"mine");
+    assert_eq!(has("tool", c"trusted.overlay.redirect"), None);
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(has("again", c"security.capability").unwrap(), capability);
+        assert_eq!(fs::metadata(place.path("tool")).unwrap().uid(), 1, "its owner came first");
+    }
+}
+
 #[test]
 fn layers_hide_what_is_below_them() {
     let place = Place::new();

@@ -85,7 +85,7 @@ fn ancestors(job: &Job) -> Vec<String> {
 
 /// What the workflow says that it needs; the stored job of a re-run has only what it must wait for.
 fn job_needs(job: &Job) -> Vec<String> {
-    spec(job).map_or_else(|| job.needs.clone(), |spec| spec.job.needs)
+    spec(job).map_or_else(|| job.needs.clone(), |spec| spec.job.needs.clone())
 }
 
 fn carried<'a>(

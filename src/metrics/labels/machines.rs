@@ -1,7 +1,9 @@
 //! Labels of what jobs wait for, and of the VMs that wait for jobs.
 
+use crate::job::sharing::Part;
 use crate::metrics::family::Label;
 use crate::scheduler::plan::WaitReason;
+use crate::upkeep::Activity;
 
 label_enum!(
     /// How a job's way to its VM began on a profile with a pool.
@@ -25,7 +27,7 @@ label_enum!(
         Surplus = "surplus",
         /// The host was short of memory.
         Pressure = "pressure",
-        /// A job of another profile needed its room.
+        /// A job of another profile needed its room, or something that is made for later jobs.
         Room = "room",
         /// It could not be made.
         Failed = "failed",
@@ -43,6 +45,35 @@ label_enum!(
         Leaving = "leaving",
     }
 );
+
+label!(Activity, "state" {
+    Preparing = "preparing",
+    Filling = "filling",
+    Examining = "examining",
+});
+
+label_enum!(
+    /// From where a cell of a matrix begins whose first steps could run once for all of them.
+    CellStart, "result" {
+        /// It runs them, for the others to start from.
+        Led = "led",
+        /// It starts from a machine in which they have run.
+        Forked = "forked",
+        /// It runs all of its steps by itself.
+        Alone = "alone",
+    }
+);
+
+impl CellStart {
+    /// The start of a cell with this part.
+    pub(crate) fn of(part: &Part) -> Self {
+        match part {
+            Part::Lead(_) => Self::Led,
+            Part::Follow(_) => Self::Forked,
+            Part::Alone => Self::Alone,
+        }
+    }
+}
 
 label_enum!(
     /// What the memory of VMs is.

@@ -96,6 +96,39 @@ impl World {
     }
 }
 
+/// How a VM of this size gets its room that no job asked for, in words.
+fn told_aside(world: &World, size: Size) -> String {
+    match aside(&world.snapshot(0), size) {
+        Aside::Now => "now".to_owned(),
+        Aside::After(vms) => format!("after {}", vms.len()),
+        Aside::NotNow => "not now".to_owned(),
+    }
+}
+
+#[test]
+fn idle_vms_give_way_to_what_is_made_for_later_jobs_and_jobs_do_not() {
+    let large = Size { memory_mib: 4096, vcpus: 1 };
+    let mut world = World::default();
+    assert_eq!(told_aside(&world, SMALL), "now");
+    let idle: Vec<VmId> = (0..3).map(|_| world.idle(SMALL)).collect();
+    assert_eq!([SMALL, large].map(|size| told_aside(&world, size)), ["after 1", "after 3"]);
+    // One that is ready for its job is worth more than one that is being made.
+    world.reserve[2].is_ready = false;
+    assert_eq!(aside(&world.snapshot(0), SMALL), Aside::After(vec![idle[2].clone()]));
+    world.reserve[2].is_leaving = true;
+    assert_eq!(aside(&world.snapshot(0), SMALL), Aside::After(vec![]), "it has only to wait for that one");
+    world.let_go();
+    assert_eq!(told_aside(&world, SMALL), "now");
+
+    world.add("a/r/running", "", Stage::Occupying, SMALL);
+    assert_eq!([SMALL, large].map(|size| told_aside(&world, size)), ["after 1", "not now"]);
+    world.add("a/r/queued", "", queued(0), SMALL);
+    assert_eq!(told_aside(&world, SMALL), "not now", "a job has its turn first");
+    world.jobs.pop();
+    world.disk = Some(Disk { free_mib: 1, reserve_mib: 2 });
+    assert_eq!(told_aside(&world, SMALL), "not now");
+}
+
 #[test]
 fn cells_wait_for_the_one_that_runs_their_common_steps_and_hold_nobody_up() {
     let mut world = World::default();

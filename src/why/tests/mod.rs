@@ -97,6 +97,7 @@ fn profile() -> Profile {
         matrix_fork: crate::config::MatrixFork::Off,
         pool: None,
         prepare: None,
+        egress: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{Environment, ErrorKind, Expression, Object, Scope, Value};
+use super::{Environment, Expression, Object, Scope, Value};
 
 /// The folder holds at least this many cases: fewer means that they were not read.
 const FEWEST_CASES: usize = 500;
@@ -62,7 +62,7 @@ fn check(case: &Case) -> Result<(), String> {
         Expression::parse(&case.expr, &scope).and_then(|expression| expression.evaluate(&Environment::new(&contexts)));
     match (actual, &case.result, &case.err) {
         (Ok(value), Some(expected), _) => {
-            let is_kind = kind(&value) == expected.kind;
+            let is_kind = value.type_name() == expected.kind;
             let is_value = value == Value::from(expected.value.clone());
             if is_kind && is_value {
                 Ok(())
@@ -71,25 +71,10 @@ fn check(case: &Case) -> Result<(), String> {
             }
         }
         (Err(error), _, Some(expected)) => {
-            let actual = match error.kind {
-                ErrorKind::Lexing => "lexing",
-                ErrorKind::Parsing => "parsing",
-                ErrorKind::Evaluation => "evaluation",
-            };
+            let actual = error.kind.to_string();
             if actual == expected.kind { Ok(()) } else { Err(format!("{error}: {actual}, not {}", expected.kind)) }
         }
         (Ok(value), None, _) => Err(format!("{value:?}, not an error")),
         (Err(error), ..) => Err(format!("error: {error}")),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "Null",
-        Value::Bool(_) => "Boolean",
-        Value::Number(_) => "Number",
-        Value::String(_) => "String",
-        Value::Array(_) => "Array",
-        Value::Object(_) => "Object",
     }
 }

@@ -181,8 +181,8 @@ impl Evaluator<'_, '_> {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 Value::Bool(self.compare(*operator, &left, &right)?)
             }
-            Ast::And(operands) => self.first_where(operands, |value| !value.is_truthy())?,
-            Ast::Or(operands) => self.first_where(operands, Value::is_truthy)?,
+            Ast::And(operands) => return self.first_where(operands, |value| !value.is_truthy()),
+            Ast::Or(operands) => return self.first_where(operands, Value::is_truthy),
             Ast::Call { function, arguments, position } => functions::call(self, *function, arguments)
                 .map_err(|error| ExpressionError { position: error.position.or(Some(*position)), ..error })?,
         };
@@ -190,15 +190,15 @@ impl Evaluator<'_, '_> {
     }
 
     /// The first value that `decides`, else the last; what follows it is not evaluated.
-    fn first_where(&mut self, operands: &[Ast], decides: fn(&Value) -> bool) -> Result<Value, ExpressionError> {
-        let mut value = Value::Null;
+    fn first_where(&mut self, operands: &[Ast], decides: fn(&Value) -> bool) -> Result<Evaluated, ExpressionError> {
+        let mut found = Evaluated::plain(Value::Null);
         for operand in operands {
-            value = self.value(operand)?;
-            if decides(&value) {
+            found = self.evaluated(operand)?;
+            if decides(&found.value) {
                 break;
             }
         }
-        Ok(value)
+        Ok(found)
     }
 
     fn compare(&mut self, operator: Comparison, left: &Value, right: &Value) -> Result<bool, ExpressionError> {

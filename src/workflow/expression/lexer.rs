@@ -119,12 +119,17 @@ impl Lexer<'_> {
         })
     }
 
-    /// After a value a point is a dereference; elsewhere it starts a number.
+    /// After what can have members a point is a dereference; elsewhere it starts a number.
     fn follows_a_value(&self) -> bool {
-        self.tokens.last().is_some_and(|token| match token.kind {
-            TokenKind::Number(_) | TokenKind::String(_) | TokenKind::Word => true,
+        let Some((last, before)) = self.tokens.split_last() else { return false };
+        match last.kind {
+            TokenKind::Word => {
+                let is_member = before.last().is_some_and(|token| token.kind == TokenKind::Symbol(Symbol::Dot));
+                is_member || !is_keyword(&last.text)
+            }
             TokenKind::Symbol(symbol) => matches!(symbol, Symbol::Close | Symbol::CloseIndex | Symbol::Star),
-        })
+            TokenKind::Number(_) | TokenKind::String(_) => false,
+        }
     }
 
     fn word_or_number(&self, first: char) -> Result<(TokenKind, usize), ExpressionError> {
@@ -146,8 +151,12 @@ impl Lexer<'_> {
 }
 
 fn ends_token(letter: char) -> bool {
-    letter.is_whitespace()
-        || matches!(letter, '(' | ')' | '[' | ']' | ',' | '*' | '\'' | '!' | '<' | '>' | '=' | '&' | '|')
+    letter.is_whitespace() || matches!(letter, '(' | ')' | '[' | ']' | ',' | '!' | '<' | '>' | '=' | '&' | '|')
+}
+
+/// Whether a word is a value by itself, so that it has no members.
+fn is_keyword(text: &str) -> bool {
+    matches!(text, "null" | "true" | "false" | "NaN" | "Infinity")
 }
 
 /// Whether `text` can be the name of a context, function or property.

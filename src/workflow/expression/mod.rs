@@ -45,7 +45,7 @@ pub const MAX_DEPTH: usize = 50;
 pub struct Scope<'a> {
     /// Names of contexts.
     pub contexts: &'a [&'a str],
-    /// Contexts of the dialect that this place would have, but that Dayfly does not offer yet.
+    /// Contexts that the dialect has in this place, but to which Dayfly gives no value yet: see [`Expression::later`].
     pub later: &'a [&'a str],
     /// Whether `always`, `success`, `failure` and `cancelled` may be called.
     pub status_functions: bool,
@@ -62,6 +62,16 @@ pub enum ErrorKind {
     Parsing,
     /// The values do not fit.
     Evaluation,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Lexing => "lexing",
+            Self::Parsing => "parsing",
+            Self::Evaluation => "evaluation",
+        })
+    }
 }
 
 /// Why an expression has no value.
@@ -166,6 +176,11 @@ impl Expression {
     /// Whether one of these contexts is named anywhere in it.
     pub fn uses(&self, contexts: &[&str]) -> bool {
         self.root.uses(contexts)
+    }
+
+    /// The first context of [`Scope::later`] that is named in it.
+    pub fn later<'s>(&self, scope: &Scope<'s>) -> Option<&'s str> {
+        scope.later.iter().copied().find(|name| self.uses(&[name]))
     }
 
     /// The value.

@@ -18,10 +18,9 @@ pub(super) fn parse(text: &str) -> f64 {
 }
 
 fn parse_radix(text: &str, prefix: &str, radix: u32) -> Option<f64> {
-    let digits = text.strip_prefix(prefix)?;
-    let value = u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))?;
-    #[expect(clippy::cast_precision_loss, reason = "numbers of the language are floats")]
-    Some(value as f64)
+    let digits = text.strip_prefix(prefix).filter(|digits| !digits.is_empty())?;
+    // Large numbers lose digits, as everywhere in the language.
+    digits.chars().try_fold(0.0, |value, digit| Some(value * f64::from(radix) + f64::from(digit.to_digit(radix)?)))
 }
 
 /// The standard parser also takes `inf` and `nan` in any case, which are no numbers here.

@@ -298,19 +298,15 @@ impl<'a> Parser<'a> {
     fn check_context(&self, token: &Token) -> Result<(), ExpressionError> {
         let Some(scope) = self.scope else { return Ok(()) };
         let is_in = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(&token.text));
-        if is_in(scope.contexts) {
+        if is_in(scope.contexts) || is_in(scope.later) {
             return Ok(());
         }
         let hint = match scope.contexts {
             [] => "no context exists here".to_owned(),
             names => format!("contexts that exist here: {}", names.join(", ")),
         };
-        let message = if is_in(scope.later) {
-            format!("the context `{}` is not supported here yet", token.text)
-        } else {
-            format!("there is no context `{}` here", token.text)
-        };
-        Err(ExpressionError::parsing(token.position, message).with_hint(hint))
+        Err(ExpressionError::parsing(token.position, format!("there is no context `{}` here", token.text))
+            .with_hint(hint))
     }
 
     /// Arguments up to the closing parenthesis; the opening one is taken.

@@ -34,10 +34,6 @@ fn messages_name_the_place_and_help() {
     there is no context `githb` here (character 1 of the expression)
       hint: contexts that exist here: github, env, matrix
     ");
-    insta::assert_snapshot!(complaint("secrets.TOKEN"), @r"
-    the context `secrets` is not supported here yet (character 1 of the expression)
-      hint: contexts that exist here: github, env, matrix
-    ");
     insta::assert_snapshot!(complaint("true && startWith(github.ref, 'x')"), @r"
     there is no function `startWith` (character 9 of the expression)
       hint: the functions are contains, startsWith, endsWith, format, join, toJSON, fromJSON, case, hashFiles, always, success, failure, cancelled
@@ -51,6 +47,23 @@ fn messages_name_the_place_and_help() {
     the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)
       hint: an output that was never set is empty, and empty text is not JSON
     ");
+}
+
+#[test]
+fn what_comes_later_is_read_and_named() {
+    let later = |text: &str| Template::parse(text, &SCOPE).unwrap().later(&SCOPE);
+    assert_eq!(later("${{ env.A }} ${{ github.ref && Secrets.TOKEN }}"), Some("secrets"));
+    assert_eq!(later("${{ env.secrets }} secrets.TOKEN"), None);
+    assert_eq!(evaluate("secrets.TOKEN").unwrap(), Value::Null);
+}
+
+#[test]
+fn points_follow_what_has_members() {
+    for text in ["'a'.b", "true.x", "null.x", "1*2", "env*", "env'x'", "[.]"] {
+        assert!(evaluate(text).is_err(), "{text}");
+    }
+    assert_eq!(evaluate("github.true == null && env.null == null").unwrap(), true.into());
+    assert_eq!(evaluate("join((github.event.labels.* || env).name)").unwrap(), "bug,ci".into());
 }
 
 #[test]

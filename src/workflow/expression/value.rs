@@ -74,6 +74,18 @@ impl Value {
         }
     }
 
+    /// The kind by the name that GitHub's own tools give it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "Null",
+            Self::Bool(_) => "Boolean",
+            Self::Number(_) => "Number",
+            Self::String(_) => "String",
+            Self::Array(_) => "Array",
+            Self::Object(_) => "Object",
+        }
+    }
+
     /// The kind, for messages.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! `actions/checkout` and its inputs.
 //!
 //! A job gets the pinned commit of its own repository and no credential. Inputs that ask for exactly that are accepted in
-//! the ways in which people write them; inputs that ask for another commit or repository are refused, because to ignore
+//! the ways in which people write them; inputs that ask for another commit or repository are not supported, because to ignore
 //! them would run the wrong code.
 
 use super::fields;
@@ -78,7 +78,7 @@ fn input(checkout: &mut Checkout, field: &Field<'_>) {
         "submodules" => set(&mut checkout.submodules, submodules(item)),
         "ref" => commit(item),
         "repository" => repository(item),
-        "lfs" if flag(item) == Some(true) => refuse_later(field, "files of Git LFS stay pointers"),
+        "lfs" if flag(item) == Some(true) => unsupported(field, "files of Git LFS stay pointers"),
         // No credential is in the VM, so there is none to keep, and files are owned by who runs the job.
         "persist-credentials" | "set-safe-directory" | "show-progress" => drop(fields::setting(item, scope, flag)),
         "token" | "ssh-key" | "ssh-known-hosts" | "ssh-strict" | "ssh-user" | "github-server-url" => {
@@ -86,7 +86,7 @@ fn input(checkout: &mut Checkout, field: &Field<'_>) {
             field.warn_key(complaint.hint("the checkout needs no credential: the host fetches the commit for the job"));
         }
         "filter" | "sparse-checkout" | "sparse-checkout-cone-mode" => {
-            refuse_later(field, "use `fetch-depth` to fetch less");
+            unsupported(field, "use `fetch-depth` to fetch less");
         }
         _ => {}
     }
@@ -98,8 +98,8 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
-fn refuse_later(field: &Field<'_>, hint: &str) {
-    field.refuse_key(Complaint::new(format!("`{}` of the checkout is not supported yet", field.key)).hint(hint));
+fn unsupported(field: &Field<'_>, hint: &str) {
+    field.unsupported_key(Complaint::new(format!("`{}` of the checkout is not supported yet", field.key)).hint(hint));
 }
 
 /// Inputs of actions are text: `'true'` is as good as `true`.
@@ -152,7 +152,7 @@ fn commit(item: &Item<'_>) {
         }
         _ => {
             let complaint = Complaint::new(format!("only the pinned commit can be checked out, not {}", quoted(&text)));
-            item.refuse(complaint.hint("leave `ref` out"));
+            item.unsupported(complaint.hint("leave `ref` out"));
         }
     }
 }
@@ -162,6 +162,6 @@ fn repository(item: &Item<'_>) {
     if !expression(&text).is_some_and(|source| OWN.contains(&source)) {
         let complaint =
             Complaint::new(format!("only the job's own repository can be checked out, not {}", quoted(&text)));
-        item.refuse(complaint.hint("leave `repository` out"));
+        item.unsupported(complaint.hint("leave `repository` out"));
     }
 }

@@ -1,17 +1,42 @@
 //! Readers of values that stand in several places of a workflow.
 
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item, Value as Yaml};
+use crate::document::{Complaint, Field, Item, Value as Yaml};
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Expression, ExpressionError, Scope, Template, Value};
-use crate::workflow::model::{Access, Concurrency, MAX_TIMEOUT_MINUTES, Permissions, RunDefaults, Shell, Variables};
-use crate::workflow::scopes;
+use crate::workflow::model::{
+    Access, Concurrency, MAX_TIMEOUT_MINUTES, Permissions, Queue, RunDefaults, Shell, Variables,
+};
 use crate::workflow::setting::{Condition, Data, Setting};
 
 /// Characters of an id.
 const MAX_ID: usize = 100;
 
 const EXPRESSION: &str = "${{";
+
+/// What `permissions` can name.
+const PERMISSIONS: &[&str] = &[
+    "actions",
+    "artifact-metadata",
+    "attestations",
+    "checks",
+    "code-quality",
+    "contents",
+    "copilot-requests",
+    "deployments",
+    "discussions",
+    "drives",
+    "id-token",
+    "issues",
+    "models",
+    "packages",
+    "pages",
+    "pull-requests",
+    "repository-projects",
+    "security-events",
+    "statuses",
+    "vulnerability-alerts",
+];
 
 fn complaint(error: ExpressionError) -> Complaint {
     let complaint = Complaint::new(error.to_string());
@@ -21,9 +46,30 @@ fn complaint(error: ExpressionError) -> Complaint {
     }
 }
 
+/// Reports a context that the dialect has in this place, and this version has not.
+fn note_later(item: &Item<'_>, context: Option<&str>) {
+    let Some(context) = context else { return };
+    let complaint = Complaint::new(format!("the context `{context}` is not supported here yet"));
+    item.unsupported(match context {
+        "needs" => {
+            complaint.hint("jobs are planned before any of them has run; `needs` is there in `if`, `env` and steps")
+        }
+        "vars" => complaint.hint("write the value into the workflow's `env`"),
+        _ => complaint,
+    });
+}
+
+/// Whether a text with expressions stands here.
+pub(super) fn is_expression(item: &Item<'_>) -> bool {
+    matches!(&item.node().value, Yaml::String(text) if text.contains(EXPRESSION))
+}
+
 /// Text that may have expressions in it.
 pub(super) fn template(item: &Item<'_>, scope: &Scope<'_>) -> Option<Template> {
-    Template::parse(&item.scalar_text()?, scope).map_err(|error| item.refuse(complaint(error))).ok()
+    let template = Template::parse(&item.scalar_text()?, scope);
+    let template = template.map_err(|error| item.refuse(complaint(error))).ok()?;
+    note_later(item, template.later(scope));
+    Some(template)
 }
 
 /// As [`template`], but something must stand there.
@@ -38,8 +84,7 @@ pub(super) fn non_empty_template(item: &Item<'_>, scope: &Scope<'_>) -> Option<T
 
 /// One expression in a text that has nothing else; `None` if there is none in it at all.
 fn lone_expression(item: &Item<'_>, scope: &Scope<'_>) -> Option<Result<Expression, ()>> {
-    let Yaml::String(text) = &item.node().value else { return None };
-    if !text.contains(EXPRESSION) {
+    if !is_expression(item) {
         return None;
     }
     let Some(template) = template(item, scope) else { return Some(Err(())) };
@@ -85,9 +130,11 @@ pub(super) fn condition(item: &Item<'_>, scope: &Scope<'_>) -> Option<Condition>
     }
     if !text.contains(EXPRESSION) {
         let expression = Expression::parse(text, scope);
-        return expression.map(Condition::new).map_err(|error| item.refuse(complaint(error.within(text)))).ok();
+        let expression = expression.map_err(|error| item.refuse(complaint(error.within(text)))).ok()?;
+        note_later(item, expression.later(scope));
+        return Some(Condition::new(expression));
     }
-    let template = Template::parse(text, scope).map_err(|error| item.refuse(complaint(error))).ok()?;
+    let template = template(item, scope)?;
     let Some(expression) = template.as_expression() else {
         let complaint = Complaint::new("a condition with text beside `${{ }}` would always be true");
         item.refuse(complaint.hint("write the whole condition as one expression; `if:` needs no `${{ }}`"));
@@ -129,28 +176,32 @@ pub(super) fn env(item: &Item<'_>, scope: &Scope<'_>) -> Variables {
 }
 
 /// `defaults` of the workflow or of a job.
-pub(super) fn run_defaults(item: &Item<'_>) -> Option<RunDefaults> {
+pub(super) fn run_defaults(item: &Item<'_>, scope: &Scope<'_>) -> Option<RunDefaults> {
     let run = item.table(&["run"])?.get("run")?.table(&["shell", "working-directory"])?;
     Some(RunDefaults {
         shell: run.read("shell", shell),
-        working_directory: run.read("working-directory", |item| non_empty_template(item, &scopes::DEFAULTS)),
+        working_directory: run.read("working-directory", |item| non_empty_template(item, scope)),
     })
 }
 
 /// `shell` of a step or of the defaults.
 pub(super) fn shell(item: &Item<'_>) -> Option<Shell> {
     const LATER: &[&str] = &["pwsh", "powershell", "cmd", "node"];
-    let text = item.string()?.trim();
-    let complaint = match text {
+    const HINT: &str = "shells: `bash`, `sh`, `python`";
+    match item.non_empty_string()?.trim() {
         "bash" => return Some(Shell::Bash),
         "sh" => return Some(Shell::Sh),
         "python" => return Some(Shell::Python),
-        text if LATER.contains(&text) => Complaint::new(format!("the shell `{text}` is not supported yet")),
-        text if text.contains("{0}") => Complaint::new("shells with a command line of their own are not supported yet"),
-        text if text.contains(EXPRESSION) => Complaint::new("the shell cannot be computed"),
-        text => Complaint::new(format!("the shell {} is not known", quoted(text))),
-    };
-    item.refuse(complaint.hint("shells: `bash`, `sh`, `python`"));
+        text if text.contains(EXPRESSION) => item.refuse(Complaint::new("the shell cannot be computed").hint(HINT)),
+        text if LATER.contains(&text) => {
+            item.unsupported(Complaint::new(format!("the shell `{text}` is not supported yet")).hint(HINT));
+        }
+        text if text.contains("{0}") => {
+            let complaint = Complaint::new("shells with a command line of their own are not supported yet");
+            item.unsupported(complaint.hint(HINT));
+        }
+        text => item.refuse(Complaint::new(format!("the shell {} is not known", quoted(text))).hint(HINT)),
+    }
     None
 }
 
@@ -160,24 +211,48 @@ pub(super) fn permissions(item: &Item<'_>) -> Option<Permissions> {
         return item
             .one_of(&[("read-all", Permissions::All(Access::Read)), ("write-all", Permissions::All(Access::Write))]);
     }
-    let access = [("read", Access::Read), ("write", Access::Write), ("none", Access::None)];
     let fields = item.fields()?;
-    let each = fields.iter().filter_map(|field| Some((field.key.to_owned(), field.value.one_of(&access)?)));
+    let each = fields.iter().filter_map(|field| Some((field.key.to_owned(), access(field)?)));
     Some(Permissions::Each(each.collect()))
+}
+
+fn access(field: &Field<'_>) -> Option<Access> {
+    const READ: (&str, Access) = ("read", Access::Read);
+    const WRITE: (&str, Access) = ("write", Access::Write);
+    const NONE: (&str, Access) = ("none", Access::None);
+    match field.key {
+        "id-token" | "copilot-requests" => field.value.one_of(&[WRITE, NONE]),
+        "models" | "vulnerability-alerts" => field.value.one_of(&[READ, NONE]),
+        name if PERMISSIONS.contains(&name) => field.value.one_of(&[READ, WRITE, NONE]),
+        name => {
+            let complaint = Complaint::new(format!("there is no permission {}", quoted(name)));
+            field.refuse_key(complaint.suggest(name, PERMISSIONS.iter().copied()));
+            None
+        }
+    }
 }
 
 /// `concurrency`: a group, alone or with more.
 pub(super) fn concurrency(item: &Item<'_>, scope: &Scope<'_>) -> Option<Concurrency> {
     if !matches!(item.node().value, Yaml::Mapping(_)) {
         let group = non_empty_template(item, scope)?;
-        return Some(Concurrency { group, cancel_in_progress: Setting::Fixed(false) });
+        return Some(Concurrency { group, cancel_in_progress: Setting::Fixed(false), queue: Queue::Single });
     }
     let table = item.table(&["group", "cancel-in-progress", "queue"])?;
-    super::refuse_later(&table, &[("queue", "at most one run of a group waits")]);
+    let cancel_in_progress = table.read("cancel-in-progress", |item| setting(item, scope, Item::bool));
+    let queue = table.read("queue", |item| item.one_of(&[("single", Queue::Single), ("max", Queue::Max)]));
+    if let (Some(Queue::Max), Some(field)) = (queue, table.field("queue")) {
+        if cancel_in_progress == Some(Setting::Fixed(true)) {
+            let complaint = Complaint::new("a run that cancels those in progress has nothing to queue behind");
+            field.refuse_key(complaint.hint("`queue: max` and `cancel-in-progress: true` exclude each other"));
+        } else {
+            let complaint = Complaint::new("`queue: max` is not supported yet");
+            field.unsupported_key(complaint.hint("at most one run of a group waits"));
+        }
+    }
     Some(Concurrency {
-        cancel_in_progress: table
-            .read("cancel-in-progress", |item| setting(item, scope, Item::bool))
-            .unwrap_or(Setting::Fixed(false)),
+        cancel_in_progress: cancel_in_progress.unwrap_or(Setting::Fixed(false)),
+        queue: queue.unwrap_or_default(),
         group: table.required("group").and_then(|item| non_empty_template(&item, scope))?,
     })
 }
@@ -200,7 +275,7 @@ pub(super) fn data(item: &Item<'_>, scope: &Scope<'_>) -> Option<Data> {
             Data::Array(items.into_iter().collect::<Option<_>>()?)
         }
         Yaml::Mapping(_) => {
-            let read = |field: &crate::document::Field<'_>| Some((field.key.to_owned(), data(&field.value, scope)?));
+            let read = |field: &Field<'_>| Some((field.key.to_owned(), data(&field.value, scope)?));
             let members: Vec<Option<(String, Data)>> = item.fields()?.iter().map(read).collect();
             Data::Object(members.into_iter().collect::<Option<_>>()?)
         }

@@ -1,11 +1,11 @@
 //! One job under `jobs`.
 
-use super::{MAX_STEPS, fields, refuse_later, step};
+use super::{MAX_STEPS, call, container, fields, step, unsupported_keys};
 use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::expression::Environment;
 use crate::workflow::expression::Object;
 use crate::workflow::matrix;
-use crate::workflow::model::{DeploymentEnvironment, Job, RunsOn, Step, Strategy, Variables};
+use crate::workflow::model::{Concurrency, DeploymentEnvironment, Job, RunsOn, Step, Strategy, Variables};
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
@@ -19,6 +19,7 @@ const JOB_KEYS: &[&str] = &[
     "outputs",
     "steps",
     "timeout-minutes",
+    "cancel-timeout-minutes",
     "continue-on-error",
     "strategy",
     "permissions",
@@ -35,10 +36,8 @@ const JOB_KEYS: &[&str] = &[
 const LATER: &[(&str, &str)] = &[
     ("services", "start what the job needs in a step"),
     ("container", "the job runs in a machine of its own; choose its image with `runs-on`"),
-    ("uses", "copy the steps of the reusable workflow into a job"),
-    ("with", "it belongs to reusable workflows, which are not supported yet"),
-    ("secrets", "it belongs to reusable workflows, which are not supported yet"),
     ("snapshot", "images are described by the operator"),
+    ("cancel-timeout-minutes", "a cancelled job has a fixed time to end"),
 ];
 
 pub(super) fn job(field: &Field<'_>) -> Option<Job> {
@@ -46,29 +45,50 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         field.refuse_key(complaint);
     }
     let table = field.value.table(JOB_KEYS)?;
-    refuse_later(&table, LATER);
-    let runs_on =
-        if table.get("uses").is_some() { None } else { table.required("runs-on").and_then(|item| runs_on(&item)) };
-    let steps = if table.get("uses").is_some() { None } else { table.required("steps").and_then(|item| steps(&item)) };
+    unsupported_keys(&table, LATER);
+    container::check(&table);
+    let is_call = table.get("uses").is_some();
+    let call = call::call(&table);
+    let (runs_on, steps) = if is_call { (Some(RunsOn::default()), Some(Vec::new())) } else { machine(&table) };
     let scope = &scopes::JOB;
-    Some(Job {
+    let job = Job {
         id: field.key.to_owned(),
         position: field.key_position(),
         name: table.read("name", |item| fields::template(item, &scopes::PLANNED)),
         needs: table.read_or("needs", Vec::new(), Item::string_or_list),
         condition: table.read("if", |item| fields::condition(item, &scopes::JOB_CONDITION)).unwrap_or_default(),
-        env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, scope))),
-        defaults: table.read("defaults", fields::run_defaults).unwrap_or_default(),
+        env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, &scopes::JOB_ENV))),
+        defaults: table.read("defaults", |item| fields::run_defaults(item, &scopes::DEFAULTS)).unwrap_or_default(),
         outputs: table.read_or("outputs", Vec::new(), outputs),
         timeout_minutes: table.read("timeout-minutes", |item| fields::timeout(item, scope)),
         continue_on_error: tolerance(&table),
         strategy: table.read("strategy", strategy).unwrap_or_default(),
         permissions: table.read("permissions", fields::permissions),
-        concurrency: table.read("concurrency", |item| fields::concurrency(item, scope)),
+        concurrency: table.read("concurrency", concurrency),
         environment: table.read("environment", environment),
         runs_on: runs_on?,
         steps: steps?,
-    })
+        call,
+    };
+    (job.call.is_some() == is_call).then_some(job)
+}
+
+/// `runs-on` and `steps` of a job that is no call. `with` and `secrets` belong to calls.
+fn machine(table: &Table<'_>) -> (Option<RunsOn>, Option<Vec<Step>>) {
+    for key in ["with", "secrets"] {
+        if let Some(field) = table.field(key) {
+            field.refuse_key(Complaint::new(format!("`{key}` belongs to jobs with `uses`")));
+        }
+    }
+    let runs_on = table.required("runs-on").and_then(|item| runs_on(&item));
+    (runs_on, table.required("steps").and_then(|item| steps(&item)))
+}
+
+/// A job of a group that would run beside others of it would do what its author wanted to prevent.
+fn concurrency(item: &Item<'_>) -> Option<Concurrency> {
+    let complaint = Complaint::new("`concurrency` of a job is not supported yet");
+    item.unsupported(complaint.hint("give it to the whole workflow"));
+    fields::concurrency(item, &scopes::JOB)
 }
 
 fn tolerance(table: &Table<'_>) -> Setting<bool> {
@@ -114,9 +134,10 @@ fn environment(item: &Item<'_>) -> Option<DeploymentEnvironment> {
     if !matches!(item.node().value, Yaml::Mapping(_)) {
         return Some(DeploymentEnvironment { name: fields::non_empty_template(item, &scopes::JOB)?, url: None });
     }
-    let table = item.table(&["name", "url"])?;
+    let table = item.table(&["name", "url", "deployment"])?;
+    drop(table.read("deployment", |item| fields::setting(item, &scopes::JOB, Item::bool)));
     Some(DeploymentEnvironment {
-        url: table.read("url", |item| fields::template(item, &scopes::OUTPUTS)),
+        url: table.read("url", |item| fields::template(item, &scopes::ENVIRONMENT_URL)),
         name: table.required("name").and_then(|item| fields::non_empty_template(&item, &scopes::JOB))?,
     })
 }

@@ -1,150 +1,128 @@
 //! `on`: the events that start a workflow.
 
-use super::fields;
+use super::events::{self, Event, WORKFLOW_CALL};
+use super::{call, fields};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::expression::Value;
 use crate::workflow::glob::{Pattern, Patterns};
-use crate::workflow::model::{DispatchInput, EventTrigger, Filter, InputKind};
-
-/// Events that start workflows, and the keys that narrow each.
-const EVENTS: &[(&str, &[&str])] = &[
-    ("push", &["branches", "branches-ignore", "tags", "tags-ignore", "paths", "paths-ignore"]),
-    ("pull_request", &["types", "branches", "branches-ignore", "paths", "paths-ignore"]),
-    ("merge_group", &["types", "branches", "branches-ignore"]),
-    ("workflow_dispatch", &["inputs"]),
-];
-
-/// Events of the dialect that start nothing yet.
-const LATER: &[&str] = &[
-    "branch_protection_rule",
-    "check_run",
-    "check_suite",
-    "create",
-    "delete",
-    "deployment",
-    "deployment_status",
-    "discussion",
-    "discussion_comment",
-    "fork",
-    "gollum",
-    "image_version",
-    "issue_comment",
-    "issues",
-    "label",
-    "milestone",
-    "page_build",
-    "public",
-    "pull_request_review",
-    "pull_request_review_comment",
-    "pull_request_target",
-    "registry_package",
-    "release",
-    "repository_dispatch",
-    "schedule",
-    "status",
-    "watch",
-    "workflow_call",
-    "workflow_run",
-];
-
-const PULL_REQUEST_TYPES: &[&str] = &[
-    "assigned",
-    "unassigned",
-    "labeled",
-    "unlabeled",
-    "opened",
-    "edited",
-    "closed",
-    "reopened",
-    "synchronize",
-    "converted_to_draft",
-    "locked",
-    "unlocked",
-    "enqueued",
-    "dequeued",
-    "milestoned",
-    "demilestoned",
-    "ready_for_review",
-    "review_requested",
-    "review_request_removed",
-    "auto_merge_enabled",
-    "auto_merge_disabled",
-];
+use crate::workflow::model::{CallInterface, DispatchInput, EventTrigger, Filter, InputKind};
+use crate::workflow::schedule::Schedule;
 
 /// Inputs of `workflow_dispatch`.
 const MAX_INPUTS: usize = 25;
 
+/// What `on` says.
+#[derive(Debug, Default)]
+pub(super) struct On {
+    pub(super) triggers: Vec<EventTrigger>,
+    pub(super) call: Option<CallInterface>,
+    pub(super) schedules: Vec<Schedule>,
+}
+
 /// One event, a list of them, or a mapping of events to what narrows them.
-pub(super) fn triggers(item: &Item<'_>) -> Vec<EventTrigger> {
-    let triggers: Vec<EventTrigger> = if let Yaml::Mapping(_) = item.node().value {
-        item.fields().unwrap_or_default().iter().filter_map(narrowed).collect()
+pub(super) fn on(item: &Item<'_>) -> On {
+    let mut on = On::default();
+    if let Yaml::Mapping(_) = item.node().value {
+        for field in item.fields().unwrap_or_default() {
+            narrowed(&field, &mut on);
+        }
     } else {
-        let plain = |item: &Item<'_>| {
-            let event = item.string()?;
-            check_event(event, |complaint| item.refuse(complaint), |complaint| item.warn(complaint))?;
-            Some(EventTrigger { event: event.to_owned(), ..EventTrigger::default() })
-        };
-        item.one_or_list().iter().filter_map(plain).collect()
-    };
+        for item in item.one_or_list() {
+            let Some(name) = item.string() else { continue };
+            let known = check_event(name, |complaint| item.refuse(complaint), |complaint| item.warn(complaint));
+            if name == WORKFLOW_CALL {
+                on.call = Some(CallInterface::default());
+            } else if name == "schedule" {
+                item.refuse(Complaint::new("a schedule has no times").hint("write `schedule: [{cron: '0 6 * * *'}]`"));
+            }
+            on.triggers.extend(known.map(|event| plain(event.name)));
+        }
+    }
     let is_empty = matches!(&item.node().value, Yaml::Sequence(items) if items.is_empty())
         || matches!(&item.node().value, Yaml::Mapping(entries) if entries.is_empty());
     if is_empty {
         item.refuse("a workflow needs at least one event");
     }
-    triggers
+    on
 }
 
-/// The keys that narrow the event; `None` if the event is not known at all.
-fn check_event(
-    event: &str, refuse: impl FnOnce(Complaint), warn: impl FnOnce(Complaint),
-) -> Option<&'static [&'static str]> {
-    if let Some((_, keys)) = EVENTS.iter().find(|(name, _)| *name == event) {
-        return Some(keys);
-    }
-    if LATER.contains(&event) {
-        let names: Vec<&str> = EVENTS.iter().map(|(name, _)| *name).collect();
-        let complaint = Complaint::new(format!("the event `{event}` starts nothing yet"));
-        warn(complaint.hint(format!("events that start workflows: {}", names.join(", "))));
-        return Some(&[]);
-    }
-    let complaint = Complaint::new(format!("there is no event {}", quoted(event)));
-    refuse(complaint.suggest(event, EVENTS.iter().map(|(name, _)| *name).chain(LATER.iter().copied())));
-    None
+fn plain(event: &str) -> EventTrigger {
+    EventTrigger { event: event.to_owned(), ..EventTrigger::default() }
 }
 
-fn narrowed(field: &Field<'_>) -> Option<EventTrigger> {
-    let event = field.key;
-    let keys = check_event(event, |complaint| field.refuse_key(complaint), |complaint| field.warn_key(complaint))?;
-    let trigger = EventTrigger { event: event.to_owned(), ..EventTrigger::default() };
-    if keys.is_empty() || field.value.is_null() {
-        return Some(trigger);
+/// The event, if it is one that comes from the forge.
+fn check_event(name: &str, refuse: impl FnOnce(Complaint), warn: impl FnOnce(Complaint)) -> Option<&'static Event> {
+    if name == WORKFLOW_CALL {
+        warn(Complaint::new("no workflow can be called yet").hint("the workflow still starts for its other events"));
+        return None;
     }
-    let table = field.value.table(keys)?;
-    let filter = |key, ignore| if keys.contains(&key) { filter(&table, key, ignore) } else { None };
-    Some(EventTrigger {
-        types: if keys.contains(&"types") { table.read("types", |item| types(event, item)) } else { None },
+    let Some(event) = events::find(name) else {
+        let complaint = Complaint::new(format!("there is no event {}", quoted(name)));
+        refuse(complaint.suggest(name, events::names()));
+        return None;
+    };
+    if !event.starts {
+        let complaint = Complaint::new(format!("the event `{name}` starts nothing yet"));
+        warn(complaint.hint(format!("events that start workflows: {}", events::starting_names().join(", "))));
+    }
+    Some(event)
+}
+
+fn narrowed(field: &Field<'_>, on: &mut On) {
+    let event = check_event(field.key, |complaint| field.refuse_key(complaint), |complaint| field.warn_key(complaint));
+    if field.key == WORKFLOW_CALL {
+        on.call = Some(call::interface(&field.value));
+    } else if field.key == "schedule" {
+        on.schedules = field.value.list().unwrap_or_default().iter().filter_map(schedule).collect();
+    }
+    let Some(event) = event else { return };
+    let trigger = plain(event.name);
+    if event.name == "schedule" || field.value.is_null() {
+        on.triggers.push(trigger);
+        return;
+    }
+    if event.keys.is_empty() {
+        field.value.refuse(format!("nothing narrows the event `{}`", event.name));
+        return;
+    }
+    let Some(table) = field.value.table(event.keys) else { return };
+    let has = |key| event.keys.contains(&key);
+    let filter = |key, ignore| if has(key) { filter(&table, key, ignore) } else { None };
+    on.triggers.push(EventTrigger {
+        types: if has("types") { table.read("types", |item| types(event, item)) } else { None },
         branches: filter("branches", "branches-ignore"),
         tags: filter("tags", "tags-ignore"),
         paths: filter("paths", "paths-ignore"),
-        inputs: if keys.contains(&"inputs") { inputs(&table) } else { Vec::new() },
+        inputs: if has("inputs") { inputs(&table) } else { Vec::new() },
         ..trigger
-    })
+    });
 }
 
-fn types(event: &str, item: &Item<'_>) -> Option<Vec<String>> {
-    let known = if event == "merge_group" { &["checks_requested", "destroyed"] } else { PULL_REQUEST_TYPES };
+fn types(event: &Event, item: &Item<'_>) -> Option<Vec<String>> {
     let mut types = Vec::new();
     for item in item.one_or_list() {
         let Some(word) = item.string() else { continue };
-        if known.contains(&word) {
+        if event.types.is_empty() || event.types.contains(&word) {
             types.push(word.to_owned());
         } else {
-            let complaint = Complaint::new(format!("`{event}` has no activity {}", quoted(word)));
-            item.refuse(complaint.suggest(word, known.iter().copied()));
+            let complaint = Complaint::new(format!("`{}` has no activity {}", event.name, quoted(word)));
+            item.refuse(complaint.suggest(word, event.types.iter().copied()));
         }
     }
     Some(types)
+}
+
+/// A time of `schedule`. Days and hours are those of UTC.
+fn schedule(item: &Item<'_>) -> Option<Schedule> {
+    let table = item.table(&["cron", "timezone"])?;
+    let schedule = table.required("cron")?.parse(Schedule::parse)?;
+    let zone = table.get("timezone");
+    let is_utc = zone.as_ref().is_none_or(|zone| matches!(zone.string(), Some("UTC" | "Etc/UTC")));
+    if let Some(zone) = zone.filter(|_| !is_utc) {
+        zone.warn(Complaint::new("no time zone but UTC is supported yet").hint("the schedule is left out"));
+    }
+    Some(schedule).filter(|_| is_utc)
 }
 
 /// `KEY` or `KEY-ignore`, but not both.
@@ -216,6 +194,12 @@ fn input(field: &Field<'_>) -> Option<DispatchInput> {
     input.default = table.read_or("default", Value::Null, |item| default(item, input.kind));
     if input.kind == InputKind::Choice && input.options.is_empty() {
         field.refuse_key("an input of the type `choice` needs `options`");
+    } else if let (InputKind::Choice, Value::String(text), Some(item)) =
+        (input.kind, &input.default, table.get("default"))
+        && !input.options.iter().any(|option| **option == **text)
+    {
+        let complaint = Complaint::new(format!("{} is none of the options", quoted(text)));
+        item.refuse(complaint.suggest(text, input.options.iter().map(String::as_str)));
     }
     Some(input)
 }

@@ -1,6 +1,6 @@
 //! One step of a job.
 
-use super::{checkout, fields};
+use super::{checkout, fields, unsupported_keys};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::workflow::model::{Action, Step};
@@ -19,11 +19,25 @@ const STEP_KEYS: &[&str] = &[
     "timeout-minutes",
     "uses",
     "with",
+    "background",
+    "wait",
+    "wait-all",
+    "cancel",
+    "parallel",
+];
+
+const LATER: &[(&str, &str)] = &[
+    ("background", "start the program with `&` in a step"),
+    ("wait", "it belongs to steps in the background"),
+    ("wait-all", "it belongs to steps in the background"),
+    ("cancel", "it belongs to steps in the background"),
+    ("parallel", "put what runs at the same time into jobs of their own"),
 ];
 
 /// Reads a step. `ids` are those of the steps before it.
 pub(super) fn step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
     let table = item.table(STEP_KEYS)?;
+    unsupported_keys(&table, LATER);
     let scope = &scopes::STEP;
     let action = action(&table);
     Some(Step {
@@ -62,6 +76,8 @@ fn action(table: &Table<'_>) -> Option<Action> {
             field.refuse_key("a step has either `run` or `uses`, not both");
             None
         }
+        // A step that steers others.
+        (None, None) if ["wait", "wait-all", "cancel", "parallel"].iter().any(|key| table.get(key).is_some()) => None,
         (None, None) => {
             table
                 .item()
@@ -91,11 +107,21 @@ fn action(table: &Table<'_>) -> Option<Action> {
 
 fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     let uses = item.non_empty_string()?.trim();
-    let name = uses.split_once('@').map_or(uses, |(name, _)| name);
-    if !name.eq_ignore_ascii_case("actions/checkout") {
-        let complaint = Complaint::new(format!("the action {} is not supported yet", quoted(uses)));
-        item.refuse(complaint.hint("do it with `run`; of the actions there is only `actions/checkout`"));
+    let with = table.get("with").filter(|with| !with.is_null());
+    let (name, version) = uses.split_once('@').unwrap_or((uses, ""));
+    let has_place = uses.starts_with("./") || uses.starts_with("docker://");
+    if !has_place && (version.is_empty() || !name.contains('/')) {
+        let complaint = Complaint::new(format!("{} names no action", quoted(uses)));
+        item.refuse(complaint.hint("write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`"));
         return None;
     }
-    checkout::checkout(uses, table.get("with").filter(|with| !with.is_null()).as_ref()).map(Action::Checkout)
+    if name.eq_ignore_ascii_case("actions/checkout") {
+        return checkout::checkout(uses, with.as_ref()).map(Action::Checkout);
+    }
+    let complaint = Complaint::new(format!("the action {} is not supported yet", quoted(uses)));
+    item.unsupported(complaint.hint("do it with `run`; of the actions there is only `actions/checkout`"));
+    for field in with.and_then(|with| with.fields()).unwrap_or_default() {
+        drop(fields::template(&field.value, &scopes::STEP));
+    }
+    None
 }

@@ -51,7 +51,6 @@ jobs:
     outputs: {version: '${{ steps.version.outputs.value }}'}
     permissions: read-all
     environment: {name: staging, url: 'https://example.com/${{ steps.version.outputs.value }}'}
-    concurrency: build
     steps:
       - uses: actions/checkout@v4
         with: {fetch-depth: '0', submodules: recursive, path: here, clean: 'false', persist-credentials: false, ref: '${{ github.sha }}'}
@@ -142,8 +141,7 @@ jobs:
     ci.yml:15:15: jobs.a.steps[3].run: an expression `${{` has no closing `}}`
     ci.yml:15:46: jobs.a.steps[3].id: an earlier step has the id `S`
       hint: ids ignore letter case
-    ci.yml:16:15: jobs.a.steps[4].run: in the expression `secrets.TOKEN`: the context `secrets` is not supported here yet (character 1 of the expression)
-      hint: contexts that exist here: github, needs, strategy, matrix, job, runner, env, steps, inputs
+    ci.yml:16:15: jobs.a.steps[4].run: the context `secrets` is not supported here yet
     ci.yml:16:46: jobs.a.steps[4].shell: the shell `pwsh` is not supported yet
       hint: shells: `bash`, `sh`, `python`
     ci.yml:17:18: jobs.a.steps[5].shel: unknown key `shel`
@@ -158,8 +156,8 @@ jobs:
       hint: the functions are contains, startsWith, endsWith, format, join, toJSON, fromJSON, case, hashFiles, always, success, failure, cancelled
     ci.yml:20:62: jobs.a.steps[8].continue-on-error: expected `true` or `false`, found the string `maybe`
     ci.yml:21:9: jobs.a.steps[9]: expected a mapping, found the string `just text`
-    ci.yml:25:11: jobs.b.name: in the expression `needs.a.result`: the context `needs` is not supported here yet (character 1 of the expression)
-      hint: contexts that exist here: github, inputs, strategy, matrix
+    ci.yml:25:11: jobs.b.name: the context `needs` is not supported here yet
+      hint: jobs are planned before any of them has run; `needs` is there in `if`, `env` and steps
     "#);
 }
 
@@ -185,12 +183,14 @@ jobs:
     with: {a: 1}
     secrets: inherit
 ";
-    insta::assert_snapshot!(complaints(text), @r"
+    insta::assert_snapshot!(complaints(text), @"
     ci.yml:6:5: jobs.a.container: `container` is not supported yet
       hint: the job runs in a machine of its own; choose its image with `runs-on`
     ci.yml:7:5: jobs.a.services: `services` is not supported yet
       hint: start what the job needs in a step
-    ci.yml:8:29: jobs.a.concurrency.queue: `queue` is not supported yet
+    ci.yml:8:18: jobs.a.concurrency: `concurrency` of a job is not supported yet
+      hint: give it to the whole workflow
+    ci.yml:8:29: jobs.a.concurrency.queue: `queue: max` is not supported yet
       hint: at most one run of a group waits
     ci.yml:10:15: jobs.a.steps[0].uses: the action `actions/setup-node@v4` is not supported yet
       hint: do it with `run`; of the actions there is only `actions/checkout`
@@ -202,14 +202,10 @@ jobs:
       hint: use `fetch-depth` to fetch less
     ci.yml:14:25: jobs.a.steps[3].shell: shells with a command line of their own are not supported yet
       hint: shells: `bash`, `sh`, `python`
-    ci.yml:15:27: jobs.a.steps[4].env.T: in the expression `vars.T`: the context `vars` is not supported here yet (character 1 of the expression)
-      hint: contexts that exist here: github, needs, strategy, matrix, job, runner, env, steps, inputs
-    ci.yml:17:5: jobs.b.uses: `uses` is not supported yet
-      hint: copy the steps of the reusable workflow into a job
-    ci.yml:18:5: jobs.b.with: `with` is not supported yet
-      hint: it belongs to reusable workflows, which are not supported yet
-    ci.yml:19:5: jobs.b.secrets: `secrets` is not supported yet
-      hint: it belongs to reusable workflows, which are not supported yet
+    ci.yml:15:27: jobs.a.steps[4].env.T: the context `vars` is not supported here yet
+      hint: write the value into the workflow's `env`
+    ci.yml:17:5: jobs.b.uses: reusable workflows are not supported yet
+      hint: copy the jobs of the called workflow into this one
     ");
 }
 

@@ -135,6 +135,10 @@ jobs:
     assert_eq!(jobs[0].spec.inputs, Value::from(json!({"level": "low", "dry": true, "count": 3})));
     insta::assert_snapshot!(summary(text, &dispatch(json!({"count": "many"}))), @"ci.yml: on.workflow_dispatch.inputs.count: `many` is no number");
     insta::assert_snapshot!(summary(text, &dispatch(json!({"count": "1", "level": "top"}))), @"ci.yml: on.workflow_dispatch.inputs.level: `top` is none of the options");
+    insta::assert_snapshot!(summary(text, &dispatch(json!({"count": "1", "cont": "2"}))), @"
+    ci.yml: on.workflow_dispatch.inputs.cont: the workflow has no input `cont`
+      hint: did you mean `count`?
+    ");
     insta::assert_snapshot!(summary(text, &dispatch(json!({}))), @"ci.yml: on.workflow_dispatch.inputs.count: the input `count` was not given");
 }
 
@@ -158,4 +162,63 @@ jobs:
         let stored = serde_json::to_string(&job).unwrap();
         assert_eq!(serde_json::from_str::<PlannedJob>(&stored).unwrap(), job);
     }
+}
+
+const DYNAMIC: &str = "
+on: push
+jobs:
+  list: {runs-on: linux, outputs: {dirs: '${{ steps.s.outputs.dirs }}'}, steps: [{id: s, run: x}]}
+  each:
+    needs: list
+    strategy:
+      max-parallel: ${{ fromJSON(needs.list.outputs.most) }}
+      matrix: {dir: '${{ fromJSON(needs.list.outputs.dirs) }}', os: [x, y]}
+    runs-on: ['${{ matrix.os }}']
+    steps: [run: x]
+  named: {name: Last, needs: list, runs-on: '${{ needs.list.outputs.label }}', steps: [run: x]}
+  after: {needs: each, runs-on: linux, steps: [run: x]}
+";
+
+fn listed(outputs: &[(&str, &str)]) -> NeedsResults {
+    let outputs = outputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let result = crate::workflow::gate::NeedResult { result: crate::workflow::contexts::Outcome::Success, outputs };
+    NeedsResults { jobs: [("list".to_owned(), result)].into(), cancelled: false }
+}
+
+#[test]
+fn what_depends_on_needs_is_expanded_when_they_have_ended() {
+    let workflow = crate::workflow::examine("ci.yml", DYNAMIC).workflow.unwrap();
+    let jobs = plan(&workflow, &input()).unwrap();
+    let told = |jobs: &[PlannedJob]| {
+        let line = |job: &PlannedJob| {
+            let later = if job.spec.unexpanded { " later" } else { "" };
+            format!("{}: {} {:?} needs {:?}{later}", job.key, job.name, job.labels, job.needs)
+        };
+        jobs.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told(&jobs), @r#"
+    list: list ["linux"] needs []
+    each: each [] needs ["list"] later
+    named: Last [] needs ["list"] later
+    after: after ["linux"] needs ["each"]
+    "#);
+    let each = serde_json::from_str(&serde_json::to_string(&jobs[1].spec).unwrap()).unwrap();
+    let needs = listed(&[("dirs", "[\"a\", \"b\"]"), ("most", "3"), ("label", "big")]);
+    let expand =
+        |spec: &JobSpec, needs: &NeedsResults| expand(spec, &input().github, needs, ["each (a, y)".to_owned()].into());
+    let cells = expand(&each, &needs).unwrap();
+    insta::assert_snapshot!(told(&cells), @r#"
+    each: each (a, x) ["x"] needs ["list"]
+    each: each (a, y) #2 ["y"] needs ["list"]
+    each: each (b, x) ["x"] needs ["list"]
+    each: each (b, y) ["y"] needs ["list"]
+    "#);
+    assert_eq!((cells[3].spec.strategy.max_parallel, cells[3].spec.strategy.job_total), (Some(3), 4));
+    assert!(cells[0].spec.job.strategy.matrix.is_none() && !cells[0].spec.unexpanded);
+    insta::assert_snapshot!(told(&expand(&jobs[2].spec, &needs).unwrap()), @r#"named: Last ["big"] needs ["list"]"#);
+    insta::assert_snapshot!(expand(&each, &listed(&[("most", "3")])).unwrap_err(), @"
+    ci.yml:5:3: jobs.each.strategy.matrix: in the expression `fromJSON(needs.list.outputs.dirs)`: the text for `fromJSON` is not JSON: EOF while parsing a value at line 1 column 0 (character 1 of the expression)
+      hint: an output that was never set is empty, and empty text is not JSON
+    ");
+    insta::assert_snapshot!(expand(&each, &listed(&[("most", "3"), ("dirs", "[]")])).unwrap_err(), @"ci.yml:5:3: jobs.each.strategy.matrix: the list `dir` of the matrix is empty");
 }

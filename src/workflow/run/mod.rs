@@ -108,7 +108,7 @@ impl JobRun {
     pub fn new(spec: JobSpec, place: JobPlace) -> Result<Self, Diagnostic> {
         let mut run = Self {
             standard: standard_env(&place.github, &place.runner),
-            needs: place.needs.to_value(&spec.job.needs),
+            needs: place.needs.to_value(&spec),
             spec,
             place,
             env: BTreeMap::new(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::bench::Bench;
 use crate::support::command::{Outcome, dayfly};
-use crate::support::{REPOSITORY, Scene, Settings, gate, job_of, scrape};
+use crate::support::{REPOSITORY, Scene, Settings, eventually, gate, job_of, scrape, waiting};
 
 const PROFILE: &str = r#"
 cache = { name = "deps", mount = "/deps", mode = "overlay", fill = { run = "true", key = ["lock"] } }
@@ -23,9 +23,7 @@ fn look() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_find_the_newest_generation_and_operators_see_who_uses_it() {
     let Some(scene) = Scene::start(Settings::new().with_profile("cached", PROFILE)).await else { return };
-    let url = url::Url::parse(&scene.forge.url()).unwrap();
-    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let cache = CacheId::new(&host, &RepoName::parse(REPOSITORY).unwrap(), "cached", "deps");
+    let cache = cache_of(&scene);
 
     let missed = scene.pull_request(&job_of("cached", "ls -A /deps; touch /deps/x && echo \"writes=yes\"")).await;
     assert_eq!(scene.ended(&missed.sha, "test").await.said("writes"), "yes");
@@ -54,6 +52,34 @@ async fn jobs_find_the_newest_generation_and_operators_see_who_uses_it() {
     let lookups = ["hit", "miss"].map(|result| metrics[&format!("dayfly_cache_lookups_total{{result=\"{result}\"}}")]);
     assert_eq!(lookups, [1.0, 1.0]);
     scene.finish().await;
+}
+
+/// VMs that wait are of one generation: when there is a newer one, those of the older go, and jobs get the newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_waits_with_the_newest_generation_of_a_cache_for_all() {
+    let lines = PROFILE.replace("name =", &format!("repository = \"{REPOSITORY}\", name =")) + "pool = { min = 1 }\n";
+    let Some(scene) = Scene::start(Settings::new().with_profile("cached", &lines)).await else { return };
+    let empty = waiting(&scene, 1).await;
+    let bench = Bench::beside(scene.state_dir(), cache_of(&scene)).await;
+    let mut before = empty;
+    for (order, key) in [(1, "one"), (2, "two")] {
+        bench.produce(key, order, &format!("echo {key} >/deps/file; chown runner /deps")).await.unwrap();
+        let with_it = eventually("a VM with the new generation", async || {
+            Some(waiting(&scene, 1).await).filter(|vms| vms.is_disjoint(&before))
+        });
+        before = with_it.await;
+    }
+    let pull = scene.pull_request(&job_of("cached", "echo \"seen=$(cat /deps/file)\"")).await;
+    let ended = scene.ended(&pull.sha, "test").await;
+    assert_eq!(ended.said("seen"), "two", "{}", ended.log);
+    assert!(before.contains(ended.job.vm.as_deref().unwrap()));
+    scene.finish().await;
+}
+
+fn cache_of(scene: &Scene) -> CacheId {
+    let url = url::Url::parse(&scene.forge.url()).unwrap();
+    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    CacheId::new(&host, &RepoName::parse(REPOSITORY).unwrap(), "cached", "deps")
 }
 
 fn cache_command(state_dir: &Path, arguments: &[&str]) -> Outcome {

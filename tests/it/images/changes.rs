@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
-use super::tiny::{Tiny, go_on};
+use super::tiny::{SHAPE, Tiny, go_on};
+use crate::support::command::Outcome;
 use crate::support::{host, leaks};
 
 /// The clock is that of the host in every machine, even if the snapshot is of a time to come: after the host's clock was set back.
@@ -104,6 +105,35 @@ fn what_is_damaged_is_refused_and_made_again() {
     for damage in ["`state` has 100 bytes instead of", "the image `tiny` is damaged", "the content of `kernel`"] {
         assert!(done.stderr.contains(damage), "{damage}: {}", done.stderr);
     }
+    leaks::assert_none(tiny.state_dir());
+}
+
+/// A monitor that calls itself another one, and one's snapshot under the other one's name.
+#[test]
+fn a_snapshot_is_of_one_monitor_only() {
+    let Some(tiny) = Tiny::new("") else { return };
+    assert_eq!(tiny.bake().code, Some(0));
+    let other = tiny.recipes.path().join("qemu");
+    let text = "#!/bin/sh\nif test \"$1\" = --version; then echo 'QEMU emulator version 99'; else exec qemu-system-x86_64 \"$@\"; fi\n";
+    fs::write(&other, text).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    let bake = || {
+        let mut command = tiny.dayfly(&[&["image", "bake", "tiny"], &SHAPE[..]].concat());
+        Outcome::from(command.arg("--qemu").arg(&other).output().unwrap())
+    };
+    let own = tiny.snapshot();
+    let done = bake();
+    assert!(done.code == Some(0) && done.stderr.contains("baking `tiny`"), "{}", done.stderr);
+    let snapshots = tiny.snapshots();
+    let [of_other] = snapshots.iter().filter(|place| **place != own).collect::<Vec<_>>()[..] else {
+        panic!("{snapshots:?}")
+    };
+    fs::remove_dir_all(of_other).unwrap();
+    fs::rename(&own, of_other).unwrap();
+    let done = bake();
+    let key = own.file_name().unwrap().to_string_lossy();
+    assert!(done.stderr.contains(&format!("which is damaged: it was made as `{key}`")), "{}", done.stderr);
+    assert!(done.code == Some(0) && done.stderr.contains("baking `tiny`"), "{}", done.stderr);
     leaks::assert_none(tiny.state_dir());
 }
 

@@ -12,7 +12,8 @@ use crate::support::command::{self, Outcome, dayfly};
 use crate::support::host;
 
 /// What the image has.
-const PROGRAMS: [&str; 5] = ["/bin/sh", "/bin/true", "/bin/cat", "/bin/date", "/bin/sleep"];
+const PROGRAMS: [&str; 7] =
+    ["/bin/sh", "/bin/true", "/bin/cat", "/bin/date", "/bin/sleep", "/bin/head", "/bin/setpriv"];
 
 /// Only what VMs of the smallest shape take.
 pub(super) const SHAPE: [&str; 4] = ["--memory", "256MiB", "--disk", "1GiB"];
@@ -74,7 +75,18 @@ impl Tiny {
         // Where its account is at home.
         fs::create_dir_all(root.join("root")).unwrap();
         fs::write(root.join("version"), version).unwrap();
-        run(Command::new("tar").arg("-C").arg(&root).arg("-czf").arg(self.file("root.tar.gz")).arg("."));
+        self.pack_root();
+    }
+
+    /// A file or directory of the root file system, which [`Tiny::pack_root`] makes the image's.
+    pub(super) fn in_root(&self, path: &str) -> PathBuf {
+        self.recipes.path().join("root").join(path)
+    }
+
+    pub(super) fn pack_root(&self) {
+        let mut tar = Command::new("tar");
+        tar.args(["--xattrs", "--xattrs-include=*", "-C"]).arg(self.in_root(""));
+        run(tar.arg("-czf").arg(self.file("root.tar.gz")).arg("."));
     }
 
     /// A package with the kernel and the drivers of the shared image.
@@ -142,13 +154,17 @@ impl Tiny {
         serde_json::from_str(&listed.stdout).unwrap()
     }
 
+    /// The directories of the current image's snapshots.
+    pub(super) fn snapshots(&self) -> Vec<PathBuf> {
+        let bakes = self.state_dir().join("images/tiny/current/bakes");
+        fs::read_dir(bakes).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
     /// The directory of the one snapshot of the current image.
     pub(super) fn snapshot(&self) -> PathBuf {
-        let bakes = self.state_dir().join("images/tiny/current/bakes");
-        let mut found = fs::read_dir(bakes).unwrap().map(|entry| entry.unwrap().path());
-        let snapshot = found.next().unwrap();
-        assert_eq!(found.next(), None);
-        snapshot
+        let mut found = self.snapshots();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
     }
 
     /// What builders left.

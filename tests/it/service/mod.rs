@@ -11,4 +11,5 @@ mod pools;
 mod prepared;
 mod pull_request;
 mod reruns;
+mod room;
 mod workflow;

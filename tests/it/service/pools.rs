@@ -1,13 +1,11 @@
 //! VMs that wait for their jobs: each serves one, whatever happens to it before.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
-use crate::support::{Ended, Scene, Settings, WORKFLOW, eventually, gate, host, http, job_of, leaks, scrape};
+use crate::support::{Ended, Scene, Settings, WORKFLOW, eventually, gate, host, job_of, leaks, scrape, waiting};
 
 /// Says who the machine is.
 const LOOK: &str = r#"
@@ -19,17 +17,6 @@ echo "content=$(cat /deps/file 2>/dev/null)"
 
 fn with_pool(pool: &str) -> Settings {
     Settings::new().with_profile("pooled", &format!("pool = {pool}"))
-}
-
-/// The VMs that wait, once there are so many.
-async fn waiting(scene: &Scene, count: usize) -> BTreeSet<String> {
-    eventually(&format!("{count} VMs to wait"), async || {
-        let vms: Vec<Value> = http::get_from_socket(&scene.service.control_socket(), "/v1/vms").await?;
-        let ready = vms.iter().filter(|vm| vm["state"] == "pool_ready");
-        let ids: BTreeSet<String> = ready.map(|vm| vm["id"].as_str().unwrap().to_owned()).collect();
-        (ids.len() == count).then_some(ids)
-    })
-    .await
 }
 
 /// What the timeline says of how the VM was had.

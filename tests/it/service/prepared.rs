@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dayfly::lifecycle::STEPS;
+use dayfly::lifecycle::{STEPS, Step};
 use serde_json::Value;
 
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
-use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, leaks};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, host, leaks};
 
 /// Installs something, and leaves traces that no job may find.
 const PREPARE: &str = "mkdir deps; cp deps.lock deps/installed; echo changed >> README.md; echo stray > stray; \
@@ -52,17 +52,18 @@ fn with_cache(settings: Settings) -> Settings {
 
 /// Waits until a cache has a generation.
 async fn filled(scene: &Scene) {
-    let caches = scene.state_dir().join("caches/named");
+    eventually("a generation of the cache", async || (!generations(scene).is_empty()).then_some(())).await;
+}
+
+fn generations(scene: &Scene) -> Vec<PathBuf> {
+    let is_hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
     let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    eventually("a generation of the cache", async || {
-        let mut generations = below(&caches).flat_map(|cache| below(&cache).collect::<Vec<_>>());
-        generations.any(|generation| generation.join("generation.json").is_file()).then_some(())
-    })
-    .await;
+    let all = below(&scene.state_dir().join("caches/named")).flat_map(|cache| below(&cache).collect::<Vec<_>>());
+    all.filter(|generation| !is_hidden(generation) && generation.join("generation.json").is_file()).collect()
 }
 
 /// Commits to the default branch and tells of it.
-async fn push(scene: &Scene, files: &[(&str, &str)]) -> String {
+pub(super) async fn push(scene: &Scene, files: &[(&str, &str)]) -> String {
     let sha = scene.forge.commit(REPOSITORY, "main", files, "Move on").await.unwrap();
     let pushed = Pushed { branch: "main", before: None, after: Some(&sha), changed: &[] };
     let payload = scene.forge.push_payload(REPOSITORY, pushed);
@@ -71,12 +72,12 @@ async fn push(scene: &Scene, files: &[(&str, &str)]) -> String {
     sha
 }
 
-fn listed(scene: &Scene) -> Vec<Value> {
+pub(super) fn listed(scene: &Scene) -> Vec<Value> {
     scene.ask_json(&["prepared", "list"])["prepared"].as_array().unwrap().clone()
 }
 
 /// The key of what was made from a commit, once it is.
-async fn ready(scene: &Scene, sha: &str) -> String {
+pub(super) async fn ready(scene: &Scene, sha: &str) -> String {
     eventually("what is prepared", async || {
         let all = listed(scene);
         let failed = all.iter().find(|one| one["wish"]["tries"].as_u64() > Some(2) || one["state"] == "failed");
@@ -87,7 +88,7 @@ async fn ready(scene: &Scene, sha: &str) -> String {
     .await
 }
 
-async fn look(scene: &Scene, files: &[(&str, &str)], from_fork: bool) -> (PullRequest, Ended) {
+pub(super) async fn look(scene: &Scene, files: &[(&str, &str)], from_fork: bool) -> (PullRequest, Ended) {
     let files = [files, &[(WORKFLOW, LOOK)]].concat();
     let branch = format!("change-{}", scene.forge.writes().len());
     let author = if from_fork { "stranger" } else { "octocat" };
@@ -99,7 +100,7 @@ async fn look(scene: &Scene, files: &[(&str, &str)], from_fork: bool) -> (PullRe
     (pull, ended)
 }
 
-fn origin(ended: &Ended) -> &str {
+pub(super) fn origin(ended: &Ended) -> &str {
     &ended.job.events.iter().find(|event| event.kind == "vm_origin").unwrap().detail
 }
 
@@ -187,7 +188,8 @@ fn unfinished(state_dir: &Path) -> usize {
 async fn killed_while_something_is_prepared() {
     let Some(mut scene) = Scene::start(settings()).await else { return };
     // To freeze the VM is part of it.
-    let steps: Vec<_> = STEPS.iter().filter(|info| !info.step.is_of_a_job()).collect();
+    let is_of_it = |step: Step| !step.is_of_a_job() && !step.is_of_a_cache();
+    let steps: Vec<_> = STEPS.iter().filter(|info| is_of_it(info.step)).collect();
     for info in &steps {
         assert!(scene.service.stop().await.success());
         assert!(scene.restart_with(Some(&format!("kill@{}", info.name))).await);
@@ -201,5 +203,61 @@ async fn killed_while_something_is_prepared() {
         scene.restart().await;
     }
     assert_eq!(listed(&scene).len(), steps.len());
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_a_cache_is_published() {
+    let Some(mut scene) = Scene::start(with_cache(Settings::new()).with_plain_token()).await else { return };
+    let steps: Vec<_> = STEPS.iter().filter(|info| info.step.is_of_a_cache()).collect();
+    for (made, info) in steps.iter().enumerate() {
+        assert!(scene.service.stop().await.success());
+        assert!(scene.restart_with(Some(&format!("kill@{}", info.name))).await);
+        push(&scene, &[("deps.lock", info.name)]).await;
+        eventually("the service's death", async || scene.service.has_ended().then_some(())).await;
+        let found = generations(&scene).len() - made;
+        assert_eq!(found, usize::from(info.step == Step::CachePublished), "{}", info.name);
+        scene.restart().await;
+        eventually("the generation", async || (generations(&scene).len() == made + 1).then_some(())).await;
+        eventually("its end to be stored", async || listed(&scene).is_empty().then_some(())).await;
+        assert_eq!(generations(&scene).len(), made + 1, "{}: it was made twice", info.name);
+    }
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_prepared_follows_its_image() {
+    if !host::can_run_vms() {
+        return;
+    }
+    let own = host::short_directory();
+    let images = own.path().join("images");
+    host::copy_images(&images);
+    let Some(scene) = Scene::start(settings().with_images(&images, None)).await else { return };
+    let base = push(&scene, &[("deps.lock", "one\n"), (".gitignore", "deps/\n")]).await;
+    let first = ready(&scene, &base).await;
+
+    // As if it had been built anew by somebody else: what was baked of it before is of another build.
+    let current = images.join("base/current").canonicalize().unwrap();
+    let description = current.join("image.json");
+    let mut told: Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
+    told["built_at"] = (told["built_at"].as_i64().unwrap() + 1).into();
+    // The copy shares its files.
+    fs::remove_file(&description).unwrap();
+    fs::write(&description, told.to_string()).unwrap();
+    fs::remove_dir_all(current.join("bakes")).unwrap();
+
+    eventually("another one to be wanted", async || {
+        listed(&scene).iter().any(|one| one["hash"] != first.as_str()).then_some(())
+    })
+    .await;
+    let second = eventually("it to be made", async || {
+        let all = listed(&scene);
+        let made = all.iter().find(|one| one["state"] == "ready" && one["hash"] != first.as_str())?;
+        Some(made["hash"].as_str().unwrap().to_owned())
+    })
+    .await;
+    let (_, ended) = look(&scene, &[("src/new", "")], false).await;
+    assert!(origin(&ended).starts_with(&format!("prepared {}", &second[..12])), "{}", origin(&ended));
     scene.finish().await;
 }

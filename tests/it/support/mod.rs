@@ -15,7 +15,7 @@ mod store;
 use std::time::Duration;
 
 pub(crate) use self::metrics::scrape;
-pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of};
+pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of, waiting};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
 pub(crate) use self::store::{forget_end, processed, stored_deliveries, stored_vms, wishes};

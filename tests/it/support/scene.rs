@@ -1,8 +1,10 @@
 //! A forge with one repository, and a service that serves it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::settings::PUBLIC_URL;
 use super::{DEADLINE, Service, Settings, WEBHOOK_SECRET, command, eventually, host, http, leaks};
@@ -268,6 +270,17 @@ impl Drop for Scene {
 fn is_over(job: &Job) -> bool {
     let has_lost_vm = job.events.iter().any(|event| event.kind == "vm_destroyed" && event.attempt == job.attempt);
     job.is_finished() && (job.vm.is_none() || has_lost_vm)
+}
+
+/// The VMs that wait, once there are so many.
+pub(crate) async fn waiting(scene: &Scene, count: usize) -> BTreeSet<String> {
+    eventually(&format!("{count} VMs to wait"), async || {
+        let vms: Vec<Value> = http::get_from_socket(&scene.service.control_socket(), "/v1/vms").await?;
+        let ready = vms.iter().filter(|vm| vm["state"] == "pool_ready");
+        let ids: BTreeSet<String> = ready.map(|vm| vm["id"].as_str().unwrap().to_owned()).collect();
+        (ids.len() == count).then_some(ids)
+    })
+    .await
 }
 
 /// Shell that waits until [`Scene::open_gate`] is called with this name: a job's only way to hear from a test is git.

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
+    /// Lines of `[vm]`; `None` for the images that all tests share.
+    own_images: Option<String>,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
+            own_images: None,
         }
     }
 
@@ -116,6 +119,13 @@ impl Settings {
         self
     }
 
+    /// Images of the test's own in `images`, which may lack some, and a directory with recipes.
+    pub(crate) fn with_images(mut self, images: &Path, recipes: Option<&Path>) -> Self {
+        let recipes = recipes.map(|recipes| format!("recipes_dir = \"{}\"\n", recipes.display()));
+        self.own_images = Some(format!("images_dir = \"{}\"\n{}", images.display(), recipes.unwrap_or_default()));
+        self
+    }
+
     pub(crate) fn disk(&self) -> Option<&'static str> {
         self.disk
     }
@@ -138,11 +148,12 @@ impl Settings {
         } else {
             "token = { file = \"token\" }".to_owned()
         };
-        let images = shared_images();
+        let images = self.own_images.clone();
+        let images = images.unwrap_or_else(|| format!("images_dir = \"{}\"", shared_images().display()));
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\nstate_dir = \"state\"\n{}\n\
              [github]\napi_url = \"{}\"\nurl = \"{}\"\nwebhook_secret = {{ file = \"webhook-secret\" }}\n{credential}\n{}\n\
-             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\nimages_dir = \"{}\"\n[log]\nformat = \"json\"\n",
+             {}\n[limits]\n{}drain = \"{}\"\n[vm]\nbackend = \"qemu-tcg\"\n{images}\n[log]\nformat = \"json\"\n",
             self.server,
             forge.api_url(),
             forge.url(),
@@ -150,7 +161,6 @@ impl Settings {
             self.profiles,
             self.limits,
             self.drain,
-            images.display(),
         );
         let path = directory.join("dayfly.toml");
         fs::write(&path, text).unwrap();

@@ -1,0 +1,119 @@
+//! What jobs reach of the world: a proxy on the host for guests without a network card.
+//!
+//! The agent listens on one loopback port of the guest and carries each connection to the host as a stream. Here it is read
+//! what the guest wants (HTTP, CONNECT or SOCKS5), judged, and connected. Invariants:
+//!
+//! - The host decides about everything; the agent only carries bytes.
+//! - A name is resolved once, each address is judged, and only judged addresses are connected to. This host, private networks
+//!   and the metadata services of clouds are out of reach unless the operator lists their addresses.
+//! - TLS must be for the server that was asked for.
+//! - Every connection ends in the job's egress log, also one that the end of the job broke off.
+//! - Heads, connections, bandwidth, bytes and times are bounded.
+//!
+//! ```text
+//!  stream ── head (connect, socks, plain) ── host ── policy ── reach: resolve, judge, dial ── splice ── log
+//! ```
+
+pub mod addresses;
+pub mod connect;
+pub mod environment;
+pub mod hello;
+pub mod host;
+pub mod log;
+pub mod network;
+mod plain;
+pub mod policy;
+mod rate;
+mod reach;
+pub mod rules;
+pub mod socks;
+mod splice;
+mod ticket;
+mod tunnel;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+
+use tokio_util::task::TaskTracker;
+
+use self::log::EgressLog;
+use self::network::Network;
+use self::policy::Scope;
+use self::splice::Meter;
+
+/// How long given up connections may take to end.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Serves the connections of one job.
+#[derive(Debug, Clone)]
+pub struct Egress(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    scope: Scope,
+    network: Arc<dyn Network>,
+    meter: Meter,
+    /// One for each connection that may be open.
+    turns: Arc<Semaphore>,
+    log: Mutex<EgressLog>,
+    /// Connections that are not in the log yet.
+    open: TaskTracker,
+}
+
+impl Egress {
+    /// A proxy with this policy.
+    pub fn new(scope: Scope, network: Arc<dyn Network>) -> Self {
+        let limits = scope.policy.limits;
+        let turns = Arc::new(Semaphore::new(limits.connections as usize));
+        Self(Arc::new(Shared {
+            scope,
+            network,
+            meter: Meter::new(limits),
+            turns,
+            log: Mutex::default(),
+            open: TaskTracker::new(),
+        }))
+    }
+
+    /// Whether guests are to be offered the proxy at all.
+    pub fn is_offered(&self) -> bool {
+        self.0.scope.is_offered()
+    }
+
+    /// The variables by which programs of the guest find the proxy.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        if self.is_offered() { environment::variables() } else { Vec::new() }
+    }
+
+    /// Serves one connection until it ends. Dropping the future ends everything that it started.
+    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, stream: S) {
+        tunnel::serve(&self.0, stream).await;
+    }
+
+    /// Waits until connections whose serving was given up are in the log.
+    pub async fn settled(&self) {
+        self.0.open.close();
+        // They end where they wait; one that does not must not keep a job.
+        if tokio::time::timeout(SETTLE_LIMIT, self.0.open.wait()).await.is_err() {
+            tracing::warn!("connections of a job that is over do not end");
+        }
+    }
+
+    /// What was reached and refused so far. Connections that are open are not in it.
+    pub fn log(&self) -> EgressLog {
+        self.0.lock_log().clone()
+    }
+}
+
+impl Shared {
+    fn lock_log(&self) -> std::sync::MutexGuard<'_, EgressLog> {
+        // Whoever panicked while holding the lock left a list that is still a list.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Everything that a plan depends on, from what the store, the pools and the desk say now.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::capacity::{self, size_of};
+use super::plan::{self, Gate, Plan, Size, Snapshot, Stage, plan};
+use crate::clock;
+use crate::core::Core;
+use crate::forge::{Conclusion, RepoName};
+use crate::host;
+use crate::ids::{JobId, RunId};
+use crate::job::verdict::seen_by_needs;
+use crate::store::{self, JobState, ScheduledJob, StoreError};
+use crate::workflow::contexts::{self, GithubContext};
+use crate::workflow::gate::{self, NeedResult, NeedsResults};
+use crate::workflow::plan::JobSpec;
+
+/// Everything that a plan for these jobs depends on.
+pub(super) async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
+    let specs = Specs::load(core, jobs).await?;
+    // Before the jobs: a VM that is handed over meanwhile is then seen twice rather than not at all.
+    let mut reserve = core.pools.reserve();
+    let planned = plannable(core, jobs).await?;
+    reserve.retain(|idle| !jobs.iter().any(|job| job.vm.as_ref() == Some(&idle.vm)));
+    let (limits, disk) = (capacity::limits(&core.config, host::facts()), capacity::disk(&core.config));
+    let snapshot = Snapshot { now: clock::now_ms(), limits, disk, reserve, jobs: planned };
+    Ok((specs, snapshot))
+}
+
+/// What would be planned now, and from what, for whoever asks why a job does not move. Changes nothing.
+pub async fn prospect(core: &Core) -> Result<(Snapshot, Plan), StoreError> {
+    let (specs, snapshot) = survey(core, &core.store.unfinished_jobs().await?).await?;
+    let planned = plan(&snapshot, |job, _| specs.gate(job));
+    Ok((snapshot, planned))
+}
+
+/// The jobs as the plan sees them, and an entry for every VM whose job is elsewhere by now but which is not gone.
+async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>, StoreError> {
+    let mut plannable: Vec<plan::Job> = jobs
+        .iter()
+        .map(|job| plan::Job {
+            id: job.id.clone(),
+            run: job.run.clone(),
+            repo: job.repo.clone(),
+            key: job.key.clone(),
+            needs: job.needs.clone(),
+            stage: match (job.state, job.conclusion) {
+                (JobState::Waiting, _) => Stage::Waiting,
+                (JobState::Queued, _) => Stage::Queued { since: job.queued_at.unwrap_or(job.created_at) },
+                (JobState::Leased | JobState::Running, _) => Stage::Occupying,
+                (JobState::Finished, conclusion) => Stage::Finished(conclusion.unwrap_or(Conclusion::Error)),
+            },
+            profile: job.profile.clone(),
+            size: size_of(&core.config, job.profile.as_deref()),
+            group: job.group.clone(),
+            starts_from: core.sharing.leader(job),
+        })
+        .collect();
+    for vm in core.store.vms_not_gone().await? {
+        let is_counted = jobs
+            .iter()
+            .any(|job| job.vm.as_ref() == Some(&vm.id) && matches!(job.state, JobState::Leased | JobState::Running));
+        if is_counted {
+            continue;
+        }
+        if let Some(job) = core.store.job(&vm.job).await?
+            && let Some(run) = core.store.run(&job.run).await?
+        {
+            plannable.push(occupying(run.access.repo, size_of(&core.config, job.profile.as_deref())));
+        }
+    }
+    plannable.extend(core.desk.held().into_iter().map(|(repo, size)| occupying(repo, size)));
+    Ok(plannable)
+}
+
+/// A VM whose job, if it has one, is of no interest.
+fn occupying(repo: RepoName, size: Size) -> plan::Job {
+    plan::Job {
+        id: JobId::random(),
+        run: RunId::random(),
+        repo,
+        key: String::new(),
+        needs: Vec::new(),
+        stage: Stage::Occupying,
+        profile: None,
+        size,
+        group: None,
+        starts_from: None,
+    }
+}
+
+/// What deciding about waiting jobs takes: their specifications, and how the jobs of their runs ended.
+pub(super) struct Specs {
+    specs: HashMap<JobId, (JobSpec, GithubContext)>,
+    /// By run, then by key; only keys of which every job has ended.
+    results: HashMap<RunId, BTreeMap<String, NeedResult>>,
+}
+
+impl Specs {
+    async fn load(core: &Core, jobs: &[ScheduledJob]) -> Result<Self, StoreError> {
+        let mut loaded = Self { specs: HashMap::new(), results: HashMap::new() };
+        let mut runs: Vec<&RunId> =
+            jobs.iter().filter(|j| !matches!(j.state, JobState::Finished)).map(|j| &j.run).collect();
+        runs.sort();
+        runs.dedup();
+        for run in runs {
+            let members = core.store.jobs_of_run(run).await?;
+            loaded.results.insert(run.clone(), results_of(&members, core.store.carried(run).await?));
+            if members.iter().all(|job| job.state != JobState::Waiting) {
+                continue;
+            }
+            let Some(stored) = core.store.run(run).await? else { continue };
+            let github: GithubContext = serde_json::from_value(stored.context).unwrap_or_default();
+            for job in members.into_iter().filter(|job| job.state == JobState::Waiting) {
+                if let Ok(spec) = serde_json::from_value::<JobSpec>(job.spec) {
+                    loaded.specs.insert(job.id, (spec, github.clone()));
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    pub(super) fn gate(&self, job: &plan::Job) -> Gate {
+        let Some((spec, github)) = self.specs.get(&job.id) else {
+            return Gate::Error("the job's plan in the store does not read any more".to_owned());
+        };
+        match gate::gate(spec, &self.needs(&job.run, &spec.ancestors), &github.to_value()) {
+            Ok(gate::Gate::Run) => Gate::Run,
+            Ok(gate::Gate::Skip) => Gate::Skip,
+            Err(complaint) => Gate::Error(complaint.to_string()),
+        }
+    }
+
+    pub(super) fn why_skipped(&self, job: &ScheduledJob) -> String {
+        match self.specs.get(&job.id) {
+            Some((spec, _)) => gate::why_skipped(spec, &self.needs(&job.run, &spec.ancestors)),
+            None => "its condition is not met".to_owned(),
+        }
+    }
+
+    /// How the jobs before a job ended. Others of its run are none of its business.
+    pub(super) fn needs(&self, run: &RunId, ancestors: &[String]) -> NeedsResults {
+        let mut jobs = self.results.get(run).cloned().unwrap_or_default();
+        jobs.retain(|key, _| ancestors.contains(key));
+        NeedsResults { jobs, cancelled: false }
+    }
+}
+
+/// By key; `carried` is how the jobs ended that a re-run does not repeat.
+fn results_of(jobs: &[store::Job], carried: serde_json::Value) -> BTreeMap<String, NeedResult> {
+    let carried: BTreeMap<String, NeedResult> = serde_json::from_value(carried).unwrap_or_default();
+    let mut by_key: BTreeMap<&str, Vec<NeedResult>> = BTreeMap::new();
+    let unfinished: HashSet<&str> =
+        jobs.iter().filter(|job| job.outcome.is_none()).map(|job| job.key.as_str()).collect();
+    for (key, result) in &carried {
+        by_key.entry(key).or_default().push(result.clone());
+    }
+    for job in jobs {
+        by_key.entry(&job.key).or_default().push(result_of(job));
+    }
+    by_key.retain(|key, _| !unfinished.contains(key));
+    by_key.into_iter().map(|(key, cells)| (key.to_owned(), NeedResult::combine(cells))).collect()
+}
+
+/// How a job that has ended appears to those that need it.
+pub(crate) fn result_of(job: &store::Job) -> NeedResult {
+    serde_json::from_value(job.outputs.clone()).unwrap_or_else(|_| NeedResult {
+        result: job.outcome.as_ref().map_or(contexts::Outcome::Failure, |outcome| seen_by_needs(outcome.conclusion)),
+        outputs: BTreeMap::new(),
+    })
+}
