@@ -23,7 +23,6 @@ use crate::core::{Core, Wake};
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
-use crate::host::cgroup::Support;
 use crate::host::lease::Lease;
 use crate::host::notify;
 use crate::host::process::Lifetime;
@@ -45,6 +44,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
 use crate::upkeep::{self, Desk, Kept};
+use crate::vm::confinement;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -84,9 +84,7 @@ impl App {
         let lifecycle = fault.map_or_else(Lifecycle::default, |fault| disturbed(fault, &state_dir));
         let engine =
             Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
-        if let Support::Missing(why) = engine.homes().cgroups() {
-            tracing::warn!(why, "VMs run without cgroups of their own: their monitors' memory and CPU are not bounded");
-        }
+        require_confinement(&engine, config.vm.require_confinement)?;
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
@@ -182,6 +180,26 @@ impl App {
     }
 }
 
+/// Says once what this host lacks to confine monitors, or refuses to go on.
+fn require_confinement(engine: &Engine, is_required: bool) -> anyhow::Result<()> {
+    let missing = engine.homes().confinement().missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if is_required {
+        let missing: String = missing.iter().map(|one| format!("\n  {one}")).collect();
+        bail!(
+            "`[vm] require_confinement` is set, and this host cannot confine VMs wholly:{missing}\n  \
+             hint: `dayfly doctor` tries each part and says what to do"
+        );
+    }
+    tracing::warn!(
+        missing = missing.join("; "),
+        "VMs are not wholly confined on this host; `dayfly doctor` says what to do"
+    );
+    Ok(())
+}
+
 /// Says so as loudly as it can: nobody wants this by accident.
 fn disturbed(fault: Fault, state_dir: &Path) -> Lifecycle {
     tracing::warn!("DAYFLY_FAULT IS SET: this service will do `{fault}`, which is for tests only");
@@ -209,6 +227,7 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
         firecracker: (&config.vm.firecracker).into(),
         backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
+        confinement: confinement::Settings { uids: config.vm.uids, io: config.vm.io },
     }
 }
 

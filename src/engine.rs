@@ -31,6 +31,7 @@ use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
 use crate::vm::backend::{Monitor, Vmm};
 use crate::vm::basis::Basis;
+use crate::vm::confinement;
 use crate::vm::firecracker::Programs;
 use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
@@ -89,6 +90,7 @@ pub struct EngineSettings {
     pub firecracker: Programs,
     pub backend: Backend,
     pub lifetime: Lifetime,
+    pub confinement: confinement::Settings,
 }
 
 impl EngineSettings {
@@ -179,7 +181,7 @@ fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
 impl Engine {
     /// An engine; makes the state directory.
     pub fn open(settings: EngineSettings) -> Result<Self, VmError> {
-        let homes = Homes::open(&settings.state_dir)?;
+        let homes = Homes::open(&settings.state_dir, settings.confinement)?;
         let keeper = keeper(&settings, &homes);
         let caches = Caches::new(&settings.state_dir);
         let (templates, abandoned, volumes, lifecycle) = Default::default();
@@ -302,8 +304,9 @@ impl Engine {
     /// back. The directory is the caller's, to be removed after the last of them has started, or after an error; the VM is
     /// absent in any case.
     pub async fn freeze(&self, mut machine: Machine, origin: &Prepared, into: &Path) -> Result<Prepared, VmError> {
-        let frozen = machine.freeze(into).await?;
-        Ok(origin.frozen(&frozen))
+        let frozen = origin.frozen(&machine.freeze(into).await?);
+        self.pay_for(&frozen).await;
+        Ok(frozen)
     }
 
     /// The same, to be used after the directory was renamed, or this process has ended: see [`Engine::thaw`].
@@ -339,13 +342,15 @@ impl Engine {
     /// When it has changed, or the monitor, the processor or Dayfly has, or its image or bake is gone.
     pub async fn thaw(&self, directory: &Path) -> Result<Prepared, ImageError> {
         let thawed = frozen::open(directory, self.catalog(), &self.settings.vmm()).await?;
-        Ok(Prepared {
+        let prepared = Prepared {
             info: thawed.image,
             bake: thawed.bake,
             template: thawed.template,
             why_not_kvm: None,
             ready: None,
-        })
+        };
+        self.pay_for(&prepared).await;
+        Ok(prepared)
     }
 
     /// Restores a VM that waits for its job.

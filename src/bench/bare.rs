@@ -70,6 +70,7 @@ impl Bare {
                 control: listeners[1].as_raw_fd(),
                 bulk: listeners[2].as_raw_fd(),
             },
+            files: &[],
         };
         let arguments = arguments(&machine);
         let mut qmp = UnixStream::connect(directory.join("monitor"))?;

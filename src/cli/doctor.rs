@@ -15,7 +15,7 @@ use crate::vm::firecracker::Programs;
 const EXIT_PROBLEM: u8 = 1;
 
 /// Headings, by the area of findings.
-const HEADINGS: [(&str, &str); 15] = [
+const HEADINGS: [(&str, &str); 16] = [
     ("host", "Host"),
     ("cgroups", "Host"),
     ("memory", "Memory"),
@@ -24,6 +24,7 @@ const HEADINGS: [(&str, &str); 15] = [
     ("qemu", "QEMU"),
     ("kvm", "KVM"),
     ("firecracker", "Firecracker"),
+    ("confinement", "Confinement"),
     ("state", "State"),
     ("disk", "State"),
     ("images", "Images"),

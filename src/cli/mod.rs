@@ -38,8 +38,8 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Backend, Engine, EngineSettings};
 use crate::host::process::Lifetime;
-use crate::vm::VmError;
 use crate::vm::firecracker::Programs;
+use crate::vm::{VmError, confinement};
 
 /// A running service refused what was asked for, or a job did not succeed.
 pub(crate) const EXIT_REFUSED: u8 = 1;
@@ -126,6 +126,7 @@ impl EngineArgs {
             firecracker: Programs::beside(&self.firecracker),
             backend: self.backend,
             lifetime: Lifetime::EndsWithUs,
+            confinement: confinement::Settings::default(),
         })
     }
 }

@@ -18,8 +18,11 @@ mod sections;
 mod select;
 mod units;
 mod values;
+mod vm;
 
 use crate::forge::RepoName;
+use crate::host::cgroup::IoLimits;
+use crate::host::uids::UidRange;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -230,6 +233,12 @@ pub struct Vm {
     pub images_dir: PathBuf,
     /// More directories with image recipes; those that are built in need none.
     pub recipes_dir: Vec<PathBuf>,
+    /// Users that monitors run as, each for one VM at a time.
+    pub uids: UidRange,
+    /// What each VM may ask of the disk.
+    pub io: IoLimits,
+    /// Whether to serve only where monitors are wholly confined.
+    pub require_confinement: bool,
 }
 
 /// `[vm.firecracker]`: programs' names, looked up in `PATH`, or their paths.

@@ -11,10 +11,10 @@ use std::time::Duration;
 use url::Url;
 
 use super::units::{duration_between, parse_duration, size_between};
-use super::values::{base_url, host_path, image_name, is_profile_name, label, program, repository_directory};
+use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Backend, Config, Credential, Firecracker, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, Vm,
-    caches, egress, pools, prepare, repositories, secrets, select,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress, pools,
+    prepare, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -80,7 +80,7 @@ impl<'d> Sections<'d> {
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
-        let vm = self.vm(&table, server.as_ref().map(|server| server.state_dir.as_path()));
+        let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         Some(Config {
             file: file.to_owned(),
             server: server?,
@@ -95,7 +95,11 @@ impl<'d> Sections<'d> {
         })
     }
 
-    fn path(&self, item: &Item<'_>) -> Option<PathBuf> {
+    pub(super) fn directory(&self) -> &Path {
+        self.directory
+    }
+
+    pub(super) fn path(&self, item: &Item<'_>) -> Option<PathBuf> {
         host_path(item, self.directory)
     }
 
@@ -261,33 +265,6 @@ impl<'d> Sections<'d> {
             prepare: match prepare {
                 Some(read) => Some(read?),
                 None => None,
-            },
-        })
-    }
-
-    fn vm(&self, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
-        let table = root.section("vm", &["backend", "qemu", "firecracker", "images_dir", "recipes_dir"])?;
-        let backends = [
-            ("auto", Backend::Auto),
-            ("qemu-kvm", Backend::QemuKvm),
-            ("qemu-tcg", Backend::QemuTcg),
-            ("firecracker", Backend::Firecracker),
-        ];
-        let firecracker = table.section("firecracker", &["binary", "jailer"])?;
-        let program_in = |key: &str, usual: &str| firecracker.read_or(key, usual.into(), |item| program(item, self.directory));
-        let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
-        let recipe_paths = recipes_dir.iter().map(|item| self.existing_path(item, Claimed::Directory));
-        Some(Vm {
-            backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
-            qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, self.directory)),
-            firecracker: Firecracker {
-                binary: program_in("binary", "firecracker"),
-                jailer: program_in("jailer", "jailer"),
-            },
-            recipes_dir: recipe_paths.flatten().collect(),
-            images_dir: match table.get("images_dir") {
-                Some(item) => self.path(&item)?,
-                None => state_dir?.join("images"),
             },
         })
     }

@@ -11,6 +11,7 @@ mod capacity;
 mod cgroups;
 mod clock;
 mod configuration;
+mod confinement;
 mod disk;
 mod finding;
 mod firecracker;
@@ -66,6 +67,7 @@ fn checks() -> Vec<Check> {
         long("qemu", |subject| monitor::examine(subject).boxed()),
         long("kvm", |subject| kvm::examine(subject).boxed()),
         long("firecracker", |subject| firecracker::examine(subject).boxed()),
+        long("confinement", |subject| confinement::examine(subject).boxed()),
         quick("disk", disk::examine),
         long("images", |subject| images::examine(subject).boxed()),
         quick("config", configuration::examine),

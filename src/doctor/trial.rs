@@ -4,13 +4,21 @@
 //! devices and the confinement of a real VM, and a stock kernel until it finds no root file system. The second one matters for
 //! KVM: there are hosts where the first works and the second never ends.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use crate::host::cgroup::MAX_TASKS;
 use crate::host::command::{self, CommandError};
+use crate::host::jail::{self, Jail, Offer, Shown, parts_of};
+use crate::host::output::Output;
+use crate::host::process::{Lifetime, Spawn};
 use crate::host::tsc;
-use crate::vm::qemu::argv::{TRIAL_PORT, Trial, trial};
+use crate::host::uids::Uids;
+use crate::vm::qemu::argv::{TRIAL_MIB, TRIAL_PORT, Trial, trial};
 use crate::vm::spec::Accelerator;
 
 /// How long some instructions may take; mostly the start of the monitor.
@@ -68,6 +76,55 @@ pub(super) async fn kernel(program: &str, accelerator: Accelerator, kernel: &Pat
         Ok(_) => Outcome::Failed("the kernel ended before it looked for its root file system".to_owned()),
         Err(error) => failed(&error, KERNEL_LIMIT),
     }
+}
+
+/// Runs the same instructions in a jail, as a monitor of a VM runs in one.
+pub(super) async fn confined(program: &str, uids: &Uids) -> Outcome {
+    let began = Instant::now();
+    match tokio::time::timeout(INSTRUCTIONS_LIMIT, run_confined(program, uids)).await {
+        Ok(Ok((status, _))) if status.code() == Some(SIGNALLED) => Outcome::Ran(began.elapsed()),
+        Ok(Ok((status, said))) => Outcome::Failed(format!("it ended ({status}): {}", said.trim())),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Err(_) => Outcome::TimedOut(INSTRUCTIONS_LIMIT),
+    }
+}
+
+/// Gives how it ended and what it said.
+async fn run_confined(program: &str, uids: &Uids) -> io::Result<(ExitStatus, String)> {
+    const MEMORY: &str = "/memory";
+    let directory = tempfile::Builder::new().prefix("dayfly-doctor-").tempdir()?;
+    let (root, firmware) = (directory.path().join("root"), directory.path().join("firmware"));
+    std::fs::create_dir(&root)?;
+    std::fs::write(&firmware, self::firmware())?;
+    std::fs::set_permissions(&firmware, Permissions::from_mode(0o644))?;
+    let parts = parts_of(program).await?;
+    let inside = Path::new("/firmware");
+    let shown = [parts.shown, vec![Shown { from: firmware, at: inside.to_owned(), is_directory: false }]].concat();
+    let trial = Trial::Firmware { firmware: inside, scratch: Path::new(MEMORY) };
+    let (lease, output) = (uids.lease(directory.path())?, Output::new()?);
+    let spawn = Spawn {
+        program: &parts.program.display().to_string(),
+        arguments: &self::trial(Accelerator::Tcg, trial, tsc::khz()),
+        directory: directory.path(),
+        inherited: &[],
+        output: output.writer()?,
+        lifetime: Lifetime::EndsWithUs,
+    };
+    let jail = Jail {
+        uid: lease.uid(),
+        root: &root,
+        shown: &shown,
+        group: None,
+        file_size: TRIAL_MIB << 20,
+        tasks: MAX_TASKS,
+        ends_with_us: true,
+    };
+    let (mut child, opener) = jail::spawn(&spawn, &jail)?;
+    let offers = [Offer { name: MEMORY, file: tempfile::tempfile_in(directory.path())? }];
+    let (served, status) = tokio::join!(opener.serve(&offers), child.wait());
+    served?;
+    lease.release()?;
+    Ok((status?, output.text()?))
 }
 
 async fn run(program: &str, arguments: &[String], limit: Duration) -> Result<Vec<u8>, CommandError> {

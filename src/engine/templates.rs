@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 
 use super::shared::{Relay, Said, Shared};
 use super::{Engine, Prepared};
+use crate::host::cgroup::Support;
+use crate::host::disk;
 use crate::image::{ImageError, Progress};
 use crate::vm::spec::Shape;
 
@@ -91,7 +93,21 @@ impl Engine {
     async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
         self.settings.vmm().require()?;
         let ready = self.keeper.ready(name, shape, progress).await?;
-        Ok(Prepared::new(ready, &self.settings.vmm()))
+        let prepared = Prepared::new(ready, &self.settings.vmm());
+        self.pay_for(&prepared).await;
+        Ok(prepared)
+    }
+
+    /// Has the pages that VMs of one snapshot share charged to this process, where the kernel accounts for them.
+    pub(super) async fn pay_for(&self, prepared: &Prepared) {
+        if let Support::Missing(_) = self.homes.confinement().groups() {
+            return;
+        }
+        let memory = prepared.template.memory.clone();
+        let read = tokio::task::spawn_blocking(move || disk::read_ahead(&memory)).await;
+        if let Err(error) = read.map_err(std::io::Error::other).flatten() {
+            tracing::debug!(%error, "a snapshot's memory could not be read ahead");
+        }
     }
 
     /// Whether what was prepared once is what would be prepared now.

@@ -1,12 +1,18 @@
 //! One cgroup (version 2) per VM: what bounds a virtual machine monitor whatever happens in it.
 //!
+//! A monitor enters its group before its first instruction, so that all of its memory is charged to it. Pages of a snapshot are
+//! shared by all VMs that start from it, and the kernel charges a page of a file to whoever reads it first: the service reads them
+//! before any VM does (`disk::read_ahead`), so that no job pays for the others.
+//!
 //! Hosts with version 1 only, or without write access, run VMs without one; the caller says so once, clearly.
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -15,10 +21,32 @@ const ROOT: &str = "/sys/fs/cgroup";
 const PARENT: &str = "dayfly";
 /// The controllers that bound a monitor.
 pub const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
-/// What a monitor needs beside the guest's memory. Half of it is for the translated code of an emulated guest.
-const MONITOR_OVERHEAD: u64 = 512 << 20;
+/// The controller that bounds what it may ask of a disk, which not every kernel has.
+pub const IO_CONTROLLER: &str = "io";
+/// Bytes that a monitor needs beside the guest's memory. Half of it is for the translated code of an emulated guest.
+pub const MONITOR_OVERHEAD: u64 = 512 << 20;
 /// Threads of a monitor: vCPUs, IO workers.
-const MAX_TASKS: u64 = 256;
+pub const MAX_TASKS: u64 = 256;
+
+/// What one VM may ask of the host's disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IoLimits {
+    /// Bytes each second, for reading and for writing each; `None`: as much as there is.
+    pub bandwidth: Option<u64>,
+    /// Operations each second, likewise.
+    pub operations: Option<u64>,
+}
+
+/// The limits of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// In bytes: the guest's, and what its monitor needs.
+    pub memory: u64,
+    pub vcpus: u32,
+    pub io: IoLimits,
+    /// A file on the disk for which the limits on IO hold.
+    pub on_disk_of: PathBuf,
+}
 
 /// Where cgroups are made, or why none can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +102,11 @@ fn prepare(group: &Path) -> io::Result<()> {
 }
 
 fn pass_on_controllers(group: &Path) -> io::Result<()> {
-    fs::write(group.join("cgroup.subtree_control"), "+memory +cpu +pids")
+    let control = group.join("cgroup.subtree_control");
+    fs::write(&control, "+memory +cpu +pids")?;
+    // Where there is none, limits on IO are refused when they are asked for.
+    drop(fs::write(&control, format!("+{IO_CONTROLLER}")));
+    Ok(())
 }
 
 impl Support {
@@ -109,19 +141,24 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the group with its limits. `memory` is the guest's, in bytes.
-    pub fn create(parent: &Path, name: &str, memory: u64, vcpus: u32) -> io::Result<Self> {
+    /// Makes the group with its limits.
+    pub fn create(parent: &Path, name: &str, limits: &Limits) -> io::Result<Self> {
         let path = parent.join(name);
         fs::create_dir(&path)?;
         let group = Self { path };
-        group.write("memory.max", &(memory + MONITOR_OVERHEAD).to_string())?;
+        group.write("memory.max", &limits.memory.to_string())?;
+        // What is left of a monitor that lost a thread to the lack of memory is of no use.
+        group.write("memory.oom.group", "1")?;
         // A guest that swaps would take the host's disk from all others. Kernels without swap have no such file.
         if group.path.join("memory.swap.max").exists() {
             group.write("memory.swap.max", "0")?;
         }
         group.write("pids.max", &MAX_TASKS.to_string())?;
         // One CPU's worth above the guest's own, for the monitor's IO.
-        group.write("cpu.max", &format!("{} 100000", (u64::from(vcpus) + 1) * 100_000))?;
+        group.write("cpu.max", &format!("{} 100000", (u64::from(limits.vcpus) + 1) * 100_000))?;
+        if limits.io != IoLimits::default() {
+            group.write("io.max", &io_line(&device_of(&limits.on_disk_of)?, limits.io))?;
+        }
         Ok(group)
     }
 
@@ -133,6 +170,23 @@ impl Cgroup {
     /// Moves a process in.
     pub fn add(&self, pid: u32) -> io::Result<()> {
         self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// The list of its processes, by which one can enter.
+    pub fn entrance(&self) -> io::Result<fs::File> {
+        let path = self.path.join("cgroup.procs");
+        let opened = fs::File::options().write(true).open(&path);
+        opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+
+    /// Holds everything inside still, whatever it does about that.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.write("cgroup.freeze", "1")
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.write("cgroup.freeze", "0")
     }
 
     /// Kills whatever is left inside and removes the group.
@@ -154,5 +208,41 @@ impl Cgroup {
         let path = self.path.join(file);
         let written = fs::File::options().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
         written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+}
+
+/// The line of `io.max` that holds for one device.
+fn io_line(device: &str, limits: IoLimits) -> String {
+    let value = |limit: Option<u64>| limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string());
+    let (bytes, operations) = (value(limits.bandwidth), value(limits.operations));
+    format!("{device} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}")
+}
+
+/// The number of the whole disk that a file is on, as `8:0`; limits hold for disks, not for their partitions.
+fn device_of(file: &Path) -> io::Result<String> {
+    let device = fs::metadata(file)?.dev();
+    let own = format!("{}:{}", major(device), minor(device));
+    let place = fs::canonicalize(format!("/sys/dev/block/{own}"))
+        .map_err(|_| io::Error::other(format!("`{}` is on no disk whose IO could be limited", file.display())))?;
+    match place.parent().filter(|_| place.join("partition").exists()) {
+        Some(whole) => fs::read_to_string(whole.join("dev")).map(|number| number.trim().to_owned()),
+        None => Ok(own),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_not_set_is_the_kernels_word_for_none() {
+        let limits = IoLimits { bandwidth: Some(100 << 20), operations: None };
+        assert_eq!(io_line("8:0", limits), "8:0 rbps=104857600 wbps=104857600 riops=max wiops=max");
+    }
+
+    #[test]
+    fn what_is_on_no_disk_has_no_limits() {
+        let error = device_of(Path::new("/proc/self/status")).map_err(|error| error.to_string());
+        assert_eq!(error, Err("`/proc/self/status` is on no disk whose IO could be limited".to_owned()));
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::PosixFadviseAdvice;
 use nix::unistd::{Whence, lseek64 as lseek};
 
 use super::command::{self, CommandError};
@@ -106,6 +107,17 @@ fn copy_bytes(source: &File, target: &File, start: i64, end: i64) -> io::Result<
 
 fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
+}
+
+/// Has the kernel read all data of a file that it does not have in memory yet. What it reads is charged to this process's
+/// cgroup, whoever reads it afterwards.
+pub fn read_ahead(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    for (start, end) in data_extents(&file)? {
+        let (start, length) = (start as i64, (end - start) as i64);
+        nix::fcntl::posix_fadvise(&file, start, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+    }
+    Ok(())
 }
 
 /// Fails, as writing would, unless `bytes` more fit on the file system of `directory`.

@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod disk;
 pub mod git;
 pub mod holes;
+pub mod jail;
 pub mod lease;
 pub mod memory;
 pub mod notify;
@@ -19,6 +20,7 @@ pub mod probe;
 pub mod process;
 pub mod seen;
 pub mod tsc;
+pub mod uids;
 pub mod users;
 pub mod xattr;
 

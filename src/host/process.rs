@@ -89,7 +89,7 @@ fn end_with_us(command: &mut Command) {
 
 /// Runs `task` on a thread that lives as long as this process. The kernel signals the death of a parent when the *thread*
 /// that forked ends, and an async runtime ends its threads when it likes.
-fn on_spawner<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(super) fn on_spawner<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     type Task = Box<dyn FnOnce() + Send>;
     static SPAWNER: Mutex<Option<mpsc::Sender<Task>>> = Mutex::new(None);
     let (reply, answer) = mpsc::sync_channel(1);
@@ -113,7 +113,8 @@ fn on_spawner<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> i
     answer.recv().map_err(|_| io::Error::other("the thread that starts processes has ended"))
 }
 
-fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
+/// What starts `spawn`.
+pub(super) fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
     let mut command = Command::new(spawn.program);
     command
         .args(spawn.arguments)
@@ -126,6 +127,7 @@ fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
     let inherited: Vec<i32> = spawn.inherited.iter().map(AsRawFd::as_raw_fd).collect();
     let prepare = move || {
         nix::unistd::setsid()?;
+        keep_to_ourselves();
         for descriptor in &inherited {
             // SAFETY: the number belongs to an `OwnedFd` that outlives the fork; only its flags are changed, in the child.
             let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(*descriptor) };
@@ -138,32 +140,93 @@ fn command(spawn: &Spawn<'_>) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Kills every process that [`marked`] finds, and waits until none is left.
-///
-/// # Errors
-/// When some are still there after `deadline`; the error has their ids.
-pub async fn kill_marked(marker: &str, deadline: Duration) -> io::Result<usize> {
-    let found = marked(marker)?;
-    for pid in &found {
-        kill_if_marked(*pid, marker)?;
+/// Has the program inherit no descriptor but those that are given to it after this, and the three that everybody has: one that
+/// was not marked as ours somewhere must not reach a machine that is not ours. Kernels before 5.11 leave it at the marks.
+fn keep_to_ourselves() {
+    // SAFETY: the call takes numbers, and changes flags of this process's descriptors only.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// By what the processes of one VM are told from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kin {
+    /// What follows `-name` in their arguments, as this process's user. They can change that.
+    pub marker: String,
+    /// A user that nobody else is, if they have one. They cannot change that.
+    pub uid: Option<u32>,
+}
+
+impl Kin {
+    /// Those that there are, other than this one. Zombies have nothing any more and do not count.
+    pub fn processes(&self) -> io::Result<Vec<Pid>> {
+        let mut found = pids()?;
+        found.retain(|pid| self.has(*pid));
+        Ok(found)
     }
-    let limit = tokio::time::Instant::now() + deadline;
-    loop {
-        let left = marked(marker)?;
-        if left.is_empty() {
-            return Ok(found.len());
+
+    fn has(&self, pid: Pid) -> bool {
+        is_marked(pid, &self.marker) || self.uid.is_some_and(|uid| is_of_user(pid, uid))
+    }
+
+    /// Kills all of them, and waits until none is left; gives how many there were.
+    ///
+    /// # Errors
+    /// When some are still there after `deadline`; the error has their ids.
+    pub async fn kill(&self, deadline: Duration) -> io::Result<usize> {
+        let found = self.processes()?;
+        for pid in &found {
+            self.kill_one(*pid)?;
         }
-        if tokio::time::Instant::now() > limit {
-            return Err(io::Error::other(format!("processes {left:?} of `{marker}` do not end")));
+        let limit = tokio::time::Instant::now() + deadline;
+        loop {
+            let left = self.processes()?;
+            if left.is_empty() {
+                return Ok(found.len());
+            }
+            if tokio::time::Instant::now() > limit {
+                return Err(io::Error::other(format!("processes {left:?} of `{}` do not end", self.marker)));
+            }
+            // One may have been started by another before that was killed.
+            for pid in left {
+                self.kill_one(pid)?;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    /// Looks again with the process held, so that a stranger who got its id meanwhile is spared.
+    fn kill_one(&self, pid: Pid) -> io::Result<()> {
+        kill_if(pid, || self.has(pid))
     }
 }
 
-/// Looks again with the process held, so that a stranger who got its id meanwhile is spared.
-fn kill_if_marked(pid: Pid, marker: &str) -> io::Result<()> {
+/// Whether a user has processes.
+pub(super) fn is_in_use(uid: u32) -> io::Result<bool> {
+    Ok(is_of_user(Pid::this(), uid) || pids()?.into_iter().any(|pid| is_of_user(pid, uid)))
+}
+
+/// Every process other than this one, with its user.
+pub fn with_users() -> io::Result<Vec<(Pid, u32)>> {
+    let found = pids()?.into_iter();
+    Ok(found.filter_map(|pid| Some((pid, fs::metadata(place_of(pid)).ok()?.uid()))).collect())
+}
+
+/// The directory of a process is always its effective user's, whatever the process says about itself.
+fn is_of_user(pid: Pid, uid: u32) -> bool {
+    let place = place_of(pid);
+    fs::metadata(&place).is_ok_and(|owner| owner.uid() == uid)
+        && fs::read_to_string(place.join("stat")).is_ok_and(|stat| !has_ended(&stat))
+}
+
+/// Whether the line of a process's `stat` is that of one that has ended and is not waited for. Its name, which it chooses, is in
+/// parentheses before the state.
+fn has_ended(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
+}
+
+fn kill_if(pid: Pid, is_meant: impl Fn() -> bool) -> io::Result<()> {
     let killed = match pidfd_open(pid) {
-        Ok(process) if is_marked(pid, marker) => pidfd_kill(&process),
+        Ok(process) if is_meant() => pidfd_kill(&process),
         Ok(_) => Ok(()),
         // A kernel before 5.3.
         Err(Errno::ENOSYS) => kill(pid, Signal::SIGKILL),
@@ -176,7 +239,7 @@ fn kill_if_marked(pid: Pid, marker: &str) -> io::Result<()> {
     }
 }
 
-fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+pub(super) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes two numbers and touches no memory.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let descriptor = Errno::result(result)? as i32;
@@ -190,14 +253,6 @@ fn pidfd_kill(process: &OwnedFd) -> nix::Result<()> {
     let result =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_details, 0) };
     Errno::result(result).map(drop)
-}
-
-/// Processes of this user, other than this one, that were started with the arguments `-name` and `marker`. Zombies have no
-/// arguments and do not count.
-pub fn marked(marker: &str) -> io::Result<Vec<Pid>> {
-    let mut found = pids()?;
-    found.retain(|pid| is_marked(*pid, marker));
-    Ok(found)
 }
 
 /// The markers of processes of this user that were started in a directory right below `parent`, whether or not that directory
@@ -310,6 +365,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_zombie_is_told_whatever_it_is_called() {
+        assert!(has_ended("7 (qemu) Z 1 7") && has_ended("7 (a) S (b) X 1"));
+        assert!(!has_ended("7 (qemu) S 1 7") && !has_ended("7 (a) Z 1) R 1") && !has_ended(""));
+    }
+
     #[tokio::test]
     async fn what_is_marked_is_killed_and_nothing_else() {
         let marker = format!("dayfly-test-{}", std::process::id());
@@ -322,7 +383,8 @@ mod tests {
         // Waiting closes the input, and with it would end what is to be killed.
         let _input = ours.stdin.take();
         let ended = async { ours.wait().await.unwrap() };
-        let (killed, status) = tokio::join!(kill_marked(&marker, Duration::from_secs(20)), ended);
+        let kin = Kin { marker: marker.clone(), uid: None };
+        let (killed, status) = tokio::join!(kin.kill(Duration::from_secs(20)), ended);
         assert_eq!(killed.unwrap(), 1);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
         assert_eq!(stranger.try_wait().unwrap(), None);

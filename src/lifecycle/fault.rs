@@ -145,7 +145,7 @@ mod tests {
         ");
         insta::assert_snapshot!(told("fail@outcome-stored"), @r"
         the step `outcome-stored` cannot fail
-          hint: those that can are 9 `home-made`, 10 `disk-copied`, 11 `monitor-started`, 12 `monitor-answered`, 13 `state-loaded`, 14 `agent-answered`, 15 `guest-identified`, 39 `freeze-held`, 40 `freeze-saved`, 41 `freeze-kept`
+          hint: those that can are 9 `home-made`, 10 `disk-copied`, 11 `confinement-made`, 12 `monitor-started`, 13 `monitor-answered`, 14 `state-loaded`, 15 `agent-answered`, 16 `guest-identified`, 40 `freeze-held`, 41 `freeze-saved`, 42 `freeze-kept`
         ");
         let unknown = told("kill@outcome-store");
         assert!(

@@ -77,11 +77,14 @@ steps! {
     DiskCopied "disk-copied" may_fail:
         "The VM has its scratch disk",
         "removes the directory, queues the job for its next attempt";
+    ConfinementMade "confinement-made" may_fail:
+        "The VM has a user id, a cgroup and a place for its root, as far as the host has them; nothing of it runs",
+        "removes them and the directory, queues the job for its next attempt";
     MonitorStarted "monitor-started" may_fail:
-        "QEMU runs, outside of the VM's cgroup yet",
+        "QEMU runs, confined, and does not answer yet",
         "ends QEMU, removes the directory, queues the job for its next attempt";
     MonitorAnswered "monitor-answered" may_fail:
-        "QEMU runs in the VM's cgroup and answers",
+        "QEMU answers",
         "ends QEMU, removes what the VM had, queues the job for its next attempt";
     StateLoaded "state-loaded" may_fail:
         "The snapshot is loaded; the guest stands still",

@@ -13,15 +13,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use super::VmError;
-use crate::host::cgroup::{self, Cgroup, Support};
+use super::confinement::{Cell, Confinement, Settings};
+use super::spec::{Disks, Shape};
+use crate::host::cgroup::{Cgroup, Limits, MONITOR_OVERHEAD, Support};
 use crate::host::lease::Lease;
-use crate::host::process;
+use crate::host::process::{self, Kin};
+use crate::host::uids::UidLease;
 use crate::ids::VmId;
 use crate::lifecycle::{Lifecycle, Step};
 
@@ -41,6 +45,9 @@ const GONE: &str = ".gone-";
 /// Before the id in the marker of a VM's processes.
 const MARKER: &str = "dayfly-";
 
+/// The directory in a home on which its monitor mounts its root.
+const ROOT: &str = "root";
+
 /// How often another process may take a new directory for abandoned before that is an error.
 const MAX_ATTEMPTS: usize = 8;
 
@@ -50,7 +57,7 @@ pub struct Homes {
     root: PathBuf,
     /// The same place without symbolic links, as the kernel names it.
     resolved: PathBuf,
-    cgroups: Support,
+    confinement: Confinement,
 }
 
 /// One VM's directory, owned by this process.
@@ -58,7 +65,11 @@ pub struct Homes {
 pub struct Home {
     id: VmId,
     path: PathBuf,
-    cgroups: Support,
+    /// The directory's name without symbolic links, as long as it has one.
+    resolved: PathBuf,
+    confinement: Confinement,
+    /// The user of its monitor, from before that starts until no process of it is left.
+    uid: OnceLock<UidLease>,
     /// Held until the directory is gone. None where there is no directory, only what outlived it.
     lease: Option<Lease>,
     lifecycle: Lifecycle,
@@ -97,8 +108,8 @@ fn not_ours(root: &Path, error: io::Error) -> VmError {
 }
 
 impl Homes {
-    /// Homes below `state_dir`.
-    pub fn open(state_dir: &Path) -> Result<Self, VmError> {
+    /// Homes below `state_dir`. Tries how far this host can confine what will live in them.
+    pub fn open(state_dir: &Path, settings: Settings) -> Result<Self, VmError> {
         let root = state_dir.join(DIRECTORY);
         require_short_paths(state_dir)?;
         fs::create_dir_all(&root)
@@ -107,12 +118,12 @@ impl Homes {
         let resolved = root.canonicalize().map_err(VmError::host(root.display().to_string()))?;
         // A group for each state directory, so that what is in it is told from the VMs of other services.
         let own_group = hex::encode(&Sha256::digest(resolved.as_os_str().as_encoded_bytes())[..8]);
-        Ok(Self { root, resolved, cgroups: cgroup::detect().within(&own_group) })
+        Ok(Self { root, resolved, confinement: Confinement::find_out(settings, &own_group) })
     }
 
-    /// How the monitors are bounded on this host.
-    pub fn cgroups(&self) -> &Support {
-        &self.cgroups
+    /// How the monitors are confined on this host.
+    pub fn confinement(&self) -> &Confinement {
+        &self.confinement
     }
 
     /// Whether another VM has the id of one that was found abandoned: one that is made right after another may have its id.
@@ -131,7 +142,8 @@ impl Homes {
     }
 
     fn home(&self, id: VmId, path: PathBuf, lease: Option<Lease>) -> Home {
-        Home { id, path, cgroups: self.cgroups.clone(), lease, lifecycle: Lifecycle::default() }
+        let (resolved, confinement) = (self.resolved.join(id.as_str()), self.confinement.clone());
+        Home { id, path, resolved, confinement, uid: OnceLock::new(), lease, lifecycle: Lifecycle::default() }
     }
 
     /// `None` if another process took the nameless directory for abandoned before it was locked; it removes it then.
@@ -160,7 +172,8 @@ impl Homes {
     /// What nobody owns: directories whose owners are gone, and what outlived its directory. Whatever left it behind, at
     /// whatever point of a VM's life.
     pub fn abandoned(&self) -> io::Result<Vec<Home>> {
-        let orphans = self.orphans()?.into_iter().map(|id| (self.root.join(id.as_str()), id));
+        let mut uids = self.confinement.abandoned_uids(&self.resolved)?;
+        let orphans = self.orphans(uids.keys())?.into_iter().map(|id| (self.root.join(id.as_str()), id));
         let mut found: Vec<Home> = orphans.map(|(path, id)| self.home(id, path, None)).collect();
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
@@ -173,13 +186,18 @@ impl Homes {
                 Err(error) => tracing::error!(directory = %path.display(), %error, "a VM's owner cannot be told"),
             }
         }
+        for home in &mut found {
+            home.uid = uids.remove(&home.id).map_or_else(OnceLock::new, OnceLock::from);
+        }
         Ok(found)
     }
 
-    /// VMs of which a process or a cgroup is left, but no directory that could have an owner.
-    fn orphans(&self) -> io::Result<Vec<VmId>> {
-        let mut left: Vec<VmId> = self.cgroups.names()?.iter().filter_map(|name| name.parse().ok()).collect();
-        left.extend(self.processes()?.into_iter().map(|(id, _)| id));
+    /// VMs of which a user id, a process or a cgroup is left, but no directory that could have an owner.
+    fn orphans<'a>(&self, with_uids: impl Iterator<Item = &'a VmId>) -> io::Result<Vec<VmId>> {
+        let mut left: Vec<VmId> =
+            self.confinement.groups().names()?.iter().filter_map(|name| name.parse().ok()).collect();
+        left.extend(self.unconfined_processes()?.into_iter().map(|(id, _)| id));
+        left.extend(with_uids.cloned());
         left.sort();
         left.dedup();
         // The directories after the rest: a VM that is being made has its directory first.
@@ -189,6 +207,13 @@ impl Homes {
 
     /// Every process of every VM.
     pub(super) fn processes(&self) -> io::Result<Vec<(VmId, Pid)>> {
+        let mut found = self.unconfined_processes()?;
+        found.extend(self.confinement.processes(&self.resolved)?);
+        Ok(found)
+    }
+
+    /// Those that have no user of their own. They run where their VM lives, which one in a jail does not.
+    fn unconfined_processes(&self) -> io::Result<Vec<(VmId, Pid)>> {
         let found = process::marked_below(&self.resolved)?.into_iter();
         Ok(found.filter_map(|(marker, pid)| Some((marker.strip_prefix(MARKER)?.parse().ok()?, pid))).collect())
     }
@@ -197,13 +222,15 @@ impl Homes {
         self.root.join(id.as_str()).exists() || self.root.join(format!("{GONE}{id}")).exists()
     }
 
-    /// Whether nothing of a VM is left: no directory, no process, no cgroup.
+    /// Whether nothing of a VM is left: no directory, no process, no user id, no cgroup.
     pub fn is_absent(&self, id: &VmId) -> io::Result<bool> {
-        let has_cgroup = match &self.cgroups {
+        let has_cgroup = match self.confinement.groups() {
             Support::V2(parent) => Cgroup::existing(parent, id.as_str()).is_some(),
             Support::Missing(_) => false,
         };
-        Ok(!self.has_directory(id) && !has_cgroup && process::marked(&marker(id))?.is_empty())
+        let has_uid = self.confinement.has_uid(&self.resolved.join(id.as_str()))?;
+        let kin = Kin { marker: marker(id), uid: None };
+        Ok(!self.has_directory(id) && !has_cgroup && !has_uid && kin.processes()?.is_empty())
     }
 }
 
@@ -269,30 +296,68 @@ impl Home {
         Ok(Socket { path, listener: listener.into() })
     }
 
-    /// Puts the monitor into a cgroup of its own, where the host has them.
-    pub fn confine(&self, pid: u32, memory: u64, vcpus: u32) -> Result<(), VmError> {
-        match &self.cgroups {
-            Support::Missing(_) => Ok(()),
-            Support::V2(parent) => Cgroup::create(parent, self.id.as_str(), memory, vcpus)
-                .and_then(|group| group.add(pid))
-                .map_err(VmError::host("the VM's cgroup")),
-        }
+    /// Makes a cgroup for the monitor, where the host has them.
+    pub fn make_group(&self, shape: Shape, disks: &Disks) -> Result<Option<Cgroup>, VmError> {
+        let Support::V2(parent) = self.confinement.groups() else { return Ok(None) };
+        let limits = Limits {
+            memory: (shape.memory_mib << 20) + MONITOR_OVERHEAD,
+            vcpus: shape.vcpus,
+            io: self.confinement.io(),
+            on_disk_of: disks.scratch.clone(),
+        };
+        Cgroup::create(parent, self.id.as_str(), &limits).map(Some).map_err(VmError::host("the VM's cgroup"))
+    }
+
+    /// Makes a place for the monitor, where the host can confine it. A VM has one in its life.
+    pub async fn make_cell(&self, program: &str) -> Result<Option<Cell>, VmError> {
+        let Some(parts) = self.confinement.parts(program).await? else { return Ok(None) };
+        let Some(uid) = self.lease_user()? else { return Ok(None) };
+        let root = self.path.join(ROOT);
+        fs::create_dir(&root).map_err(VmError::host(format!("`{}`", root.display())))?;
+        Ok(Some(Cell { uid, root, parts }))
+    }
+
+    /// A user for the monitor that no other has, where this host can confine it. A VM has one in its life.
+    fn lease_user(&self) -> Result<Option<u32>, VmError> {
+        let Some(lease) = self.confinement.lease_uid(&self.resolved)? else { return Ok(None) };
+        let uid = lease.uid();
+        self.uid.set(lease).map_err(|_| VmError::host("the VM's user id")(io::Error::other("it has one already")))?;
+        Ok(Some(uid))
+    }
+
+    /// The same for one that makes its jail itself, and the group that it shares with others of its kind.
+    pub fn lease_user_and_group(&self) -> Result<Option<(u32, u32)>, VmError> {
+        Ok(self.lease_user()?.zip(self.confinement.group()))
+    }
+
+    /// Holds the monitor itself still, or lets it go on, where it has a cgroup: a guest that stands still has no say in it,
+    /// and neither has a monitor that is not what it was.
+    pub fn hold(&self, is_held: bool) -> Result<(), VmError> {
+        let Support::V2(parent) = self.confinement.groups() else { return Ok(()) };
+        let Some(group) = Cgroup::existing(parent, self.id.as_str()) else { return Ok(()) };
+        let done = if is_held { group.freeze() } else { group.thaw() };
+        done.map_err(VmError::host("holding the VM's monitor"))
+    }
+
+    fn kin(&self) -> Kin {
+        Kin { marker: self.marker(), uid: self.uid.get().map(UidLease::uid) }
     }
 
     /// Destroys whatever there is of this VM, from what exists and not from what was built: processes, cgroup, files. The
     /// VM is absent when this returns without an error. It may be called again after one.
     pub async fn remove(&mut self) -> Result<(), VmError> {
-        process::kill_marked(&self.marker(), ABSENCE_LIMIT)
-            .await
-            .map_err(VmError::host("ending the VM's processes"))?;
+        self.kin().kill(ABSENCE_LIMIT).await.map_err(VmError::host("ending the VM's processes"))?;
         self.lifecycle.reached(Step::MonitorEnded).await;
-        if let Support::V2(parent) = &self.cgroups
+        if let Support::V2(parent) = self.confinement.groups()
             && let Some(group) = Cgroup::existing(parent, self.id.as_str())
         {
             group.remove(ABSENCE_LIMIT).await.map_err(VmError::host("removing the VM's cgroup"))?;
         }
         self.lifecycle.reached(Step::CgroupRemoved).await;
         self.remove_directory().await.map_err(VmError::host("removing the VM's directory"))?;
+        if let Some(uid) = self.uid.take() {
+            uid.release().map_err(VmError::host("giving back the VM's user id"))?;
+        }
         self.lease = None;
         self.lifecycle.reached(Step::HomeRemoved).await;
         Ok(())

@@ -2,8 +2,8 @@ use super::*;
 use crate::host::lease::LEASE_FILE;
 
 fn homes(directory: &Path) -> Homes {
-    let cgroups = Support::Missing("not needed".into());
-    Homes { root: directory.to_owned(), resolved: directory.canonicalize().unwrap(), cgroups }
+    let confinement = Confinement::none(Support::Missing("not needed".into()));
+    Homes { root: directory.to_owned(), resolved: directory.canonicalize().unwrap(), confinement }
 }
 
 /// A process as a monitor is one, which was started in the home of a VM.
@@ -58,7 +58,7 @@ async fn what_outlived_its_directory_is_found_and_what_is_of_others_is_not() {
     let mut others = monitor(&place, &stranger);
     fs::remove_dir(place).unwrap();
     let mut homes = homes(ours.path());
-    homes.cgroups = Support::V2(groups.path().to_owned());
+    homes.confinement = Confinement::none(Support::V2(groups.path().to_owned()));
     let owned = homes.create(lived_in.clone()).unwrap();
     for id in [&group, &lived_in] {
         fs::create_dir(groups.path().join(id.as_str())).unwrap();

@@ -212,12 +212,15 @@ impl Machine {
 
     /// Lets the guest run that was held still.
     pub(super) async fn resume(&mut self) -> Result<(), VmError> {
+        self.home.hold(false)?;
         self.monitor.resume().await
     }
 
-    /// Holds the guest still: the job is over, whatever it left running.
+    /// Holds the guest still: the job is over, whatever it left running. Its monitor does nothing either then, where it has a
+    /// cgroup.
     pub async fn pause(&mut self) -> Result<(), VmError> {
-        self.monitor.pause().await
+        self.monitor.pause().await?;
+        self.home.hold(true)
     }
 
     /// Destroys the VM. It is absent when this returns without an error; with one, calling again tries again.

@@ -20,6 +20,7 @@ pub(crate) mod attach;
 pub mod backend;
 pub mod basis;
 pub mod channel;
+pub mod confinement;
 pub mod firecracker;
 pub mod freeze;
 pub mod guest;

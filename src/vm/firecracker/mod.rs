@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -78,9 +77,6 @@ const QUOTED: usize = 2048;
 /// Size of the disk that stands where a volume could be filled and none is: writes beyond it fail, so that nothing is kept and
 /// no room is taken.
 const NO_VOLUME: u64 = 4096;
-
-/// The first of the users that Firecrackers run as.
-const FIRST_OWNER: u32 = 900_000;
 
 /// Room in files beyond the largest disk: what is written around a guest's memory.
 const FILE_MARGIN: u64 = 64 << 20;
@@ -151,11 +147,13 @@ impl Firecracker {
     pub async fn launch(home: &Home, programs: &Programs, launch: Launch<'_>) -> Result<(Self, Vsock), VmError> {
         programs.require()?;
         let executable = programs.executable()?;
-        let (marker, (owner, group)) = (home.marker(), owner_of(home));
+        let (marker, (owner, group)) = (home.marker(), owner_of(home)?);
+        let bounds = home.make_group(launch.shape, launch.disks)?;
         let mut jail = Jail::make(home.path(), &marker, &executable, owner, group)
             .map_err(VmError::host("the VM's jail"))?;
         let disks = files::in_order(launch.disks);
         furnish(&mut jail, home.path(), &launch, &disks)?;
+        home.passes(Step::ConfinementMade).await?;
         let pipe = |name| jail.pipe(name).map_err(VmError::host(format!("the pipe `{name}`")));
         let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
         let voice = Voice { output, log: pipe(files::LOG)?, metrics: pipe(files::METRICS)? };
@@ -179,8 +177,8 @@ impl Firecracker {
         let pid = child.id();
         let process = Process::new(child);
         home.passes(Step::MonitorStarted).await?;
-        if let Some(pid) = pid {
-            home.confine(pid, launch.shape.memory_mib << 20, launch.shape.vcpus)?;
+        if let (Some(bounds), Some(pid)) = (bounds, pid) {
+            bounds.add(pid).map_err(VmError::host("the VM's cgroup"))?;
         }
         let mut started = Self::join(home.path(), jail, process, voice).await?;
         if !launch.start.is_restore() {
@@ -311,13 +309,17 @@ impl Voice {
 }
 
 /// The user and the group that this VM's Firecracker runs as.
-fn owner_of(home: &Home) -> (u32, u32) {
+fn owner_of(home: &Home) -> Result<(u32, u32), VmError> {
     let ourselves = nix::unistd::geteuid();
-    if !ourselves.is_root() {
-        return (ourselves.as_raw(), nix::unistd::getegid().as_raw());
+    match home.lease_user_and_group()? {
+        Some(owner) => Ok(owner),
+        None if ourselves.is_root() => {
+            let why = "this host has no users for VMs\n  hint: `dayfly doctor` says what is missing";
+            Err(VmError::host("Firecracker's jail")(io::Error::other(why)))
+        }
+        // The jailer will say what it lacks.
+        None => Ok((ourselves.as_raw(), nix::unistd::getegid().as_raw())),
     }
-    let name = Sha256::digest(home.id().as_str());
-    (FIRST_OWNER + u32::from(u16::from_le_bytes([name[0], name[1]])), FIRST_OWNER)
 }
 
 /// Puts into the jail what the machine is made of. The state comes later.

@@ -13,6 +13,7 @@ use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::vm::VmError;
 use crate::vm::attach::attach;
+use crate::vm::confinement::Settings;
 use crate::vm::backend::{GuestEnd, Launch, Monitor, Reach, Start};
 use crate::vm::home::{Home, Homes};
 use crate::vm::spec::{Accelerator, Boot, Disks, Shape};
@@ -32,7 +33,7 @@ impl Scene {
         for name in ["kernel", "initramfs", "root", "cache"] {
             fs::write(directory.path().join(name), name).unwrap();
         }
-        let homes = Homes::open(&directory.path().join("state")).unwrap();
+        let homes = Homes::open(&directory.path().join("state"), Settings::default()).unwrap();
         let programs = fake::programs(directory.path());
         Self { directory, homes, programs }
     }

@@ -20,6 +20,8 @@ pub struct Machine<'a> {
     /// The memory file; unused for [`Start::Boot`].
     pub memory: &'a Path,
     pub sockets: Sockets,
+    /// Numbers of inherited descriptors; a disk named `/dev/fdset/1` is the first of them.
+    pub files: &'a [i32],
 }
 
 /// Numbers of inherited listening sockets.
@@ -69,7 +71,7 @@ pub enum Trial<'a> {
 pub const TRIAL_PORT: u8 = 0xF4;
 
 /// MiB of memory of a trial machine: what a stock kernel boots in.
-const TRIAL_MIB: u64 = 128;
+pub const TRIAL_MIB: u64 = 128;
 
 /// Arguments for a machine that shows whether this host can run others: the same platform, devices and confinement.
 /// `ticks_khz` is the frequency of the time stamp counter, which a kernel under emulation must be told.
@@ -113,6 +115,7 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
         arguments.kernel(machine.boot);
     }
     arguments.ports(machine.sockets);
+    arguments.files(machine.files);
     arguments.disks(machine.disks);
     arguments.confinement();
     if is_restored {
@@ -187,6 +190,12 @@ impl Arguments {
         }
     }
 
+    fn files(&mut self, descriptors: &[i32]) {
+        for (index, descriptor) in descriptors.iter().enumerate() {
+            self.push("-add-fd", format!("fd={descriptor},set={}", index + 1));
+        }
+    }
+
     fn disks(&mut self, disks: &Disks) {
         let shared = [("root", Some(&disks.root)), ("layer", disks.layer.as_ref()), ("cache", disks.cache.as_ref())];
         for (id, path) in shared {
@@ -235,6 +244,10 @@ mod tests {
     use super::*;
 
     fn machine_with(start: Start, cache: bool, fill: Option<&str>) -> String {
+        machine_with_files(start, cache, fill, &[])
+    }
+
+    fn machine_with_files(start: Start, cache: bool, fill: Option<&str>, files: &[i32]) -> String {
         let boot = Boot { kernel: "/i/kernel".into(), initramfs: "/i/initramfs".into(), command_line: "quiet".into() };
         let disks = Disks {
             root: "/i/root".into(),
@@ -252,6 +265,7 @@ mod tests {
             disks: &disks,
             memory: Path::new("/i/memory"),
             sockets: Sockets { monitor: 3, control: 4, bulk: 5 },
+            files,
         };
         arguments(&machine).join("\n").replace("\n-", "\u{0}-").replace('\n', " ").replace('\0', "\n")
     }
@@ -272,6 +286,14 @@ mod tests {
         ]
         "#);
         assert_eq!(with.lines().count(), without.lines().count());
+    }
+
+    #[test]
+    fn inherited_files_are_sets_of_one() {
+        let without = machine_with(Start::Restore, true, None);
+        let with = machine_with_files(Start::Restore, true, None, &[7, 9]);
+        let added: Vec<&str> = with.lines().filter(|line| !without.contains(line)).collect();
+        assert_eq!(added, ["-add-fd fd=7,set=1", "-add-fd fd=9,set=2"]);
     }
 
     #[test]

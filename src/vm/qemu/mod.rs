@@ -4,9 +4,11 @@ pub mod argv;
 mod backend;
 pub mod message;
 pub mod monitor;
+mod view;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -16,12 +18,16 @@ use tokio::process::Child;
 use self::argv::Sockets;
 pub use self::backend::CAPABILITIES;
 use self::monitor::Monitor;
+use self::view::View;
 use super::VmError;
 use super::backend::{Launch, Ports};
-use super::home::Home;
+use super::confinement::Cell;
+use super::home::{Home, Socket};
+use crate::host::cgroup::{Cgroup, MAX_TASKS};
 use crate::host::command::install_hint;
+use crate::host::jail::{self, Jail, Offer, Opener, Shown};
 use crate::host::output::Output;
-use crate::host::process::{Spawn, find_program, spawn};
+use crate::host::process::{self, Lifetime, Spawn, find_program};
 use crate::lifecycle::Step;
 
 /// Bytes of the monitor's output that an error quotes.
@@ -51,49 +57,46 @@ pub fn missing_hint(program: &str) -> String {
 }
 
 impl Qemu {
-    /// Starts a monitor in `home` and speaks with it. The guest runs already if it boots.
+    /// Starts a monitor in `home`, confined as far as this host can do that, and speaks with it. The guest runs already if it
+    /// boots.
     pub async fn launch(home: &Home, program: &str, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
         require(program)?;
+        let group = home.make_group(launch.shape, launch.disks)?;
+        let cell = home.make_cell(program).await?;
+        home.passes(Step::ConfinementMade).await?;
+        let view = View::open(&launch, cell.is_some())?;
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
-        let [monitor, control, bulk] = &sockets;
-        let arguments = argv::arguments(&argv::Machine {
-            name: &home.marker(),
-            accelerator: launch.accelerator,
-            shape: launch.shape,
-            start: launch.start,
-            boot: launch.boot,
-            disks: launch.disks,
-            memory: launch.memory,
-            sockets: Sockets {
-                monitor: monitor.listener.as_raw_fd(),
-                control: control.listener.as_raw_fd(),
-                bulk: bulk.listener.as_raw_fd(),
-            },
-        });
+        let arguments = arguments(home, &launch, &view, &sockets);
         // Connected before the monitor runs: it finds its peers waiting.
         let connect =
             async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
+        let [monitor, control, bulk] = &sockets;
         let ports = Ports { control: connect(&control.path).await?, bulk: connect(&bulk.path).await? };
         let to_monitor = connect(&monitor.path).await?;
         let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
-        let inherited = sockets.map(|socket| socket.listener);
-        let child = spawn(Spawn {
-            program,
-            arguments: &arguments,
-            directory: home.path(),
-            inherited: &inherited,
-            output: output.writer().map_err(VmError::host("room for the monitor's words"))?,
-            lifetime: launch.lifetime,
-        })
-        .map_err(VmError::host(format!("starting `{program}`")))?;
-        // Only the monitor listens now: if it ends, the connections end.
-        drop(inherited);
-        let mut child = child;
+        // Only the monitor listens once this is dropped: if it ends, the connections end.
+        let started = {
+            let View { shown, offers, descriptors, largest, .. } = view;
+            let inherited: Vec<OwnedFd> =
+                sockets.map(|socket| socket.listener).into_iter().chain(descriptors).collect();
+            let spawn = Spawn {
+                program,
+                arguments: &arguments,
+                directory: home.path(),
+                inherited: &inherited,
+                output: output.writer().map_err(VmError::host("room for the monitor's words"))?,
+                lifetime: launch.lifetime,
+            };
+            match &cell {
+                Some(cell) => start_jailed(spawn, cell, group.as_ref(), &shown, largest)
+                    .map(|(child, opener)| (child, Some((opener, offers)))),
+                None => start_free(spawn, group.as_ref()).map(|child| (child, None)),
+            }
+        };
+        let context = format!("starting `{program}`");
+        let (mut child, opening) = started.map_err(VmError::host(context))?;
         home.passes(Step::MonitorStarted).await?;
-        if let Some(pid) = child.id() {
-            home.confine(pid, launch.shape.memory_mib << 20, launch.shape.vcpus)?;
-        }
-        match Monitor::greet(to_monitor).await {
+        match greet(to_monitor, opening).await {
             Ok(monitor) => Ok((Self { monitor, child, output }, ports)),
             Err(error) => Err(explain(&mut child, &output, error).await),
         }
@@ -120,6 +123,65 @@ impl Qemu {
         // Fails if it has ended, which is what is wanted; the wait below reports anything else.
         drop(self.child.start_kill());
         self.child.wait().await
+    }
+}
+
+fn arguments(home: &Home, launch: &Launch<'_>, view: &View, sockets: &[Socket; 3]) -> Vec<String> {
+    let [monitor, control, bulk] = sockets.each_ref().map(|socket| socket.listener.as_raw_fd());
+    argv::arguments(&argv::Machine {
+        name: &home.marker(),
+        accelerator: launch.accelerator,
+        shape: launch.shape,
+        start: launch.start,
+        boot: &view.boot,
+        disks: &view.disks,
+        memory: &view.memory,
+        sockets: Sockets { monitor, control, bulk },
+        files: &view.numbers(),
+    })
+}
+
+fn start_jailed(
+    spawn: Spawn<'_>, cell: &Cell, group: Option<&Cgroup>, shown: &[Shown], largest: u64,
+) -> io::Result<(Child, Opener)> {
+    let program = cell.parts.program.to_str().ok_or_else(|| io::Error::other("its path is no text"))?;
+    let shown = [&cell.parts.shown, shown].concat();
+    let entrance = group.map(Cgroup::entrance).transpose()?;
+    let jail = Jail {
+        uid: cell.uid,
+        root: &cell.root,
+        shown: &shown,
+        group: entrance.as_ref().map(AsFd::as_fd),
+        file_size: largest,
+        tasks: MAX_TASKS,
+        ends_with_us: spawn.lifetime == Lifetime::EndsWithUs,
+    };
+    jail::spawn(&Spawn { program, ..spawn }, &jail)
+}
+
+/// As far as the host can confine it.
+fn start_free(spawn: Spawn<'_>, group: Option<&Cgroup>) -> io::Result<Child> {
+    let child = process::spawn(spawn)?;
+    if let (Some(group), Some(pid)) = (group, child.id()) {
+        group.add(pid)?;
+    }
+    Ok(child)
+}
+
+/// Gives the monitor what it opens at its start, until it speaks. Afterwards it opens nothing more.
+async fn greet(stream: UnixStream, opening: Option<(Opener, Vec<Offer>)>) -> Result<Monitor, VmError> {
+    let Some((opener, offers)) = opening else { return Monitor::greet(stream).await };
+    let greeting = Monitor::greet(stream);
+    let serving = async {
+        match opener.serve(&offers).await {
+            // It has ended, which its socket says as well.
+            Ok(()) => std::future::pending().await,
+            Err(error) => VmError::host("the files that the monitor opens")(error),
+        }
+    };
+    tokio::select! {
+        greeted = greeting => greeted,
+        error = serving => Err(error),
     }
 }
 
