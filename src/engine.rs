@@ -378,7 +378,9 @@ impl Engine {
 
     /// Restores a VM up to where its guest runs, and speaks with nobody in it. For comparison only.
     pub async fn resume_only(&self, home: &Home, template: &Template) -> Result<Box<dyn Monitor>, VmError> {
-        let loaded = machine::load(home, template, &Basis::of(template)?, Memory::Borrowed, None, self.settings.lifetime).await?;
+        let loaded =
+            machine::load(home, template, &Basis::of(template)?, Memory::Borrowed, None, self.settings.lifetime)
+                .await?;
         let mut monitor = loaded.monitor;
         monitor.resume().await?;
         Ok(monitor)

@@ -119,11 +119,7 @@ fn gone() -> io::Error {
 impl Channel {
     pub(super) fn new() -> io::Result<Arc<Self>> {
         let state = State { session: Session::new(Side::Agent), conversation: 0, inboxes: HashMap::new() };
-        Ok(Arc::new(Self {
-            port: Mutex::new(Port::new()?),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }))
+        Ok(Arc::new(Self { port: Mutex::new(Port::new()?), state: Mutex::new(state), changed: Condvar::new() }))
     }
 
     /// Reads the line for ever and calls `opened` with each stream that the host opens and its request.

@@ -55,7 +55,10 @@ impl Line {
 
 /// Whether an error of accepting is that of one call, so that others may come.
 fn is_the_callers(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Sleeps until the host's end is connected. Without edge triggering this would spin: a port without host polls as hung up.

@@ -17,8 +17,8 @@ use crate::host::process::{Lifetime, Spawn};
 use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, Kind};
 use crate::protocol::message::{Exec, Request, encode};
-use crate::vm::machine::Template;
 use crate::vm::backend::{AgentLink, Start};
+use crate::vm::machine::Template;
 use crate::vm::qemu::argv::{Machine, Sockets, arguments};
 use crate::vm::spec::Disks;
 

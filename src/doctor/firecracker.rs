@@ -61,7 +61,9 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         firecracker,
         jailer,
         is_root: nix::unistd::geteuid().is_root(),
-        one_file_system: device(&subject.state_dir).zip(device(&subject.images_dir)).map(|(state, images)| state == images),
+        one_file_system: device(&subject.state_dir)
+            .zip(device(&subject.images_dir))
+            .map(|(state, images)| state == images),
     };
     judge(&facts)
 }
@@ -87,11 +89,20 @@ fn build_of(program: &[u8]) -> Build {
 
 fn judge(facts: &Facts) -> Vec<Finding> {
     let (Some(firecracker), Some(jailer)) = (&facts.firecracker, &facts.jailer) else {
-        let found = [("firecracker.program", "Firecracker", &facts.firecracker), ("firecracker.jailer", "its jailer", &facts.jailer)];
+        let found = [
+            ("firecracker.program", "Firecracker", &facts.firecracker),
+            ("firecracker.jailer", "its jailer", &facts.jailer),
+        ];
         let absent = found.into_iter().filter(|(_, _, program)| program.is_none());
         return absent.map(|(id, name, _)| missing(facts, id, name)).collect();
     };
-    vec![program(facts, firecracker), jail(facts, jailer, firecracker), filter(facts, firecracker), user(facts), files(facts)]
+    vec![
+        program(facts, firecracker),
+        jail(facts, jailer, firecracker),
+        filter(facts, firecracker),
+        user(facts),
+        files(facts),
+    ]
 }
 
 /// What is wrong keeps jobs from running if they are to run in Firecracker.

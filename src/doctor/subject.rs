@@ -81,7 +81,10 @@ impl Subject {
                 .qemu
                 .or(config.map(|config| config.vm.qemu.display().to_string()))
                 .unwrap_or_else(|| DEFAULT_QEMU.to_owned()),
-            firecracker: options.firecracker.or(config.map(|config| (&config.vm.firecracker).into())).unwrap_or_default(),
+            firecracker: options
+                .firecracker
+                .or(config.map(|config| (&config.vm.firecracker).into()))
+                .unwrap_or_default(),
             backend: backend.unwrap_or(Backend::Auto),
             profiles: config.map_or_else(|| vec![Wanted::default()], wanted),
             state_dir: place.state,

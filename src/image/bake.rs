@@ -154,9 +154,7 @@ async fn make(
 }
 
 /// Makes everything in `directory` that a machine is booted from to become a snapshot.
-async fn lay_out(
-    image: &Image, studio: &Studio, shape: Shape, directory: &Path,
-) -> Result<(Boot, Disks), ImageError> {
+async fn lay_out(image: &Image, studio: &Studio, shape: Shape, directory: &Path) -> Result<(Boot, Disks), ImageError> {
     let boot = Boot {
         kernel: kernel_for(&studio.vmm, image, directory).await?,
         initramfs: directory.join("initramfs"),
@@ -167,13 +165,8 @@ async fn lay_out(
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     let scratch = directory.join("scratch");
     make_scratch(&scratch, shape.disk_mib).await?;
-    let disks = Disks {
-        root: image.file("root.erofs"),
-        layer: image.layer(),
-        scratch,
-        cache: Some(placeholder),
-        fill: None,
-    };
+    let disks =
+        Disks { root: image.file("root.erofs"), layer: image.layer(), scratch, cache: Some(placeholder), fill: None };
     Ok((boot, disks))
 }
 
@@ -210,7 +203,9 @@ async fn freeze(
     let memory = directory.join("memory");
     // A monitor that finds no room for a page of it dies without a word.
     disk::require_room(directory, shape.memory_mib << 20)
-        .and_then(|()| if studio.vmm.needs_own_memory() { disk::create_sparse(&memory, shape.memory_mib << 20) } else { Ok(()) })
+        .and_then(|()| {
+            if studio.vmm.needs_own_memory() { disk::create_sparse(&memory, shape.memory_mib << 20) } else { Ok(()) }
+        })
         .map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
     studio.lifecycle.reached(ImageStep::DisksMade).await;
     let scripts = &image.info.bake;

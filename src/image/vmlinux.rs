@@ -79,8 +79,7 @@ fn payload_of(file: &[u8]) -> Option<Payload<'_>> {
 
 /// The program that unpacks it.
 fn packer_of(packed: &[u8]) -> Option<&'static str> {
-    let known: [(&[u8], &str); 3] =
-        [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x1f\x8b", "gzip")];
+    let known: [(&[u8], &str); 3] = [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x1f\x8b", "gzip")];
     known.into_iter().find(|(magic, _)| packed.starts_with(magic)).map(|(_, program)| program)
 }
 

@@ -116,7 +116,18 @@ impl Machine {
                 let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
                 let connections = Some(connections);
                 let is_freezable = memory == Memory::Owned || !template.vmm.needs_own_memory();
-                Ok(Self { home, monitor, guest, connections, _bulk: bulk, memory, is_freezable, basis, mounted, timings })
+                Ok(Self {
+                    home,
+                    monitor,
+                    guest,
+                    connections,
+                    _bulk: bulk,
+                    memory,
+                    is_freezable,
+                    basis,
+                    mounted,
+                    timings,
+                })
             }
             Err(error) => {
                 if let Err(left) = home.remove().await {

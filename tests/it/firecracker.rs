@@ -56,8 +56,8 @@ fn a_machine_is_made_saved_and_resumed_in_jails_and_nothing_is_left() {
     eprintln!("create over baseline: {}", report["ratios"]["create_over_baseline"]);
     leaks::assert_none(&state);
     assert_eq!(firecrackers(), [""; 0], "Firecrackers are left");
-    let left = fs::read_dir(&state).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("bench-")
-    });
+    let left = fs::read_dir(&state)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("bench-"));
     assert_eq!(left.count(), 0, "the benchmark's snapshot is left");
 }

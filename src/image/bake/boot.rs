@@ -14,14 +14,8 @@ use crate::vm::spec::Accelerator;
 
 /// Drivers that only one kind of machine has a device for. The others do without the memory and the time that they take.
 const OF_VIRTIO_SERIAL: [&str; 1] = ["virtio_console"];
-const OF_VSOCK: [&str; 6] = [
-    VSOCK_DRIVER,
-    "vmw_vsock_virtio_transport_common",
-    "vsock",
-    "virtio_rng",
-    "rng_core",
-    "vmgenid",
-];
+const OF_VSOCK: [&str; 6] =
+    [VSOCK_DRIVER, "vmw_vsock_virtio_transport_common", "vsock", "virtio_rng", "rng_core", "vmgenid"];
 const VSOCK_DRIVER: &str = "vmw_vsock_virtio_transport";
 
 /// The kernel that a monitor boots, which lies in `directory` if it had to be unpacked.
@@ -111,9 +105,8 @@ mod tests {
     #[test]
     fn each_machine_gets_the_drivers_of_its_devices() {
         let files = ["00-virtio.ko", "05-virtio-rng.ko", "07-vsock.ko", "04-virtio_console.ko", "09-erofs.ko"];
-        let kept = |link| -> Vec<&str> {
-            files.into_iter().filter(|file| !is_of_another(link, module_of(file))).collect()
-        };
+        let kept =
+            |link| -> Vec<&str> { files.into_iter().filter(|file| !is_of_another(link, module_of(file))).collect() };
         assert_eq!(kept(AgentLink::VirtioSerial), ["00-virtio.ko", "04-virtio_console.ko", "09-erofs.ko"]);
         assert_eq!(kept(AgentLink::Vsock), ["00-virtio.ko", "05-virtio-rng.ko", "07-vsock.ko", "09-erofs.ko"]);
     }

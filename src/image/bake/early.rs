@@ -16,9 +16,7 @@ use crate::vm::machine::Template;
 use crate::vm::spec::{Boot, Disks, Shape};
 
 /// Makes one in an empty directory. Nobody speaks with the guest.
-pub async fn early(
-    image: &Image, studio: &Studio, shape: Shape, directory: &Path,
-) -> Result<Template, ImageError> {
+pub async fn early(image: &Image, studio: &Studio, shape: Shape, directory: &Path) -> Result<Template, ImageError> {
     let (boot, disks) = lay_out(image, studio, shape, directory).await?;
     let memory = directory.join("memory");
     if studio.vmm.needs_own_memory() {

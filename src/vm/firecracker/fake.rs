@@ -241,15 +241,17 @@ impl Fake {
             return Err(format!("Load snapshot error: {why}"));
         }
         let failed = |why: &str| format!("Load snapshot error: Failed to restore from snapshot: {why}");
-        let state = fs::read_to_string(self.file(&body["snapshot_path"])).map_err(|error| failed(&error.to_string()))?;
-        let state: Value =
-            serde_json::from_str(&state).map_err(|_| failed("Failed to get snapshot state from file: bitcode error"))?;
+        let state =
+            fs::read_to_string(self.file(&body["snapshot_path"])).map_err(|error| failed(&error.to_string()))?;
+        let state: Value = serde_json::from_str(&state)
+            .map_err(|_| failed("Failed to get snapshot state from file: bitcode error"))?;
         let files = state["drives"].as_array().unwrap().iter().chain([&body["mem_backend"]["backend_path"]]);
         for file in files {
             fs::metadata(self.file(file)).map_err(|error| failed(&format!("{error} {file}")))?;
         }
         machine.vsock = state["vsock"].as_str().map(str::to_owned);
-        machine.drives = state["drives"].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned()).collect();
+        machine.drives =
+            state["drives"].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned()).collect();
         self.listen(machine)?;
         machine.state = State::Paused;
         Ok(())

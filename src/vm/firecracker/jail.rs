@@ -88,7 +88,9 @@ impl Jail {
 
     fn link(&self, file: &Path, name: &str) -> io::Result<()> {
         fs::hard_link(file, self.path.join(name)).map_err(|error| match error.kind() {
-            io::ErrorKind::CrossesDevices => io::Error::new(error.kind(), format!("{error}\n  hint: {ONE_FILE_SYSTEM}")),
+            io::ErrorKind::CrossesDevices => {
+                io::Error::new(error.kind(), format!("{error}\n  hint: {ONE_FILE_SYSTEM}"))
+            }
             _ => error,
         })
     }
@@ -181,7 +183,8 @@ mod tests {
     fn what_a_vm_wrote_is_the_hosts_again_wherever_it_was_moved() {
         let home = tempfile::tempdir().unwrap();
         let is_root = nix::unistd::geteuid().is_root();
-        let mut jail = Jail { owner: if is_root { 900_000 } else { nix::unistd::geteuid().as_raw() }, ..jail(home.path()) };
+        let mut jail =
+            Jail { owner: if is_root { 900_000 } else { nix::unistd::geteuid().as_raw() }, ..jail(home.path()) };
         let scratch = home.path().join("scratch");
         fs::write(&scratch, "").unwrap();
         jail.hand_over(&scratch, "scratch").unwrap();

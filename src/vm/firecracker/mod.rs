@@ -49,9 +49,9 @@ use super::VmError;
 use super::backend::{AgentLink, Capabilities, DiskNames, Freezing, GuestEnd, KernelForm, Launch, Monitor};
 use super::home::Home;
 use super::spec::CACHE_VOLUME_BYTES;
-use crate::host::{disk, holes};
 use crate::host::output::Output;
 use crate::host::process::{Spawn, find_program, spawn};
+use crate::host::{disk, holes};
 use crate::lifecycle::Step;
 
 /// All memory is written at a snapshot, whatever the guest runs on; ports are those of a vsock; disks have no names.
@@ -149,8 +149,8 @@ impl Firecracker {
         let executable = programs.executable()?;
         let (marker, (owner, group)) = (home.marker(), owner_of(home)?);
         let bounds = home.make_group(launch.shape, launch.disks)?;
-        let mut jail = Jail::make(home.path(), &marker, &executable, owner, group)
-            .map_err(VmError::host("the VM's jail"))?;
+        let mut jail =
+            Jail::make(home.path(), &marker, &executable, owner, group).map_err(VmError::host("the VM's jail"))?;
         let disks = files::in_order(launch.disks);
         furnish(&mut jail, home.path(), &launch, &disks)?;
         home.passes(Step::ConfinementMade).await?;
@@ -302,7 +302,9 @@ impl Voice {
     fn add_to(&self, error: VmError) -> VmError {
         let VmError::Monitor { detail: known } = error else { return error };
         match self.explain(VmError::Monitor { detail: String::new() }) {
-            VmError::Monitor { detail } if !detail.is_empty() => VmError::Monitor { detail: format!("{known}\n{detail}") },
+            VmError::Monitor { detail } if !detail.is_empty() => {
+                VmError::Monitor { detail: format!("{known}\n{detail}") }
+            }
             _ => VmError::Monitor { detail: known },
         }
     }

@@ -67,10 +67,7 @@ pub(super) const ENDPOINTS: [Endpoint; 9] = [
             optional("io_engine", Kind::OneOf(&["Sync", "Async"])),
         ],
     },
-    Endpoint {
-        call: "PUT /vsock",
-        fields: &[required("guest_cid", Kind::Integer), required("uds_path", Kind::Text)],
-    },
+    Endpoint { call: "PUT /vsock", fields: &[required("guest_cid", Kind::Integer), required("uds_path", Kind::Text)] },
     Endpoint { call: "PUT /entropy", fields: &[] },
     Endpoint {
         call: "PUT /actions",

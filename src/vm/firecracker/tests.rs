@@ -13,8 +13,8 @@ use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::vm::VmError;
 use crate::vm::attach::attach;
-use crate::vm::confinement::Settings;
 use crate::vm::backend::{GuestEnd, Launch, Monitor, Reach, Start};
+use crate::vm::confinement::Settings;
 use crate::vm::home::{Home, Homes};
 use crate::vm::spec::{Accelerator, Boot, Disks, Shape};
 
@@ -55,7 +55,8 @@ impl Scene {
     async fn launch_with(
         &self, home: &Home, start: Start, programs: &Programs,
     ) -> Result<(Firecracker, Reach), VmError> {
-        let boot = Boot { kernel: self.file("kernel"), initramfs: self.file("initramfs"), command_line: "quiet".into() };
+        let boot =
+            Boot { kernel: self.file("kernel"), initramfs: self.file("initramfs"), command_line: "quiet".into() };
         let disks = Disks {
             root: self.file("root"),
             layer: None,
@@ -224,7 +225,8 @@ async fn the_fake_is_as_strict_as_the_real_one() {
     let mut home = scene.home();
     let fake = Fake::of(&home);
     let paths = json!({ "snapshot_path": "/saved-state", "mem_file_path": "/saved-memory" });
-    let load = json!({ "snapshot_path": "/state", "mem_backend": { "backend_type": "File", "backend_path": "/memory" } });
+    let load =
+        json!({ "snapshot_path": "/state", "mem_backend": { "backend_type": "File", "backend_path": "/memory" } });
     let refused = |call: &str, body: &serde_json::Value| fake.take(call, body).unwrap_err();
     let mut said = vec![
         refused("PATCH /vm", &json!({ "state": "Resumed" })),

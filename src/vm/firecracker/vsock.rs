@@ -36,7 +36,10 @@ impl Vsock {
             if is_taken(&answer) {
                 Ok(socket)
             } else {
-                Err(VmError::Lost(format!("the call to port {port} was answered with {:?}", answer.escape_ascii().to_string())))
+                Err(VmError::Lost(format!(
+                    "the call to port {port} was answered with {:?}",
+                    answer.escape_ascii().to_string()
+                )))
             }
         };
         timeout(limit, call).await.unwrap_or(Err(VmError::TimedOut { what: "an answer on the guest's vsock", limit }))
