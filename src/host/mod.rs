@@ -3,6 +3,7 @@
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
 pub mod addresses;
+pub mod apart;
 pub mod beneath;
 pub mod cgroup;
 pub mod checksum;

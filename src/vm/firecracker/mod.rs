@@ -50,8 +50,8 @@ use super::backend::{AgentLink, Capabilities, DiskNames, Freezing, GuestEnd, Ker
 use super::home::Home;
 use super::spec::CACHE_VOLUME_BYTES;
 use crate::host::output::Output;
-use crate::host::process::{Spawn, find_program, spawn};
-use crate::host::{disk, holes};
+use crate::host::process::{Spawn, find_program};
+use crate::host::{apart, disk, holes};
 use crate::lifecycle::Step;
 
 /// All memory is written at a snapshot, whatever the guest runs on; ports are those of a vsock; disks have no names.
@@ -165,7 +165,7 @@ impl Firecracker {
             base: jail.base(),
             largest_file: largest_file(&launch),
         });
-        let child = spawn(Spawn {
+        let child = apart::spawn(Spawn {
             program: &programs.jailer,
             arguments: &arguments,
             directory: home.path(),
