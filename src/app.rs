@@ -35,8 +35,9 @@ use crate::job::timeline::Timeline;
 use crate::lifecycle::{Fault, Lifecycle};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
-use crate::net::egress::network::HostNetwork;
+use crate::net::egress::network::{HostNetwork, Network};
 use crate::net::git_proxy::GitClient;
+use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
@@ -88,11 +89,14 @@ impl App {
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
+        let network = Arc::<HostNetwork>::default();
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
-            network: Arc::new(HostNetwork::default()),
+            registries: Registries::new(&config.registries, &secrets.registries)
+                .context("the client for package registries")?,
+            network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
             engine,
@@ -115,6 +119,9 @@ impl App {
             Some(listen) => Some(bind("metrics.listen", listen).await?),
             None => None,
         };
+        for listener in std::iter::once(&public).chain(&metrics) {
+            network.note_served(listener.local_addr()?.port());
+        }
         let control = bind_control(&core.config.server.control_socket())?;
         Ok(Self { core, public, metrics, control, _state: state })
     }

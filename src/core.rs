@@ -20,6 +20,7 @@ use crate::log::LogStore;
 use crate::metrics::Metrics;
 use crate::net::egress::network::Network;
 use crate::net::git_proxy::GitClient;
+use crate::net::registry::Registries;
 use crate::pool::Pools;
 use crate::reporter::Sent;
 use crate::shutdown::Shutdown;
@@ -44,6 +45,8 @@ pub struct Core {
     pub pools: Pools,
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
+    /// Package registries with their credentials.
+    pub registries: Registries,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
     pub timeline: Timeline,

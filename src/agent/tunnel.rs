@@ -1,4 +1,4 @@
-//! Loopback ports of the guest whose connections end on the host.
+//! Ports of the guest whose connections end on the host.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -27,7 +27,12 @@ impl Ports {
 }
 
 fn listen(port: u16, service: Service, bulk: Arc<Channel>) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let address = match service {
+        Service::Git => Ipv4Addr::LOCALHOST,
+        // Containers of the guest come from bridges of its own. Nobody else does: it has no network card.
+        Service::Egress | Service::Registry => Ipv4Addr::UNSPECIFIED,
+    };
+    let listener = TcpListener::bind((address, port))?;
     thread::Builder::new().name("listen".into()).spawn(move || {
         for connection in listener.incoming().flatten() {
             let bulk = Arc::clone(&bulk);

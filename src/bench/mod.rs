@@ -5,6 +5,7 @@ pub mod bare_jail;
 pub mod cold_boot;
 pub mod create;
 pub mod density;
+pub mod egress;
 pub mod fork;
 pub mod log;
 pub mod plan;

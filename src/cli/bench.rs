@@ -12,6 +12,7 @@ use self::machines::{Early, MachineArgs, Stage};
 use super::progress::Terminal;
 use super::{parse_mib, say};
 use crate::bench::create::{self, CreateBench};
+use crate::bench::egress::{self, EgressBench};
 use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
 use crate::bench::plan::{self, PlanBench};
@@ -42,6 +43,10 @@ pub(super) enum BenchCommand {
     ///
     /// The image needs perl, as every Debian has it.
     Log(LogArgs),
+    /// How fast a guest reaches a server through the proxy, beside the same server asked directly
+    ///
+    /// The server is on loopback, in this process. The image needs curl.
+    Egress(EgressArgs),
     /// From the text of a long workflow to the jobs of its matrix of 256 cells
     Plan(PlanArgs),
     /// Our side of `bench webhook`
@@ -115,6 +120,18 @@ pub(super) struct LogArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct EgressArgs {
+    #[command(flatten)]
+    machines: MachineArgs,
+    /// How many downloads; connections are measured ten times as often
+    #[arg(short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Size of a download
+    #[arg(long, default_value = "32MiB", value_parser = parse_mib)]
+    size: u64,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// How often
     #[arg(short = 'n', default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -145,6 +162,7 @@ pub(super) async fn run(command: BenchCommand) -> anyhow::Result<u8> {
         BenchCommand::Density(arguments) => machines::density(arguments).await,
         BenchCommand::ColdBoot(arguments) => machines::cold_boot(arguments).await,
         BenchCommand::Log(arguments) => log(arguments).await,
+        BenchCommand::Egress(arguments) => egress(arguments).await,
         BenchCommand::Webhook(arguments) => webhook(arguments).await,
         BenchCommand::Plan(PlanArgs { runs, json }) => show(&plan::run(PlanBench { runs: runs as usize })?, json),
         BenchCommand::WebhookEndpoint(EndpointArgs { listen, directory }) => {
@@ -210,6 +228,17 @@ async fn log(arguments: LogArgs) -> anyhow::Result<u8> {
     let bench = LogBench { runs: runs as usize, bytes: size << 20 };
     let tell = |run| progress.detail(&format!("{run}"));
     let report = log::run(engine, prepared, bench, monitor.clone(), &directory.path().join("logs"), tell).await?;
+    progress.done();
+    show(&report, machines.json)
+}
+
+async fn egress(arguments: EgressArgs) -> anyhow::Result<u8> {
+    let EgressArgs { machines, runs, size } = arguments;
+    let stage = Stage::set(&machines, &format!("{runs} downloads")).await?;
+    let Stage { engine, prepared, monitor, progress } = &stage;
+    let bench = EgressBench { runs: runs as usize, bytes: size << 20 };
+    let tell = |run: usize| progress.detail(&run.to_string());
+    let report = egress::run(engine, prepared, bench, monitor.clone(), tell).await?;
     progress.done();
     show(&report, machines.json)
 }

@@ -114,7 +114,7 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
         ImageCommand::Bake(arguments) => return bake(&arguments).await,
         ImageCommand::List(arguments) => say(listing::list(arguments.engine.engine()?.catalog(), arguments.json)?)?,
         ImageCommand::Show(ShowArgs { engine, name, json }) => {
-            say(listing::show(engine.engine()?.catalog(), &name, json)?)?;
+            say(listing::show(engine.engine()?.catalog(), &engine.recipes, &name, json)?)?;
         }
         ImageCommand::Rm(arguments) => return remove(arguments).await,
         ImageCommand::Gc(arguments) => collect(&arguments)?,

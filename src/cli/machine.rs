@@ -1,5 +1,7 @@
 //! The machine that a standalone command asks for.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{parse_disk, parse_memory};
@@ -43,6 +45,9 @@ pub(super) struct EgressArgs {
     /// Allow names to lead to these addresses of a private network; repeatable
     #[arg(long, value_name = "RANGE", value_parser = parse_network)]
     egress_address: Vec<Network>,
+    /// Have the machine trust the certificates in this file (PEM), too
+    #[arg(long, value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
 }
 
 fn parse_mode(text: &str) -> Result<Mode, String> {
@@ -66,6 +71,6 @@ impl EgressArgs {
         let default = Policy::default();
         let allow = if self.egress_allow.is_empty() { default.allow } else { self.egress_allow.clone() };
         let addresses = Addresses { allow: self.egress_address.clone(), deny: Vec::new() };
-        Policy { mode: self.egress, allow, addresses, ..Policy::default() }
+        Policy { mode: self.egress, allow, addresses, ca_bundle: self.ca_bundle.clone(), ..Policy::default() }
     }
 }

@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("The service", &["serve", "config", "doctor"]),
     (
         "A running service",
-        &["jobs", "job", "logs", "why", "cancel", "rerun", "approve", "vms", "deliveries", "prepared"],
+        &["jobs", "job", "logs", "why", "egress", "cancel", "rerun", "approve", "vms", "deliveries", "prepared"],
     ),
     ("Without a service", &["run", "exec", "workflow", "eval", "image", "cache", "bench"]),
     ("This program", &["completions", "man"]),

@@ -32,7 +32,7 @@ pub(super) fn policy(sections: &Sections<'_>, item: &Item<'_>) -> Option<Policy>
         },
         audit: table.read_or("audit", default.audit, |item| item.bool()),
         limits: table.read_or("limits", default.limits, limits),
-        ca_bundle: table.read("ca_bundle", |item| sections.existing_path(item, Claimed::FileOrDirectory)),
+        ca_bundle: table.read("ca_bundle", |item| sections.existing_path(item, Claimed::Certificates)),
     })
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::sections::{Claim, Claimed, Sections};
-use super::{Config, directory_of};
+use super::{Config, directory_of, read_certificates};
 use crate::document::{Complaint, Diagnostic, Findings, Position, Reader, toml};
 use crate::image::ImageError;
 use crate::image::recipe::Recipe;
@@ -121,6 +121,12 @@ fn unmet(file: &str, claim: &Claim) -> Option<Diagnostic> {
     let (path, is_directory_needed) = match &claim.what {
         Claimed::Directory(path) => (path, true),
         Claimed::FileOrDirectory(path) => (path, false),
+        Claimed::Certificates(path) if path.exists() => {
+            let why = read_certificates(path).err()?;
+            let complaint = Complaint::new(format!("`{}` {why}", path.display()));
+            return Some(complaint.at(file, Some(claim.position), &claim.key));
+        }
+        Claimed::Certificates(path) => (path, false),
         Claimed::Image(_) => return None,
     };
     let shown = path.display();

@@ -8,10 +8,12 @@
 //! its range; every profile that a repository names exists.
 
 mod caches;
+mod certificates;
 mod egress;
 mod load;
 mod pools;
 pub mod prepare;
+mod registries;
 mod repositories;
 mod secrets;
 mod sections;
@@ -33,8 +35,10 @@ pub use crate::caches::Retention;
 use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
+pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
+pub use registries::{Registry, RegistryCredential, RegistryKind};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
@@ -49,6 +53,8 @@ pub struct Config {
     pub github: GitHub,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
+    /// In the order of the file; names are unique.
+    pub registries: Vec<Registry>,
     pub limits: Limits,
     pub vm: Vm,
     pub log: Log,

@@ -155,7 +155,7 @@ fn allowed_profiles(item: &Item<'_>, profiles: &[Profile]) -> Option<Vec<String>
     names.iter().map(|name| existing_profile(name, profiles)).collect()
 }
 
-fn existing_profile(item: &Item<'_>, profiles: &[Profile]) -> Option<String> {
+pub(super) fn existing_profile(item: &Item<'_>, profiles: &[Profile]) -> Option<String> {
     item.parse(|name| {
         let names = profiles.iter().map(|profile| profile.name.as_str());
         if names.clone().any(|known| known == name) {

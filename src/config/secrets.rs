@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Config, Credential};
+use super::{Config, Credential, Registry, RegistryCredential};
 use crate::document::{Complaint, Diagnostic, Item, Position, Value};
 
 /// Largest file that holds a secret, in bytes. Private keys have about two thousand.
@@ -86,6 +86,8 @@ fn variable_name(name: &str) -> Result<String, Complaint> {
 pub struct Secrets {
     pub webhook_secret: SecretString,
     pub credential: Credential<SecretString>,
+    /// Those of [`Config::registries`], in the same order.
+    pub registries: Vec<Option<RegistryCredential<SecretString>>>,
 }
 
 impl Secrets {
@@ -107,12 +109,21 @@ impl Secrets {
                 .read_private_key(private_key)
                 .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
         };
-        match (webhook_secret, credential) {
-            (Some(webhook_secret), Some(credential)) => {
-                Ok((Self { webhook_secret: webhook_secret.into(), credential }, resolver.warnings))
+        let registries = resolver.read_registries(&config.registries);
+        match (webhook_secret, credential, registries) {
+            (Some(webhook_secret), Some(credential), Some(registries)) => {
+                Ok((Self { webhook_secret: webhook_secret.into(), credential, registries }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
+    }
+
+    /// Reads the secrets of `[[registry]]` alone, in the order of [`Config::registries`], as [`Secrets::resolve`] does.
+    pub fn of_registries(
+        config: &Config, env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<Option<RegistryCredential<SecretString>>>, Vec<Diagnostic>> {
+        let mut resolver = Resolver { file: &config.file, env, errors: Vec::new(), warnings: Vec::new() };
+        resolver.read_registries(&config.registries).ok_or(resolver.errors)
     }
 }
 
@@ -149,6 +160,32 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             trimmed => Ok(trimmed.to_owned()),
         });
         checked.map_err(|why| self.refuse(secret, unread(&secret.place, &why))).ok()
+    }
+
+    /// Every one of them, so that all complaints are there; `None` after one.
+    fn read_registries(&mut self, registries: &[Registry]) -> Option<Vec<Option<RegistryCredential<SecretString>>>> {
+        let read: Vec<Option<_>> = registries
+            .iter()
+            .map(|registry| match &registry.credential {
+                Some(credential) => {
+                    let secret = self.read_header_value(credential.secret())?;
+                    Some(Some(credential.with(SecretString::from(secret))))
+                }
+                None => Some(None),
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// A secret that is sent in a header.
+    fn read_header_value(&mut self, secret: &SecretRef) -> Option<String> {
+        let text = self.read(secret)?;
+        if text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+            return Some(text);
+        }
+        let complaint = Complaint::new(format!("{} has characters that cannot stand in a header", secret.place));
+        self.refuse(secret, complaint.hint("one line of ASCII, without control characters"));
+        None
     }
 
     fn read_private_key(&mut self, secret: &SecretRef) -> Option<String> {

@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
-    pools, prepare, repositories, secrets, select, vm,
+    pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -45,6 +45,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     Directory(PathBuf),
     FileOrDirectory(PathBuf),
+    /// Certificates in PEM form.
+    Certificates(PathBuf),
     /// An image, or the recipe of one.
     Image(String),
 }
@@ -67,11 +69,14 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let table =
-            root.table(&["server", "github", "profile", "limits", "vm", "log", "metrics", "caches", "prepared"])?;
+        let known =
+            &["server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared"];
+        let table = root.table(known)?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
-        let github = self.github(&table, profiles.as_deref().unwrap_or_default());
+        let known = profiles.as_deref().unwrap_or_default();
+        let github = self.github(&table, known);
+        let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -86,6 +91,7 @@ impl<'d> Sections<'d> {
             server: server?,
             github: github?,
             profiles: profiles?,
+            registries,
             limits: limits?,
             vm: vm?,
             log: log?,

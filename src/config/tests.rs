@@ -416,3 +416,85 @@ fn pools_and_limits_are_compared() {
     assert_eq!((within.memory, within.vcpus, within.disk_reserve), (Some(2 << 30), 2, Some(0)));
     assert_eq!(parsed(&format!("{SMALL}[limits]\nmemory = \"auto\"\n")).0.limits.memory, None);
 }
+
+#[test]
+fn egress_is_read_and_repositories_narrow_it() {
+    let (config, warnings) = parsed(
+        r#"
+[server]
+public_url = "https://ci.example.org"
+[github]
+webhook_secret = { env = "S" }
+token = { env = "T" }
+[[github.repository]]
+name = "o/narrow"
+egress = { allow = ["a.example", "*.b.example:8443"], deny = ["x.b.example"] }
+[[github.repository]]
+name = "o/off"
+egress = { mode = "none" }
+[profile.linux]
+labels = ["linux"]
+[profile.linux.egress]
+allow = ["*.example", "*.example:8443"]
+allow_addresses = ["10.0.0.0/8"]
+audit = true
+limits = { connections = 3, bandwidth = "1 MiB" }
+[profile.big]
+labels = ["big"]
+"#,
+    );
+    assert_eq!(warnings, "");
+    let linux = &config.profile("linux").unwrap().egress;
+    assert!(linux.audit && linux.allow.len() == 2 && linux.addresses.allow.len() == 1);
+    assert_eq!((linux.limits.connections, linux.limits.bandwidth, linux.limits.bytes), (3, 1 << 20, 64 << 30));
+    assert_eq!(config.profile("big").unwrap().egress, Default::default());
+    let of = |name: &str| config.repository(&RepoName::parse(name).unwrap()).unwrap().egress.unwrap().clone();
+    assert!(of("o/off").is_off && !of("o/narrow").is_off);
+    assert_eq!(of("o/narrow").allow.unwrap().len(), 2);
+}
+
+#[test]
+fn egress_that_is_wrong_or_would_widen_is_refused() {
+    insta::assert_snapshot!(errors(
+        r#"
+[server]
+public_url = "https://ci.example.org"
+[github]
+webhook_secret = { env = "S" }
+token = { env = "T" }
+[[github.repository]]
+name = "o/wide"
+egress = { allow = ["a.example", "b.org", "a.example:22"], ports = [22] }
+[profile.linux]
+labels = ["linux"]
+egress = { allow = ["*.example"] }
+[profile.nat]
+labels = ["nat"]
+egress = { mode = "nat", allow = [], ports = [0, 65536], deny = ["https://x.example/"], limits = { connections = 101 } }
+[profile.wrong]
+labels = ["wrong"]
+egress = { mode = "open", allow_addresses = ["0.0.0.0/0", "10.1.2.3/8"], ca_bundle = 5 }
+"#), @r#"
+dayfly.toml:9:43: github.repository[0].egress.allow[2]: `a.example:22` would widen what the profile allows
+  hint: add it to `allow` of a profile, such as `linux`
+dayfly.toml:9:60: github.repository[0].egress.ports: unknown key `ports`
+  hint: known here: `mode`, `allow`, `deny`
+dayfly.toml:15:19: profile.nat.egress.mode: `nat` is not offered by this version
+  hint: `proxy` serves HTTP, CONNECT and SOCKS5; programs find it by the usual variables
+dayfly.toml:15:34: profile.nat.egress.allow: an empty list allows nothing at all
+  hint: write `mode = "none"`
+dayfly.toml:15:47: profile.nat.egress.ports[0]: `0` is not between 1 and 65535
+dayfly.toml:15:50: profile.nat.egress.ports[1]: `65536` is not between 1 and 65535
+dayfly.toml:15:66: profile.nat.egress.deny[0]: `https://x.example/` is not a host
+  hint: leave the scheme and the path out: `example.org`
+dayfly.toml:15:114: profile.nat.egress.limits.connections: `101` is not between 1 and 100
+dayfly.toml:18:19: profile.wrong.egress.mode: `open` is not a known value
+  hint: known here: `proxy`, `none`
+dayfly.toml:18:46: profile.wrong.egress.allow_addresses[0]: `0.0.0.0/0` is not a range of addresses
+  hint: a range has at least `/8`: name what is really meant
+dayfly.toml:18:59: profile.wrong.egress.allow_addresses[1]: `10.1.2.3/8` is not a range of addresses
+  hint: did you mean `10.0.0.0/8`?
+dayfly.toml:18:86: profile.wrong.egress.ca_bundle: expected a string, found the number `5`
+  hint: put it in quotes
+"#);
+}

@@ -36,11 +36,13 @@ impl Lease {
     pub fn remove_directory(directory: &Path) -> io::Result<()> {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            match entry.file_type()? {
-                kind if kind.is_dir() => fs::remove_dir_all(entry.path())?,
-                _ if entry.file_name() == LEASE_FILE => {}
-                _ => fs::remove_file(entry.path())?,
-            }
+            let removed = match entry.file_type()? {
+                kind if kind.is_dir() => fs::remove_dir_all(entry.path()),
+                _ if entry.file_name() == LEASE_FILE => Ok(()),
+                _ => fs::remove_file(entry.path()),
+            };
+            // What is gone already shall not keep the rest.
+            removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
         }
         fs::remove_dir_all(directory)
     }

@@ -15,7 +15,7 @@ pub use self::key::key;
 use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::staging::Staging;
-use super::{ImageError, Progress, cache, script};
+use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
 use crate::host::{checksum, command, disk};
@@ -29,6 +29,7 @@ use crate::vm::attach::{Attached, attach};
 use crate::vm::backend::{Launch, Start, Vmm};
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
+use crate::vm::loss::Loss;
 use crate::vm::machine::Template;
 use crate::vm::rehearsal;
 use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
@@ -116,6 +117,19 @@ fn blamed_on_disk(error: ImageError, directory: &Path, what: &str) -> ImageError
             ImageError::io(what)(std::io::ErrorKind::StorageFull.into())
         }
         error => error,
+    }
+}
+
+/// Work in a guest, broken off when its VM ends: one that stands still, or is gone, keeps nobody waiting for its script's limit.
+pub(super) async fn while_it_lives<T>(
+    attached: &Attached, work: impl Future<Output = Result<T, ImageError>>,
+) -> Result<T, ImageError> {
+    tokio::select! {
+        done = work => done,
+        loss = attached.lost() => Err(match loss {
+            Loss::HostDiskFull => ImageError::io("what the guest writes")(std::io::ErrorKind::StorageFull.into()),
+            loss => ImageError::Vm(VmError::Lost(loss.to_string())),
+        }),
     }
 }
 
@@ -214,10 +228,15 @@ async fn freeze(
         let start = Start::BootForSnapshot;
         let mut attached = boot_vm(&home, studio, Parts { shape, start, boot, disks, memory: &memory }).await?;
         studio.lifecycle.reached(ImageStep::BakeBooted).await;
-        rehearse(&attached.guest).await?;
-        for one in scripts {
-            script::run(&attached.guest, one, &image.info.environment).await?;
-        }
+        let worked = async {
+            rehearse(&attached.guest).await?;
+            tools::configure(&attached.guest, &image.info.user).await?;
+            for one in scripts {
+                script::run(&attached.guest, one, &image.info.environment).await?;
+            }
+            Ok(())
+        };
+        while_it_lives(&attached, worked).await?;
         studio.lifecycle.reached(ImageStep::Rehearsed).await;
         // The agent sits in its blocking read, and everything that was written until now is on the disk.
         attached.guest.sync(false).await?;

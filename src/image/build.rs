@@ -204,7 +204,7 @@ async fn run_setup(image: &Image, recipe: &Recipe, studio: &Studio) -> Result<()
         }
         guest.sync(true).await.map_err(ImageError::from)
     };
-    let outcome = ran.await.map_err(|error| vm.blamed_on_disk(error));
+    let outcome = bake::while_it_lives(&vm.attached, ran).await.map_err(|error| vm.blamed_on_disk(error));
     let layer = image.file(LAYER);
     vm.finish(outcome.is_ok().then_some(&layer)).await?;
     outcome?;

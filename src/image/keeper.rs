@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::bake::{self, Studio};
-use super::catalog::{Bake, Catalog, Image};
+use super::catalog::{Bake, Catalog, Image, ImageInfo};
 use super::failure::{Pauses, Work};
 use super::recipe::Recipe;
 use super::{ImageError, Progress, build, prove};
@@ -127,8 +127,11 @@ impl Keeper {
             })
         };
         let is_due = ready.stand_in.as_ref().is_some_and(|stand_in| stand_in.until <= Instant::now());
-        let recipe = || Recipe::find(&ready.image.info.name, &self.recipes).ok().map(|recipe| recipe.digest());
-        !is_due && is_there() && recipe() == ready.recipe
+        let ImageInfo { name, digest, .. } = &ready.image.info;
+        // Somebody may have built it anew from the same recipe, for the packages of today.
+        let is_current = || ready.stand_in.is_some() || self.catalog.current_digest(name).as_ref() == Some(digest);
+        let recipe = || Recipe::find(name, &self.recipes).ok().map(|recipe| recipe.digest());
+        !is_due && is_current() && is_there() && recipe() == ready.recipe
     }
 
     /// The image with the recipe's digest, or the one before if it cannot be built.

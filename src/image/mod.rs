@@ -31,6 +31,7 @@ pub mod recipe;
 mod script;
 mod source;
 mod staging;
+mod tools;
 mod vmlinux;
 
 pub use checked::Checked;

@@ -15,9 +15,11 @@ use super::steps::{Places, Steps, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
+use crate::net::decisions::{Decisions, Verdict};
 use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
-use crate::net::git_proxy::{Decisions, GitProxy, Verdict};
+use crate::net::git_proxy::GitProxy;
+use crate::net::registry::RegistryProxy;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
@@ -27,7 +29,7 @@ use crate::workflow::run::JobRun;
 /// How long after a failed call it is waited for what ended the VM, if anything did.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Refused or failed git requests that the log names.
+/// Refused or failed requests to one service that the log names.
 const MAX_TOLD: usize = 10;
 
 /// A machine and what its job gets.
@@ -40,6 +42,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) workspace: Workspace,
     pub(crate) git: GitProxy,
     pub(crate) egress: Egress,
+    pub(crate) registries: RegistryProxy,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
     /// How much of that is over: steps that ran before this machine was there.
@@ -59,9 +62,9 @@ impl Attempt<'_> {
     pub(crate) async fn run_first<W: Witness>(
         self, step: usize, run: &mut JobRun, witness: &mut W,
     ) -> (Option<Ending>, Vec<StepLine>) {
-        let Self { machine, image, places, github, origin, workspace, git, egress, limit, spent, grace, cancel } = self;
+        let Self { machine, image, places, github, origin, workspace, limit, spent, grace, cancel, .. } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
-        let services = Services { git: Some(git.clone()), egress: egress.clone() };
+        let services = Services { git: Some(self.git.clone()), egress: self.egress, registries: self.registries };
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
@@ -70,7 +73,7 @@ impl Attempt<'_> {
         let mut steps = Steps {
             origin,
             workspace,
-            proxies: egress.variables(),
+            proxies: services.variables(),
             guest: &guest,
             image,
             places,
@@ -83,6 +86,9 @@ impl Attempt<'_> {
         };
         let work = async {
             services.offer(&guest).await?;
+            if let Err(why) = services.equip(&guest, workspace == Workspace::Prepared).await? {
+                steps.witness.say(0, &format!("warning: {why}")).await;
+            }
             steps.prepare(github).await?;
             steps.run(step, run).await
         };
@@ -90,8 +96,9 @@ impl Attempt<'_> {
         let lines = std::mem::take(&mut steps.lines);
         if let Some(serving) = serving {
             serving.abort();
-            egress.settled().await;
-            tell_refusals(git.take_decisions(), &egress.log(), witness).await;
+            services.egress.settled().await;
+            let decisions = [self.git.take_decisions(), services.registries.take_decisions()];
+            tell_refusals(decisions, &services.egress.log(), witness).await;
         }
         let ending = match bounded {
             Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Some(Ending::Cancelled(CANCELLED.to_owned())),
@@ -108,14 +115,17 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: Decisions, egress: &EgressLog, witness: &mut W) {
-    let mut told = decisions.list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
-    for decision in told.by_ref().take(MAX_TOLD) {
-        witness.say(0, &format!("note: {decision}")).await;
-    }
-    match told.count() as u64 + decisions.left_out {
-        0 => {}
-        more => witness.say(0, &format!("note: git: {more} more requests are not listed")).await,
+async fn tell_refusals<W: Witness>(decisions: [Decisions; 2], egress: &EgressLog, witness: &mut W) {
+    for Decisions { list, left_out, .. } in decisions {
+        let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
+        for decision in told.by_ref().take(MAX_TOLD) {
+            witness.say(0, &format!("note: {decision}")).await;
+        }
+        let service = list.first().map_or("git", |decision| decision.service);
+        match told.count() as u64 + left_out {
+            0 => {}
+            more => witness.say(0, &format!("note: {service}: {more} more requests are not listed")).await,
+        }
     }
     for line in egress.complaints() {
         witness.say(0, &format!("note: {line}")).await;

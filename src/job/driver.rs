@@ -11,18 +11,16 @@ use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
+use super::services::{egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
 use crate::core::Core;
-use crate::forge::{RepoAccess, RepoName, ReportState};
+use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
-use crate::net::egress::Egress;
-use crate::net::egress::policy::Scope;
-use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -224,27 +222,12 @@ async fn run_steps(
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let (places, github) = (&places, &github);
     let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
-    match matrix::run(&scene, machine, prepared, run, journal).await? {
+    let ran = matrix::run(&scene, machine, prepared, run, journal).await;
+    keep_egress(core, &lease.job, &scene.egress).await;
+    match ran? {
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
     }
-}
-
-/// What a VM of that repository may fetch.
-pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
-    let submodules =
-        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    GitProxy::new(source, repositories, GitLimits::default())
-}
-
-/// What a VM of that profile may reach for that repository.
-pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
-    let settings = core.config.repository(repo);
-    let narrowing = settings.and_then(|settings| settings.egress);
-    Egress::new(Scope::of_profile(&profile.name, &profile.egress, narrowing), Arc::clone(&core.network))
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.

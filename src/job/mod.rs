@@ -11,6 +11,7 @@
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
+//! - `toolkit`: how tools learn of registries and certificates (pure); `outfit`: giving that to the guest.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
@@ -20,10 +21,12 @@ pub mod driver;
 pub mod journal;
 mod matrix;
 pub(crate) mod obtain;
+pub(crate) mod outfit;
 mod scene;
 pub(crate) mod script;
 pub(crate) mod services;
 pub mod sharing;
 pub mod steps;
 pub mod timeline;
+mod toolkit;
 pub mod verdict;

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
-use super::driver::{Lease, git_proxy_of};
+use super::driver::Lease;
+use super::services::git_proxy_of;
 use super::steps::Places;
 use crate::config::Profile;
 use crate::core::Core;
@@ -53,6 +54,7 @@ impl Scene<'_> {
             workspace,
             git: git_proxy_of(core, access),
             egress: self.egress.clone(),
+            registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

@@ -1,12 +1,23 @@
 //! What the host offers to one guest: connections to ports of its loopback interface end at proxies of the host.
 
+use std::sync::Arc;
+
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::checkout::GIT_PORT;
+use super::outfit::Outfit;
+use super::toolkit;
+use crate::config::Profile;
+use crate::core::Core;
+use crate::forge::{RepoAccess, RepoName};
+use crate::net::egress::log::EgressLog;
+use crate::net::egress::policy::Scope;
 use crate::net::egress::{Egress, environment};
-use crate::net::git_proxy::GitProxy;
+use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::net::registry::{self, RegistryProxy};
 use crate::protocol::message::{AgentRequest, Service, decode};
 use crate::protocol::session::MAX_STREAMS;
+use crate::store::Job;
 use crate::vm::VmError;
 use crate::vm::channel::Connections;
 use crate::vm::guest::Guest;
@@ -17,6 +28,8 @@ pub(crate) struct Services {
     /// What it may fetch, if anything.
     pub(crate) git: Option<GitProxy>,
     pub(crate) egress: Egress,
+    /// What it may read with credentials of the host's.
+    pub(crate) registries: RegistryProxy,
 }
 
 impl Services {
@@ -31,7 +44,28 @@ impl Services {
         let egress = async {
             if self.egress.is_offered() { guest.listen(environment::PORT, Service::Egress).await } else { Ok(()) }
         };
-        tokio::try_join!(git, egress).map(drop)
+        let registries = async {
+            if self.registries.is_offered() { guest.listen(registry::PORT, Service::Registry).await } else { Ok(()) }
+        };
+        tokio::try_join!(git, egress, registries).map(drop)
+    }
+
+    /// Configures the guest's tools for what is offered. The inner error says in words what they lack.
+    pub(crate) async fn equip(&self, guest: &Guest, is_of_clone: bool) -> Result<Result<(), String>, VmError> {
+        let outfit = Outfit { registries: &self.registries, ca_bundle: self.egress.ca_bundle(), is_of_clone };
+        outfit.give(guest).await
+    }
+
+    /// The variables by which programs of the guest find what is offered.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let mut variables = self.egress.variables();
+        if self.egress.is_offered() || self.registries.is_offered() {
+            variables.extend(toolkit::variables(self.registries.offers()));
+        }
+        if self.egress.ca_bundle().is_some() {
+            variables.extend(toolkit::trust_variables());
+        }
+        variables
     }
 
     /// Serves the guest's connections until the task is aborted or the VM is gone.
@@ -62,7 +96,37 @@ impl Services {
         match (service, &self.git) {
             (Service::Git, Some(git)) => git.serve_connection(stream).await,
             (Service::Egress, _) if self.egress.is_offered() => self.egress.serve_connection(stream).await,
-            (Service::Git | Service::Egress, _) => {}
+            (Service::Registry, _) if self.registries.is_offered() => self.registries.serve_connection(stream).await,
+            (Service::Git | Service::Egress | Service::Registry, _) => {}
         }
+    }
+}
+
+/// What a VM of that repository may fetch.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source =
+        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// What a VM of that profile may reach for that repository.
+pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(repo);
+    let narrowing = settings.and_then(|settings| settings.egress);
+    let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
+    Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
+}
+
+/// Keeps what the job reached, if anything. Without it the job has ended all the same.
+pub(super) async fn keep_egress(core: &Core, job: &Job, egress: &Egress) {
+    let log = egress.log();
+    if log == EgressLog::default() {
+        return;
+    }
+    if let Err(error) = core.store.keep_egress(&job.id, job.attempt, &log).await {
+        tracing::error!(job = %job.id, %error, "what a job reached could not be stored");
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{Job, Session};
+use crate::caches::CacheId;
 use crate::config::Profile;
 use crate::engine::Prepared;
 use crate::ids::VmId;
@@ -17,6 +18,7 @@ use crate::job::obtain::NoVm;
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::log::Stream;
+use crate::metrics::EgressMetrics;
 use crate::net::egress::Egress;
 use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
@@ -63,18 +65,18 @@ async fn drive<W: Witness>(
     session: &Session, job: &Job, profile: &Profile, needs: NeedsResults, witness: &mut W, cancel: &CancellationToken,
 ) -> (Ending, Vec<StepLine>) {
     let created = tokio::select! {
-        created = create(session, profile) => created,
+        created = create(session, profile, job.cache.as_ref()) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             session.engine.reap().await;
             return (Ending::Cancelled(CANCELLED.to_owned()), Vec::new());
         }
     };
-    let (mut machine, prepared) = match created {
+    let (mut machine, prepared, note) = match created {
         Ok(created) => created,
         Err(NoVm { reason, detail, .. }) => return (Ending::NotStarted { reason, detail }, Vec::new()),
     };
-    for note in prepared.notes() {
+    for note in prepared.notes().into_iter().chain(note) {
         witness.write(0, Stream::Service, format!("{note}\n").as_bytes()).await;
     }
     let ended = attend(session, job, profile, needs, &mut machine, &prepared, witness, cancel).await;
@@ -84,17 +86,30 @@ async fn drive<W: Witness>(
     ended
 }
 
-async fn create(session: &Session, profile: &Profile) -> Result<(Machine, Arc<Prepared>), NoVm> {
+/// A machine, what it started from, and what its job's author has to know of its cache.
+async fn create(
+    session: &Session, profile: &Profile, id: Option<&CacheId>,
+) -> Result<(Machine, Arc<Prepared>, Option<String>), NoVm> {
     let engine = &session.engine;
     let prepared = engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
     let cache = match &profile.cache {
-        // What a repository here calls its own has no generations: those are of a forge's default branch.
-        Some(cache) => Some(engine.cache(cache, None, &prepared).await?),
+        Some(cache) => Some(engine.cache(cache, id, &prepared).await?),
         None => None,
     };
+    let is_empty = cache.as_ref().is_some_and(|cache| cache.shared().is_none());
+    let empty = profile.cache.as_ref().filter(|_| is_empty).map(|cache| why_empty(&cache.mount, id));
     let home = engine.home(VmId::random())?;
     let machine = engine.restore(home, &prepared, cache.as_ref()).await?;
-    Ok((machine, prepared))
+    Ok((machine, prepared, empty))
+}
+
+fn why_empty(mount: &str, id: Option<&CacheId>) -> String {
+    match id {
+        Some(id) => format!("note: `{mount}` is empty: the cache `{id}` has no generation yet"),
+        None => format!(
+            "note: `{mount}` is empty: its caches are of repositories of the configured forge, and this is none"
+        ),
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "everything that one attempt takes, named once")]
@@ -134,7 +149,12 @@ async fn attend<W: Witness>(
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         workspace: Workspace::Empty,
         git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
-        egress: Egress::new(Scope::of_profile(&profile.name, &profile.egress, None), Arc::clone(&session.network)),
+        egress: Egress::new(
+            Scope::of_profile(&profile.name, &profile.egress, None),
+            Arc::clone(&session.network),
+            EgressMetrics::default(),
+        ),
+        registries: session.registries.proxy(&session.repo, &profile.name, false),
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,

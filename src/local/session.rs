@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{self, Ended};
+use crate::caches::CacheId;
 use crate::config::{Config, Profile};
 use crate::engine::Engine;
 use crate::forge::{Conclusion, RepoName};
@@ -20,6 +21,7 @@ use crate::image::{ImageError, Progress};
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
+use crate::net::registry::Registries;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
 use crate::workflow::contexts::GithubContext;
@@ -38,6 +40,8 @@ pub struct Session {
     pub parallel: usize,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
+    /// Package registries with their credentials.
+    pub registries: Registries,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
 }
@@ -59,6 +63,15 @@ impl Profiles {
             }
         }
     }
+
+    /// The named cache that the jobs of a repository get on the forge, which they may read here, too. A name without its forge
+    /// says nothing: then only those caches count that all repositories have in common.
+    fn cache_of(&self, profile: &Profile, repo: &str, server_url: &str) -> Option<CacheId> {
+        let Self::Configured(config) = self else { return None };
+        let is_of_forge = config.github.url.as_str().trim_end_matches('/') == server_url;
+        let repo = RepoName::parse(repo).ok().filter(|_| is_of_forge);
+        config.cache_of(repo.as_ref(), profile)
+    }
 }
 
 /// A job of one of the workflows.
@@ -73,6 +86,8 @@ pub struct Job {
     pub planned: PlannedJob,
     /// Why there is no machine for it, if there is none.
     pub(super) profile: Result<Profile, String>,
+    /// Whose generations it gets in the place of a named cache.
+    pub(super) cache: Option<CacheId>,
 }
 
 impl Job {
@@ -81,13 +96,18 @@ impl Job {
         workflow: &str, github: &GithubContext, planned: Vec<PlannedJob>, profiles: &Profiles,
     ) -> impl Iterator<Item = Self> {
         let run = RunId::random();
-        planned.into_iter().map(move |planned| Self {
-            id: JobId::random(),
-            run: run.clone(),
-            workflow: workflow.to_owned(),
-            github: github.clone(),
-            profile: profiles.select(&planned),
-            planned,
+        planned.into_iter().map(move |planned| {
+            let profile = profiles.select(&planned);
+            let of_profile = |profile| profiles.cache_of(profile, &github.repository, &github.server_url);
+            Self {
+                id: JobId::random(),
+                run: run.clone(),
+                workflow: workflow.to_owned(),
+                github: github.clone(),
+                cache: profile.as_ref().ok().and_then(of_profile),
+                profile,
+                planned,
+            }
         })
     }
 
@@ -287,4 +307,37 @@ fn limits(slots: &[Slot], parallel: usize) -> Limits {
 /// VMs at a time where nobody says how many: one for each processor.
 pub fn usual_parallel() -> usize {
     host::facts().cpus.max(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn configured(cache: &str) -> Profiles {
+        let text = format!(
+            "[server]\npublic_url = 'https://ci.example.org'\n[github]\nwebhook_secret = {{ env = 'HOOK' }}\n\
+             token = {{ env = 'TOKEN' }}\n[profile.linux]\nlabels = ['linux']\n\
+             cache = {{ name = 'npm', fill = {{ run = 'npm ci', key = ['a'] }}{cache} }}\n"
+        );
+        Profiles::Configured(Box::new(Config::parse("dayfly.toml", &text).unwrap().0))
+    }
+
+    /// The cache of a repository of that name which came from that server.
+    fn cache(profiles: &Profiles, repo: &str, server_url: &str) -> Option<String> {
+        let Profiles::Configured(config) = profiles else { panic!("it was configured") };
+        profiles.cache_of(&config.profiles[0], repo, server_url).map(|id| id.to_string())
+    }
+
+    #[test]
+    fn a_local_repository_gets_the_cache_that_it_has_on_its_forge() {
+        let (own, shared) = (configured(""), configured(", repository = 'acme/tools'"));
+        let (here, elsewhere) = ("https://github.com", "https://git.example.org");
+        assert_eq!(cache(&own, "acme/site", here).as_deref(), Some("github.com/acme/site:linux/npm"));
+        assert_eq!(cache(&own, "acme/site", elsewhere), None);
+        assert_eq!(cache(&own, "no name", here), None);
+        for server in [here, elsewhere] {
+            assert_eq!(cache(&shared, "acme/site", server).as_deref(), Some("github.com/acme/tools:linux/npm"));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::family::Label;
 use crate::forge::{Conclusion, ForgeError};
 use crate::log::Stream;
+use crate::net::egress::log::Verdict;
 use crate::store::{JobState, Lifecycle, Reason, VmState};
 
 /// Makes an enum a label: one list, so that a new variant does not compile before it has its word.
@@ -34,6 +35,23 @@ macro_rules! label_enum {
         label!($type, $name { $($variant = $word,)* });
     };
 }
+
+label!(Verdict, "verdict" {
+    Allowed = "allowed",
+    Audited = "audited",
+    Refused = "refused",
+    Failed = "failed",
+});
+
+label_enum!(
+    /// From where bytes of a guest's connection came.
+    Way, "direction" {
+        /// From the guest.
+        Sent = "sent",
+        /// To the guest.
+        Received = "received",
+    }
+);
 
 label_enum!(
     /// What kind of event a delivery says that it is. The header that says so is anybody's before it is verified.

@@ -10,6 +10,7 @@
 //! `docs/metrics.md` explains every name; a test compares.
 
 mod buckets;
+mod egress;
 mod family;
 pub mod labels;
 mod pools;
@@ -20,6 +21,7 @@ mod work;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
+pub use egress::EgressMetrics;
 pub use family::{Counters, Gauges, Label, Times};
 pub use pools::PoolMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
@@ -43,6 +45,7 @@ pub struct Metrics {
     pub reports: ReportMetrics,
     pub images: ImageMetrics,
     pub upkeep: UpkeepMetrics,
+    pub egress: EgressMetrics,
 }
 
 impl Metrics {
@@ -62,6 +65,7 @@ impl Metrics {
             reports: ReportMetrics::new(&maker),
             images: ImageMetrics::new(&maker),
             upkeep: UpkeepMetrics::new(&maker),
+            egress: EgressMetrics::new(&maker),
             registry: maker.registry,
         };
         // It reads `/proc/self` at each scrape. Two of them in one process would only be one too many.

@@ -6,7 +6,9 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 
 use super::buckets::{MACHINE, START, WORK};
 use super::family::{Counters, Gauges, Label, Maker, Times};
-use super::labels::{CacheFound, CacheMade, CellStart, LogSource, Made, MemoryKind, RestoreStage, StepResult, WaitKind};
+use super::labels::{
+    CacheFound, CacheMade, CellStart, LogSource, Made, MemoryKind, RestoreStage, StepResult, WaitKind,
+};
 use crate::store::{JobState, VmState};
 use crate::vm::machine::Timings;
 use crate::vm::usage::Usage;

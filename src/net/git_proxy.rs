@@ -12,14 +12,9 @@
 
 pub mod admission;
 mod client;
-mod decisions;
 mod local;
 mod reach;
-mod transfer;
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,24 +28,18 @@ use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
+use crate::net::decisions::{Decisions, Record, Verdict};
+use crate::net::http::{self, Failure, one_line};
+use crate::net::transfer::{self, Budget, TransferError, cause};
 
 use admission::{Admitted, Service};
 pub use client::GitClient;
-pub use decisions::{Decision, Decisions, Verdict};
 pub use reach::Reached;
-use transfer::TransferError;
-
-/// Time for the head of a request, and how long a connection may stay open between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Bytes of a request's head. Git's have a few hundred.
-const MAX_HEAD: usize = 16 << 10;
 
 /// Requests of one VM that are under way at the forge; more wait. Git fetches submodules with a few at a time.
 const MAX_PARALLEL: usize = 8;
@@ -109,9 +98,10 @@ struct Shared {
     repositories: Vec<RepoName>,
     limits: GitLimits,
     requests: AtomicU64,
-    response_bytes: Arc<AtomicU64>,
+    /// What all answers together may have.
+    responses: Budget,
     slots: Arc<Semaphore>,
-    decisions: Arc<decisions::Record>,
+    decisions: Arc<Record>,
 }
 
 impl GitProxy {
@@ -122,46 +112,20 @@ impl GitProxy {
             repositories,
             limits,
             requests: AtomicU64::new(0),
-            response_bytes: Arc::default(),
+            responses: Budget::new(limits.response_bytes),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
-            decisions: Arc::default(),
+            decisions: Arc::new(Record::new("git")),
         }))
     }
 
     /// Serves one connection until either side ends it. Dropping the future ends everything that it started.
     pub async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, stream: S) {
-        let service = hyper::service::service_fn(|request| {
-            let shared = Arc::clone(&self.0);
-            async move { Ok::<_, Infallible>(shared.answer(request).await) }
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
-            // The guest may break its connections as it likes; what matters was recorded as a decision.
-            tracing::debug!(%error, "a guest's git connection ended early");
-        }
+        http::serve(stream, |request| self.0.answer(request)).await;
     }
 
     /// What was allowed and refused since the last call, for the job's log.
     pub fn take_decisions(&self) -> Decisions {
-        self.0.decisions.take(self.0.response_bytes.load(Ordering::Relaxed))
-    }
-}
-
-/// Why an admitted request was not answered as it should.
-#[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    detail: String,
-}
-
-impl Failure {
-    fn gateway(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_GATEWAY, detail: detail.into() }
+        self.0.decisions.take(self.0.responses.spent())
     }
 }
 
@@ -180,9 +144,9 @@ impl Shared {
                 self.decisions.add(&admitted.to_string(), Verdict::Allowed);
                 response
             }
-            Err(Failure { status, detail }) => {
-                let response = one_line(status, &detail);
-                self.decisions.add(&admitted.to_string(), Verdict::Failed(detail));
+            Err(failure) => {
+                let response = failure.answer();
+                self.decisions.add(&admitted.to_string(), Verdict::Failed(failure.detail));
                 response
             }
         }
@@ -226,7 +190,11 @@ impl Shared {
                 if length.is_some_and(|length| length > self.limits.request_bytes) {
                     return Err(self.too_large());
                 }
-                let body = transfer::bounded(body.into_data_stream(), self.limits.idle, self.request_budget());
+                let body = transfer::bounded(
+                    body.into_data_stream(),
+                    self.limits.idle,
+                    Budget::new(self.limits.request_bytes).spender(),
+                );
                 let outgoing = client.to(&url).post(url).body(reqwest::Body::wrap_stream(body));
                 // A stream has no length of its own; with it the forge need not accept chunks.
                 length.into_iter().fold(outgoing, |outgoing, length| outgoing.header(CONTENT_LENGTH, length))
@@ -247,21 +215,6 @@ impl Shared {
             outgoing = outgoing.header(AUTHORIZATION, value);
         }
         Ok(outgoing)
-    }
-
-    fn request_budget(&self) -> impl FnMut(u64) -> bool + Send + 'static {
-        let mut left = self.limits.request_bytes;
-        move |bytes| {
-            let remaining = left.checked_sub(bytes);
-            left = remaining.unwrap_or(0);
-            remaining.is_some()
-        }
-    }
-
-    /// All answers of one VM draw on the same budget.
-    fn response_budget(&self) -> impl FnMut(u64) -> bool + Send + 'static {
-        let (counter, limit) = (Arc::clone(&self.response_bytes), self.limits.response_bytes);
-        move |bytes| counter.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
     }
 
     fn too_large(&self) -> Failure {
@@ -295,7 +248,7 @@ impl Shared {
         &self, admitted: &Admitted, bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         held: impl Send + 'static,
     ) -> Body {
-        let body = transfer::bounded(bytes, self.limits.idle, self.response_budget());
+        let body = transfer::bounded(bytes, self.limits.idle, self.responses.spender());
         let (decisions, target) = (Arc::clone(&self.decisions), admitted.to_string());
         let recorded = body.inspect_err(move |error| decisions.add(&target, Verdict::Failed(error.to_string())));
         Body::from_stream(recorded.map(move |chunk| {
@@ -321,19 +274,6 @@ fn check_status(repo: &RepoName, status: StatusCode) -> Result<(), Failure> {
         other => (StatusCode::BAD_GATEWAY, format!("the forge answered with status {}", other.as_u16())),
     };
     Err(Failure { status, detail })
-}
-
-fn one_line(status: StatusCode, text: &dyn fmt::Display) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("dayfly: {text}\n")));
-    *response.status_mut() = status;
-    // Git shows the text to its user only if it is declared as such.
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-/// The transfer error among the causes of `error`.
-fn cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TransferError> {
-    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
 //! What a guest may reach. Every byte stream here begins in a VM and is handled as hostile: bounded, timed and recorded.
 
+pub mod decisions;
 pub mod egress;
 pub mod git_proxy;
+mod http;
+pub mod registry;
+mod transfer;

@@ -46,6 +46,8 @@ pub enum Service {
     Git,
     /// The proxy to other hosts: HTTP, CONNECT and SOCKS5 on one port.
     Egress,
+    /// Package registries, whose credentials the host adds.
+    Registry,
 }
 
 /// Everything that must differ between two clones of one snapshot, and what is mounted for this job only.

@@ -27,8 +27,8 @@ use crate::forge::{Conclusion, RepoName};
 use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 
+pub use self::room::{Aside, Limits, Room, Size, aside};
 use self::room::{Free, Way, never_fits};
-pub use self::room::{Limits, Room, Size};
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -203,31 +203,6 @@ impl Plan {
     /// Why the jobs that do not move wait, one entry for each.
     pub fn waits(&self) -> impl Iterator<Item = &WaitReason> {
         self.waits.values()
-    }
-}
-
-/// How a VM that no job asked for gets its room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Aside {
-    /// It fits.
-    Now,
-    /// It will fit when these VMs of the pools are gone, with those that are going already.
-    After(Vec<VmId>),
-    /// It has to wait for others: jobs that could start come first, and what runs is not broken off for it.
-    NotNow,
-}
-
-/// How a VM of this size that no job asked for gets its room. VMs that only wait for jobs give way to it, as what is prepared
-/// would else never be made beside pools that take what there is.
-pub fn aside(snapshot: &Snapshot, size: Size) -> Aside {
-    let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
-    if snapshot.jobs.iter().any(is_queued) {
-        return Aside::NotNow;
-    }
-    match Free::of(snapshot).find(None, size) {
-        Way::Fresh => Aside::Now,
-        Way::Evict(vms) => Aside::After(vms.into_iter().map(|vm| vm.vm.clone()).collect()),
-        Way::Claim(_) | Way::Wait(_) => Aside::NotNow,
     }
 }
 

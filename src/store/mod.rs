@@ -15,6 +15,7 @@ mod concurrency;
 mod counts;
 mod deliveries;
 mod delivery_queries;
+mod egress;
 mod error;
 mod events;
 mod inbox;
@@ -64,7 +65,7 @@ pub use prepared_uses::PreparedUse;
 pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
-pub use upkeep::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
+pub use upkeep::{LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 use crate::metrics::StoreMetrics;
 use inbox::Inbox;

@@ -24,6 +24,13 @@ pub struct Origin {
     pub arrived_at: i64,
 }
 
+impl Origin {
+    /// Whether its code is a stranger's.
+    pub fn is_of_fork(&self) -> bool {
+        self.pull_request.is_some_and(|pull| pull.is_fork)
+    }
+}
+
 /// The pull request that a run is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromPullRequest {

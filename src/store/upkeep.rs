@@ -13,6 +13,9 @@ use crate::config::Prepare;
 use crate::forge::{CommitSha, RepoAccess, RepoName};
 use crate::ids::JobId;
 
+/// The longest time until another try, in milliseconds: what a forge asks for that has had too many questions.
+pub const LONGEST_WAIT_MS: i64 = 2 * 60 * 60 * 1000;
+
 /// What kind of thing is kept up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UpkeepKind {
@@ -153,14 +156,16 @@ impl Store {
         .await
     }
 
-    /// What is to be done now, in the order in which it was asked for; looks first.
+    /// What is to be done now, in the order in which it was asked for; looks first. A time that is further away than any wait is
+    /// one of a clock that was set back since.
     pub async fn due_upkeep(&self, now: i64) -> Result<Vec<Upkeep>, StoreError> {
         self.read("look for upkeep", async |db| {
             let rows = sqlx::query(
-                "SELECT * FROM upkeep WHERE state = 'wanted' AND next_try_at <= $1 \
+                "SELECT * FROM upkeep WHERE state = 'wanted' AND (next_try_at <= $1 OR next_try_at > $2) \
                  ORDER BY kind <> 'look', arrived_at, repo, kind, profile",
             )
             .bind(now)
+            .bind(now.saturating_add(LONGEST_WAIT_MS))
             .fetch_all(db)
             .await?;
             rows.iter().map(read).collect()
@@ -225,7 +230,8 @@ impl Store {
         .await
     }
 
-    /// A wish is tried again at `next_try_at`, unless it was superseded. `tries` is how many count by then.
+    /// A wish is tried again at `next_try_at`, at most [`LONGEST_WAIT_MS`] from now, unless it was superseded. `tries` is how many
+    /// count by then.
     pub async fn postpone_upkeep(
         &self, upkeep: &Upkeep, tries: u32, detail: &str, next_try_at: i64,
     ) -> Result<(), StoreError> {

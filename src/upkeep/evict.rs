@@ -52,6 +52,11 @@ mod tests {
         assert_eq!(evicted(&all, bounds, 301), ["b", "d"], "`b` is too old, and `d` has not been used for longest");
         assert_eq!(evicted(&all, Bounds { max_bytes: 40, ..bounds }, 300), [""; 0]);
         assert_eq!(evicted(&all, Bounds { max_bytes: 0, ..bounds }, 0), ["b", "d", "c", "a"], "the clock was set back");
+        // A clock that went wrong for a while: what was used then is young until somebody uses it, and goes for its size as any other.
+        let future = [candidate("a", 10, 9000), candidate("b", 10, 290)];
+        assert_eq!(evicted(&future, bounds, 300), [""; 0]);
+        assert_eq!(evicted(&future, Bounds { max_bytes: 10, ..bounds }, 300), ["b"]);
+        assert_eq!(evicted(&future, bounds, 9200), ["b", "a"], "put forward, everything is old");
         let busy = Candidate { is_busy: true, ..candidate("b", 10, 0) };
         assert_eq!(evicted(&[busy, candidate("c", 30, 290)], bounds, 300), ["c"]);
     }

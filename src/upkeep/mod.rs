@@ -49,7 +49,7 @@ use crate::engine::Prepared;
 use crate::forge::ForgeError;
 use crate::image::ImageError;
 use crate::metrics::labels::Kept as KeptLabel;
-use crate::store::{StoreError, Upkeep, UpkeepKey, UpkeepKind, UpkeepState};
+use crate::store::{LONGEST_WAIT_MS, StoreError, Upkeep, UpkeepKey, UpkeepKind, UpkeepState};
 use crate::vm::VmError;
 
 /// A look without a wake-up, in case one was lost.
@@ -269,7 +269,8 @@ async fn note_trouble(core: &Core, wish: &Upkeep, trouble: &Trouble) -> Result<(
     let stored = match retry::after(trouble, tries, clock::jitter()) {
         retry::Next::Later { wait, counts } => {
             let tries = if counts { wish.tries.saturating_add(1) } else { wish.tries };
-            let at = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).min(LONGEST_WAIT_MS);
+            let at = now.saturating_add(wait);
             core.metrics.upkeep.ended(KeptLabel::Postponed);
             core.store.postpone_upkeep(wish, tries, &trouble.to_string(), at).await
         }

@@ -56,6 +56,10 @@ pub(crate) async fn origin(core: &Core, job: &Job, run: &Run, profile: &Profile,
     if core.config.prepared.max_size == 0 || !spec.is_ok_and(|spec| spec.begins_with_checkout()) {
         return Origin::image(image, None);
     }
+    if run.origin.is_of_fork() && core.config.keeps_registries_from_forks(&key.repo, profile) {
+        let note = "What is prepared here may hold packages that jobs of forks do not get: this machine starts from the image.";
+        return Origin::image(image, Some(note.to_owned()));
+    }
     let (start, origin) = match find(core, &key, run, image).await {
         Ok(None) => return Origin::image(image, None),
         Ok(Some(Found { hash, usable: Some((snapshot, prepared)) })) => {

@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::desk::{Activity, Place};
 use super::{End, Trouble};
 use crate::clock;
-use crate::config::{Prepare, Profile};
+use crate::config::{CacheSource, NamedCache, Prepare, Profile};
 use crate::core::{Core, heavy};
 use crate::engine::Prepared;
 use crate::ids::{JobId, VmId};
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
-use crate::job::driver::{egress_of, git_proxy_of, numeric_id};
+use crate::job::driver::numeric_id;
+use crate::job::services::{egress_of, git_proxy_of};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
@@ -151,6 +152,7 @@ impl Making<'_> {
             workspace: Workspace::Empty,
             git: git_proxy_of(core, &wish.access),
             egress: egress_of(core, profile, &wish.key.repo),
+            registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,
@@ -164,6 +166,18 @@ impl Making<'_> {
             _ => return Err(Trouble::Failed(outcome.detail)),
         }
         Ok(())
+    }
+
+    /// Whether jobs of forks see what is made here: they mount caches, and do not start from machines that registries were read for
+    /// which are kept from them.
+    fn is_seen_by_forks(&self) -> bool {
+        let Self { core, wish, profile, .. } = self;
+        let is_shared = matches!(
+            profile.cache.as_ref().map(|cache| &cache.source),
+            Some(CacheSource::Named(NamedCache { repository: Some(_), .. }))
+        );
+        wish.key.kind == UpkeepKind::Fill
+            && (is_shared || core.config.keeps_registries_from_forks(&wish.key.repo, profile))
     }
 
     /// The commit as steps see it. There is no event: what is prepared is for all of them.

@@ -181,31 +181,17 @@ impl Machine {
 
     /// Waits until the VM is lost; gives how.
     pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
-        let mut ended = self.monitor.ended();
-        let guest = self.guest.clone();
         let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
-        let basis = self.basis.clone();
-        let loss_of = move |end| match (loss_of(end), &own_memory, basis.changed()) {
-            // What it finds no room for is a page of its memory then, and that kills it.
-            (Loss::MonitorEnded, Some(home), _) if disk::require_room(home, LEAST_ROOM).is_err() => Loss::HostDiskFull,
-            // So does a page that its memory file does not have any more.
-            (Loss::MonitorEnded, _, Some(file)) => Loss::TemplateChanged(file.to_owned()),
-            (loss, ..) => loss,
-        };
+        let (basis, loss) = (self.basis.clone(), lost(&*self.monitor, &self.guest));
         async move {
-            let closed = tokio::select! {
-                // What the monitor saw says more than that a channel closed.
-                biased;
-                end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
-                closed = guest.lost() => closed,
-            };
-            match closed {
-                // A channel closes with its monitor, which may be about to say why.
-                Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
-                    Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
-                    Err(_) => Loss::from(VmError::from(closed)),
-                },
-                Closed::Violated(_) => Loss::from(VmError::from(closed)),
+            match (loss.await, &own_memory, basis.changed()) {
+                // What it finds no room for is a page of its memory then, and that kills it.
+                (Loss::MonitorEnded, Some(home), _) if disk::require_room(home, LEAST_ROOM).is_err() => {
+                    Loss::HostDiskFull
+                }
+                // So does a page that its memory file does not have any more.
+                (Loss::MonitorEnded, _, Some(file)) => Loss::TemplateChanged(file.to_owned()),
+                (loss, ..) => loss,
             }
         }
     }
@@ -260,6 +246,35 @@ fn cache_of<'a>(
         (Some(mounted), None) => Ok((Some(mounted), None)),
         (Some(mounted), Some(cache)) if mounted == cache => Ok((Some(mounted), None)),
         (Some(mounted), Some(_)) => Err(VmError::OtherCache { mounted: mounted.to_string() }),
+    }
+}
+
+impl Attached {
+    /// Waits until the VM is lost; gives how.
+    pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
+        lost(&*self.monitor, &self.guest)
+    }
+}
+
+/// Waits until a VM is lost; gives how, as far as its monitor tells.
+fn lost(monitor: &dyn Monitor, guest: &Guest) -> impl Future<Output = Loss> + Send + use<> {
+    let mut ended = monitor.ended();
+    let guest = guest.clone();
+    async move {
+        let closed = tokio::select! {
+            // What the monitor saw says more than that a channel closed.
+            biased;
+            end = ended.wait_for(Option::is_some) => return loss_of(end.ok().and_then(|end| end.clone())),
+            closed = guest.lost() => closed,
+        };
+        match closed {
+            // A channel closes with its monitor, which may be about to say why.
+            Closed::Gone(_) => match timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await {
+                Ok(end) => loss_of(end.ok().and_then(|end| end.clone())),
+                Err(_) => Loss::from(VmError::from(closed)),
+            },
+            Closed::Violated(_) => Loss::from(VmError::from(closed)),
+        }
     }
 }
 

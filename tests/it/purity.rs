@@ -5,9 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files and directories of pure modules, below `src`.
-const PURE: [&str; 34] = [
+const PURE: [&str; 48] = [
     "artifact/name.rs",
     "artifact/tar.rs",
+    "net/egress/addresses.rs",
+    "net/egress/connect.rs",
+    "net/egress/environment.rs",
+    "net/egress/hello.rs",
+    "net/egress/host.rs",
+    "net/egress/log.rs",
+    "net/egress/policy.rs",
+    "net/egress/rate.rs",
+    "net/egress/rules.rs",
+    "net/egress/socks.rs",
     "local/choose.rs",
     "local/event.rs",
     "protocol",
@@ -32,7 +42,11 @@ const PURE: [&str; 34] = [
     "vm/loss.rs",
     "vm/qemu/argv.rs",
     "vm/qemu/message.rs",
+    "job/toolkit.rs",
     "job/verdict.rs",
+    "net/registry/admission.rs",
+    "net/registry/cargo.rs",
+    "net/registry/rewrite.rs",
     "webhook",
     "store/transitions.rs",
     "sweep/plan.rs",

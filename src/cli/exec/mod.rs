@@ -25,10 +25,12 @@ use crate::engine::{Engine, Prepared};
 use crate::ids::VmId;
 use crate::image::catalog::ImageInfo;
 use crate::job::services::Services;
+use crate::metrics::EgressMetrics;
 use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::network::HostNetwork;
 use crate::net::egress::policy::Scope;
+use crate::net::registry::RegistryProxy;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner, VolumeFormat};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
@@ -267,10 +269,18 @@ async fn run_command(
 ) -> anyhow::Result<Option<u8>> {
     let services = Services {
         git: clone.map(Clone::proxy),
-        egress: Egress::new(Scope::of("this command", arguments.egress.policy()), Arc::new(HostNetwork::default())),
+        egress: Egress::new(
+            Scope::of("this command", arguments.egress.policy()),
+            Arc::new(HostNetwork::default()),
+            EgressMetrics::default(),
+        ),
+        registries: RegistryProxy::none(),
     };
     let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
     services.offer(machine.guest()).await?;
+    if let Err(why) = services.equip(machine.guest(), false).await? {
+        eprintln!("warning: {why}");
+    }
     if let Some(clone) = clone {
         let command = clone.command(image, account.owner, &account.home);
         // Standard output is the command's alone.
@@ -279,7 +289,7 @@ async fn run_command(
             return Ok(None);
         }
     }
-    let command = command_for(arguments, image, account, directory, services.egress.variables());
+    let command = command_for(arguments, image, account, directory, services.variables());
     let exit = current.run(machine, command, arguments.stdin, To::Stdout).await?;
     drop(serving);
     services.egress.settled().await;

@@ -1,6 +1,7 @@
 //! Images, snapshots and what became of them, for people and as JSON.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::image::catalog::{Bake, Catalog, Image};
 use crate::image::failure::{Failure, Work};
 use crate::image::gc::Removal;
 use crate::image::keeper::date;
-use crate::image::recipe::RemoteFile;
+use crate::image::recipe::{Recipe, RemoteFile};
 use crate::vm::spec::Shape;
 
 /// Every image with its snapshots, and what could not be made.
@@ -67,10 +68,11 @@ pub(super) fn list(catalog: &Catalog, json: bool) -> Result<String, ImageError> 
 }
 
 /// What one image was made of.
-pub(super) fn show(catalog: &Catalog, name: &str, json: bool) -> Result<String, ImageError> {
+pub(super) fn show(catalog: &Catalog, recipes: &[PathBuf], name: &str, json: bool) -> Result<String, ImageError> {
     let current = catalog.current(name)?;
     let Some(image) = current else {
         let hint = match catalog.failures(name).as_slice() {
+            [] if Recipe::find(name, recipes).is_ok() => format!("`dayfly image build {name}` makes it"),
             [] => "`dayfly image list` shows what there is".to_owned(),
             [failure, ..] => told(name, failure),
         };

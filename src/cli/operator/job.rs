@@ -4,7 +4,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::views::JobView;
+use super::egress;
+use super::views::{EgressView, JobView};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
@@ -130,6 +131,7 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         ("started", job.started_at.map_or_else(String::new, |at| when(at, now))),
         ("ended", job.finished_at.map_or_else(String::new, |at| when(at, now))),
         ("ran", job.took(now)),
+        ("egress", job.egress.as_ref().map_or_else(String::new, reached)),
         ("log", job.log_url.clone()),
     ];
     let mut text = look.paint(Style::BOLD, &format!("{} {}", job.id, one_line(&job.name)));
@@ -140,6 +142,19 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         text.push_str(&format!("\n\n{}", look.paint(Style::BOLD, "What happened, in seconds since the first")));
     }
     text + &timeline(job)
+}
+
+/// What a job reached, in one line.
+fn reached(egress: &EgressView) -> String {
+    let counts = [
+        (egress.allowed, "allowed"),
+        (egress.audited, "would be refused"),
+        (egress.refused, "refused"),
+        (egress.failed, "failed"),
+    ];
+    let counted = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let bytes = format!("{} sent, {} received", egress::bytes(egress.sent), egress::bytes(egress.received));
+    counted.chain([bytes]).collect::<Vec<_>>().join(", ")
 }
 
 fn when(at_ms: i64, now: i64) -> String {
@@ -176,6 +191,7 @@ mod tests {
             "event": "push", "workflow": "CI", "name": "te\x1b[2Jst", "profile": "linux", "state": "finished", "attempt": 1,
             "vm": "vm-0", "conclusion": "error", "reason": "image", "detail": "there is no image `x`\n  hint: build it",
             "log_url": "https://ci.example.org/logs/0", "created_at": 1000, "started_at": null, "finished_at": 4000,
+            "egress": { "allowed": 12, "audited": 0, "refused": 2, "failed": 0, "sent": 900, "received": 7 << 20 },
             "events": [event(1_000_000, "delivery_accepted", "9d"), event(1_250_000, "job_queued", "")],
         });
         let look = Look { is_terminal: false, has_colours: false, width: None };
@@ -192,6 +208,7 @@ mod tests {
         VM          vm-0
         created     1970-01-01T00:00:01.000Z (1 min ago)
         ended       1970-01-01T00:00:04.000Z (1 min ago)
+        egress      12 allowed, 2 refused, 900 B sent, 7 MiB received
         log         https://ci.example.org/logs/0
 
         What happened, in seconds since the first

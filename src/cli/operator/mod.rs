@@ -2,6 +2,7 @@
 
 mod approve;
 mod deliveries;
+mod egress;
 mod job;
 mod jobs;
 mod logs;
@@ -38,6 +39,8 @@ pub(super) enum OperatorCommand {
     Logs(logs::LogsArgs),
     /// Tell why a job does not run, what it is at, or why it ended so
     Why(why::WhyArgs),
+    /// Show what a job reached of other hosts, and what it was refused
+    Egress(egress::EgressArgs),
     /// List the VMs of running jobs
     Vms(vms::VmsArgs),
     /// List received webhooks, or process one again
@@ -88,6 +91,7 @@ pub(super) async fn run(command: OperatorCommand) -> anyhow::Result<u8> {
         OperatorCommand::Job(job::JobCommand::Show(arguments)) => job::show(arguments).await,
         OperatorCommand::Logs(arguments) => logs::run(arguments).await,
         OperatorCommand::Why(arguments) => why::run(arguments).await,
+        OperatorCommand::Egress(arguments) => egress::run(arguments).await,
         OperatorCommand::Vms(arguments) => vms::run(arguments).await,
         OperatorCommand::Deliveries(arguments) => deliveries::run(arguments).await,
         OperatorCommand::Prepared(command) => prepared::run(command).await,

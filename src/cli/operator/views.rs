@@ -36,6 +36,18 @@ pub(super) struct JobView {
     /// Only in the answer about one job.
     #[serde(default)]
     pub(super) events: Vec<EventView>,
+    pub(super) egress: Option<EgressView>,
+}
+
+/// Connections of a job by how they ended, and their bytes.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct EgressView {
+    pub(super) allowed: u64,
+    pub(super) audited: u64,
+    pub(super) refused: u64,
+    pub(super) failed: u64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -19,7 +19,7 @@ use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::app::engine_settings;
-use crate::config::{Config, MatrixFork, Profile, format_duration};
+use crate::config::{Config, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -36,6 +36,7 @@ use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
 use crate::local::session::{self, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
+use crate::net::registry::Registries;
 use crate::workflow::parse;
 use crate::workflow::plan::{PlanInput, plan};
 
@@ -79,7 +80,7 @@ pub(super) struct RunArgs {
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
     /// Take machines from this configuration: its profiles by their labels, its state directory and its `[vm]`
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "egress", "egress_allow", "egress_address"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "egress", "egress_allow", "egress_address", "ca_bundle"])]
     config: Option<PathBuf>,
     /// The longest that a job may take
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
@@ -142,6 +143,7 @@ struct Machines {
     profiles: Profiles,
     engine: Engine,
     grace: Duration,
+    registries: Registries,
 }
 
 /// Those that the arguments ask for, or what is wrong with the configuration.
@@ -164,7 +166,8 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             egress: arguments.egress.policy(),
         };
         let profiles = Profiles::Any(Box::new(profile));
-        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE }));
+        let registries = Registries::default();
+        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE, registries }));
     };
     let config = match Config::load(file) {
         Ok((config, _)) => config,
@@ -172,13 +175,27 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
     };
     let settings = EngineSettings { lifetime: Lifetime::EndsWithUs, ..engine_settings(&config) };
     let grace = config.limits.grace;
-    Ok(Ok(Machines { profiles: Profiles::Configured(Box::new(config)), engine: Engine::open(settings)?, grace }))
+    let registries = registries(&config)?;
+    let profiles = Profiles::Configured(Box::new(config));
+    Ok(Ok(Machines { profiles, engine: Engine::open(settings)?, grace, registries }))
+}
+
+/// Those of the configuration. Whoever may not read their credentials runs without them.
+fn registries(config: &Config) -> anyhow::Result<Registries> {
+    match Secrets::of_registries(config, |name| std::env::var(name).ok()) {
+        Ok(credentials) => Ok(Registries::new(&config.registries, &credentials)?),
+        Err(complaints) => {
+            complaints.iter().for_each(|complaint| eprintln!("warning: {complaint}"));
+            eprintln!("warning: the jobs run without package registries");
+            Ok(Registries::default())
+        }
+    }
 }
 
 async fn run_with(
     arguments: &RunArgs, interrupts: &Interrupts, machines: Machines, place: &Path,
 ) -> anyhow::Result<u8> {
-    let Machines { profiles, engine, grace } = machines;
+    let Machines { profiles, engine, grace, registries } = machines;
     let prepared = async {
         let repository = Repository::open(&arguments.repo).await?;
         let which = if arguments.dirty { Which::WorkTree } else { Which::Head };
@@ -208,6 +225,7 @@ async fn run_with(
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         grace,
+        registries,
         network: Arc::new(HostNetwork::default()),
     };
     let told = output.clone();

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::egress::{self, SummaryView};
 use super::failure::{Asked, Failure};
 use super::{find, limit, word};
 use crate::core::Core;
@@ -61,6 +62,9 @@ pub(super) struct JobWithEvents {
     #[serde(flatten)]
     job: JobView,
     events: Vec<EventView>,
+    /// Absent of a job without any connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<SummaryView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,6 +108,7 @@ pub(super) async fn show(
     let id = find::job(&core.store, &id).await?;
     let (job, run) = find::job_and_run(&core.store, &id).await?;
     let events = core.store.events(&id).await?;
+    let egress = egress::summary(&core.store.egress(&id).await?);
     let events = events
         .into_iter()
         .map(|event| EventView { attempt: event.attempt, at_us: event.at_us, kind: event.kind, detail: event.detail })
@@ -127,7 +132,7 @@ pub(super) async fn show(
         started_at: job.started_at,
         finished_at: job.finished_at,
     };
-    Ok(Json(JobWithEvents { job: view(&core, listed), events }))
+    Ok(Json(JobWithEvents { job: view(&core, listed), events, egress }))
 }
 
 /// `POST /v1/jobs/{id}/cancel`: asks for a job's end. It is stored; the scheduler carries it out.

@@ -6,6 +6,7 @@
 mod about_delivery;
 mod actions;
 mod deliveries;
+mod egress;
 mod failure;
 mod find;
 mod jobs;
@@ -38,6 +39,7 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/approvals", post(actions::approve))
         .route("/v1/jobs/{id}/log", get(log::log))
         .route("/v1/jobs/{id}/why", get(why::job))
+        .route("/v1/jobs/{id}/egress", get(egress::show))
         .route("/v1/commits/{sha}/why", get(why::commit))
         .route("/v1/vms", get(vms::list))
         .route("/v1/prepared", get(prepared::list))

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::{AGENT, command_line, monitor_version};
 use crate::host::cpu;
-use crate::image::ImageError;
 use crate::image::catalog::Image;
+use crate::image::{ImageError, tools};
 use crate::protocol;
 use crate::vm::backend::Vmm;
 use crate::vm::qemu::argv::cpu_model;
@@ -24,6 +24,8 @@ struct KeyParts<'a> {
     protocol: u32,
     /// The SHA-256 of the agent.
     agent: String,
+    /// The SHA-256 of what configures tools.
+    tools: String,
     image: &'a str,
     built_at: i64,
     shape: Shape,
@@ -49,6 +51,7 @@ pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shap
         dayfly: env!("CARGO_PKG_VERSION"),
         protocol: protocol::VERSION.into(),
         agent: hex::encode(Sha256::digest(AGENT)),
+        tools: hex::encode(Sha256::digest(tools::SCRIPT)),
         image: &image.info.digest,
         built_at: image.info.built_at,
         shape,
@@ -75,6 +78,7 @@ mod tests {
             dayfly: "1",
             protocol: 1,
             agent: "a".into(),
+            tools: "t".into(),
             image: "i",
             built_at: 1,
             shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
@@ -83,11 +87,12 @@ mod tests {
             cpu: "max".into(),
             command_line: "quiet tsc_early_khz=1".into(),
         };
-        let changes: [fn(&mut KeyParts<'_>); 11] = [
+        let changes: [fn(&mut KeyParts<'_>); 12] = [
             |parts| parts.format += 1,
             |parts| parts.dayfly = "2",
             |parts| parts.protocol += 1,
             |parts| parts.agent = "b".into(),
+            |parts| parts.tools = "u".into(),
             |parts| parts.image = "j",
             |parts| parts.built_at += 1,
             |parts| parts.shape.memory_mib += 1,

@@ -92,10 +92,14 @@ impl Addresses {
     /// admitted one by one, so that a range for the corporate network does not open this host.
     pub fn refuses(&self, address: IpAddr, own: &[IpAddr]) -> Option<&'static str> {
         let address = plain(address);
-        if self.deny.iter().any(|network| network.contains(address)) {
+        let inner = embedded(address);
+        let is_denied =
+            |network: &Network| network.contains(address) || inner.is_some_and(|inner| network.contains(inner));
+        if self.deny.iter().any(is_denied) {
             return Some("it is in `deny_addresses`");
         }
-        let is_own = own.iter().any(|one| plain(*one) == address) && special(address) != Some(LOOPBACK);
+        let is_ones = |one: &IpAddr| plain(*one) == address || Some(plain(*one)) == inner;
+        let is_own = own.iter().any(is_ones) && special(address) != Some(LOOPBACK);
         let listed = |network: &&Network| network.contains(address) && (!is_own || network.is_single());
         if self.allow.iter().any(|network| listed(&network)) {
             return None;
@@ -169,16 +173,22 @@ const EMBEDDING: [(Ipv6Addr, u32, u32); 2] = [
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 80),
 ];
 
+/// The IPv4 address that a translator or a tunnel would make of it.
+fn embedded(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let within = |first: Ipv6Addr, length| Network { first: first.into(), length }.contains(address);
+    let (.., shift) = EMBEDDING.iter().find(|(first, length, _)| within(*first, *length))?;
+    Some(Ipv4Addr::from_bits((v6.to_bits() >> shift) as u32).into())
+}
+
 /// Why an address is not one of the internet, if it is not.
 fn special(address: IpAddr) -> Option<&'static str> {
     let within = |first: IpAddr, length| Network { first, length }.contains(address);
-    let IpAddr::V6(v6) = address else {
+    if address.is_ipv4() {
         return SPECIAL_V4.iter().find(|(first, length, _)| within((*first).into(), *length)).map(|(.., why)| *why);
-    };
-    for (first, length, shift) in EMBEDDING {
-        if within(first.into(), length) {
-            return special(Ipv4Addr::from_bits((v6.to_bits() >> shift) as u32).into());
-        }
+    }
+    if let Some(inner) = embedded(address) {
+        return special(inner);
     }
     let known = SPECIAL_V6.iter().find(|(first, length, _)| within((*first).into(), *length)).map(|(.., why)| *why);
     known.or_else(|| (!within(GLOBAL_V6.0.into(), GLOBAL_V6.1)).then_some(RESERVED))
@@ -271,6 +281,7 @@ mod tests {
         assert_eq!(listed.refuses(ip("fd12::5"), &[]), None);
         assert!(listed.refuses(ip("10.9.1.1"), &[]).is_some(), "what is denied stays denied");
         assert!(listed.refuses(ip("1.1.1.1"), &[]).is_some());
+        assert!(listed.refuses(ip("64:ff9b::101:101"), &[]).is_some(), "however it is wrapped");
         assert!(listed.refuses(ip("192.168.1.1"), &[]).is_some());
         assert!(listed.lists(ip("10.1.2.3")) && !listed.lists(ip("8.8.8.8")));
     }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::document::text::one_line;
 
 /// Different entries of one log; more connections are only counted.
-pub const MAX_ENTRIES: usize = 500;
+pub const MAX_ENTRIES: usize = 300;
 
 /// Entries that are told where a job's log ends.
 const MAX_TOLD: usize = 10;
 
 /// Characters of a target or a reason.
-const MAX_TEXT: usize = 400;
+const MAX_TEXT: usize = 300;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(first.to_string(), "egress: refused: `a:1` is not in `allow` (3 times)\n  hint: ask");
         assert_eq!((first.count, first.sent, first.received, first.took_ms), (3, 30, 3000, 9));
         assert_eq!((first.first_at, first.last_at), (5, 9));
-        assert_eq!((log.entries.len(), log.left_out, log.sent), (MAX_ENTRIES, 102, 6040));
-        assert_eq!((log.count(Verdict::Refused), log.count(Verdict::Failed)), (3, 498));
+        assert_eq!((log.entries.len(), log.left_out, log.sent), (MAX_ENTRIES, 302, 6040));
+        assert_eq!((log.count(Verdict::Refused), log.count(Verdict::Failed)), (3, 298));
         assert!(!log.entries[2].target.contains('\u{1b}') && log.entries[2].target.len() < 2 * MAX_TEXT);
     }
 }

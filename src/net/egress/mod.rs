@@ -31,6 +31,7 @@ mod splice;
 mod ticket;
 mod tunnel;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use self::log::EgressLog;
 use self::network::Network;
 use self::policy::Scope;
 use self::splice::Meter;
+use crate::metrics::EgressMetrics;
 
 /// How long given up connections may take to end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
@@ -61,11 +63,12 @@ struct Shared {
     log: Mutex<EgressLog>,
     /// Connections that are not in the log yet.
     open: TaskTracker,
+    metrics: EgressMetrics,
 }
 
 impl Egress {
     /// A proxy with this policy.
-    pub fn new(scope: Scope, network: Arc<dyn Network>) -> Self {
+    pub fn new(scope: Scope, network: Arc<dyn Network>, metrics: EgressMetrics) -> Self {
         let limits = scope.policy.limits;
         let turns = Arc::new(Semaphore::new(limits.connections as usize));
         Self(Arc::new(Shared {
@@ -75,12 +78,18 @@ impl Egress {
             turns,
             log: Mutex::default(),
             open: TaskTracker::new(),
+            metrics,
         }))
     }
 
     /// Whether guests are to be offered the proxy at all.
     pub fn is_offered(&self) -> bool {
         self.0.scope.is_offered()
+    }
+
+    /// Where the certificates are that guests shall trust as well.
+    pub fn ca_bundle(&self) -> Option<&Path> {
+        self.0.scope.policy.ca_bundle.as_deref()
     }
 
     /// The variables by which programs of the guest find the proxy.

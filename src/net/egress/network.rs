@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -33,6 +33,9 @@ pub trait Network: fmt::Debug + Send + Sync {
 
     /// This host's own addresses.
     fn own_addresses(&self) -> io::Result<Vec<IpAddr>>;
+
+    /// Whether this service listens on that port of the host. It is out of reach there, whatever the operator lists.
+    fn is_served(&self, port: u16) -> bool;
 }
 
 /// This host's network.
@@ -42,11 +45,24 @@ pub trait Network: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct HostNetwork {
     lookups: Arc<Semaphore>,
+    served: Arc<Mutex<Vec<u16>>>,
 }
 
 impl Default for HostNetwork {
     fn default() -> Self {
-        Self { lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self { lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), served: Arc::default() }
+    }
+}
+
+impl HostNetwork {
+    /// Notes that this service listens on a port.
+    pub fn note_served(&self, port: u16) {
+        self.served().push(port);
+    }
+
+    fn served(&self) -> MutexGuard<'_, Vec<u16>> {
+        // Whoever panicked while holding the lock left a list that is still a list.
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,6 +87,10 @@ impl Network for HostNetwork {
 
     fn own_addresses(&self) -> io::Result<Vec<IpAddr>> {
         addresses::own()
+    }
+
+    fn is_served(&self, port: u16) -> bool {
+        self.served().contains(&port)
     }
 }
 

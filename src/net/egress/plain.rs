@@ -86,8 +86,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     };
     let mut ticket = Ticket::new(shared, format!("{host}:{port}"));
     // On a port where only TLS is spoken, this is none.
-    if let Some(Err(refusal)) = shared.scope.judge_first_bytes(&host, port, request.method().as_str().as_bytes()) {
-        return told(StatusCode::FORBIDDEN, &ticket.refused(&refusal));
+    match shared.scope.judge_first_bytes(&host, port, request.method().as_str().as_bytes()) {
+        Some(Err(refusal)) if shared.scope.policy.audit => drop(ticket.traffic.audited.set(refusal)),
+        Some(Err(refusal)) => return told(StatusCode::FORBIDDEN, &ticket.refused(&refusal)),
+        Some(Ok(())) | None => {}
     }
     match shared.reach(&host, port).await {
         Err(unreached) => {

@@ -2,7 +2,7 @@
 //! and connected to exactly those.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,13 @@ impl Shared {
         let mut refused = None;
         let mut admitted = Vec::new();
         for address in found {
-            match self.scope.policy.addresses.refuses(address, &own) {
+            match self
+                .scope
+                .policy
+                .addresses
+                .refuses(address, &own)
+                .or_else(|| self.refuses_itself(address, port, &own))
+            {
                 None => admitted.push(SocketAddr::new(address, port)),
                 Some(why) => refused = refused.or(Some(Refusal::Address(address, why))),
             }
@@ -118,5 +124,12 @@ impl Shared {
             }
             _ => Ok(admitted),
         }
+    }
+
+    /// Says that an address leads to this very service, if it does.
+    fn refuses_itself(&self, address: IpAddr, port: u16, own: &[IpAddr]) -> Option<&'static str> {
+        let address = address.to_canonical();
+        let is_this_host = address.is_loopback() || address.is_unspecified() || own.contains(&address);
+        (is_this_host && self.network.is_served(port)).then_some("Dayfly itself listens there")
     }
 }

@@ -179,8 +179,8 @@ async fn hold_back(
     if !held.is_empty() {
         let length = held.len() as u64;
         meter.pass(length).await?;
-        to.write_all(&held).await?;
         traffic.moved(&traffic.sent, length);
+        to.write_all(&held).await?;
     }
     Ok(true)
 }
@@ -192,8 +192,9 @@ async fn copy(
     let mut buffer = vec![0; CHUNK];
     while let length @ 1.. = from.read(&mut buffer).await? {
         meter.pass(length as u64).await?;
-        to.write_all(&buffer[..length]).await?;
+        // Counted first: who reads the last of it may end the whole connection.
         traffic.moved(counter, length as u64);
+        to.write_all(&buffer[..length]).await?;
     }
     Ok(())
 }

@@ -14,8 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::ReaderStream;
 
 use super::admission::{Admitted, Service};
-use super::{Failure, GIT_PROTOCOL, MAX_HEAD, PROTOCOL_V2, Shared, transfer};
+use super::{Failure, GIT_PROTOCOL, PROTOCOL_V2, Shared, transfer};
 use crate::host::git;
+use crate::net::http::MAX_HEAD;
+use crate::net::transfer::Budget;
 
 impl Shared {
     /// Answers from the bare repository in `directory`. Dropping the answer ends the program.
@@ -30,7 +32,11 @@ impl Shared {
         let mut backend = git::http_backend(directory, &variables(admitted.service, &head.headers)).map_err(failed)?;
         let input = backend.stdin.take().expect("it is piped");
         let mut output = BufReader::new(backend.stdout.take().expect("it is piped"));
-        let upload = transfer::bounded(body.into_data_stream(), self.limits.idle, self.request_budget());
+        let upload = transfer::bounded(
+            body.into_data_stream(),
+            self.limits.idle,
+            Budget::new(self.limits.request_bytes).spender(),
+        );
         // Beside reading: the program may answer before it has read everything.
         let feeding = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(feed(Box::pin(upload), input)));
         let content_type = tokio::time::timeout(self.limits.answer, read_head(&mut output))

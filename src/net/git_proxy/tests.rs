@@ -20,6 +20,8 @@ use crate::forge::{
     Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, ForgeError, ForgeStanding, Permission,
     PullRequestNow, Report,
 };
+use crate::net::decisions::Decision;
+use crate::net::http::MAX_HEAD;
 
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";
 

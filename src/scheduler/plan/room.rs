@@ -1,6 +1,7 @@
 //! What the host's limits leave free, and what takes of it.
 
-use super::{Disk, Reserve, Snapshot, Stage, WaitReason};
+use super::{Disk, Job, Reserve, Snapshot, Stage, WaitReason};
+use crate::ids::VmId;
 
 /// What a VM takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,31 @@ impl<'a> Free<'a> {
         } else {
             WaitReason::Vcpus { needed: size.vcpus, free: room.vcpus }
         }
+    }
+}
+
+/// How a VM that no job asked for gets its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aside {
+    /// It fits.
+    Now,
+    /// It will fit when these VMs of the pools are gone, with those that are going already.
+    After(Vec<VmId>),
+    /// It has to wait for others: jobs that could start come first, and what runs is not broken off for it.
+    NotNow,
+}
+
+/// How a VM of this size that no job asked for gets its room. VMs that only wait for jobs give way to it, as what is prepared
+/// would else never be made beside pools that take what there is.
+pub fn aside(snapshot: &Snapshot, size: Size) -> Aside {
+    let is_queued = |job: &Job| matches!(job.stage, Stage::Queued { .. });
+    if snapshot.jobs.iter().any(is_queued) {
+        return Aside::NotNow;
+    }
+    match Free::of(snapshot).find(None, size) {
+        Way::Fresh => Aside::Now,
+        Way::Evict(vms) => Aside::After(vms.into_iter().map(|vm| vm.vm.clone()).collect()),
+        Way::Claim(_) | Way::Wait(_) => Aside::NotNow,
     }
 }
 

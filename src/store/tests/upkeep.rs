@@ -1,6 +1,6 @@
 //! Wishes of default branches: the newest counts, and what it superseded changes nothing.
 
-use super::super::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind, UpkeepState};
+use super::super::{LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind, UpkeepState};
 use super::{TestStore, access};
 use crate::config::Prepare;
 use crate::forge::CommitSha;
@@ -72,6 +72,9 @@ async fn tries_count_from_their_beginning_and_a_superseded_one_ends_nothing() {
     store.postpone_upkeep(&begun, 1, "no room", 100).await.unwrap();
     assert_eq!(store.due_upkeep(99).await.unwrap(), []);
     assert_eq!(store.next_upkeep_due().await.unwrap(), Some(100));
+    assert_eq!(store.due_upkeep(100 - LONGEST_WAIT_MS).await.unwrap(), []);
+    let set_back = store.due_upkeep(99 - LONGEST_WAIT_MS).await.unwrap();
+    assert_eq!(set_back.len(), 1, "nobody waits for a time that was of another clock");
 
     store.want_look("github", &access(), &commit('b'), 20).await.unwrap();
     store.finish_look(&look(&store).await, vec![wish("linux", "two")], "", 21).await.unwrap();

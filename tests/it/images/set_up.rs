@@ -80,6 +80,10 @@ async fn killed_while_scripts_run_nothing_is_left_and_the_next_build_works() {
     assert!(ended.stderr.contains("the virtual machine monitor"), "{}", ended.stderr);
     assert_eq!(tiny.unfinished(), [""; 0]);
 
+    fs::write(tiny.file("setup.sh"), "#!/bin/sh\necho o > /proc/sysrq-trigger; sleep 1000000").unwrap();
+    let ended = tiny.run(&["image", "build", "tiny"]);
+    assert!(ended.stderr.contains("the VM was lost: the guest powered itself off"), "{}", ended.stderr);
+
     fs::write(tiny.file("setup.sh"), "#!/bin/sh\necho set up > /state").unwrap();
     assert_eq!(tiny.exec("cat /state").stdout, "set up\n");
     leaks::assert_none(tiny.state_dir());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Ended, Scene, Settings, leaks};
+use crate::support::{Ended, Scene, Settings, leaks, scrape};
 
 /// Four cells, of which the middle ones fail; and a matrix whose common step fails.
 const WORKFLOW: &str = r#"
@@ -97,6 +97,10 @@ async fn common_steps_run_once_and_each_cell_ends_as_if_it_had_run_them() {
         assert_eq!((cell.said("on_failure"), cell.job.verdict()), (n, ("failure", "")));
         assert!(cell.title().starts_with("Step 1 `Run exit 3`"), "{}", cell.title());
     }
+    let metrics = scrape(&scene.service.url("/metrics")).await;
+    let began =
+        ["led", "forked", "alone"].map(|how| metrics[&format!("dayfly_matrix_cells_total{{result=\"{how}\"}}")]);
+    assert_eq!(began, [2.0, 3.0, 0.0]);
     leaks::assert_none(scene.state_dir());
     scene.finish().await;
 }

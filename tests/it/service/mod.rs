@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod egress;
 mod machine;
 mod matrix;
 mod metrics;
@@ -10,6 +11,7 @@ mod outcomes;
 mod pools;
 mod prepared;
 mod pull_request;
+mod registries;
 mod reruns;
 mod room;
 mod workflow;

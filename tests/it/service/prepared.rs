@@ -237,16 +237,7 @@ async fn what_is_prepared_follows_its_image() {
     let base = push(&scene, &[("deps.lock", "one\n"), (".gitignore", "deps/\n")]).await;
     let first = ready(&scene, &base).await;
 
-    // As if it had been built anew by somebody else: what was baked of it before is of another build.
-    let current = images.join("base/current").canonicalize().unwrap();
-    let description = current.join("image.json");
-    let mut told: Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
-    told["built_at"] = (told["built_at"].as_i64().unwrap() + 1).into();
-    // The copy shares its files.
-    fs::remove_file(&description).unwrap();
-    fs::write(&description, told.to_string()).unwrap();
-    fs::remove_dir_all(current.join("bakes")).unwrap();
-
+    built_anew(&images.join("base"));
     eventually("another one to be wanted", async || {
         listed(&scene).iter().any(|one| one["hash"] != first.as_str()).then_some(())
     })
@@ -260,4 +251,22 @@ async fn what_is_prepared_follows_its_image() {
     let (_, ended) = look(&scene, &[("src/new", "")], false).await;
     assert!(origin(&ended).starts_with(&format!("prepared {}", &second[..12])), "{}", origin(&ended));
     scene.finish().await;
+}
+
+/// What an operator leaves who builds an image for the packages of today: the same recipe, another digest.
+fn built_anew(image: &Path) {
+    let current = image.join("current");
+    let before = fs::read_link(&current).unwrap();
+    let digest = format!("{}{}", &before.to_str().unwrap()[1..], "0");
+    let after = image.join(&digest);
+    assert!(Command::new("cp").arg("-al").arg(image.join(&before)).arg(&after).status().unwrap().success());
+    fs::remove_dir_all(after.join("bakes")).unwrap();
+    let description = after.join("image.json");
+    let mut told: Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
+    told["digest"] = digest.as_str().into();
+    // It is one file with that of the image before.
+    fs::remove_file(&description).unwrap();
+    fs::write(&description, told.to_string()).unwrap();
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink(digest, &current).unwrap();
 }

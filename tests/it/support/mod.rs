@@ -6,11 +6,13 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod leaks;
 mod metrics;
+pub(crate) mod npm;
 pub(crate) mod repository;
 mod scene;
 mod service;
 mod settings;
 mod store;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     github: String,
     runs_vms: bool,
     disk: Option<&'static str>,
+    secrets: Vec<(&'static str, String)>,
     /// Lines of `[vm]`; `None` for the images that all tests share.
     own_images: Option<String>,
 }
@@ -41,6 +42,7 @@ impl Settings {
             github: "sweep = \"off\"\n".into(),
             runs_vms: true,
             disk: None,
+            secrets: Vec::new(),
             own_images: None,
         }
     }
@@ -107,6 +109,12 @@ impl Settings {
         self
     }
 
+    /// A file with a secret beside the configuration.
+    pub(crate) fn with_secret(mut self, name: &'static str, content: &str) -> Self {
+        self.secrets.push((name, content.to_owned()));
+        self
+    }
+
     /// A sweep of the forge at this interval, and more lines of `[github]`. Without it there is none: tests count events.
     pub(crate) fn with_sweep(mut self, interval: &str, lines: &str) -> Self {
         self.github = format!("sweep = \"{interval}\"\n{lines}");
@@ -143,6 +151,9 @@ impl Settings {
         secret_file(directory, "webhook-secret", WEBHOOK_SECRET);
         secret_file(directory, "token", &forge.plain_token());
         secret_file(directory, "app.pem", APP_PRIVATE_KEY);
+        for (name, content) in &self.secrets {
+            secret_file(directory, name, content);
+        }
         let credential = if self.is_app {
             format!("app = {{ id = {}, private_key = {{ file = \"app.pem\" }} }}", forge.app_id())
         } else {

@@ -62,6 +62,10 @@ impl Network for Fake {
     fn own_addresses(&self) -> io::Result<Vec<IpAddr>> {
         Ok(vec!["9.9.9.9".parse().unwrap()])
     }
+
+    fn is_served(&self, port: u16) -> bool {
+        port == 8080
+    }
 }
 
 /// A proxy and the world behind it.
@@ -73,7 +77,11 @@ struct World {
 impl World {
     fn new(policy: Policy) -> Self {
         let network = Arc::<Fake>::default();
-        let egress = Egress::new(Scope::of("profile `linux`", policy), Arc::clone(&network) as Arc<dyn Network>);
+        let egress = Egress::new(
+            Scope::of("profile `linux`", policy),
+            Arc::clone(&network) as Arc<dyn Network>,
+            Default::default(),
+        );
         Self { egress, network }
     }
 

@@ -1,5 +1,6 @@
 //! CONNECT and SOCKS5.
 
+use super::super::addresses::{Addresses, Network};
 use super::super::hello::sample::client_hello;
 use super::*;
 
@@ -112,6 +113,23 @@ async fn only_what_was_judged_is_connected_to_however_names_move() {
     assert_eq!(third.head().await, ESTABLISHED);
     drop(accept(&site).await);
     assert_eq!(world.connected(), ["8.8.8.8:443", "8.8.8.8:443"]);
+}
+
+#[tokio::test]
+async fn the_service_itself_is_out_of_reach_whatever_is_listed() {
+    let allow = ["127.0.0.0/8", "9.9.9.9"].map(|text| Network::parse(text).unwrap()).to_vec();
+    let addresses = Addresses { allow, deny: Vec::new() };
+    let world = World::new(Policy { ports: vec![8080, 8081], addresses, ..Policy::default() });
+    world.name("local.example", &[&["127.0.0.1"]]);
+    world.name("own.example", &[&["9.9.9.9"]]);
+    for (target, status) in
+        [("local.example:8080", 403), ("own.example:8080", 403), ("127.0.0.2:8080", 403), ("local.example:8081", 502)]
+    {
+        let mut guest = world.says(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()).await;
+        let answer = guest.read_to_end().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {answer}");
+    }
+    assert_eq!(world.connected(), ["127.0.0.1:8081"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! What a VM's git was allowed and refused: a bounded list, as the guest decides how often it asks for what.
+//! What a VM was allowed and refused by one of the host's services: a bounded list, as the guest decides how often it asks for
+//! what.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ pub enum Verdict {
 /// One kind of request and how often it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
+    /// The service that was asked, for people.
+    pub service: &'static str,
     /// What was asked for, on one line of bounded length.
     pub target: String,
     pub verdict: Verdict,
@@ -29,10 +32,11 @@ pub struct Decision {
 
 impl fmt::Display for Decision {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.verdict {
-            Verdict::Allowed => write!(out, "git: allowed: {}", self.target)?,
-            Verdict::Refused(why) => write!(out, "git: refused: {}: {why}", self.target)?,
-            Verdict::Failed(why) => write!(out, "git: failed: {}: {why}", self.target)?,
+        let Self { service, target, verdict, .. } = self;
+        match verdict {
+            Verdict::Allowed => write!(out, "{service}: allowed: {target}")?,
+            Verdict::Refused(why) => write!(out, "{service}: refused: {target}: {why}")?,
+            Verdict::Failed(why) => write!(out, "{service}: failed: {target}: {why}")?,
         }
         if self.count > 1 { write!(out, " ({} times)", self.count) } else { Ok(()) }
     }
@@ -50,10 +54,17 @@ pub struct Decisions {
 }
 
 /// Decisions as they are made.
-#[derive(Debug, Default)]
-pub(super) struct Record(Mutex<Decisions>);
+#[derive(Debug)]
+pub(super) struct Record {
+    service: &'static str,
+    decisions: Mutex<Decisions>,
+}
 
 impl Record {
+    pub(super) fn new(service: &'static str) -> Self {
+        Self { service, decisions: Mutex::default() }
+    }
+
     pub(super) fn add(&self, target: &str, verdict: Verdict) {
         let target = quoted(target);
         let mut decisions = self.lock();
@@ -61,7 +72,7 @@ impl Record {
         if let Some(known) = decisions.list.iter_mut().find(same) {
             known.count += 1;
         } else if decisions.list.len() < MAX_DECISIONS {
-            decisions.list.push(Decision { target, verdict, count: 1 });
+            decisions.list.push(Decision { service: self.service, target, verdict, count: 1 });
         } else {
             decisions.left_out += 1;
         }
@@ -73,7 +84,7 @@ impl Record {
 
     fn lock(&self) -> MutexGuard<'_, Decisions> {
         // Whoever panicked while holding the lock left a list that is still a list.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,7 +94,7 @@ mod tests {
 
     #[test]
     fn equal_decisions_are_counted_and_the_list_is_bounded() {
-        let record = Record::default();
+        let record = Record::new("git");
         for _ in 0..3 {
             record.add("fetch from acme/site", Verdict::Allowed);
         }

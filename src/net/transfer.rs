@@ -1,5 +1,8 @@
 //! Bodies on their way through: every chunk is counted before it passes, and silence ends the transfer.
 
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -14,6 +17,30 @@ pub(super) enum TransferError {
     Idle(Duration),
     #[error("the connection broke")]
     Broken,
+}
+
+/// Bytes that one or more transfers may have together. A clone is the same budget.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    spent: Arc<AtomicU64>,
+    limit: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { spent: Arc::default(), limit }
+    }
+
+    /// Bytes so far, those that were refused included.
+    pub(super) fn spent(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed)
+    }
+
+    /// For [`bounded`].
+    pub(super) fn spender(&self) -> impl FnMut(u64) -> bool + Send + 'static {
+        let Self { spent, limit } = self.clone();
+        move |bytes| spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
+    }
 }
 
 /// `source`, ended by an error when `spend` refuses the next chunk's bytes or nothing comes for `idle`.
@@ -33,6 +60,11 @@ where
             Ok(Some(Ok(_))) => Err(TransferError::TooLarge),
         }
     })
+}
+
+/// The transfer error among the causes of `error`.
+pub(super) fn cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TransferError> {
+    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]
