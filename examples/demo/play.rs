@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use dayfly::clock;
 use dayfly::host::process;
+use dayfly::host::uids::Uids;
 
 use crate::control::{Control, Job};
 use crate::forge::{CheckRun, NewPullRequest, PullRequest, Status};
@@ -106,14 +107,16 @@ fn checks(scene: &Scene, sha: &str) -> Vec<CheckRun> {
     scene.forge.check_runs().into_iter().filter(|run| run.head_sha == sha).collect()
 }
 
-/// Neither a directory nor a process of any VM.
+/// Neither a directory nor a process nor a user of any VM.
 pub(crate) fn no_vm_is_left(scene: &Scene, verdict: &mut Verdict) -> anyhow::Result<()> {
     let vms = scene.vms();
     let directories = std::fs::read_dir(&vms)?.count();
     verdict.expect(directories == 0, || format!("{directories} VMs still have a directory in `{}`", vms.display()));
-    let state_dir = scene.config.server.state_dir.display().to_string();
-    let processes = process::marked(&state_dir)?;
-    verdict
-        .expect(processes.is_empty(), || format!("processes {processes:?} still have arguments below `{state_dir}`"));
+    let place = vms.canonicalize()?;
+    let processes = process::marked_below(&place)?;
+    verdict.expect(processes.is_empty(), || format!("processes {processes:?} were started in `{}`", place.display()));
+    let mut users = Uids::open(scene.config.vm.uids)?.named()?;
+    users.retain(|(_, home)| home.starts_with(&place));
+    verdict.expect(users.is_empty(), || format!("users {users:?} are still those of VMs"));
     Ok(())
 }

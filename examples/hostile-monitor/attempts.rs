@@ -74,12 +74,18 @@ fn files<'a>(targets: &'a Targets, arguments: &'a [String]) -> Vec<Attempt<'a>> 
         ("write to the shared memory file", Box::new(move || write_to(memory))),
         ("write to the shared image", Box::new(move || write_to_disk(disks.get(3)))),
         ("grow a disk without end", Box::new(move || grow_any(arguments))),
-        ("make a file", Box::new(|| File::create("/made").map(drop))),
-        ("make a directory", Box::new(|| fs::create_dir("/tmp/made-by-a-hostile-monitor"))),
+        ("make a file", Box::new(|| File::create(writable(targets).join("made")).map(drop))),
+        ("make a directory", Box::new(|| fs::create_dir(writable(targets).join("made-too")))),
         ("change a library", Box::new(|| File::options().append(true).open("/etc/ld.so.cache").map(drop))),
         ("open a cgroup", Box::new(|| File::options().write(true).open(targets.get("cgroup")).map(drop))),
         ("find another descriptor", Box::new(|| stray_descriptor(arguments))),
     ]
+}
+
+/// Where something can be made, if anywhere.
+fn writable(targets: &Targets) -> &Path {
+    let place = Path::new(targets.get("scratch"));
+    if place.is_dir() { place } else { Path::new("/") }
 }
 
 fn write_to(path: &str) -> io::Result<()> {
@@ -131,8 +137,8 @@ fn processes(targets: &Targets) -> Vec<Attempt<'_>> {
         ("signal the service", Box::new(move || Ok(kill(service, None)?))),
         ("signal any process", Box::new(|| Ok(kill(Pid::from_raw(-1), None)?))),
         ("read another's memory", Box::new(move || read_memory_of(service))),
-        ("start threads without end", Box::new(start_threads)),
         ("start a shell", Box::new(|| Command::new("/bin/sh").arg("-c").arg("exit").status().map(drop))),
+        ("start threads without end", Box::new(start_threads)),
     ]
 }
 

@@ -109,13 +109,20 @@ fn shrunk() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image shrank while it was copied")
 }
 
+/// Bytes that the kernel is asked to read ahead at a time. It may leave out what exceeds the disk's own limit, which is this much
+/// by default.
+const READ_AHEAD: usize = 128 << 10;
+
 /// Has the kernel read all data of a file that it does not have in memory yet. What it reads is charged to this process's
 /// cgroup, whoever reads it afterwards.
 pub fn read_ahead(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     for (start, end) in data_extents(&file)? {
-        let (start, length) = (start as i64, (end - start) as i64);
-        nix::fcntl::posix_fadvise(&file, start, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+        for at in (start..end).step_by(READ_AHEAD) {
+            let length = (end - at).min(READ_AHEAD as u64);
+            let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+            nix::fcntl::posix_fadvise(&file, at as i64, length as i64, advice)?;
+        }
     }
     Ok(())
 }

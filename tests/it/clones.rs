@@ -71,6 +71,7 @@ impl Scene {
             qemu: "qemu-system-x86_64".to_owned(),
             backend: Backend::QemuTcg,
             lifetime: Lifetime::EndsWithUs,
+            confinement: Default::default(),
         };
         let engine = Engine::open(settings).unwrap();
         let prepared = engine.prepare("base", SHAPE, &Logged).await.unwrap();

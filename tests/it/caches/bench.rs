@@ -127,6 +127,7 @@ pub(super) async fn engine_in(state_dir: &Path) -> (Engine, Arc<Prepared>) {
         qemu: "qemu-system-x86_64".into(),
         backend: Backend::QemuTcg,
         lifetime: Lifetime::EndsWithUs,
+        confinement: Default::default(),
     })
     .unwrap();
     let shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clone;
+mod monitor;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -133,6 +133,7 @@ fn engine(state: &Path) -> Engine {
         qemu: "qemu-system-x86_64".to_owned(),
         backend: Backend::QemuTcg,
         lifetime: Lifetime::EndsWithUs,
+        confinement: Default::default(),
     };
     Engine::open(settings).unwrap()
 }
