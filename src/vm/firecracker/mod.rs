@@ -6,7 +6,7 @@
 //! ```
 //! - [`files`]: what files are called in a jail; `jail`: the directory; [`argv`]: what the jailer is told.
 //! - [`api`]: requests as values; `client`: the socket that takes them; [`vsock`]: the way to the agent.
-//! - `process` and `pipe`: its end, and what it says.
+//! - `start`: from nothing to an API that answers; `process` and `pipe`: its end, and what it says.
 //!
 //! A snapshot names the files of its disks, and every VM has a root of its own: the same names stand for other files there. So
 //! disks are exchanged by linking others into the jail before the snapshot is loaded. Firecracker gives disks no serial
@@ -19,6 +19,7 @@ pub mod files;
 mod jail;
 mod pipe;
 mod process;
+mod start;
 pub mod vsock;
 
 #[cfg(test)]
@@ -37,22 +38,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 
 use self::client::{Api, CALL_LIMIT, SAVE_LIMIT};
-use self::files::Disk;
-use self::jail::{Jail, Root};
+use self::jail::Jail;
 use self::pipe::{Alarms, Pipe};
 use self::process::Process;
+use self::start::{Begun, begin};
 use self::vsock::Vsock;
 use super::VmError;
 use super::backend::{AgentLink, Capabilities, DiskNames, Freezing, GuestEnd, KernelForm, Launch, Monitor};
 use super::home::Home;
-use super::spec::CACHE_VOLUME_BYTES;
 use crate::host::output::Output;
-use crate::host::process::{Spawn, find_program};
-use crate::host::{apart, disk, holes};
-use crate::lifecycle::Step;
+use crate::host::process::find_program;
+use crate::host::{disk, holes};
 
 /// All memory is written at a snapshot, whatever the guest runs on; ports are those of a vsock; disks have no names.
 pub const CAPABILITIES: Capabilities = Capabilities {
@@ -62,24 +60,11 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     kernel: KernelForm::Elf,
 };
 
-/// How long the jailer and Firecracker may take until its API is there. Some 10 ms; a host under load is slow, not broken.
-const START_LIMIT: Duration = Duration::from_secs(20);
-
-/// Between two looks for it.
-const START_LOOK: Duration = Duration::from_micros(500);
-
 /// How long a monitor that is about to end may take, after a request to it failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes of what it said that an error quotes.
 const QUOTED: usize = 2048;
-
-/// Size of the disk that stands where a volume could be filled and none is: writes beyond it fail, so that nothing is kept and
-/// no room is taken.
-const NO_VOLUME: u64 = 4096;
-
-/// Room in files beyond the largest disk: what is written around a guest's memory.
-const FILE_MARGIN: u64 = 64 << 20;
 
 /// Where Firecracker and its jailer are: names, looked up in `PATH`, or paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,67 +131,36 @@ impl Firecracker {
     /// Starts one in `home`. The guest runs already if it boots.
     pub async fn launch(home: &Home, programs: &Programs, launch: Launch<'_>) -> Result<(Self, Vsock), VmError> {
         programs.require()?;
-        let executable = programs.executable()?;
-        let (marker, (owner, group)) = (home.marker(), owner_of(home)?);
-        let bounds = home.make_group(launch.shape, launch.disks)?;
-        let mut jail =
-            Jail::make(home.path(), &marker, &executable, owner, group).map_err(VmError::host("the VM's jail"))?;
-        let disks = files::in_order(launch.disks);
-        furnish(&mut jail, home.path(), &launch, &disks)?;
-        home.passes(Step::ConfinementMade).await?;
-        let pipe = |name| jail.pipe(name).map_err(VmError::host(format!("the pipe `{name}`")));
-        let output = Output::new().map_err(VmError::host("room for the monitor's words"))?;
-        let voice = Voice { output, log: pipe(files::LOG)?, metrics: pipe(files::METRICS)? };
-        let arguments = argv::arguments(&argv::Jailer {
-            id: &marker,
-            executable: &executable,
-            owner,
-            group,
-            base: jail.base(),
-            largest_file: largest_file(&launch),
-        });
-        let child = apart::spawn(Spawn {
-            program: &programs.jailer,
-            arguments: &arguments,
-            directory: home.path(),
-            inherited: &[],
-            output: voice.output.writer().map_err(VmError::host("room for the monitor's words"))?,
-            lifetime: launch.lifetime,
-        })
-        .map_err(VmError::host(format!("starting `{}`", programs.jailer)))?;
-        let pid = child.id();
-        let process = Process::new(child);
-        home.passes(Step::MonitorStarted).await?;
-        if let (Some(bounds), Some(pid)) = (bounds, pid) {
-            bounds.add(pid).map_err(VmError::host("the VM's cgroup"))?;
-        }
-        let mut started = Self::join(home.path(), jail, process, voice).await?;
-        if !launch.start.is_restore() {
-            for call in api::boot(launch.shape, &launch.boot.command_line, &disks) {
-                started.call(&call, CALL_LIMIT).await?;
-            }
-        }
-        let vsock = Vsock::in_jail(started.jail.root().map_err(VmError::host("the VM's jail"))?);
-        Ok((started, vsock))
-    }
-
-    /// Waits for the API of a process that was just started.
-    async fn join(home: &Path, jail: Jail, process: Process, voice: Voice) -> Result<Self, VmError> {
-        let root = jail.root().map_err(VmError::host("the VM's jail"))?;
-        let socket = tokio::select! {
-            socket = answering(&root) => socket,
-            status = process.status() => {
-                let how = status.map_or_else(String::new, |status| format!(" ({status})"));
-                Err(voice.explain(VmError::Monitor { detail: format!("it ended{how} without a word") }))
-            }
-        };
-        match socket {
-            Ok(socket) => Ok(Self { api: Api::over(socket).await?, home: home.to_owned(), voice, jail, process }),
+        let begun = begin(home, programs, &launch).await?;
+        // From here on it has to be ended: until the jailer has done its work, nobody could tell whose process it is.
+        match begun.join(home).await {
             Err(error) => {
-                process.kill().await;
+                begun.process.kill().await;
                 Err(error)
             }
+            Ok((api, root)) => {
+                let Begun { jail, voice, process, .. } = begun;
+                let mut started = Self { api, home: home.path().to_owned(), voice, jail, process };
+                match started.boot(&launch).await {
+                    Ok(()) => Ok((started, Vsock::in_jail(root))),
+                    Err(error) => {
+                        started.end().await.map_err(VmError::host("the VM's jail"))?;
+                        Err(error)
+                    }
+                }
+            }
         }
+    }
+
+    /// Makes the machine and boots it, unless it waits for a state.
+    async fn boot(&mut self, launch: &Launch<'_>) -> Result<(), VmError> {
+        if launch.start.is_restore() {
+            return Ok(());
+        }
+        for call in api::boot(launch.shape, &launch.boot.command_line, &files::in_order(launch.disks)) {
+            self.call(&call, CALL_LIMIT).await?;
+        }
+        Ok(())
     }
 
     /// A request; what it says about one that failed is in the error.
@@ -306,68 +260,6 @@ impl Voice {
                 VmError::Monitor { detail: format!("{known}\n{detail}") }
             }
             _ => VmError::Monitor { detail: known },
-        }
-    }
-}
-
-/// The user and the group that this VM's Firecracker runs as.
-fn owner_of(home: &Home) -> Result<(u32, u32), VmError> {
-    let ourselves = nix::unistd::geteuid();
-    match home.lease_user_and_group()? {
-        Some(owner) => Ok(owner),
-        None if ourselves.is_root() => {
-            let why = "this host has no users for VMs\n  hint: `dayfly doctor` says what is missing";
-            Err(VmError::host("Firecracker's jail")(io::Error::other(why)))
-        }
-        // The jailer will say what it lacks.
-        None => Ok((ourselves.as_raw(), nix::unistd::getegid().as_raw())),
-    }
-}
-
-/// Puts into the jail what the machine is made of. The state comes later.
-fn furnish(jail: &mut Jail, home: &Path, launch: &Launch<'_>, disks: &[Disk<'_>]) -> Result<(), VmError> {
-    let context = |what: &Path| VmError::host(format!("`{}` for the VM's jail", what.display()));
-    if launch.start.is_restore() {
-        jail.show(launch.memory, files::MEMORY).map_err(context(launch.memory))?;
-    } else {
-        for (file, name) in [(&launch.boot.kernel, files::KERNEL), (&launch.boot.initramfs, files::INITRAMFS)] {
-            jail.show(file, name).map_err(context(file))?;
-        }
-    }
-    for disk in disks {
-        let placed = match disk.file {
-            Some(file) if disk.is_read_only => jail.show(file, disk.id),
-            Some(file) => jail.hand_over(file, disk.id),
-            None => {
-                // The guest learns the size at its boot, and what it writes beyond the file's end fails.
-                let size = if launch.start.is_restore() { NO_VOLUME } else { CACHE_VOLUME_BYTES };
-                let nothing = home.join("no-volume");
-                disk::create_sparse(&nothing, size).and_then(|()| jail.hand_over(&nothing, disk.id))
-            }
-        };
-        placed.map_err(context(disk.file.unwrap_or(Path::new(disk.id))))?;
-    }
-    Ok(())
-}
-
-/// The largest file that the VM has to write: a disk, or its memory.
-fn largest_file(launch: &Launch<'_>) -> u64 {
-    let fills = launch.disks.fill.is_some() || !launch.start.is_restore();
-    let fill = if fills { CACHE_VOLUME_BYTES } else { 0 };
-    (launch.shape.memory_mib << 20).max(launch.shape.disk_mib << 20).max(fill) + FILE_MARGIN
-}
-
-/// Connects as soon as somebody listens.
-async fn answering(root: &Root) -> Result<tokio::net::UnixStream, VmError> {
-    let deadline = Instant::now() + START_LIMIT;
-    loop {
-        match root.connect(files::API).await {
-            Ok(socket) => return Ok(socket),
-            Err(_) if Instant::now() < deadline => sleep(START_LOOK).await,
-            Err(error) => {
-                tracing::debug!(%error, "Firecracker's API does not appear");
-                return Err(VmError::TimedOut { what: "Firecracker's start", limit: START_LIMIT });
-            }
         }
     }
 }

@@ -137,7 +137,7 @@ async fn a_snapshot_is_loaded_with_other_files_under_the_same_names() {
     monitor.load_state(&scene.file("state.saved")).await.unwrap();
     assert_eq!(fs::read(root_of(&home).join("cache")).unwrap(), b"another volume");
     // Nothing is filled: the disk in that place has room for nothing.
-    assert_eq!(fs::metadata(root_of(&home).join("fill")).unwrap().len(), super::NO_VOLUME);
+    assert_eq!(fs::metadata(root_of(&home).join("fill")).unwrap().len(), super::start::NO_VOLUME);
     fake.ignore_calls(3);
     let mut attached = attach(Box::new(monitor), reach, DEADLINE, true).await.unwrap();
     assert_eq!(fake.calls(), ["PUT /snapshot/load", "PATCH /vm"]);
