@@ -21,6 +21,10 @@ const VERSION_LIMIT: Duration = Duration::from_secs(5);
 /// The most that is looked at of a program, in bytes. Firecracker has 4 MiB.
 const MAX_PROGRAM: u64 = 64 << 20;
 
+/// The loader of glibc, and where a program names the one that it needs.
+const LOADER: &[u8] = b"ld-linux";
+const HEADERS: usize = 4096;
+
 /// The first version that describes its devices in a way that stock kernels of distributions understand.
 const OLDEST: (u32, u32) = (1, 8);
 
@@ -78,12 +82,16 @@ async fn observe(program: &str) -> Option<Program> {
     Some(Program { path, version, build: build_of(&bytes) })
 }
 
+/// A program that needs a loader names it behind its headers. One that has glibc in itself names it too, elsewhere, and does
+/// not need it.
 fn build_of(program: &[u8]) -> Build {
-    let has = |text: &[u8]| program.windows(text.len()).any(|window| window == text);
-    match (has(b"ld-linux"), has(b"GNU C Library")) {
-        (_, true) => Build::StaticGnu,
-        (true, false) => Build::DynamicGnu,
-        (false, false) => Build::Musl,
+    let names_loader = |bytes: &[u8]| bytes.windows(LOADER.len()).any(|window| window == LOADER);
+    if names_loader(&program[..program.len().min(HEADERS)]) {
+        Build::DynamicGnu
+    } else if names_loader(program) {
+        Build::StaticGnu
+    } else {
+        Build::Musl
     }
 }
 
@@ -256,8 +264,10 @@ mod tests {
 
     #[test]
     fn builds_are_told_apart_by_what_is_in_them() {
-        assert_eq!(build_of(b"..../lib64/ld-linux-x86-64.so.2...."), Build::DynamicGnu);
-        assert_eq!(build_of(b"..GNU C Library (Debian GLIBC) stable..ld-linux-x86-64.so.2"), Build::StaticGnu);
+        let mut program = b"..../lib64/ld-linux-x86-64.so.2....".to_vec();
+        assert_eq!(build_of(&program), Build::DynamicGnu);
+        program.splice(..0, vec![0; HEADERS]);
+        assert_eq!(build_of(&program), Build::StaticGnu);
         assert_eq!(build_of(b"....musl...."), Build::Musl);
     }
 
