@@ -30,6 +30,7 @@ bench: packages ## What this host delivers: VMs, deliveries, logs, each beside s
 	$(AS_ROOT) $(TARGET)/release/dayfly bench cold-boot --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench webhook --state-dir .demo/state
 	$(AS_ROOT) $(TARGET)/release/dayfly bench log --state-dir .demo/state
+	$(TARGET)/release/dayfly bench plan
 
 .PHONY: images
 images: packages ## All images that come with Dayfly, each with a job in it, Docker's daemon included

@@ -43,7 +43,7 @@ pub(super) enum BenchCommand {
     ///
     /// The image needs perl, as every Debian has it.
     Log(LogArgs),
-    /// How fast a guest reaches a server through the proxy, beside the same server asked directly
+    /// How fast a guest reaches a server through the proxy, beside asking directly
     ///
     /// The server is on loopback, in this process. The image needs curl.
     Egress(EgressArgs),

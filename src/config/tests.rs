@@ -143,6 +143,24 @@ dayfly.toml:24:10: log.filter: `dayfly=loud` is not a log filter
 }
 
 #[test]
+fn users_and_limits_of_monitors_are_read_and_bounded() {
+    let with = |vm: &str| format!("{SMALL}[vm]\n{vm}\n");
+    let given = "uids = { first = 500000, count = 16 }\nio = { bandwidth = \"100 MiB\" }\nrequire_confinement = true";
+    let vm = parsed(&with(given)).0.vm;
+    assert_eq!((vm.uids.first, vm.uids.count, vm.require_confinement), (500_000, 16, true));
+    assert_eq!((vm.io.bandwidth, vm.io.operations), (Some(100 << 20), None));
+    for (wrong, complaint) in [
+        ("uids = { first = 4294967290, count = 16 }", "go beyond the last one"),
+        ("uids = { first = 0, count = 16 }", "vm.uids.first"),
+        ("uids = { first = 500000 }", "vm.uids.count"),
+        ("io = { bandwidth = \"1 B\" }", "vm.io.bandwidth"),
+    ] {
+        let told = errors(&with(wrong));
+        assert!(told.contains(complaint), "{wrong}: {told}");
+    }
+}
+
+#[test]
 fn what_is_prepared_is_read_and_bounded() {
     let with = |prepare: &str| format!("{SMALL}prepare = {prepare}\n[prepared]\nmax_size = \"0 B\"\n");
     let (config, warnings) = parsed(&with("{ key = [\"b.lock\", \"a.lock\"], run = \"npm ci\" }"));

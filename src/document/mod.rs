@@ -4,6 +4,7 @@
 //! collects all [`Diagnostic`]s instead of stopping at the first, refuses unknown keys and suggests the nearest known one.
 //! Loaders bound what they accept (size, depth, nodes, alias expansion) before anything is built from it.
 
+mod complaint;
 pub mod reader;
 pub(crate) mod text;
 pub mod toml;
@@ -11,7 +12,8 @@ pub mod yaml;
 
 use std::fmt;
 
-pub use reader::{Complaint, Field, Findings, Item, Reader, Table};
+pub use complaint::Complaint;
+pub use reader::{Field, Findings, Item, Reader, Table};
 
 /// A place in a text; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

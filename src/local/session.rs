@@ -24,9 +24,10 @@ use crate::net::egress::network::Network;
 use crate::net::registry::Registries;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
-use crate::workflow::contexts::GithubContext;
+use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::PlannedJob;
+use crate::workflow::strategy::FAILED_FAST;
 
 /// What all jobs of a local run share.
 #[derive(Debug)]
@@ -129,6 +130,8 @@ struct Slot {
     job: Job,
     stage: Stage,
     ended: Option<Ended>,
+    /// Ends it where it runs.
+    stop: CancellationToken,
 }
 
 /// Builds and bakes what the jobs need, so that what is missing is said before anything runs, and what cannot be there before
@@ -147,7 +150,8 @@ pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> 
 pub(crate) async fn run<W: Witness + 'static>(
     session: Arc<Session>, jobs: Vec<Job>, witness: impl Fn(&Job) -> W, cancel: &CancellationToken,
 ) -> Vec<Ended> {
-    let mut slots: Vec<Slot> = jobs.into_iter().map(|job| Slot { job, stage: Stage::Waiting, ended: None }).collect();
+    let slot = |job| Slot { job, stage: Stage::Waiting, ended: None, stop: cancel.child_token() };
+    let mut slots: Vec<Slot> = jobs.into_iter().map(slot).collect();
     let limits = limits(&slots, session.parallel);
     let mut tasks = JoinSet::new();
     let mut running = HashMap::new();
@@ -162,7 +166,7 @@ pub(crate) async fn run<W: Witness + 'static>(
             if let Some(at) = apply(&mut slots, action) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
                 let (id, witness) = (job.id.clone(), witness(&job));
-                let work = job::run(Arc::clone(&session), job, needs, witness, cancel.clone());
+                let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
                 running.insert(tasks.spawn(work).id(), id);
             }
         }
@@ -208,6 +212,7 @@ fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
+        Action::Cancel(id) => settle(slots, Some(id), Slot::fail_fast),
         // There are no pools here.
         Action::Claim(..) | Action::Evict(_) => {}
     }
@@ -218,6 +223,17 @@ impl Slot {
     fn finish(&mut self, ended: Ended) {
         self.stage = Stage::Finished(ended.outcome.conclusion);
         self.ended = Some(ended);
+    }
+
+    /// Ends a job because another one of its matrix failed.
+    fn fail_fast(&mut self) {
+        match self.stage {
+            Stage::Waiting | Stage::Queued { .. } => {
+                self.end(Conclusion::Cancelled, Reason::Cancelled, FAILED_FAST.to_owned());
+            }
+            Stage::Occupying => self.stop.cancel(),
+            Stage::Finished(_) => {}
+        }
     }
 
     /// Ends a job that had no VM.
@@ -254,6 +270,9 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
         stage: slot.stage,
         group: None,
         starts_from: None,
+        matrix: Some(slot.job.planned.spec.strategy).filter(|strategy| strategy.job_total > 1),
+        has_failed: slot.ended.as_ref().is_some_and(|ended| ended.seen_by_needs.result == contexts::Outcome::Failure),
+        is_ending: slot.stop.is_cancelled(),
         profile: None,
         size: slot.job.size(),
     };

@@ -22,6 +22,7 @@ use crate::pool::{self, Reserved};
 use crate::store::{Outcome, Reason, ScheduledJob, StoreError};
 use crate::workflow::plan::JobSpec;
 use crate::workflow::share::shared_steps;
+use crate::workflow::strategy::FAILED_FAST;
 
 /// One look's means to carry out its plan.
 pub(super) struct Round<'a> {
@@ -70,6 +71,7 @@ impl<'a> Round<'a> {
                 pool::evict(core, &vm);
                 Ok(false)
             }
+            Action::Cancel(id) => core.store.request_cancel(&id, FAILED_FAST).await.map(|_| true),
         }
     }
 

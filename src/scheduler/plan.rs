@@ -8,27 +8,33 @@
 //! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
 //!   of the jobs that run.
+//! - Of a matrix at most `max-parallel` cells have a VM, and with `fail-fast` the failure of one ends the others.
 //! - A job that can never fit fails at once and says why.
 //! - VMs that wait in a pool count against the limits. A job takes one of its own profile; where there is none and no room, those
 //!   of other profiles go, if that is enough, and the job starts when they are gone.
 //!
 //! The plan may be computed again at any time; it holds nothing between two calls.
 
+mod matrices;
 mod room;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use crate::forge::{Conclusion, RepoName};
 
 use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
+use crate::workflow::plan::StrategyCell;
 
+use self::matrices::Matrices;
 pub use self::room::{Aside, Limits, Room, Size, aside};
 use self::room::{Free, Way, never_fits};
+pub use self::wait::WaitReason;
+use self::wait::in_backticks;
 
 /// How long a queued job that does not fit lets others overtake it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -62,6 +68,12 @@ pub struct Job {
     pub group: Option<GroupPlace>,
     /// The job that runs the first steps of its matrix, from whose machine it will start.
     pub starts_from: Option<JobId>,
+    /// The matrix of which it is a cell, with all jobs of its run that have its key.
+    pub matrix: Option<StrategyCell>,
+    /// Whether it ended in a failure that nothing allows.
+    pub has_failed: bool,
+    /// Whether it was asked to end.
+    pub is_ending: bool,
 }
 
 /// A VM that waits in a pool, or is being made for it.
@@ -122,66 +134,8 @@ pub enum Action {
     Claim(JobId, VmId),
     /// A VM of the pool goes, because a job needs its room.
     Evict(VmId),
-}
-
-/// Why a job does not move.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WaitReason {
-    /// These keys have unfinished jobs.
-    Needs(Vec<String>),
-    /// An earlier run of its concurrency group is not over; `run` is how people call that.
-    Group {
-        group: String,
-        run: String,
-    },
-    Vms {
-        max: usize,
-    },
-    Memory {
-        needed_mib: u64,
-        free_mib: u64,
-    },
-    Vcpus {
-        needed: u32,
-        free: u32,
-    },
-    /// This job runs the steps that all cells of their matrix have in common.
-    SharedSteps(JobId),
-    /// There is too little room on the host's disk.
-    Disk {
-        free_mib: u64,
-        reserve_mib: u64,
-    },
-    /// VMs that wait in pools are being destroyed to make room for it.
-    Pool,
-    /// This job has lost its patience, and what becomes free is kept for it.
-    KeptFor(JobId),
-}
-
-impl fmt::Display for WaitReason {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Needs(keys) => write!(out, "waiting for {}", in_backticks(keys)),
-            Self::Group { group, run } => {
-                write!(out, "waiting for the concurrency group `{group}`: {run} is not over")
-            }
-            Self::Vms { max } => write!(out, "waiting for a VM: {max} of {max} are busy"),
-            Self::Memory { needed_mib, free_mib } => {
-                write!(out, "waiting for memory: it takes {needed_mib} MiB, {free_mib} MiB are free")
-            }
-            Self::Vcpus { needed, free } => write!(out, "waiting for vCPUs: it takes {needed}, {free} are free"),
-            Self::SharedSteps(job) => write!(out, "waiting for `{job}`, which runs the first steps of their matrix"),
-            Self::Disk { free_mib, reserve_mib } => {
-                write!(out, "waiting for disk space: {free_mib} MiB are free, {reserve_mib} MiB are kept free")
-            }
-            Self::Pool => out.write_str("waiting for room: idle VMs of the pools are being destroyed"),
-            Self::KeptFor(job) => write!(out, "waiting behind `{job}`, which has waited longer and needs more room"),
-        }
-    }
-}
-
-fn in_backticks(keys: &[String]) -> String {
-    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+    /// It ends, because another cell of its matrix failed.
+    Cancel(JobId),
 }
 
 /// What to do, and why the other jobs wait.
@@ -211,8 +165,14 @@ impl Plan {
 pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {
     let mut free = Free::of(snapshot);
     let mut plan = Plan { actions: Vec::new(), waits: HashMap::new(), room: free.room };
+    let matrices = Matrices::of(snapshot);
+    plan.actions.extend(matrices.lost().map(Action::Cancel));
+    if !plan.actions.is_empty() {
+        // Nothing of the same plan may start what another part of it ends.
+        return plan;
+    }
     decide_waiting(snapshot, gate, &mut plan);
-    start_queued(snapshot, &mut free, &mut plan);
+    start_queued(snapshot, &mut free, matrices, &mut plan);
     // What is made for later jobs takes from the disk, too.
     let is_disk_short = snapshot.disk.is_some_and(|disk| disk.free_mib < disk.reserve_mib);
     plan.room = if is_disk_short { Room { vms: 0, ..free.room } } else { free.room };
@@ -331,7 +291,7 @@ struct Line<'a> {
     queued: VecDeque<(i64, &'a Job)>,
 }
 
-fn start_queued(snapshot: &Snapshot, free: &mut Free<'_>, plan: &mut Plan) {
+fn start_queued<'a>(snapshot: &'a Snapshot, free: &mut Free<'_>, mut matrices: Matrices<'a>, plan: &mut Plan) {
     let mut lines = lines(snapshot);
     let mut kept_for = None;
     while let Some((since, job)) = take_next(&mut lines) {
@@ -342,6 +302,10 @@ fn start_queued(snapshot: &Snapshot, free: &mut Free<'_>, plan: &mut Plan) {
         }
         if let Some(leader) = &job.starts_from {
             plan.waits.insert(id, WaitReason::SharedSteps(leader.clone()));
+            continue;
+        }
+        if let Some(max) = matrices.full(job) {
+            plan.waits.insert(id, WaitReason::Matrix { max });
             continue;
         }
         if let Some(first) = &kept_for {
@@ -364,6 +328,7 @@ fn start_queued(snapshot: &Snapshot, free: &mut Free<'_>, plan: &mut Plan) {
                 continue;
             }
         };
+        matrices.begins(job);
         if let Some(line) = lines.get_mut(&job.repo) {
             line.occupied += 1;
         }

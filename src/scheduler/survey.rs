@@ -13,14 +13,14 @@ use crate::job::verdict::seen_by_needs;
 use crate::store::{self, JobState, ScheduledJob, StoreError};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
-use crate::workflow::plan::JobSpec;
+use crate::workflow::plan::{JobSpec, StrategyCell};
 
 /// Everything that a plan for these jobs depends on.
 pub(super) async fn survey(core: &Core, jobs: &[ScheduledJob]) -> Result<(Specs, Snapshot), StoreError> {
     let specs = Specs::load(core, jobs).await?;
     // Before the jobs: a VM that is handed over meanwhile is then seen twice rather than not at all.
     let mut reserve = core.pools.reserve();
-    let planned = plannable(core, jobs).await?;
+    let planned = plannable(core, jobs, &specs).await?;
     reserve.retain(|idle| !jobs.iter().any(|job| job.vm.as_ref() == Some(&idle.vm)));
     let (limits, disk) = (capacity::limits(&core.config, host::facts()), capacity::disk(&core.config));
     let snapshot = Snapshot { now: clock::now_ms(), limits, disk, reserve, jobs: planned };
@@ -35,7 +35,7 @@ pub async fn prospect(core: &Core) -> Result<(Snapshot, Plan), StoreError> {
 }
 
 /// The jobs as the plan sees them, and an entry for every VM whose job is elsewhere by now but which is not gone.
-async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>, StoreError> {
+async fn plannable(core: &Core, jobs: &[ScheduledJob], specs: &Specs) -> Result<Vec<plan::Job>, StoreError> {
     let mut plannable: Vec<plan::Job> = jobs
         .iter()
         .map(|job| plan::Job {
@@ -54,6 +54,9 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob]) -> Result<Vec<plan::Job>,
             size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
             starts_from: core.sharing.leader(job),
+            matrix: specs.matrices.get(&job.id).copied(),
+            has_failed: specs.failed.contains(&job.id),
+            is_ending: job.cancel_requested,
         })
         .collect();
     for vm in core.store.vms_not_gone().await? {
@@ -86,6 +89,9 @@ fn occupying(repo: RepoName, size: Size) -> plan::Job {
         size,
         group: None,
         starts_from: None,
+        matrix: None,
+        has_failed: false,
+        is_ending: false,
     }
 }
 
@@ -94,11 +100,16 @@ pub(super) struct Specs {
     specs: HashMap<JobId, (JobSpec, GithubContext)>,
     /// By run, then by key; only keys of which every job has ended.
     results: HashMap<RunId, BTreeMap<String, NeedResult>>,
+    /// Of every job that is a cell of a matrix.
+    matrices: HashMap<JobId, StrategyCell>,
+    /// Jobs that have ended in a failure, unless `continue-on-error` allows it.
+    failed: HashSet<JobId>,
 }
 
 impl Specs {
     async fn load(core: &Core, jobs: &[ScheduledJob]) -> Result<Self, StoreError> {
-        let mut loaded = Self { specs: HashMap::new(), results: HashMap::new() };
+        let mut loaded =
+            Self { specs: HashMap::new(), results: HashMap::new(), matrices: HashMap::new(), failed: HashSet::new() };
         let mut runs: Vec<&RunId> =
             jobs.iter().filter(|j| !matches!(j.state, JobState::Finished)).map(|j| &j.run).collect();
         runs.sort();
@@ -106,6 +117,7 @@ impl Specs {
         for run in runs {
             let members = core.store.jobs_of_run(run).await?;
             loaded.results.insert(run.clone(), results_of(&members, core.store.carried(run).await?));
+            loaded.add_cells(&members);
             if members.iter().all(|job| job.state != JobState::Waiting) {
                 continue;
             }
@@ -118,6 +130,17 @@ impl Specs {
             }
         }
         Ok(loaded)
+    }
+
+    fn add_cells(&mut self, members: &[store::Job]) {
+        for job in members {
+            let strategy = job.spec.get("strategy").cloned().and_then(|cell| serde_json::from_value(cell).ok());
+            let Some(strategy) = strategy.filter(|strategy: &StrategyCell| strategy.job_total > 1) else { continue };
+            self.matrices.insert(job.id.clone(), strategy);
+            if job.outcome.is_some() && result_of(job).result == contexts::Outcome::Failure {
+                self.failed.insert(job.id.clone());
+            }
+        }
     }
 
     pub(super) fn gate(&self, job: &plan::Job) -> Gate {

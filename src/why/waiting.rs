@@ -45,9 +45,12 @@ impl Outlook {
 
 fn concerns(action: &Action, job: &JobId) -> bool {
     match action {
-        Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) => {
-            id == job
-        }
+        Action::Queue(id)
+        | Action::Skip(id)
+        | Action::Fail(id, _)
+        | Action::Start(id)
+        | Action::Claim(id, _)
+        | Action::Cancel(id) => id == job,
         Action::Evict(_) => false,
     }
 }
@@ -104,6 +107,10 @@ fn explained(question: &JobQuestion<'_>, wait: &WaitReason) -> Answer {
             let headline = format!("It waits for processors: it takes {needed} vCPUs, {free} are free");
             let hint = format!("`dayfly vms` shows who has them; `vcpus` of the profile `{profile}` is what it takes");
             Answer::new("waiting_for_vcpus", headline).hint(hint)
+        }
+        WaitReason::Matrix { max } => {
+            let headline = format!("It waits for its matrix: {max} of {max} jobs at a time run");
+            Answer::new("waiting_for_matrix", headline).hint("`max-parallel` in the workflow says so")
         }
         WaitReason::SharedSteps(leader) => {
             let headline = format!("It waits for `{leader}`, which runs the first steps of their matrix for all of it");

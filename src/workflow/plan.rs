@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
-use super::model::{Action, Checkout, Job, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{Action, Checkout, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
 use super::{inputs, matrix};
 use crate::document::Diagnostic;
+use crate::document::text::one_line;
 
 mod naming;
 
@@ -64,6 +65,9 @@ pub struct JobSpec {
     /// What stands before the ids of the workflow in keys: nothing, or the key of the call that the job belongs to and `/`.
     #[serde(default)]
     pub prefix: String,
+    /// What stands before names: nothing, or the name of that call and ` / `.
+    #[serde(default)]
+    pub name_prefix: String,
     pub name: String,
     /// What the machine must have, kept so that a re-run can look for it again.
     #[serde(default)]
@@ -146,7 +150,7 @@ pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, V
 /// # Errors
 /// What cannot be computed.
 pub fn expand(
-    spec: &JobSpec, github: &Value, needs: &NeedsResults, taken: BTreeSet<String>,
+    spec: &JobSpec, github: &Value, needs: &NeedsResults, mut taken: BTreeSet<String>,
 ) -> Result<Vec<PlannedJob>, Diagnostic> {
     let frame = Frame {
         file: &spec.file,
@@ -157,11 +161,10 @@ pub fn expand(
         inputs: spec.inputs.clone(),
         needs: Some(needs.to_value(spec)),
         prefix: spec.prefix.clone(),
-        name_prefix: String::new(),
+        name_prefix: spec.name_prefix.clone(),
         effort: Effort::default(),
     };
     let mut planned = frame.cells(&spec.job, &spec.ancestors)?;
-    let mut taken = taken;
     naming::make_names_unique(&mut planned, &mut taken);
     Ok(planned)
 }
@@ -208,10 +211,13 @@ impl<'a> Frame<'a> {
         let (mut planned, mut errors) = (Vec::new(), Vec::new());
         for job in jobs {
             let ancestors = self.ancestors(job, jobs);
-            match if is_dynamic(job) { Ok(vec![self.unexpanded(job, ancestors)]) } else { self.cells(job, &ancestors) }
-            {
-                Ok(cells) => planned.extend(cells),
-                Err(error) => errors.push(error),
+            if is_dynamic(job) {
+                planned.push(self.unexpanded(job, ancestors));
+            } else {
+                match self.cells(job, &ancestors) {
+                    Ok(cells) => planned.extend(cells),
+                    Err(error) => errors.push(error),
+                }
             }
             if planned.len() > MAX_PLANNED {
                 let message = format!("the workflow becomes more than {MAX_PLANNED} jobs");
@@ -289,7 +295,8 @@ impl<'a> Frame<'a> {
             job,
             unexpanded: false,
             prefix: self.prefix.clone(),
-            name: format!("{}{name}", self.name_prefix),
+            name_prefix: self.name_prefix.clone(),
+            name: one_line(&format!("{}{name}", self.name_prefix), MAX_NAME),
             labels: Vec::new(),
             group: None,
             matrix: Value::Null,

@@ -3,6 +3,9 @@
 use super::contexts::Outcome;
 use super::plan::StrategyCell;
 
+/// What those are told that [`fails_fast`] ends.
+pub const FAILED_FAST: &str = "Cancelled: another job of its matrix failed, and `fail-fast` is on";
+
 /// Where one cell stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
@@ -10,16 +13,13 @@ pub enum Cell {
     Waits,
     /// It has a machine, or will have one at once.
     Runs,
-    Ended {
-        outcome: Outcome,
-        /// Whether `continue-on-error` allows what went wrong.
-        tolerated: bool,
-    },
+    /// How others see that it ended: a failure that `continue-on-error` allows is a success.
+    Ended(Outcome),
 }
 
 /// Whether the cells that have not ended are cancelled, because one of them failed.
 pub fn fails_fast(strategy: StrategyCell, cells: &[Cell]) -> bool {
-    let has_failed = |cell: &Cell| matches!(cell, Cell::Ended { outcome: Outcome::Failure, tolerated: false });
+    let has_failed = |cell: &Cell| *cell == Cell::Ended(Outcome::Failure);
     strategy.fail_fast && cells.iter().any(has_failed)
 }
 
@@ -36,16 +36,15 @@ mod tests {
 
     #[test]
     fn a_failure_that_nobody_allows_ends_the_others() {
-        let ended = |outcome, tolerated| Cell::Ended { outcome, tolerated };
-        for (fail_fast, cell, expected) in [
-            (true, ended(Outcome::Failure, false), true),
-            (true, ended(Outcome::Failure, true), false),
-            (true, ended(Outcome::Cancelled, false), false),
-            (true, ended(Outcome::Success, false), false),
-            (false, ended(Outcome::Failure, false), false),
+        for (fail_fast, outcome, expected) in [
+            (true, Outcome::Failure, true),
+            (true, Outcome::Cancelled, false),
+            (true, Outcome::Success, false),
+            (false, Outcome::Failure, false),
         ] {
             let strategy = StrategyCell { fail_fast, max_parallel: None, job_index: 0, job_total: 3 };
-            assert_eq!(fails_fast(strategy, &[Cell::Waits, cell, Cell::Runs]), expected, "{fail_fast} {cell:?}");
+            let cells = [Cell::Waits, Cell::Ended(outcome), Cell::Runs];
+            assert_eq!(fails_fast(strategy, &cells), expected, "{fail_fast} {outcome:?}");
         }
     }
 

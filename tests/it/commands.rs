@@ -49,7 +49,7 @@ async fn config_check_is_content_with_what_the_service_runs_with() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 28] = [
         &[],
         &["serve"],
         &["config"],
@@ -74,6 +74,10 @@ fn every_command_explains_itself() {
         &["doctor"],
         &["bench", "log"],
         &["bench", "webhook"],
+        &["bench", "plan"],
+        &["workflow"],
+        &["workflow", "check"],
+        &["eval"],
     ];
     for command in commands {
         let help = run(&[command, &["--help"]].concat());

@@ -7,6 +7,7 @@ mod caches;
 mod clones;
 mod commands;
 mod crashes;
+mod dialect;
 mod doctor;
 mod documents;
 mod exec;

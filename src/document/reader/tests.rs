@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::complaint::MAX_SUGGESTED;
 use super::*;
 
 fn at(line: u32, value: Value) -> Node {

@@ -91,6 +91,7 @@ label_enum!(
         Needs = "needs",
         Group = "group",
         SharedSteps = "shared_steps",
+        Matrix = "matrix",
         Vms = "vms",
         Memory = "memory",
         Vcpus = "vcpus",
@@ -107,6 +108,7 @@ impl WaitKind {
             WaitReason::Needs(_) => Self::Needs,
             WaitReason::Group { .. } => Self::Group,
             WaitReason::SharedSteps(_) => Self::SharedSteps,
+            WaitReason::Matrix { .. } => Self::Matrix,
             WaitReason::Vms { .. } => Self::Vms,
             WaitReason::Memory { .. } => Self::Memory,
             WaitReason::Vcpus { .. } => Self::Vcpus,
@@ -118,6 +120,6 @@ impl WaitKind {
 
     /// Whether the job could start if the host had more room.
     pub fn is_for_room(self) -> bool {
-        !matches!(self, Self::Needs | Self::Group | Self::SharedSteps)
+        !matches!(self, Self::Needs | Self::Group | Self::SharedSteps | Self::Matrix)
     }
 }

@@ -39,6 +39,9 @@ impl World {
             size,
             group: None,
             starts_from: None,
+            matrix: None,
+            has_failed: false,
+            is_ending: false,
         };
         self.jobs.push(job);
         self.jobs.last().unwrap().id.clone()
@@ -78,6 +81,7 @@ impl World {
                 Action::Fail(id, text) => format!("fail {}: {text}", key(id)),
                 Action::Start(id) => format!("start {}", key(id)),
                 Action::Claim(id, _) => format!("claim {}", key(id)),
+                Action::Cancel(id) => format!("cancel {}", key(id)),
                 Action::Evict(vm) => {
                     format!("evict {}", self.reserve.iter().find(|known| known.vm == *vm).unwrap().profile)
                 }
@@ -448,6 +452,7 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
             Action::Queue(id) => (id, queued(now)),
             Action::Skip(id) => (id, Stage::Finished(Conclusion::Skipped)),
             Action::Fail(id, _) => (id, Stage::Finished(Conclusion::Error)),
+            Action::Cancel(id) => (id, Stage::Finished(Conclusion::Cancelled)),
             Action::Start(id) => (id, Stage::Occupying),
         };
         let at = world.jobs.iter().position(|job| job.id == *id).unwrap();
@@ -456,7 +461,7 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
             Action::Start(_) | Action::Claim(..) => {
                 assert!(matches!(job.stage, Stage::Queued { .. }), "only queued jobs start, and once");
             }
-            Action::Evict(_) => {}
+            Action::Evict(_) | Action::Cancel(_) => {}
             Action::Queue(_) | Action::Skip(_) => {
                 assert_eq!(job.stage, Stage::Waiting);
                 let is_open = |other: &&Job| {
@@ -483,7 +488,7 @@ proptest! {
         let plan = world.plan(now);
         for job in &world.jobs {
             let acts = plan.actions.iter().filter(|action| match action {
-                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) => *id == job.id,
+                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) | Action::Cancel(id) => *id == job.id,
                 Action::Evict(_) => false,
             }).count();
             let is_open = matches!(job.stage, Stage::Waiting | Stage::Queued { .. });
@@ -537,5 +542,48 @@ proptest! {
             }
         }
         prop_assert!(false, "ten minutes were not enough");
+    }
+}
+
+/// Three cells `a`, of which so many may run at a time, in the stages that are given.
+fn matrix(fail_fast: bool, max_parallel: Option<u32>, stages: [Stage; 3]) -> World {
+    let mut world = World::default();
+    for (job_index, stage) in (0..).zip(stages) {
+        world.add("r/run/a", "", stage, SMALL);
+        world.jobs[job_index as usize].matrix = Some(StrategyCell { fail_fast, max_parallel, job_index, job_total: 3 });
+    }
+    world
+}
+
+#[test]
+fn a_matrix_runs_no_more_cells_than_it_says() {
+    let queued = Stage::Queued { since: 0 };
+    insta::assert_snapshot!(matrix(true, Some(2), [queued, queued, queued]).told(0), @"
+    start a
+    start a
+    a: waiting for its matrix: 2 of 2 jobs at a time run
+    ");
+    insta::assert_snapshot!(matrix(true, Some(2), [Stage::Occupying, Stage::Occupying, queued]).told(0), @"a: waiting for its matrix: 2 of 2 jobs at a time run");
+    insta::assert_snapshot!(matrix(true, None, [queued, queued, queued]).told(0), @"
+    start a
+    start a
+    start a
+    ");
+}
+
+#[test]
+fn the_failure_of_a_cell_ends_the_others_where_that_is_wanted() {
+    let (queued, failed) = (Stage::Queued { since: 0 }, Stage::Finished(Conclusion::Failure));
+    for (fail_fast, has_failed, is_ending, expected) in [
+        (true, true, false, "cancel a\ncancel a"),
+        (true, true, true, "cancel a"),
+        (false, true, false, "start a"),
+        // A failure that is allowed.
+        (true, false, false, "start a"),
+    ] {
+        let mut world = matrix(fail_fast, None, [failed, Stage::Occupying, queued]);
+        world.jobs[0].has_failed = has_failed;
+        world.jobs[1].is_ending = is_ending;
+        assert_eq!(world.told(0), expected, "{fail_fast} {has_failed} {is_ending}");
     }
 }

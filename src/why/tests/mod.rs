@@ -193,6 +193,9 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         size: Size { memory_mib, vcpus: 2 },
         group: None,
         starts_from: None,
+        matrix: None,
+        has_failed: false,
+        is_ending: false,
     }
 }
 

@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
 use crate::workflow::examine;
-use crate::workflow::plan::{PlanInput, plan};
+use crate::workflow::plan::{PlanInput, expand, plan};
 
 fn read(file: &str, text: &str) -> Workflow {
     let reading = examine(file, text);
@@ -187,6 +189,25 @@ fn calls_are_checked_against_what_they_call() {
     let called = read("deploy.yml", DEPLOY);
     let spec = &plan(&root, &PlanInput::default()).unwrap()[0].spec;
     insta::assert_snapshot!(enter(spec, &called, &Value::Null, &NeedsResults::default()).unwrap_err()[0], @".github/workflows/ci.yml:3:3: jobs.a.with.dry: expected a boolean, but the value is a string");
+}
+
+#[test]
+fn what_is_expanded_inside_of_a_call_stays_there() {
+    let text = "
+on: workflow_call
+jobs:
+  list: {runs-on: x, steps: [run: x]}
+  each: {needs: list, runs-on: x, strategy: {matrix: '${{ fromJSON(needs.list.outputs.m) }}'}, steps: [run: x]}
+";
+    let root = calling("  go: {uses: ./.github/workflows/each.yml}\n");
+    let spec = &plan(&root, &PlanInput::default()).unwrap()[0].spec;
+    let jobs = enter(spec, &read("each.yml", text), &Value::Null, &NeedsResults::default()).unwrap();
+    let listed = NeedResult { result: Outcome::Success, outputs: [("m".into(), "{\"v\": [1, 2]}".into())].into() };
+    let needs = NeedsResults { jobs: [("go/list".to_owned(), listed)].into(), cancelled: false };
+    let cells = expand(&jobs[1].spec, &Value::Null, &needs, BTreeSet::new()).unwrap();
+    let told: Vec<String> =
+        cells.iter().map(|job| format!("{} = {} needs {:?}", job.key, job.name, job.needs)).collect();
+    assert_eq!(told, [1, 2].map(|v| format!("go/each = go / each ({v}) needs [\"go/list\"]")));
 }
 
 /// A reusable workflow that calls these.

@@ -149,13 +149,13 @@ pub(super) fn evaluate(
 }
 
 /// A value, and whether `.*` or `[*]` made it: then an index goes to each of its items.
-struct Evaluated {
+pub(super) struct Evaluated {
     value: Value,
     filtered: bool,
 }
 
 impl Evaluated {
-    fn plain(value: Value) -> Self {
+    pub(super) fn plain(value: Value) -> Self {
         Self { value, filtered: false }
     }
 }
@@ -170,7 +170,7 @@ impl Evaluator<'_, '_> {
         Ok(self.evaluated(ast)?.value)
     }
 
-    fn evaluated(&mut self, ast: &Ast) -> Result<Evaluated, ExpressionError> {
+    pub(super) fn evaluated(&mut self, ast: &Ast) -> Result<Evaluated, ExpressionError> {
         let value = match ast {
             Ast::Literal(value) => value.clone(),
             Ast::Context(name) => self.environment.contexts.get(name).cloned().unwrap_or_default(),
@@ -183,8 +183,10 @@ impl Evaluator<'_, '_> {
             }
             Ast::And(operands) => return self.first_where(operands, |value| !value.is_truthy()),
             Ast::Or(operands) => return self.first_where(operands, Value::is_truthy),
-            Ast::Call { function, arguments, position } => functions::call(self, *function, arguments)
-                .map_err(|error| ExpressionError { position: error.position.or(Some(*position)), ..error })?,
+            Ast::Call { function, arguments, position } => {
+                return functions::call(self, *function, arguments)
+                    .map_err(|error| ExpressionError { position: error.position.or(Some(*position)), ..error });
+            }
         };
         Ok(Evaluated::plain(value))
     }

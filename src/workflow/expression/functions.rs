@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::evaluator::{Evaluator, Status};
+use super::evaluator::{Evaluated, Evaluator, Status};
 use super::lexer::Token;
 use super::parser::Ast;
 use super::value::{Value, fold};
@@ -97,7 +97,17 @@ impl Function {
 type CallResult = Result<Value, ExpressionError>;
 
 /// Calls `function`, whose number of arguments was checked when it was parsed.
-pub(super) fn call(evaluator: &mut Evaluator<'_, '_>, function: Function, arguments: &[Ast]) -> CallResult {
+pub(super) fn call(
+    evaluator: &mut Evaluator<'_, '_>, function: Function, arguments: &[Ast],
+) -> Result<Evaluated, ExpressionError> {
+    match function {
+        // What it gives is one of its arguments, not a copy: filters stay filters.
+        Function::Case => case(evaluator, arguments),
+        function => new_value(evaluator, function, arguments).map(Evaluated::plain),
+    }
+}
+
+fn new_value(evaluator: &mut Evaluator<'_, '_>, function: Function, arguments: &[Ast]) -> CallResult {
     let status = evaluator.environment.status;
     match (function, arguments) {
         (Function::Always, _) => Ok(Value::Bool(true)),
@@ -119,7 +129,6 @@ pub(super) fn call(evaluator: &mut Evaluator<'_, '_>, function: Function, argume
             let text = evaluator.value(text)?.to_text();
             json::read(&text, evaluator.budget)
         }
-        (Function::Case, arguments) => case(evaluator, arguments),
         (Function::HashFiles, patterns) => hash_files(evaluator, patterns),
         _ => Err(ExpressionError::evaluation("the function was called with too few arguments")),
     }
@@ -184,11 +193,11 @@ fn join(evaluator: &mut Evaluator<'_, '_>, items: &Ast, separator: Option<&Ast>)
 }
 
 /// The value of the first true condition. Only what is needed is evaluated.
-fn case(evaluator: &mut Evaluator<'_, '_>, arguments: &[Ast]) -> CallResult {
+fn case(evaluator: &mut Evaluator<'_, '_>, arguments: &[Ast]) -> Result<Evaluated, ExpressionError> {
     let mut rest = arguments;
     while let [condition, value, others @ ..] = rest {
         match evaluator.value(condition)? {
-            Value::Bool(true) => return evaluator.value(value),
+            Value::Bool(true) => return evaluator.evaluated(value),
             Value::Bool(false) => rest = others,
             other => {
                 let message = format!("a condition of `case` must be true or false, but it is {}", other.kind());
@@ -196,7 +205,7 @@ fn case(evaluator: &mut Evaluator<'_, '_>, arguments: &[Ast]) -> CallResult {
             }
         }
     }
-    rest.first().map_or(Ok(Value::Null), |default| evaluator.value(default))
+    rest.first().map_or(Ok(Evaluated::plain(Value::Null)), |default| evaluator.evaluated(default))
 }
 
 fn hash_files(evaluator: &mut Evaluator<'_, '_>, patterns: &[Ast]) -> CallResult {

@@ -221,10 +221,11 @@ impl<'a> Parser<'a> {
         Ok(operand)
     }
 
-    /// A primary and what is taken out of it. Literals have no members.
+    /// A primary and what is taken out of it. Literals have no members, unless they stand in parentheses.
     fn postfix(&mut self) -> ParseResult {
+        let is_group = self.peek().is_some_and(|token| token.kind == TokenKind::Symbol(Symbol::Open));
         let mut target = self.primary()?;
-        if matches!(target.ast, Ast::Literal(_)) {
+        if matches!(target.ast, Ast::Literal(_)) && !is_group {
             return Ok(target);
         }
         loop {

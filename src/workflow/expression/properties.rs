@@ -64,6 +64,8 @@ fn points_follow_what_has_members() {
     }
     assert_eq!(evaluate("github.true == null && env.null == null").unwrap(), true.into());
     assert_eq!(evaluate("join((github.event.labels.* || env).name)").unwrap(), "bug,ci".into());
+    assert_eq!(evaluate("join(case(true, github.event.labels.*, env).name)").unwrap(), "bug,ci".into());
+    assert_eq!(evaluate("('a')[0] == null && join((1).*) == ''").unwrap(), true.into());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::fields;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::call::CallTarget;
+use crate::workflow::expression::Template;
 use crate::workflow::model::{Call, CallInput, CallInterface, CallSecret, CallSecrets, InputKind, Variables};
 use crate::workflow::scopes;
 use crate::workflow::setting::Data;
@@ -75,7 +76,7 @@ fn secret(field: &Field<'_>) -> Option<CallSecret> {
     Some(CallSecret { name, required: table.read_or("required", false, Item::bool) })
 }
 
-fn output(field: &Field<'_>) -> Option<(String, crate::workflow::expression::Template)> {
+fn output(field: &Field<'_>) -> Option<(String, Template)> {
     let table = field.value.table(&["description", "value"])?;
     let value = table.required("value")?;
     Some((field.key.to_owned(), fields::template(&value, &scopes::CALL_OUTPUT)?))

@@ -10,6 +10,8 @@ mod events;
 mod fields;
 mod graph;
 mod job;
+#[cfg(test)]
+mod later_tests;
 mod on;
 mod step;
 #[cfg(test)]

@@ -170,6 +170,21 @@ fn groups_bound_what_is_in_them() {
     ");
 }
 
+/// A service that starts only where VMs are confined.
+const REFUSING: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+public_url = "http://127.0.0.1"
+state_dir = "STATE"
+[github]
+webhook_secret = { env = "SECRET" }
+token = { env = "SECRET" }
+[profile.linux]
+labels = ["linux"]
+[vm]
+require_confinement = true
+"#;
+
 /// Bytes that no file system stores in less room.
 fn random(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -178,7 +193,7 @@ fn random(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_host_that_cannot_confine_says_so_and_refuses_where_it_must() {
+fn where_nothing_can_be_confined_vms_run_unless_that_is_refused() {
     let Some(state) = State::new() else { return };
     // Without the right to change users nothing can be confined.
     let mut command = Command::new("setpriv");
@@ -186,6 +201,17 @@ fn a_host_that_cannot_confine_says_so_and_refuses_where_it_must() {
     command.args(["--backend", "qemu-tcg", "--memory", "256MiB", "--disk", "1GiB", "--", "echo", "ran"]);
     let done: Outcome = command.output().unwrap().into();
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "ran\n"), "{}", done.stderr);
+    let config = state.path().join("dayfly.toml");
+    fs::write(&config, REFUSING.replace("STATE", &state.path().join("state").display().to_string())).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-setuid", env!("CARGO_BIN_EXE_dayfly"), "serve", "--config"]).arg(config);
+    let done: Outcome = command.env("SECRET", "0123456789abcdef0123456789abcdef").output().unwrap().into();
+    assert_eq!(done.code, Some(69), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("`[vm] require_confinement` is set") && done.stderr.contains("becoming user 9"),
+        "{}",
+        done.stderr
+    );
     let doctor = command::dayfly().args(["doctor", "--json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let findings = report["findings"].as_array().unwrap();

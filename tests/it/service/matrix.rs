@@ -38,7 +38,7 @@ jobs:
   broken:
     needs: cells
     if: always()
-    strategy: {matrix: {n: [1, 2]}}
+    strategy: {fail-fast: false, matrix: {n: [1, 2]}}
     runs-on: forked
     steps:
       - run: exit 3

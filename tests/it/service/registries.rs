@@ -108,7 +108,7 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     let at = "http://127.0.0.1:3129/company/";
     assert_eq!(ours.said("named"), format!("{at} {at}"));
     assert_eq!(ours.said("metadata"), format!("{at}@acme/box/-/box-1.0.0.tgz"));
-    assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "404 403", "404"));
+    assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "403 403", "404"));
     assert_eq!(ours.said("unscoped"), "307 https://registry.npmjs.org/left-pad");
     let answer = tls::ANSWER;
     assert_eq!(ours.said("tls"), format!("{answer}, {answer}, refused"));

@@ -1,0 +1,148 @@
+//! What is read and checked though this version does not run it.
+#![allow(clippy::unwrap_used)]
+
+use crate::document::Severity;
+use crate::workflow::examine;
+use crate::workflow::model::{CallSecrets, InputKind, Queue};
+
+/// What is found, each with its severity.
+fn found(text: &str) -> String {
+    let found = examine("ci.yml", text).findings.into_sorted();
+    found.iter().map(|(severity, found)| format!("{severity}: {found}")).collect::<Vec<_>>().join("\n")
+}
+
+const JOB: &str = "jobs: {a: {runs-on: x, steps: [run: x]}}\n";
+
+#[test]
+fn events_that_start_nothing_are_checked_all_the_same() {
+    let text = format!(
+        "on:
+  release: {{types: [publishd]}}
+  create: {{types: [x]}}
+  schedule: [{{cron: '61 * * * *'}}, {{cron: '0 6 * * *', timezone: Europe/Berlin}}, {{cron: '0 6 * * *'}}, {{}}]
+  workflow_call:
+    inputs: {{a: {{type: choice}}, b: {{type: number, default: x}}, 1c: {{type: string}}}}
+    outputs: {{o: {{value: '${{{{ steps.x }}}}'}}}}
+  workflow_dispatch: {{inputs: {{a: {{type: choice, options: [x, y], default: z}}}}}}
+{JOB}"
+    );
+    insta::assert_snapshot!(found(&text), @"
+    warning: ci.yml:2:3: on.release: the event `release` starts nothing yet
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+    error: ci.yml:2:21: on.release.types[0]: `release` has no activity `publishd`
+      hint: did you mean `published`?
+    warning: ci.yml:3:3: on.create: the event `create` starts nothing yet
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+    error: ci.yml:3:11: on.create: nothing narrows the event `create`
+    warning: ci.yml:4:3: on.schedule: the event `schedule` starts nothing yet
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+    error: ci.yml:4:21: on.schedule[0].cron: `61` is no minute (0 to 59)
+      hint: minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC
+    warning: ci.yml:4:66: on.schedule[1].timezone: no time zone but UTC is supported yet
+      hint: the schedule is left out
+    error: ci.yml:4:103: on.schedule[3].cron: missing key `cron`
+    warning: ci.yml:5:3: on.workflow_call: no workflow can be called yet
+      hint: the workflow still starts for its other events
+    error: ci.yml:6:24: on.workflow_call.inputs.a.type: `choice` is not a known value
+      hint: known here: `string`, `boolean`, `number`
+    error: ci.yml:6:60: on.workflow_call.inputs.b.default: expected a number, found the string `x`
+    error: ci.yml:6:64: on.workflow_call.inputs.1c: `1c` is no name of an input
+      hint: letters, digits, `-` and `_`; a letter or `_` first; at most 100 characters
+    error: ci.yml:7:26: on.workflow_call.outputs.o.value: in the expression `steps.x`: there is no context `steps` here (character 1 of the expression)
+      hint: contexts that exist here: github, inputs, jobs
+    error: ci.yml:8:76: on.workflow_dispatch.inputs.a.default: `z` is none of the options
+      hint: known here: `x`, `y`
+    ");
+}
+
+#[test]
+fn containers_and_permissions_are_checked() {
+    let text = "on: push
+permissions: {contens: read, id-token: read, models: write}
+jobs:
+  a:
+    runs-on: x
+    container: {image: '', credentials: {user: x}, port: [80]}
+    services: {db: {ports: 80}, cache: '${{ needs.x.outputs.y }}'}
+    concurrency: {group: g, cancel-in-progress: true, queue: max}
+    environment: {name: p, deployment: no way}
+    steps: [{run: x, background: true}, {wait-all: }, {uses: setup-node}]
+";
+    insta::assert_snapshot!(found(text), @"
+    error: ci.yml:2:15: permissions.contens: there is no permission `contens`
+      hint: did you mean `contents`?
+    error: ci.yml:2:40: permissions.id-token: `read` is not a known value
+      hint: known here: `write`, `none`
+    error: ci.yml:2:54: permissions.models: `write` is not a known value
+      hint: known here: `read`, `none`
+    unsupported: ci.yml:6:5: jobs.a.container: `container` is not supported yet
+      hint: the job runs in a machine of its own; choose its image with `runs-on`
+    error: ci.yml:6:24: jobs.a.container.image: must not be empty
+    error: ci.yml:6:42: jobs.a.container.credentials.user: unknown key `user`
+      hint: did you mean `username`?
+    error: ci.yml:6:52: jobs.a.container.port: unknown key `port`
+      hint: did you mean `ports`?
+    unsupported: ci.yml:7:5: jobs.a.services: `services` is not supported yet
+      hint: start what the job needs in a step
+    error: ci.yml:7:20: jobs.a.services.db.image: missing key `image`
+    error: ci.yml:7:28: jobs.a.services.db.ports: expected a list, found the number `80`
+    unsupported: ci.yml:8:18: jobs.a.concurrency: `concurrency` of a job is not supported yet
+      hint: give it to the whole workflow
+    error: ci.yml:8:55: jobs.a.concurrency.queue: a run that cancels those in progress has nothing to queue behind
+      hint: `queue: max` and `cancel-in-progress: true` exclude each other
+    error: ci.yml:9:40: jobs.a.environment.deployment: expected `true` or `false`, found the string `no way`
+    unsupported: ci.yml:10:22: jobs.a.steps[0].background: `background` is not supported yet
+      hint: start the program with `&` in a step
+    unsupported: ci.yml:10:42: jobs.a.steps[1].wait-all: `wait-all` is not supported yet
+      hint: it belongs to steps in the background
+    error: ci.yml:10:62: jobs.a.steps[2].uses: `setup-node` names no action
+      hint: write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`
+    ");
+}
+
+#[test]
+fn calls_are_read_with_what_they_give_and_take() {
+    let text = "on: {workflow_call: {inputs: {n: {type: number, required: true}}, secrets: {T: {required: true}, U: }}}
+jobs:
+  a: {uses: ./.github/workflows/x.yml, with: {n: 1, t: 'x ${{ needs.b.result }}'}, secrets: inherit, needs: b}
+  b: {uses: o/r/.github/workflows/x.yml@v1, secrets: {T: '${{ secrets.X }}'}}
+";
+    let reading = examine("ci.yml", text);
+    assert!(reading.findings.errors.is_empty(), "{:?}", reading.findings.errors);
+    let workflow = reading.workflow.unwrap();
+    let interface = workflow.call.unwrap();
+    assert_eq!((interface.inputs[0].kind, interface.inputs[0].required), (InputKind::Number, true));
+    assert_eq!(interface.secrets.iter().map(|secret| secret.required).collect::<Vec<_>>(), [true, false]);
+    let calls: Vec<_> = workflow.jobs.iter().map(|job| job.call.as_ref().unwrap()).collect();
+    assert_eq!((calls[0].with.len(), &calls[0].secrets), (2, &CallSecrets::Inherit));
+    assert!(matches!(&calls[1].secrets, CallSecrets::Named(named) if named.len() == 1));
+
+    let wrong = "on: push
+jobs:
+  a: {uses: ./x.yml, runs-on: x, with: {n: [1]}, secrets: all}
+  b: {runs-on: x, steps: [run: x], with: {a: 1}}
+";
+    insta::assert_snapshot!(found(wrong), @"
+    unsupported: ci.yml:3:7: jobs.a.uses: reusable workflows are not supported yet
+      hint: copy the jobs of the called workflow into this one
+    error: ci.yml:3:13: jobs.a.uses: `./x.yml` names no workflow
+      hint: write `./.github/workflows/NAME.yml`, or `OWNER/NAME/.github/workflows/NAME.yml@REF` for another repository
+    error: ci.yml:3:22: jobs.a.runs-on: a job with `uses` has no `runs-on`
+      hint: it belongs to the jobs of the called workflow
+    error: ci.yml:4:36: jobs.b.with: `with` belongs to jobs with `uses`
+    ");
+}
+
+#[test]
+fn a_workflow_that_is_only_unsupported_has_a_model() {
+    let text = "on: push
+jobs:
+  a: {runs-on: x, steps: [run: x], concurrency: {group: g, queue: max}}
+  b: {needs: a, runs-on: '${{ needs.a.outputs.x }}', env: {V: '${{ vars.V }}'}, steps: [run: x]}
+";
+    let reading = examine("ci.yml", text);
+    assert!(reading.findings.into_sorted().iter().all(|(severity, _)| *severity == Severity::Unsupported));
+    let workflow = reading.workflow.unwrap();
+    assert_eq!(workflow.jobs[0].concurrency.as_ref().unwrap().queue, Queue::Max);
+    assert!(crate::workflow::parse("ci.yml", text).is_err(), "it does not run");
+}
