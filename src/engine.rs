@@ -151,6 +151,12 @@ impl Prepared {
         emulated.into_iter().chain(stand_in.map(|stand_in| stand_in.note.clone())).collect()
     }
 
+    /// Whether VMs of both start from the same: the place of a snapshot has the digests of its image and bake in it. What their
+    /// jobs are told may differ all the same: whether it is what they should start from changes with the time.
+    pub fn starts_like(&self, other: &Self) -> bool {
+        self.template.state == other.template.state
+    }
+
     /// What clones of a VM start from that was restored from this and frozen.
     pub fn frozen(&self, frozen: &Frozen) -> Self {
         Self { template: frozen.template(&self.template), ..self.clone() }

@@ -81,7 +81,7 @@ pub struct GenerationInfo {
     pub number: u64,
     /// What its content depends on, such as the digest of a lock file. It decides whether another generation is needed.
     pub key: String,
-    /// The place of its commit among those of the default branch.
+    /// The place of its commit among those of the default branch: when it came, in milliseconds since the epoch.
     pub order: i64,
     /// Of the volume, as [`checksum::of`] gives it.
     pub digest: String,

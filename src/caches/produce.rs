@@ -28,7 +28,7 @@ pub struct Wish {
     pub cache: CacheId,
     /// What the content depends on; see [`GenerationInfo::key`].
     pub key: String,
-    /// Higher for a commit that came to the default branch later.
+    /// Higher for a commit that came to the default branch later: when it came, in milliseconds since the epoch.
     pub order: i64,
     pub producer: Producer,
     /// Bytes that the volume may hold, between [`SMALLEST_VOLUME`] and [`CACHE_VOLUME_BYTES`].
@@ -87,7 +87,7 @@ impl Caches {
         let build = blocking(move || {
             fs::create_dir_all(&shelf).map_err(CacheError::io(shelf.display().to_string()))?;
             let _shelf = lock(&shelf)?;
-            if is_superseded(caches.generations(&id)?.last(), &key, order) {
+            if is_superseded(caches.generations(&id)?.last(), &key, order, clock::now_ms()) {
                 return Ok(None);
             }
             Build::begin(&shelf).map(Some).map_err(CacheError::io(format!("beginning in `{}`", shelf.display())))
@@ -99,9 +99,10 @@ impl Caches {
     }
 }
 
-/// Whether a generation for `key`, of the commit at `order`, comes too late.
-fn is_superseded(newest: Option<&Generation>, key: &str, order: i64) -> bool {
-    newest.is_some_and(|newest| newest.info.key == key || newest.info.order > order)
+/// Whether a generation for `key`, of the commit at `order`, comes too late. One of a commit that is yet to come was made while
+/// the clock was ahead: what its order says is not believed.
+fn is_superseded(newest: Option<&Generation>, key: &str, order: i64, now: i64) -> bool {
+    newest.is_some_and(|newest| newest.info.key == key || (newest.info.order > order && newest.info.order <= now))
 }
 
 impl Producing {
@@ -164,7 +165,7 @@ impl Examined {
         disk::sync_tree(&build.directory).map_err(context())?;
         let shelf = lock(&build.shelf)?;
         let present = caches.generations(&wish.cache)?;
-        if is_superseded(present.last(), &wish.key, wish.order) {
+        if is_superseded(present.last(), &wish.key, wish.order, clock::now_ms()) {
             return Ok(None);
         }
         let info = GenerationInfo {

@@ -89,6 +89,16 @@ async fn what_is_not_needed_is_not_begun() {
     assert!(scene.caches.begin(wish("two", 5)).await.unwrap().is_some());
 }
 
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_supersedes_nothing_for_ever() {
+    let scene = Scene::new();
+    let ahead = crate::clock::now_ms() + 1_000_000_000;
+    scene.publish("ahead", ahead).await;
+    scene.publish("two", 5).await;
+    assert!(scene.caches.begin(wish("three", 4)).await.unwrap().is_none(), "a later commit was faster");
+    assert_eq!(scene.keys(), [(1, "ahead".into()), (2, "two".into())]);
+}
+
 /// Two begin, and both orders of their ends are tried.
 #[tokio::test]
 async fn two_at_once_end_in_one_valid_generation() {

@@ -29,7 +29,8 @@ pub fn read_certificates(path: &Path) -> Result<String, String> {
     }
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-        let certificate = certificate.map_err(|_| format!("is not in PEM form after its first {count} certificates"))?;
+        let certificate =
+            certificate.map_err(|_| format!("is not in PEM form after its first {count} certificates"))?;
         count += 1;
         if !is_sequence(&certificate) {
             return Err(format!("has no certificate where its entry {count} is"));

@@ -12,6 +12,7 @@ use nix::fcntl::PosixFadviseAdvice;
 use nix::unistd::{Whence, lseek64 as lseek};
 
 use super::command::{self, CommandError};
+pub use super::removal::remove_tree;
 
 /// Bytes copied at a time where the kernel does not copy by itself.
 const COPY_BUFFER: usize = 1 << 20;
@@ -174,31 +175,6 @@ pub enum FormatError {
     Tool(#[from] CommandError),
 }
 
-/// Removes a directory and what is below it, and never anything of another file system: what is mounted in there belongs to
-/// somebody else, and may be the host's own devices.
-///
-/// # Errors
-/// When something is mounted below `directory`, with its place. What is not below a mount may be gone by then.
-pub fn remove_tree(directory: &Path) -> io::Result<()> {
-    let device = fs::symlink_metadata(directory)?.dev();
-    remove_below(directory, device)
-}
-
-fn remove_below(directory: &Path, device: u64) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let (path, metadata) = (entry.path(), entry.metadata()?);
-        if metadata.dev() != device {
-            return Err(io::Error::other(format!(
-                "something is mounted on `{place}`, which is therefore not removed\n  hint: `umount -R {place}`, then try again",
-                place = path.display()
-            )));
-        }
-        if metadata.is_dir() { remove_below(&path, device)? } else { fs::remove_file(&path)? }
-    }
-    fs::remove_dir(directory)
-}
-
 /// Puts every file and directory of a tree on the disk.
 pub fn sync_tree(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -288,28 +264,5 @@ mod tests {
         assert_eq!(fs::read(&from).unwrap(), fs::read(&to).unwrap());
         assert!(allocated_bytes(&to).unwrap() < 1 << 20);
         assert!(copy_sparse(&from, &to).is_err(), "an existing disk is never overwritten");
-    }
-
-    #[test]
-    fn a_tree_goes_whole_and_links_are_not_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (tree, kept) = (directory.path().join("tree"), directory.path().join("kept"));
-        fs::create_dir_all(tree.join("a/b")).unwrap();
-        fs::write(tree.join("a/b/file"), "").unwrap();
-        fs::write(&kept, "kept").unwrap();
-        std::os::unix::fs::symlink(directory.path(), tree.join("a/link")).unwrap();
-        remove_tree(&tree).unwrap();
-        assert!(!tree.exists());
-        assert_eq!(fs::read(&kept).unwrap(), b"kept");
-    }
-
-    #[test]
-    fn another_file_system_is_not_entered() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("precious"), "").unwrap();
-        let elsewhere = fs::metadata(directory.path()).unwrap().dev() + 1;
-        let error = remove_below(directory.path(), elsewhere).unwrap_err().to_string();
-        assert!(error.contains("something is mounted on"), "{error}");
-        assert!(directory.path().join("precious").exists());
     }
 }

@@ -19,6 +19,7 @@ pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod process;
+mod removal;
 pub mod seen;
 pub mod tsc;
 pub mod uids;

@@ -95,7 +95,7 @@ impl Uids {
     pub fn abandoned(&self) -> io::Result<Vec<(UidLease, PathBuf)>> {
         let locked = self.numbers()?.into_iter().map(|uid| self.try_lock(uid));
         locked
-            .filter_map(|found| Some(found.transpose()?.map(|(lease, holder)| Some((lease, holder?))).transpose()?))
+            .filter_map(|found| found.transpose()?.map(|(lease, holder)| Some((lease, holder?))).transpose())
             .collect()
     }
 

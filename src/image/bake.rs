@@ -3,22 +3,25 @@
 //! Everything that a snapshot cannot change afterwards is in its [`key()`].
 
 mod boot;
+mod command_line;
 mod early;
 mod key;
+mod monitor;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::boot::{command_line, kernel_file, kernel_for, write_initramfs};
+use self::boot::{kernel_file, kernel_for, write_initramfs};
 pub use self::early::early;
 pub use self::key::key;
+pub use self::monitor::{Installed, monitor_version};
 use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
 use super::staging::Staging;
 use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
 use crate::host::process::Lifetime;
-use crate::host::{checksum, command, disk};
+use crate::host::{checksum, disk};
 use crate::ids::VmId;
 use crate::lifecycle::{ImageStep, Lifecycle};
 use crate::metrics::ImageMetrics;
@@ -49,8 +52,6 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// What a snapshot consists of, beside its description.
 const FILES: [&str; 4] = ["initramfs", "memory", "scratch", "state"];
 
-/// How long the monitor may take to say its version.
-const VERSION_LIMIT: Duration = Duration::from_secs(30);
 /// Bakes of one image that are kept: one for each shape in use, and those that a new version of something has replaced. A
 /// VM that runs has their files open and does not need the names.
 const KEPT_BAKES: usize = 32;
@@ -172,7 +173,7 @@ async fn lay_out(image: &Image, studio: &Studio, shape: Shape, directory: &Path)
     let boot = Boot {
         kernel: kernel_for(&studio.vmm, image, directory).await?,
         initramfs: directory.join("initramfs"),
-        command_line: command_line(&studio.vmm, studio.accelerator),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
     };
     write_initramfs(image, &studio.vmm, &boot.initramfs)?;
     let placeholder = directory.join(PLACEHOLDER);
@@ -281,7 +282,7 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     let boot = Boot {
         kernel: kernel_for(&studio.vmm, image, home.path()).await?,
         initramfs: home.path().join("initramfs"),
-        command_line: command_line(&studio.vmm, studio.accelerator),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
     };
     write_initramfs(image, &studio.vmm, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
@@ -346,17 +347,4 @@ async fn make_scratch(path: &Path, mib: u64) -> Result<(), ImageError> {
         FormatError::File(error) => ImageError::io("the scratch disk")(error),
         FormatError::Tool(error) => error.into(),
     })
-}
-
-/// The first line that the monitor says about its version.
-pub async fn monitor_version(program: &str) -> Result<String, ImageError> {
-    static KNOWN: tokio::sync::OnceCell<(String, String)> = tokio::sync::OnceCell::const_new();
-    if let Some((_, version)) = KNOWN.get().filter(|(known, _)| known == program) {
-        return Ok(version.clone());
-    }
-    let output = command::run(program, &["--version"], VERSION_LIMIT, |_| {}).await?;
-    let version = String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned();
-    // Another program may be asked for later; the first is the one that matters.
-    drop(KNOWN.set((program.to_owned(), version.clone())));
-    Ok(version)
 }

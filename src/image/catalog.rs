@@ -229,17 +229,21 @@ impl Catalog {
 
     /// Removes what builds and bakes left that ended half-way. Images at which somebody is just working are left alone.
     /// Blocks the thread.
+    ///
+    /// # Errors
+    /// The first failure; the other images are seen to all the same.
     pub fn remove_unfinished(&self) -> Result<(), ImageError> {
-        for name in names_in(&self.root)? {
-            let directory = self.root.join(&name);
+        let remove = |name: &String| {
+            let directory = self.root.join(name);
             let context = || ImageError::io(format!("image directory `{}`", directory.display()));
-            let Some(_lock) = Lease::try_take(&directory).map_err(context())? else { continue };
+            let Some(_lock) = Lease::try_take(&directory).map_err(context())? else { return Ok(()) };
             remove_unfinished_in(&directory).map_err(context())?;
             for digest in names_in(&directory)? {
                 remove_unfinished_in(&directory.join(digest).join(BAKES)).map_err(context())?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        names_in(&self.root)?.iter().map(remove).fold(Ok(()), Result::and)
     }
 
     /// Waits until nobody else builds or bakes this image. Blocks the thread.

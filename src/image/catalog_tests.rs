@@ -84,6 +84,20 @@ async fn what_ended_half_way_goes_unless_somebody_is_at_it() {
     assert!(catalog.current("base").unwrap().is_some());
 }
 
+#[test]
+fn one_image_that_cannot_be_tidied_up_keeps_no_other_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::new(directory.path().to_owned());
+    let left = ["a", "c"].map(|name| catalog.directory(name).join(".building-x"));
+    left.iter().for_each(|left| fs::create_dir_all(left).unwrap());
+    // No directory, which is what is removed.
+    fs::create_dir(catalog.directory("b")).unwrap();
+    fs::write(catalog.directory("b").join(".building-x"), "").unwrap();
+    let error = catalog.remove_unfinished().unwrap_err().to_string();
+    assert!(error.contains("/b`"), "{error}");
+    assert!(!left.iter().any(|left| left.exists()), "{left:?}");
+}
+
 #[tokio::test]
 async fn only_what_is_superseded_and_old_goes() {
     let directory = tempfile::tempdir().unwrap();

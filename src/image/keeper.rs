@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::bake::{self, Studio};
+use super::bake::{self, Installed, Studio};
 use super::catalog::{Bake, Catalog, Image, ImageInfo};
 use super::failure::{Pauses, Work};
 use super::recipe::Recipe;
@@ -40,19 +40,27 @@ pub struct Ready {
     pub why_not_kvm: Option<String>,
     /// Set when it stands in for something that could not be made.
     pub stand_in: Option<StandIn>,
-    /// The recipe for which it was asked.
-    recipe: Option<String>,
+    made_for: MadeFor,
     /// All files of both.
     seen: Seen,
 }
 
+/// What was asked for, and with what.
+#[derive(Debug, PartialEq, Eq)]
+struct MadeFor {
+    /// The recipe's digest.
+    recipe: Option<String>,
+    /// The monitor, whose version is part of the snapshot.
+    monitor: Option<Installed>,
+}
+
 impl Ready {
     fn new(
-        image: Image, bake: Bake, why_not_kvm: Option<String>, stand_in: Option<StandIn>, recipe: Option<String>,
+        image: Image, bake: Bake, why_not_kvm: Option<String>, stand_in: Option<StandIn>, made_for: MadeFor,
     ) -> Result<Self, ImageError> {
         let lost = |file: PathBuf| VmError::TemplateLost { file };
         let seen = Seen::of(image.paths().chain(bake.paths())).map_err(lost)?;
-        Ok(Self { image, bake, why_not_kvm, stand_in, recipe, seen })
+        Ok(Self { image, bake, why_not_kvm, stand_in, made_for, seen })
     }
 }
 
@@ -98,21 +106,23 @@ impl Keeper {
 
     /// What VMs of that image and shape are restored from, with everything that is missing built and baked first.
     pub async fn ready(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Ready, ImageError> {
+        let monitor = Installed::find(self.studio.vmm.program());
         let (image, recipe, built) = self.image_or_last(name, progress).await?;
+        let made_for = MadeFor { recipe, monitor };
         let _lock = self.lock(name).await?;
         let proven = self.accelerator(&image, shape, progress).await?;
         match self.baked(&image, proven.0, shape, progress).await {
-            Ok(bake) => Ready::new(image, bake, proven.1, built, recipe),
+            Ok(bake) => Ready::new(image, bake, proven.1, built, made_for),
             Err(ImageError::Damaged { name, damage }) => {
                 tracing::warn!(%damage, "the image `{name}` is damaged; it is built again");
                 progress.step(&format!("the image `{name}` is damaged: {damage}"));
                 let image = self.build_locked(&Recipe::find(&name, &self.recipes)?, progress).await?;
                 let bake = self.baked(&image, proven.0, shape, progress).await?;
-                Ready::new(image, bake, proven.1, None, recipe)
+                Ready::new(image, bake, proven.1, None, made_for)
             }
             Err(error) => {
                 let (image, bake, stand_in) = self.last_bake(&image, proven.0, shape, error, progress).await?;
-                Ready::new(image, bake, proven.1, Some(stand_in), recipe)
+                Ready::new(image, bake, proven.1, Some(stand_in), made_for)
             }
         }
     }
@@ -130,8 +140,11 @@ impl Keeper {
         let ImageInfo { name, digest, .. } = &ready.image.info;
         // Somebody may have built it anew from the same recipe, for the packages of today.
         let is_current = || ready.stand_in.is_some() || self.catalog.current_digest(name).as_ref() == Some(digest);
-        let recipe = || Recipe::find(name, &self.recipes).ok().map(|recipe| recipe.digest());
-        !is_due && is_current() && is_there() && recipe() == ready.recipe
+        let made_for = || MadeFor {
+            recipe: Recipe::find(name, &self.recipes).ok().map(|recipe| recipe.digest()),
+            monitor: Installed::find(self.studio.vmm.program()),
+        };
+        !is_due && is_current() && is_there() && made_for() == ready.made_for
     }
 
     /// The image with the recipe's digest, or the one before if it cannot be built.
@@ -241,7 +254,12 @@ impl Keeper {
         others.sort_by_key(|other| std::cmp::Reverse(other.info.built_at));
         for other in others {
             let key = bake::key(&other, &self.studio.vmm, accelerator, shape).await?;
-            if let Some(bake) = self.studio.checked.bake(&other, &key, progress).await? {
+            let found = match self.studio.checked.bake(&other, &key, progress).await {
+                // Then another one.
+                Err(ImageError::Damaged { .. }) => None,
+                found => found?,
+            };
+            if let Some(bake) = found {
                 let pause = self.pauses.now(name, Work::Bake(shape), &image.info.digest);
                 let date = date(other.info.built_at);
                 let note = format!(

@@ -89,6 +89,15 @@ impl ImageError {
         move |source| Self::Io { what, source }
     }
 
+    /// Whether there is nothing of that name.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Shared(error) => error.is_unknown(),
+            _ => false,
+        }
+    }
+
     /// Whether the host's disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {

@@ -59,7 +59,7 @@ pub(super) async fn install(
     if with_kernel {
         arguments.push(&hook);
     }
-    arguments.extend([packages.suite.as_str(), root.as_str()]);
+    arguments.extend(["--", packages.suite.as_str(), root.as_str()]);
     arguments.extend(packages.mirror.as_deref());
     run(&arguments, directory, progress).await
 }
@@ -70,7 +70,7 @@ pub(super) async fn fetch_kernel(
 ) -> Result<(), ImageError> {
     let hook = fetch_kernel_hook(directory);
     // Nothing is installed, and the directory is not kept.
-    let mut arguments = vec!["--variant=custom", "--format=null", &hook, suite, "-"];
+    let mut arguments = vec!["--variant=custom", "--format=null", &hook, "--", suite, "-"];
     arguments.extend(mirror);
     run(&arguments, directory, progress).await
 }

@@ -2,6 +2,7 @@
 //!
 //! A recipe may extend another one: it then has that one's packages, scripts, account and environment, and adds its own.
 
+mod archive;
 mod built_in;
 mod description;
 
@@ -137,9 +138,7 @@ impl Recipe {
                 return Err(wrong("it has both `[distribution]` and `[source]`; it takes one of them"));
             }
             (None, None) => return Err(wrong("it has neither `[distribution]` nor `[source]` nor `extends`")),
-            (Some(distribution), None) => {
-                Source::Packages(distribution.complete().ok_or_else(|| wrong("`distribution.suite` is missing"))?)
-            }
+            (Some(distribution), None) => Source::Packages(distribution.complete().map_err(|detail| wrong(&detail))?),
             (None, Some(source)) => existing(source, &wrong)?,
         };
         let kernel = kernel(description.kernel, &source, &wrong)?;
@@ -272,6 +271,7 @@ fn existing(source: ExistingSource, wrong: &impl Fn(&str) -> ImageError) -> Resu
 fn kernel(
     kernel: description::Kernel, source: &Source, wrong: &impl Fn(&str) -> ImageError,
 ) -> Result<Kernel, ImageError> {
+    kernel.check_archive().map_err(|detail| wrong(&detail))?;
     let from = match (kernel.package, kernel.suite, kernel.mirror) {
         (Some(package), None, None) => KernelSource::Package(LocalFile::look(package.into())?),
         (Some(_), ..) => return Err(wrong("`[kernel]` takes either `package`, or `suite` and `mirror`")),

@@ -1,11 +1,14 @@
 //! Things that are made in a directory beside their place, and seen there only when they are whole.
 //!
-//! Whoever stages something holds a lock on it, so that what is found half-way under that lock was left by a builder that
-//! ended.
+//! Whoever stages something holds a lock on the image, and one on the directory itself. The latter outlives a builder that gives up
+//! while a thread still publishes, so that what is found half-way and not locked was left by one that ended.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::ImageError;
 use crate::host::disk;
@@ -18,20 +21,22 @@ const REPLACED: &str = ".replaced-";
 #[derive(Debug)]
 pub(super) struct Staging {
     directory: PathBuf,
+    /// Tells others that somebody is at it. Of no use to who finds the directory in its place.
+    _lock: Option<Flock<fs::File>>,
 }
 
 impl Staging {
-    /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed: the
-    /// caller holds the image's lock, so nobody is at it.
+    /// Starts building something that will be a subdirectory of `parent`. What an earlier builder left is removed. The caller
+    /// holds the image's lock.
     pub(super) fn begin(parent: &Path) -> Result<Self, ImageError> {
-        let begin = || -> io::Result<PathBuf> {
+        let begin = || -> io::Result<Self> {
             fs::create_dir_all(parent)?;
             remove_unfinished_in(parent)?;
-            Ok(tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?.keep())
+            let directory = tempfile::Builder::new().prefix(BUILDING).tempdir_in(parent)?;
+            let lock = try_lock(directory.path())?;
+            Ok(Self { directory: directory.keep(), _lock: lock })
         };
-        begin()
-            .map(|directory| Self { directory })
-            .map_err(ImageError::io(format!("building in `{}`", parent.display())))
+        begin().map_err(ImageError::io(format!("building in `{}`", parent.display())))
     }
 
     /// The directory to build in.
@@ -66,6 +71,15 @@ impl Staging {
     }
 }
 
+/// `None`: somebody else has it.
+fn try_lock(directory: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    match Flock::lock(fs::File::open(directory)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
 /// Removes what builders in a directory left that ended half-way. The caller holds the lock that they held.
 pub(super) fn remove_unfinished_in(parent: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(parent) {
@@ -77,11 +91,24 @@ pub(super) fn remove_unfinished_in(parent: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
-            disk::remove_tree(&entry.path())?;
-        }
+        let removed = if name.starts_with(BUILDING) {
+            remove_unless_locked(&entry.path())
+        } else if name.starts_with(REPLACED) {
+            disk::remove_tree(&entry.path())
+        } else {
+            Ok(())
+        };
+        // One that was finished just now has its name, or is gone.
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
     }
     Ok(())
+}
+
+fn remove_unless_locked(directory: &Path) -> io::Result<()> {
+    match try_lock(directory)? {
+        Some(_lock) => disk::remove_tree(directory),
+        None => Ok(()),
+    }
 }
 
 impl Drop for Staging {
@@ -92,5 +119,32 @@ impl Drop for Staging {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_builder_is_at_stays_and_what_one_left_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let [left, replaced] = [BUILDING, REPLACED].map(|prefix| parent.path().join(format!("{prefix}left")));
+        for directory in [&left, &replaced] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("file"), "").unwrap();
+        }
+        let first = Staging::begin(parent.path()).unwrap();
+        assert!(!left.exists() && !replaced.exists());
+        fs::write(first.path().join("file"), "").unwrap();
+        let second = Staging::begin(parent.path()).unwrap();
+        assert!(first.path().join("file").exists(), "a thread that still publishes it is not disturbed");
+        first.publish_blocking(&parent.path().join("whole")).unwrap();
+        remove_unfinished_in(parent.path()).unwrap();
+        assert!(second.path().exists());
+        drop((first, second));
+        let names: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["whole"]);
     }
 }

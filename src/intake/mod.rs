@@ -229,7 +229,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
 /// event is trusted with it.
 async fn note_default_branch(core: &Core, delivery: &Delivery, event: &Event) -> Result<(), IntakeError> {
     if let Some((access, sha)) = default_branch_news(event) {
-        core.store.want_look(github::NAME, access, sha, delivery.arrived_at).await?;
+        core.store.want_look(github::NAME, access, sha, delivery.arrived_at, clock::now_ms()).await?;
         core.wake.upkeep.notify_one();
     }
     Ok(())

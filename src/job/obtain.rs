@@ -72,7 +72,8 @@ pub(super) async fn get_vm(
             create_vm(core, lease, profile, &image, origin).await?
         }
         Some(idle) => match idle.claim(core).await {
-            Ok((machine, prepared)) => {
+            Ok((machine, pooled)) => {
+                let prepared = as_known_now(pooled, &image);
                 for kind in ["vm_restored", "agent_answered", "vm_identified"] {
                     core.timeline.record(&lease.job.id, lease.job.attempt, kind, FROM_POOL);
                 }
@@ -88,6 +89,12 @@ pub(super) async fn get_vm(
     };
     core.timeline.record(&lease.job.id, lease.job.attempt, "vm_origin", &origin.words());
     Ok(Obtained::new(machine, origin))
+}
+
+/// What a VM of a pool started from, with what is true of it when its job comes: that it stands in for an image which could not be
+/// made, say, may have become true while the VM waited.
+fn as_known_now(pooled: Arc<Prepared>, image: &Arc<Prepared>) -> Arc<Prepared> {
+    if pooled.starts_like(image) { Arc::clone(image) } else { pooled }
 }
 
 async fn create_vm(
@@ -171,5 +178,53 @@ impl From<VmError> for NoVm {
             _ => (Reason::VmLost, true),
         };
         Self { reason, detail: error.to_string(), is_worth_a_retry }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::vm::machine::Template;
+    use crate::vm::spec::{Accelerator, Boot, Shape};
+
+    /// The snapshot at `state`, of which its jobs are told `note`.
+    fn prepared(state: &str, note: &str) -> Arc<Prepared> {
+        let user = json!({ "name": "ci", "uid": 1000, "gid": 1000 });
+        let info = json!({ "name": "base", "digest": "d", "description": "", "kernel": "1", "user": user,
+            "environment": [], "packages": [], "built_at": 0 });
+        let bake = json!({ "key": "k", "shape": Shape::default(), "accelerator": Accelerator::Tcg, "monitor": "1",
+            "command_line": "", "baked_at": 0 });
+        let template = Template {
+            program: "qemu".into(),
+            accelerator: Accelerator::Tcg,
+            shape: Shape::default(),
+            boot: Boot { kernel: "/kernel".into(), initramfs: "/initramfs".into(), command_line: String::new() },
+            root: "/root.erofs".into(),
+            layer: None,
+            memory: "/memory".into(),
+            state: state.into(),
+            scratch: "/scratch".into(),
+            cache_placeholder: "/placeholder".into(),
+            mounted: None,
+        };
+        Arc::new(Prepared {
+            info: serde_json::from_value(info).unwrap(),
+            bake: serde_json::from_value(bake).unwrap(),
+            template,
+            why_not_kvm: Some(note.to_owned()),
+            ready: None,
+        })
+    }
+
+    #[test]
+    fn a_job_is_told_what_is_true_when_it_comes_of_the_machine_that_it_gets() {
+        let image = prepared("/one/state", "now");
+        let told = |pooled| as_known_now(pooled, &image).notes();
+        assert_eq!(told(prepared("/one/state", "before")), image.notes());
+        let older = prepared("/older/state", "before");
+        assert_eq!(told(Arc::clone(&older)), older.notes());
     }
 }

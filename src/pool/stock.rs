@@ -32,9 +32,10 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// The snapshot's place has the digest of the image and of the bake in it.
+    /// Whether its VMs are of use to whoever wants those of the other. What is said of their image is not asked here: a job that
+    /// gets one looks that up.
     fn is_same(&self, other: &Self) -> bool {
-        self.prepared.template.state == other.prepared.template.state && self.cache == other.cache
+        self.prepared.starts_like(&other.prepared) && self.cache == other.cache
     }
 }
 

@@ -25,14 +25,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::forge::{Conclusion, RepoName};
-
 use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 use crate::workflow::plan::StrategyCell;
 
 use self::matrices::Matrices;
+pub(crate) use self::room::never_fits;
 pub use self::room::{Aside, Limits, Room, Size, aside};
-use self::room::{Free, Way, never_fits};
+use self::room::{Free, Way};
 pub use self::wait::WaitReason;
 use self::wait::in_backticks;
 

@@ -65,7 +65,7 @@ pub use prepared_uses::PreparedUse;
 pub use runs::{MAX_RUN_BYTES, check_size};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
-pub use upkeep::{LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
+pub use upkeep::{Findings, LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 use crate::metrics::StoreMetrics;
 use inbox::Inbox;

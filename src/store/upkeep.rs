@@ -1,12 +1,16 @@
 //! What is kept up for repositories besides their jobs: durable wishes that trusted events of default branches made.
 //!
-//! A look is wanted for the newest commit of a default branch; it becomes one wish for each thing that the commit asks for.
+//! A look is wanted for the newest commit of a default branch; it becomes one wish for each thing that the commit asks for: see
+//! [`looks`].
 //! A wish stays wanted until its end is stored, so a crash repeats it; every change names the commit that it is about, so
 //! what was superseded meanwhile changes nothing.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+mod looks;
 
-use super::rows::{Columns, to_json};
+use sqlx::sqlite::SqliteRow;
+
+pub use self::looks::{Findings, NewUpkeep};
+use super::rows::Columns;
 use super::transitions::{Lifecycle, UpkeepState};
 use super::{Store, StoreError, bounded_detail};
 use crate::config::Prepare;
@@ -77,85 +81,7 @@ pub struct Upkeep {
     pub misses: u64,
 }
 
-/// A wish that follows from a look.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewUpkeep {
-    pub kind: UpkeepKind,
-    pub profile: String,
-    pub hash: String,
-    pub recipe: Prepare,
-    /// It is there already.
-    pub is_made: bool,
-}
-
 impl Store {
-    /// The default branch is at this commit, says a trusted event that arrived at that time. An older event, or the same once
-    /// more, changes nothing.
-    pub async fn want_look(
-        &self, forge: &str, access: &RepoAccess, sha: &CommitSha, arrived_at: i64,
-    ) -> Result<(), StoreError> {
-        let (forge, access, sha) = (forge.to_owned(), access.clone(), sha.clone());
-        self.write("note a default branch", move |db| {
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO upkeep (forge, repo, kind, profile, installation, sha, arrived_at, hash, state, detail, \
-                     tries, next_try_at) VALUES ($1, $2, 'look', '', $3, $4, $5, '', 'wanted', '', 0, $5) \
-                     ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
-                     sha = excluded.sha, arrived_at = excluded.arrived_at, state = 'wanted', detail = '', tries = 0, \
-                     next_try_at = excluded.next_try_at WHERE excluded.arrived_at > upkeep.arrived_at",
-                )
-                .bind(forge)
-                .bind(access.repo.as_str())
-                .bind(access.installation.map(u64::cast_signed))
-                .bind(sha.as_str())
-                .bind(arrived_at)
-                .execute(db)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Looks again at every default branch: the configuration or the images may have changed. Failed wishes are tried anew,
-    /// and times of a clock that was set back delay nothing.
-    pub async fn want_all_looks(&self, now: i64) -> Result<(), StoreError> {
-        self.write("look at the default branches again", move |db| {
-            Box::pin(async move {
-                sqlx::query("UPDATE upkeep SET arrived_at = MIN(arrived_at, $1), next_try_at = MIN(next_try_at, $1)")
-                    .bind(now)
-                    .execute(&mut *db)
-                    .await?;
-                sqlx::query("UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $1 WHERE kind = 'look'")
-                    .bind(now)
-                    .execute(db)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Looks again at one default branch: something that was made is gone.
-    pub async fn look_again(&self, key: &UpkeepKey, now: i64) -> Result<(), StoreError> {
-        let key = key.clone();
-        self.write("look at a default branch again", move |db| {
-            Box::pin(async move {
-                sqlx::query(
-                    "UPDATE upkeep SET state = 'wanted', tries = 0, next_try_at = $3 \
-                     WHERE forge = $1 AND repo = $2 AND kind = 'look' AND state <> 'wanted'",
-                )
-                .bind(key.forge)
-                .bind(key.repo.as_str())
-                .bind(now)
-                .execute(db)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
     /// What is to be done now, in the order in which it was asked for; looks first. A time that is further away than any wait is
     /// one of a clock that was set back since.
     pub async fn due_upkeep(&self, now: i64) -> Result<Vec<Upkeep>, StoreError> {
@@ -257,38 +183,6 @@ impl Store {
         .await
     }
 
-    /// A look has found what its commit asks for: that, and nothing else, is wanted of this repository from now on. Does
-    /// nothing if a newer commit came meanwhile; gives whether it did something.
-    pub async fn finish_look(
-        &self, look: &Upkeep, wishes: Vec<NewUpkeep>, detail: &str, now: i64,
-    ) -> Result<bool, StoreError> {
-        let (look, detail) = (look.clone(), bounded_detail(detail).to_owned());
-        self.write("store what a default branch asks for", move |db| {
-            Box::pin(async move {
-                let changed = bind_wish(
-                    sqlx::query(
-                        "UPDATE upkeep SET state = 'done', detail = $7, finished_at = $8 \
-                         WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4 AND sha = $5 AND hash = $6",
-                    ),
-                    &look,
-                )
-                .bind(detail)
-                .bind(now)
-                .execute(&mut *db)
-                .await?;
-                if changed.rows_affected() == 0 {
-                    return Ok(false);
-                }
-                forget_others(db, &look, &wishes).await?;
-                for wish in &wishes {
-                    want(db, &look, wish, now).await?;
-                }
-                Ok(true)
-            })
-        })
-        .await
-    }
-
     /// What is known of one thing.
     pub async fn upkeep(&self, key: &UpkeepKey) -> Result<Option<Upkeep>, StoreError> {
         self.read("read upkeep", async |db| {
@@ -320,58 +214,6 @@ type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArgume
 fn bind_wish<'q>(query: Query<'q>, upkeep: &'q Upkeep) -> Query<'q> {
     let UpkeepKey { forge, repo, kind, profile } = &upkeep.key;
     query.bind(forge).bind(repo.as_str()).bind(kind.as_str()).bind(profile).bind(upkeep.sha.as_str()).bind(&upkeep.hash)
-}
-
-async fn forget_others(db: &mut SqliteConnection, look: &Upkeep, wishes: &[NewUpkeep]) -> Result<(), StoreError> {
-    let rows = sqlx::query("SELECT kind, profile FROM upkeep WHERE forge = $1 AND repo = $2 AND kind <> 'look'")
-        .bind(&look.key.forge)
-        .bind(look.key.repo.as_str())
-        .fetch_all(&mut *db)
-        .await?;
-    for row in &rows {
-        let columns = Columns::of("upkeep", row);
-        let (kind, profile): (String, String) = (columns.plain("kind")?, columns.plain("profile")?);
-        if wishes.iter().any(|wish| wish.kind.as_str() == kind && wish.profile == profile) {
-            continue;
-        }
-        sqlx::query("DELETE FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = $3 AND profile = $4")
-            .bind(&look.key.forge)
-            .bind(look.key.repo.as_str())
-            .bind(kind)
-            .bind(profile)
-            .execute(&mut *db)
-            .await?;
-    }
-    Ok(())
-}
-
-/// A try that is under way with an older commit may still make what is wanted; its end changes nothing here. The same wish once
-/// more, as after a restart, keeps its tries: they may have taken the service with them.
-async fn want(db: &mut SqliteConnection, look: &Upkeep, wish: &NewUpkeep, now: i64) -> Result<(), StoreError> {
-    let state = if wish.is_made { UpkeepState::Done } else { UpkeepState::Wanted };
-    sqlx::query(
-        "INSERT INTO upkeep (forge, repo, kind, profile, installation, sha, arrived_at, hash, recipe, state, detail, tries, \
-         next_try_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '', 0, $11) \
-         ON CONFLICT (forge, repo, kind, profile) DO UPDATE SET installation = excluded.installation, \
-         sha = excluded.sha, arrived_at = excluded.arrived_at, hash = excluded.hash, recipe = excluded.recipe, \
-         state = excluded.state, detail = '', next_try_at = excluded.next_try_at, \
-         tries = CASE WHEN upkeep.state = 'wanted' AND upkeep.sha = excluded.sha AND upkeep.hash = excluded.hash \
-         THEN upkeep.tries ELSE 0 END",
-    )
-    .bind(&look.key.forge)
-    .bind(look.key.repo.as_str())
-    .bind(wish.kind.as_str())
-    .bind(&wish.profile)
-    .bind(look.access.installation.map(u64::cast_signed))
-    .bind(look.sha.as_str())
-    .bind(look.arrived_at)
-    .bind(&wish.hash)
-    .bind(to_json(&wish.recipe))
-    .bind(state.as_str())
-    .bind(now)
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 fn read(row: &SqliteRow) -> Result<Upkeep, StoreError> {

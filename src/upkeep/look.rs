@@ -12,7 +12,7 @@ use crate::document::Diagnostic;
 use crate::forge::ForgeError;
 use crate::image::Logged;
 use crate::job::driver::shape_of;
-use crate::store::{NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
+use crate::store::{Findings, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 /// Largest file in which a repository says what to prepare, in bytes.
 const MAX_FILE: usize = 128 << 10;
@@ -29,30 +29,56 @@ struct Asked<'c> {
     is_own: bool,
 }
 
+/// What is known so far.
+#[derive(Debug, Default, PartialEq)]
+struct Found {
+    wishes: Vec<NewUpkeep>,
+    unknown: Vec<(UpkeepKind, String)>,
+    problems: Vec<String>,
+}
+
+impl Found {
+    /// Takes what was found out of one thing. What is wrong with it keeps nothing else from being made.
+    ///
+    /// # Errors
+    /// When nothing can be found out of the others either.
+    fn take(&mut self, asked: &Asked<'_>, wished: Result<NewUpkeep, Trouble>) -> Result<(), Trouble> {
+        let profile = &asked.profile.name;
+        match wished {
+            Ok(wish) => self.wishes.push(wish),
+            // The profile's recipe is for those repositories that have such files.
+            Err(Trouble::NoKey(NoKey::NoFile(_))) if !asked.is_own => {}
+            Err(Trouble::NoKey(why)) => self.problems.push(format!("nothing is prepared for `{profile}`: {why}")),
+            // The image is followed until there is one.
+            Err(Trouble::Image(why)) => {
+                self.unknown.push((asked.kind, profile.clone()));
+                self.problems.push(format!("nothing can be prepared for `{profile}` until its image is made: {why}"));
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        Ok(())
+    }
+}
+
 /// Finds out, and stores it.
 pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
-    let (mut wishes, mut problems) = (Vec::new(), Vec::new());
+    let mut found = Found::default();
     core.kept.bakes.forget(&look.key);
     if let Some(settings) = core.config.repository(&look.key.repo) {
         let mut all = fills(core, look, &settings);
         if core.config.prepared.max_size > 0 {
-            all.extend(preparations(core, look, &settings, &mut problems).await?);
+            all.extend(preparations(core, look, &settings, &mut found.problems).await?);
         }
         for asked in all {
-            let profile = &asked.profile.name;
-            match wish(core, look, &asked).await {
-                Ok(wish) => wishes.push(wish),
-                // The profile's recipe is for those repositories that have such files.
-                Err(Trouble::NoKey(NoKey::NoFile(_))) if !asked.is_own => {}
-                Err(Trouble::NoKey(why)) => problems.push(format!("nothing is prepared for `{profile}`: {why}")),
-                Err(trouble) => return Err(trouble),
-            }
+            found.take(&asked, wish(core, look, &asked).await)?;
         }
     }
-    if !problems.is_empty() {
-        tracing::warn!(repo = %look.key.repo, sha = %look.sha, problems = problems.join("\n"), "not all can be prepared");
+    let Found { wishes, unknown, problems } = found;
+    let detail = problems.join("\n");
+    if !detail.is_empty() {
+        tracing::warn!(repo = %look.key.repo, sha = %look.sha, problems = detail, "not all can be prepared");
     }
-    core.store.finish_look(look, wishes, &problems.join("\n"), crate::clock::now_ms()).await?;
+    core.store.finish_look(look, Findings { wishes, unknown, detail }, crate::clock::now_ms()).await?;
     Ok(End::Stored)
 }
 
@@ -132,8 +158,9 @@ async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep
             (hash, is_made)
         }
         UpkeepKind::Prepare | UpkeepKind::Look => {
-            let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
             let key = UpkeepKey { kind: *kind, profile: profile.name.clone(), ..look.key.clone() };
+            core.kept.bakes.await_first(key.clone());
+            let image = core.engine.prepare(&profile.image, shape_of(profile), &Logged).await?;
             core.kept.bakes.note(key, &image.bake.key);
             let hash = hash(&image.bake.key)?;
             let is_made = core.kept.usable(core, &hash).await.is_some();
@@ -147,4 +174,49 @@ async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep
 fn is_filled(core: &Core, look: &Upkeep, profile: &Profile, hash: &str) -> Result<bool, Trouble> {
     let Some((cache, _)) = core.config.cache_filled_by(&look.key.repo, profile) else { return Ok(false) };
     Ok(core.engine.caches().generations(&cache)?.last().is_some_and(|newest| newest.info.key == hash))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::forge::RepoName;
+    use crate::image::ImageError;
+
+    #[test]
+    fn what_is_wrong_with_one_profile_is_said_and_leaves_the_others_alone() {
+        let text = "[server]\npublic_url = 'https://ci.example.org'\n[github]\nwebhook_secret = { env = 'HOOK' }\n\
+                    token = { env = 'TOKEN' }\n[profile.big]\nlabels = ['big']\n[profile.linux]\nlabels = ['linux']\n";
+        let config = Config::parse("dayfly.toml", text).unwrap().0;
+        let recipe = Prepare { key: vec!["a.lock".into()], run: "make deps".into() };
+        let asked = |profile: &str| Asked {
+            kind: UpkeepKind::Prepare,
+            profile: config.profile(profile).unwrap(),
+            recipe: recipe.clone(),
+            is_own: false,
+        };
+        let wish = NewUpkeep {
+            kind: UpkeepKind::Prepare,
+            profile: "linux".into(),
+            hash: "one".into(),
+            recipe: recipe.clone(),
+            is_made: false,
+        };
+        let mut found = Found::default();
+        let no_image = ImageError::Unusable("the image `big` could not be built".into());
+        found.take(&asked("big"), Err(no_image.into())).unwrap();
+        found.take(&asked("linux"), Ok(wish.clone())).unwrap();
+        found.take(&asked("big"), Err(NoKey::NoFile("a.lock".into()).into())).unwrap();
+        let problem = "nothing can be prepared for `big` until its image is made: the image `big` could not be built";
+        let expected = Found {
+            wishes: vec![wish],
+            unknown: vec![(UpkeepKind::Prepare, "big".into())],
+            problems: vec![problem.into()],
+        };
+        assert_eq!(found, expected);
+        let repo = RepoName::parse("demo/hello").unwrap();
+        let unreachable = ForgeError::NotFound { what: format!("`{repo}`") };
+        found.take(&asked("linux"), Err(unreachable.into())).unwrap_err();
+    }
 }

@@ -129,6 +129,9 @@ enum Trouble {
     /// A try that ended by itself: the repository's own doing, mostly.
     #[error("{0}")]
     Failed(String),
+    /// Its VM takes more than all VMs may together.
+    #[error("{0}")]
+    TooLarge(String),
     /// The service stops, a job needs the room, or something newer is wanted: no fault of this one.
     #[error("interrupted")]
     Interrupted,

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::{CacheSource, NamedCache, Prepare, Profile};
 use crate::core::{Core, heavy};
 use crate::engine::Prepared;
+use crate::host;
 use crate::ids::{JobId, VmId};
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
@@ -23,7 +24,8 @@ use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
 use crate::log::{LogWriter, Stream};
-use crate::scheduler::capacity::size_of;
+use crate::scheduler::capacity::{self, size_of};
+use crate::scheduler::plan::{Limits, Size, never_fits};
 use crate::store::{Upkeep, UpkeepKind};
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
@@ -64,8 +66,10 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
     let (Some(profile), Some(recipe)) = (profile, &wish.recipe) else {
         return Err(Trouble::Failed("the configuration does not say how to make it any more".to_owned()));
     };
+    let size = size_of(&core.config, Some(&profile.name));
+    require_possible(size, capacity::limits(&core.config, host::facts()))?;
     let place = tokio::select! {
-        place = core.desk.ask(&wish.key.repo, size_of(&core.config, Some(&profile.name))) => place,
+        place = core.desk.ask(&wish.key.repo, size) => place,
         () = cancel.cancelled() => return Err(Trouble::Interrupted),
     };
     let (log, vm) = (JobId::random(), VmId::random());
@@ -77,26 +81,41 @@ pub(super) async fn produce(core: &Arc<Core>, wish: &Upkeep, cancel: &Cancellati
     let writer = writer.map_err(|error| Trouble::Failed(error.to_string()))?;
     let log_of_try = Chronicle { writer: Some(writer) };
     let mut making = Making { core, wish, profile, recipe, place: &place, vm: vm.clone(), log: log_of_try };
-    let making_it = async {
-        match wish.key.kind {
-            UpkeepKind::Fill => {
-                place.occupy(&vm, &profile.name, Activity::Filling);
-                making.fill_cache(&log, cancel).await
-            }
-            UpkeepKind::Prepare | UpkeepKind::Look => {
-                place.occupy(&vm, &profile.name, Activity::Preparing);
-                making.make_snapshot(cancel).await
-            }
+    let interrupted = async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = place.revoked.cancelled() => {}
         }
     };
-    let made = tokio::select! {
-        made = making_it => made,
-        () = cancel.cancelled() => Err(Trouble::Interrupted),
-        () = place.revoked.cancelled() => Err(Trouble::Interrupted),
+    let made = match wish.key.kind {
+        UpkeepKind::Fill => {
+            place.occupy(&vm, &profile.name, Activity::Filling);
+            unless(interrupted, making.fill_cache(&log, cancel)).await
+        }
+        UpkeepKind::Prepare | UpkeepKind::Look => {
+            place.occupy(&vm, &profile.name, Activity::Preparing);
+            making.make_snapshot(cancel, interrupted).await
+        }
     };
     making.end(&made).await;
     vacate(core, &vm, place).await;
     made
+}
+
+/// What no end of any job makes room for would be waited for in vain, and by the repository's other wishes with it.
+fn require_possible(size: Size, limits: Limits) -> Result<(), Trouble> {
+    never_fits(size, limits).map_or(Ok(()), |why| Err(Trouble::TooLarge(why)))
+}
+
+/// Does the work, and drops it where it is once it is `interrupted`.
+pub(super) async fn unless<T>(
+    interrupted: impl Future<Output = ()>, work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = interrupted => Err(Trouble::Interrupted),
+    }
 }
 
 /// Gives the room back once nothing of the VM is left.
@@ -240,5 +259,22 @@ impl Making<'_> {
         {
             tracing::warn!(%error, "the log of a preparation cannot be finished");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_room_that_can_never_be() {
+        let limits = Limits { max_vms: 4, memory_mib: 4096, vcpus: 4 };
+        let size = |memory_mib, vcpus| Size { memory_mib, vcpus };
+        require_possible(size(4096, 4), limits).unwrap();
+        let why = |size, limits| require_possible(size, limits).unwrap_err().to_string();
+        assert_eq!(why(size(8192, 1), limits), "it takes 8192 MiB of memory; all VMs together have 4096 MiB");
+        assert_eq!(why(size(1, 8), limits), "it takes 8 vCPUs; all VMs together have 4");
+        assert_eq!(why(size(1, 1), Limits { max_vms: 0, ..limits }), "no VM may run here: the limit is 0");
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Trouble;
 use crate::forge::{ForgeError, backoff};
-use crate::image::ImageError;
 
 /// Waits after the tries of a VM: what is downloaded may be there later, and a VM costs minutes.
 const WAITS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(30 * 60)];
@@ -38,8 +37,8 @@ pub(super) fn after(trouble: &Trouble, tries: u32, jitter: f64) -> Next {
             let wait = backoff(tries, jitter);
             if tries < MAX_QUESTIONS { Next::Later { wait, counts: true } } else { Next::Never }
         }
-        Trouble::Forge(ForgeError::Permanent { .. }) | Trouble::NoKey(_) => Next::Never,
-        Trouble::Image(ImageError::Unknown { .. }) => Next::Never,
+        Trouble::Forge(ForgeError::Permanent { .. }) | Trouble::NoKey(_) | Trouble::TooLarge(_) => Next::Never,
+        Trouble::Image(error) if error.is_unknown() => Next::Never,
         Trouble::Vm(_) | Trouble::Image(_) | Trouble::Failed(_) => {
             let wait = WAITS.get(tries.saturating_sub(1) as usize).copied();
             wait.map_or(Next::Never, |wait| Next::Later { wait, counts: true })
@@ -49,7 +48,10 @@ pub(super) fn after(trouble: &Trouble, tries: u32, jitter: f64) -> Next {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::image::ImageError;
 
     /// The waits, in seconds, until it is given up; as many as fit.
     fn waits(trouble: &Trouble) -> Vec<u64> {
@@ -68,6 +70,16 @@ mod tests {
         let limited = Trouble::Forge(ForgeError::RateLimited { what: "x".into(), wait: Duration::from_secs(99) });
         assert_eq!(after(&limited, 1000, 0.0), Next::Later { wait: Duration::from_secs(99), counts: false });
         assert_eq!(after(&Trouble::Again("later".into()), MAX_QUESTIONS, 0.0), Next::Never);
+    }
+
+    #[test]
+    fn what_cannot_come_to_pass_is_not_tried_again() {
+        assert_eq!(waits(&Trouble::TooLarge("it takes too much".into())), [0; 0]);
+        let unknown = || ImageError::Unknown { name: "linux".into(), hint: String::new() };
+        assert_eq!(waits(&unknown().into()), [0; 0]);
+        assert_eq!(waits(&ImageError::Shared(Arc::new(unknown())).into()), [0; 0], "as several who wait are told");
+        let broken = ImageError::Shared(Arc::new(ImageError::Unusable("it is broken".into())));
+        assert_eq!(waits(&broken.into()), [60, 300, 1800]);
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl Shelf {
                     if !name.starts_with('.') {
                         tracing::warn!(place = %place.display(), "this is no prepared snapshot, and is removed");
                     }
-                    disk::remove_tree(&place)?;
+                    // One that stays takes room, and hinders nobody: the service starts all the same.
+                    if let Err(error) = discard(&place) {
+                        tracing::warn!(place = %place.display(), %error, "it could not be removed");
+                    }
                 }
             }
         }
@@ -199,12 +202,14 @@ fn allocated(directory: &Path) -> io::Result<u64> {
     fs::read_dir(directory)?.map(|entry| disk::allocated_bytes(&entry?.path())).sum()
 }
 
-/// Removes a directory that may not be there.
-fn discard(directory: &Path) -> io::Result<()> {
-    match disk::remove_tree(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+/// Removes what should be a directory, but may be something else, or not there.
+fn discard(place: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(place) {
+        Ok(found) if found.is_dir() => disk::remove_tree(place),
+        Ok(_) => fs::remove_file(place),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]
@@ -253,6 +258,25 @@ mod tests {
         let [(found, is_busy)] = &shelf.list()[..] else { panic!("{:?}", shelf.list()) };
         assert!(found.bytes >= 5000 && !is_busy);
         assert_eq!(Description { bytes: 0, ..found.clone() }, description("one"));
+    }
+
+    #[test]
+    fn stray_files_go_and_keep_nothing_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(directory.path().to_owned()).unwrap();
+        put(&shelf, "one");
+        for name in ["notes.txt", ".gone-one", ".building-two"] {
+            fs::write(directory.path().join(name), "stray").unwrap();
+        }
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("link")).unwrap();
+        // Seen by nobody before it is in the way.
+        assert!(shelf.begin("two").unwrap().is_dir());
+        assert_eq!(shelf.remove("one").unwrap(), Removed::Done);
+        put(&shelf, "one");
+        Shelf::open(directory.path().to_owned()).unwrap();
+        assert_eq!(names(directory.path()), ["one"]);
+        assert!(elsewhere.path().is_dir(), "links are not followed");
     }
 
     #[test]

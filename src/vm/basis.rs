@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::VmError;
 use super::machine::Template;
+use crate::host::process::find_program;
 use crate::host::seen::Seen;
 
-/// The files of a template as they were when it was taken up.
+/// The files of a template, and the monitor, as they were when it was taken up.
 #[derive(Debug, Clone)]
 pub struct Basis(Seen);
 
@@ -21,9 +22,10 @@ impl Basis {
     /// [`VmError::TemplateLost`] with the first that is not there.
     pub fn of(template: &Template) -> Result<Self, VmError> {
         // Kernel and initramfs are only for those that boot.
-        let Template { root, layer, memory, state, scratch, cache_placeholder, .. } = template;
+        let Template { root, layer, memory, state, scratch, cache_placeholder, vmm, .. } = template;
         let all = [root, memory, state, scratch, cache_placeholder].into_iter().chain(layer).cloned();
-        Seen::of(all).map(Self).map_err(|file| VmError::TemplateLost { file })
+        // Another monitor does not read what this one wrote.
+        Seen::of(all.chain(find_program(vmm.program()))).map(Self).map_err(|file| VmError::TemplateLost { file })
     }
 
     /// Whether a VM could still start from it.

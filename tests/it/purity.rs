@@ -25,6 +25,7 @@ const PURE: [&str; 50] = [
     "host/jail/filter.rs",
     "host/jail/plan.rs",
     "ids.rs",
+    "image/recipe/archive.rs",
     "image/recipe/description.rs",
     "image/source/xattrs.rs",
     "pool/plan.rs",

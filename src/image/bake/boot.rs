@@ -1,16 +1,14 @@
-//! What a machine boots from: the kernel in the form that its monitor takes, the initramfs with the drivers that it has a use
-//! for, and the kernel's command line.
+//! What a machine boots from: the kernel in the form that its monitor takes, and the initramfs with the drivers that it has a
+//! use for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::AGENT;
-use crate::host::tsc;
 use crate::image::catalog::Image;
 use crate::image::initramfs::{self, File};
 use crate::image::{ImageError, vmlinux};
 use crate::vm::backend::{AgentLink, KernelForm, Vmm};
-use crate::vm::spec::Accelerator;
 
 /// Drivers that only one kind of machine has a device for. The others do without the memory and the time that they take.
 const OF_VIRTIO_SERIAL: [&str; 1] = ["virtio_console"];
@@ -33,20 +31,6 @@ pub(super) async fn kernel_for(vmm: &Vmm, image: &Image, directory: &Path) -> Re
         vmlinux::unpack(&image.file("kernel"), &kernel).await?;
     }
     Ok(kernel)
-}
-
-/// What the guest's kernel is told.
-pub(super) fn command_line(vmm: &Vmm, accelerator: Accelerator) -> String {
-    // A panic becomes a reboot, which the monitor turns into an end that it tells.
-    let common = "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on";
-    match (vmm, accelerator) {
-        // It has a keyboard controller for this purpose alone, and no PCI.
-        (Vmm::Firecracker(_), _) => format!("{common} reboot=k pci=off"),
-        // By a triple fault: this machine has none of the devices with which a kernel would try otherwise, for minutes.
-        (Vmm::Qemu(_), Accelerator::Kvm) => format!("{common} reboot=t"),
-        // An emulated machine has no timer to calibrate the counter with.
-        (Vmm::Qemu(_), Accelerator::Tcg) => format!("{common} reboot=t tsc_early_khz={} mitigations=off", tsc::khz()),
-    }
 }
 
 /// Writes the initramfs of an image's machines to `to`.

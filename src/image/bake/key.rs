@@ -62,7 +62,7 @@ pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shap
             // What the monitor emulates does not depend on the host.
             Accelerator::Tcg => cpu_model(accelerator).to_owned(),
         },
-        command_line: command_line(vmm, accelerator),
+        command_line: command_line::of(image, vmm, accelerator),
     };
     Ok(parts.key())
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::User;
+use super::archive::{check_mirror, check_package, check_suite};
 
 /// Bytes of the name of a file for set-up scripts.
 const MAX_NAME: usize = 100;
@@ -196,14 +197,27 @@ impl Distribution {
         }
     }
 
-    /// The packages to install, if the release is known.
-    pub(super) fn complete(self) -> Option<Packages> {
+    /// The packages to install.
+    ///
+    /// # Errors
+    /// What is missing or wrong.
+    pub(super) fn complete(self) -> Result<Packages, String> {
         let Self { suite, mirror, packages } = self;
-        Some(Packages { suite: suite?, mirror, packages: union(packages, Vec::new()) })
+        let suite = suite.ok_or("`distribution.suite` is missing")?;
+        check_suite("distribution.suite", &suite)?;
+        mirror.iter().try_for_each(|mirror| check_mirror("distribution.mirror", mirror))?;
+        packages.iter().try_for_each(|package| check_package(package))?;
+        Ok(Packages { suite, mirror, packages: union(packages, Vec::new()) })
     }
 }
 
 impl Kernel {
+    /// Fails, with what is wrong, if the archive that it names can be none.
+    pub(super) fn check_archive(&self) -> Result<(), String> {
+        self.suite.iter().try_for_each(|suite| check_suite("kernel.suite", suite))?;
+        self.mirror.iter().try_for_each(|mirror| check_mirror("kernel.mirror", mirror))
+    }
+
     fn on(self, below: Self) -> Self {
         let is_chosen = self.package.is_some() || self.suite.is_some() || self.mirror.is_some();
         let (package, suite, mirror) = if is_chosen {

@@ -112,6 +112,11 @@ fn what_is_wrong_is_said_with_its_file() {
     insta::assert_snapshot!(told("[source]\nreference = 'x'"), @"the recipe `DIR/own/image.toml` is wrong: `[source]` takes either `rootfs`, or `oci_layout` and perhaps `reference`");
     insta::assert_snapshot!(told("[setup]\nscript = '../x'"), @"the recipe `DIR/own/image.toml` is wrong: `setup.script` must name a file beside it, not `../x`");
     insta::assert_snapshot!(told("[distribution]\nsuite = 'x'\n[kernel]\npackage = 'x'\nsuite = 'x'"), @"the recipe `DIR/own/image.toml` is wrong: `[kernel]` takes either `package`, or `suite` and `mirror`");
+    assert!(told("[distribution]\nsuite = '--x'").contains("`distribution.suite`: `--x` is no name"));
+    assert!(told("[distribution]\nsuite = 'x'\nmirror = '-'").contains("`distribution.mirror`: `-` is no address"));
+    assert!(told("[distribution]\nsuite = 'x'\npackages = ['-o']").contains("`-o` is no name of a package"));
+    assert!(told("[distribution]\nsuite = 'x'\n[kernel]\nsuite = '-'").contains("`kernel.suite`: `-` is no name"));
+    assert!(told("[distribution]\nsuite = 'x'\n[kernel]\nmirror = '-'").contains("`kernel.mirror`: `-` is no address"));
     let circle = find("own", &[("own", "extends = 'other'"), ("other", "extends = 'own'")]).unwrap_err();
     insta::assert_snapshot!(circle, @r#"the recipe `DIR/other/image.toml` is wrong: `extends = "own"` goes round in a circle, or too deep"#);
     let nobody = find("own", &[("own", "[distribution]\nsuite = 'x'")]).unwrap_err();

@@ -3,20 +3,27 @@
 //! Both may be the work of strangers. Archives are decompressed by processes of their own, digests are compared before
 //! anything is unpacked, and unpacking cannot leave the directory ([`Root`]).
 
+mod leash;
 mod oci;
 mod root;
+mod tree;
 mod unpack;
 mod xattrs;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use self::leash::Leash;
 pub(super) use self::root::Root;
 use self::unpack::{Unpacker, Whiteouts};
 use super::plain::Plain;
 use super::recipe::Source;
 use super::{ImageError, Progress};
+
+/// How long it may take to unpack an archive, or to compare a layout with its digests.
+const UNPACK_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Beside the root file system, while it is being made: what was removed from it, and a layout's files.
 const TRASH: &str = "removed";
@@ -72,22 +79,19 @@ async fn lay(
     archives: Vec<File>, top: std::path::PathBuf, trash: std::path::PathBuf, whiteouts: Whiteouts, from: &Path,
 ) -> Result<(), ImageError> {
     let from = format!("unpacking `{}`", from.display());
-    let mut plain = Vec::new();
-    for archive in archives {
-        plain.push(Plain::of(archive).map_err(ImageError::io(from.clone()))?);
-    }
-    let work = move || -> io::Result<Vec<Plain>> {
+    let work = move |leash: &Leash| -> io::Result<Vec<Plain>> {
+        let mut plain: Vec<Plain> = archives.into_iter().map(Plain::of).collect::<Result<_, _>>()?;
         let mut root = Root::open(&top, &trash)?;
         let mut unpacker = Unpacker::new(&mut root);
         plain.iter_mut().try_for_each(|archive| {
-            unpacker.unpack(&mut *archive, whiteouts)?;
+            let mut archive = leash.hold(archive);
+            unpacker.unpack(&mut archive, whiteouts)?;
             // A decompressor that is not read to its end could not say that something is wrong.
-            io::copy(archive, &mut io::sink()).map(drop)
+            io::copy(&mut archive, &mut io::sink()).map(drop)
         })?;
         Ok(plain)
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    let plain = done.map_err(|error| ImageError::Unusable(format!("{from} was interrupted: {error}")))?;
+    let plain = leash::work(&from, UNPACK_LIMIT, work).await?;
     for archive in plain.map_err(ImageError::io(from))? {
         archive.finish().await?;
     }

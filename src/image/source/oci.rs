@@ -1,15 +1,17 @@
 //! An image of an OCI image layout: which one, whether its files are what their digests say, and what it says of programs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use super::root::{Root, shown};
-use super::unpack::{Unpacker, Whiteouts};
-use super::{TRASH, open};
+use super::leash::{self, Leash};
+use super::root::Root;
+use super::tree::{Tree, shown};
+use super::unpack::{MAX_BYTES, Unpacker, Whiteouts};
+use super::{TRASH, UNPACK_LIMIT};
 use crate::image::ImageError;
 use crate::image::plain::Plain;
 
@@ -36,9 +38,9 @@ pub(super) struct OciImage {
 #[derive(Debug, Clone, Deserialize)]
 struct Descriptor {
     digest: String,
-    #[serde(rename = "mediaType", default)]
+    #[serde(rename = "mediaType", default, deserialize_with = "null_is_nothing")]
     media_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     annotations: std::collections::BTreeMap<String, String>,
     platform: Option<Platform>,
 }
@@ -51,55 +53,63 @@ struct Platform {
 
 #[derive(Debug, Deserialize)]
 struct Index {
+    #[serde(deserialize_with = "null_is_nothing")]
     manifests: Vec<Descriptor>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Manifest {
     config: Descriptor,
+    #[serde(deserialize_with = "null_is_nothing")]
     layers: Vec<Descriptor>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Document {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     config: Settings,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Settings {
-    #[serde(rename = "Env", default)]
+    #[serde(rename = "Env", default, deserialize_with = "null_is_nothing")]
     env: Vec<String>,
+}
+
+/// Some tools write `null` for what is empty.
+fn null_is_nothing<'d, D: Deserializer<'d>, T: Default + Deserialize<'d>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Finds the image in a layout, and compares its digests. A layout in a tar archive is unpacked into `place` first.
 pub(super) async fn find(layout: &Path, reference: Option<&str>, place: &Path) -> Result<OciImage, ImageError> {
     let (layout, place) = (layout.to_owned(), place.to_owned());
     let reference = reference.map(str::to_owned);
-    let shown = layout.display().to_string();
-    let runtime = tokio::runtime::Handle::current();
-    let work = move || {
-        let _context = runtime.enter();
-        let directory = if layout.is_dir() { layout.clone() } else { unpacked(&layout, &place)? };
-        Layout { directory, shown: layout.display().to_string() }.image(reference.as_deref())
+    let what = format!("reading `{}`", layout.display());
+    let work = move |leash: &Leash| {
+        let shown = layout.display().to_string();
+        let directory = if layout.is_dir() { layout } else { unpacked(&layout, &place, leash)? };
+        let directory = directory.canonicalize().and_then(|directory| Tree::open(&directory));
+        let directory = directory.map_err(ImageError::io(format!("the image layout `{shown}`")))?;
+        Layout { directory, shown, leash: leash.clone() }.image(reference.as_deref())
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ImageError::Unusable(format!("reading `{shown}` was interrupted: {error}")))?
+    leash::work(&what, UNPACK_LIMIT, work).await?
 }
 
-fn unpacked(archive: &Path, place: &Path) -> Result<PathBuf, ImageError> {
+fn unpacked(archive: &Path, place: &Path, leash: &Leash) -> Result<PathBuf, ImageError> {
     let unpack = || -> io::Result<()> {
         let mut root = Root::open(place, &place.with_file_name(TRASH))?;
-        Unpacker::new(&mut root).unpack(Plain::of(File::open(archive)?)?, Whiteouts::Plain)
+        Unpacker::new(&mut root).unpack(leash.hold(Plain::of(File::open(archive)?)?), Whiteouts::Plain)
     };
     unpack().map_err(ImageError::io(format!("the image layout `{}`", archive.display())))?;
     Ok(place.to_owned())
 }
 
+/// The layout, by a directory that nothing in it leads out of.
 struct Layout {
-    directory: PathBuf,
+    directory: Tree,
     shown: String,
+    leash: Leash,
 }
 
 impl Layout {
@@ -155,61 +165,60 @@ impl Layout {
         let variables =
             document.config.env.iter().filter(|variable| variable.len() <= MAX_VARIABLE).take(MAX_VARIABLES);
         let environment = variables.filter_map(|variable| variable.split_once('='));
-        let layers = manifest.layers.iter().map(|layer| self.verified(layer));
+        let mut left = MAX_BYTES;
+        let layers = manifest.layers.iter().map(|layer| self.verified(layer, &mut left));
         Ok(OciImage {
             layers: layers.collect::<Result<_, _>>()?,
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         })
     }
 
-    /// A file of the layout, after its content was compared with its digest.
-    fn verified(&self, wanted: &Descriptor) -> Result<File, ImageError> {
+    /// A file of the layout, after its content was compared with its digest. Its length is taken from what is `left`.
+    fn verified(&self, wanted: &Descriptor, left: &mut u64) -> Result<File, ImageError> {
         let path = self.blob(&wanted.digest)?;
-        let mut file = open(&path)?;
-        let mut hash = Sha256::new();
-        let compare = || -> io::Result<File> {
-            let mut buffer = vec![0; 1 << 20];
+        let mut compare = || -> io::Result<File> {
+            let mut file = self.directory.read(path.as_bytes())?;
+            let length = file.metadata()?.len();
+            *left = left.checked_sub(length).ok_or_else(|| invalid(&format!("{length} bytes are too many")))?;
+            let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+            let mut content = self.leash.hold((&mut file).take(length));
             loop {
-                match file.read(&mut buffer)? {
+                match content.read(&mut buffer)? {
                     0 => break,
                     length => hash.update(&buffer[..length]),
                 }
             }
             if format!("sha256:{}", hex::encode(hash.finalize())) != wanted.digest {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the content does not match the digest"));
+                return Err(invalid("the content does not match the digest"));
             }
             io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
             Ok(file)
         };
-        compare().map_err(ImageError::io(format!("`{}`", path.display())))
+        compare().map_err(ImageError::io(format!("`{path}` of the image layout `{}`", self.shown)))
     }
 
     fn document(&self, wanted: &Descriptor) -> Result<Vec<u8>, ImageError> {
-        let length = fs::metadata(self.blob(&wanted.digest)?).map_or(0, |metadata| metadata.len());
-        if length > MAX_DOCUMENT {
-            return Err(self.wrong(&format!("has a document of {length} bytes: `{}`", shown(wanted.digest.as_bytes()))));
-        }
-        let mut text = Vec::new();
-        let read = self.verified(wanted)?.take(MAX_DOCUMENT).read_to_end(&mut text);
-        read.map_err(ImageError::io(format!("the image layout `{}`", self.shown)))?;
-        Ok(text)
+        self.text(self.verified(wanted, &mut { MAX_DOCUMENT })?)
     }
 
     /// Where a digest's content is. A digest is no path.
-    fn blob(&self, digest: &str) -> Result<PathBuf, ImageError> {
+    fn blob(&self, digest: &str) -> Result<String, ImageError> {
         let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         match digest.strip_prefix("sha256:") {
-            Some(hex) if hex.len() == 64 && hex.bytes().all(is_lower_hex) => {
-                Ok(self.directory.join("blobs/sha256").join(hex))
-            }
+            Some(hex) if hex.len() == 64 && hex.bytes().all(is_lower_hex) => Ok(format!("blobs/sha256/{hex}")),
             _ => Err(self.wrong(&format!("names something by `{}`, not by a SHA-256", shown(digest.as_bytes())))),
         }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
-        let path = self.directory.join(name);
+        let file = self.directory.read(name.as_bytes());
+        self.text(file.map_err(ImageError::io(format!("`{name}` of the image layout `{}`", self.shown)))?)
+    }
+
+    fn text(&self, file: File) -> Result<Vec<u8>, ImageError> {
         let mut text = Vec::new();
-        open(&path)?.take(MAX_DOCUMENT).read_to_end(&mut text).map_err(ImageError::io(path.display().to_string()))?;
+        let read = file.take(MAX_DOCUMENT).read_to_end(&mut text);
+        read.map_err(ImageError::io(format!("the image layout `{}`", self.shown)))?;
         Ok(text)
     }
 
@@ -218,6 +227,10 @@ impl Layout {
             self.wrong(&format!("has a document that does not read, `{}`: {error}", shown(name.as_bytes())))
         })
     }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Whether a document is an index, by its type or, without one, by what it has.

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -101,14 +103,94 @@ async fn what_is_not_what_its_digest_says_is_refused() {
 }
 
 #[tokio::test]
+async fn null_is_what_is_not_there() {
+    let made = Made::new();
+    let layer = made.blob(b"one");
+    for config in [json!({ "config": null }), json!({ "config": { "Env": null } }), json!({})] {
+        let config = made.document(&config);
+        let layers = json!([{ "digest": layer, "annotations": null, "mediaType": null, "platform": null }]);
+        let manifest = made.document(&json!({ "config": { "digest": config }, "layers": layers }));
+        made.index(&[json!({ "digest": manifest })]);
+        let image = find(made.path(), None, Path::new("")).await.unwrap();
+        assert_eq!((image.layers.len(), image.environment.len()), (1, 0));
+    }
+}
+
+/// A tar archive of a layout as it is, with links and FIFOs.
+fn packed(layout: &Path) -> tempfile::NamedTempFile {
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let mut builder = tar::Builder::new(archive.reopen().unwrap());
+    builder.follow_symlinks(false);
+    builder.append_dir_all(".", layout).unwrap();
+    builder.into_inner().unwrap();
+    archive
+}
+
+#[tokio::test]
 async fn a_layout_in_an_archive_is_the_same() {
     let made = Made::new();
     made.index(&[made.image("one", None, None)]);
-    let archive = made.path().join("layout.tar");
-    let mut builder = tar::Builder::new(File::create(&archive).unwrap());
-    builder.append_dir_all("blobs", made.path().join("blobs")).unwrap();
-    builder.append_path_with_name(made.path().join("index.json"), "./index.json").unwrap();
-    builder.into_inner().unwrap();
-    let image = find(&archive, None, &made.path().join("unpacked")).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let image = find(packed(made.path()).path(), None, &place.path().join("layout")).await.unwrap();
     assert_eq!(image.layers.len(), 1);
+}
+
+/// In an archive and in a directory: what is linked to is looked for in the layout, and only files are read.
+#[tokio::test]
+async fn links_and_fifos_of_a_layout_lead_to_nothing_of_the_host() {
+    let whole = Made::new();
+    whole.index(&[whole.image("one", None, None)]);
+    let layer = hex::encode(Sha256::digest("one"));
+    let attack = |change: &dyn Fn(&Path)| {
+        let made = Made::new();
+        made.index(&[made.image("one", None, None)]);
+        change(made.path());
+        made
+    };
+    let link = |target: PathBuf, place: PathBuf| {
+        if place.is_dir() {
+            fs::remove_dir_all(&place).unwrap()
+        } else {
+            fs::remove_file(&place).unwrap()
+        }
+        std::os::unix::fs::symlink(target, place).unwrap();
+    };
+    let blob = |made: &Path| made.join("blobs/sha256").join(&layer);
+    let attacks: [&dyn Fn(&Path); 5] = [
+        &|made| link(whole.path().join("blobs"), made.join("blobs")),
+        &|made| link(whole.path().join("index.json"), made.join("index.json")),
+        &|made| link(blob(whole.path()), blob(made)),
+        &|made| link("/dev/zero".into(), blob(made)),
+        &|made| {
+            fs::remove_file(blob(made)).unwrap();
+            nix::unistd::mkfifo(&blob(made), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        },
+    ];
+    for (number, change) in attacks.iter().enumerate() {
+        let made = attack(change);
+        let place = tempfile::tempdir().unwrap();
+        let archive = packed(made.path());
+        for layout in [archive.path(), made.path()] {
+            let place = place.path().join("layout");
+            let found = find(layout, None, &place);
+            let found = tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("it waits");
+            assert!(found.is_err(), "{number}: {found:?}");
+        }
+    }
+    // A link inside the layout is as good as a file.
+    let made = attack(&|made| {
+        fs::rename(blob(made), made.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../../elsewhere", blob(made)).unwrap();
+    });
+    assert_eq!(made.find(None).await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_not_compared() {
+    let made = Made::new();
+    made.index(&[made.image("one", None, None)]);
+    let layer = made.path().join("blobs/sha256").join(hex::encode(Sha256::digest("one")));
+    File::options().write(true).open(&layer).unwrap().set_len(MAX_BYTES + 1).unwrap();
+    let error = made.find(None).await.unwrap_err();
+    assert!(error.ends_with("68719476737 bytes are too many"), "{error}");
 }

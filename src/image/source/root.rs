@@ -8,19 +8,17 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
+use super::tree::{Tree, directory, relative, shown};
 use super::xattrs::Xattrs;
 use crate::host::xattr;
-
-/// The longest path of Linux.
-const MAX_PATH: usize = 4096;
 
 /// Who owns a file, and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub(super) struct Attributes {
 /// The root file system.
 #[derive(Debug)]
 pub(in crate::image) struct Root {
-    top: OwnedFd,
+    tree: Tree,
     trash: OwnedFd,
     removed: u64,
     /// Only root can give files away, and capabilities; tests of others go without.
@@ -50,19 +48,15 @@ pub(super) struct Spot<'p> {
 impl Root {
     /// The one at `top`, which is made if it is not there. What is removed from it goes to `trash`, on the same file system.
     pub(in crate::image) fn open(top: &Path, trash: &Path) -> io::Result<Self> {
-        let open = |path: &Path| -> io::Result<OwnedFd> {
-            fs::create_dir_all(path)?;
-            let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
-            Ok(fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
-        };
+        fs::create_dir_all(top)?;
+        fs::create_dir_all(trash)?;
         let sets_owners = nix::unistd::geteuid().is_root();
-        Ok(Self { top: open(top)?, trash: open(trash)?, removed: 0, sets_owners })
+        Ok(Self { tree: Tree::open(top)?, trash: directory(trash)?, removed: 0, sets_owners })
     }
 
-    /// Opens a file for reading.
+    /// Opens a regular file for reading.
     pub(in crate::image) fn read(&self, path: &[u8]) -> io::Result<File> {
-        let path = relative(path)?;
-        Ok(self.resolve(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into())
+        self.tree.read(path)
     }
 
     /// Writes a file of root's, in the place of what was there.
@@ -85,7 +79,7 @@ impl Root {
     /// Removes what a directory has in it, but not itself. A directory that is not there is empty.
     pub(in crate::image) fn empty(&mut self, path: &[u8], keep: impl Fn(&OsStr) -> bool) -> io::Result<()> {
         let path = relative(path)?;
-        let directory = match self.resolve(&path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        let directory = match self.tree.resolve(&path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             directory => directory?,
         };
@@ -117,16 +111,9 @@ impl Root {
 
     pub(super) fn spot_if_there<'p>(&self, path: &'p [u8]) -> io::Result<Spot<'p>> {
         let (before, name) = split(path)?;
-        let directory = self.resolve(before, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let directory = self.tree.resolve(before, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        self.tree.require_shallow(&directory, path)?;
         Ok(Spot { directory, name: OsStr::from_bytes(name) })
-    }
-
-    fn resolve(&self, path: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
-        let path = if path.is_empty() { b"." } else { path };
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-        Ok(openat2(&self.top, OsStr::from_bytes(path), how)?)
     }
 
     /// Removes whatever has that name.
@@ -227,25 +214,6 @@ impl Root {
     }
 }
 
-/// A path without what leads nowhere: `./a//b/` becomes `a/b`.
-///
-/// # Errors
-/// When it goes up, has a zero byte or is too long.
-pub(super) fn relative(path: &[u8]) -> io::Result<Vec<u8>> {
-    let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the path `{}` {why}", shown(path)));
-    if path.len() > MAX_PATH {
-        return Err(refuse("is too long"));
-    }
-    if path.contains(&0) {
-        return Err(refuse("has a zero byte"));
-    }
-    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
-    if parts.iter().any(|part| *part == b"..") {
-        return Err(refuse("goes up"));
-    }
-    Ok(parts.join(&b'/'))
-}
-
 /// The directory and the name of a relative path.
 fn split(path: &[u8]) -> io::Result<(&[u8], &[u8])> {
     match path.iter().rposition(|byte| *byte == b'/') {
@@ -253,10 +221,4 @@ fn split(path: &[u8]) -> io::Result<(&[u8], &[u8])> {
         None if path.is_empty() => Err(io::Error::new(io::ErrorKind::InvalidData, "an empty path")),
         None => Ok((b"", path)),
     }
-}
-
-/// The beginning of a name, for people.
-pub(super) fn shown(name: &[u8]) -> String {
-    const MAX_SHOWN: usize = 120;
-    name[..name.len().min(MAX_SHOWN)].escape_ascii().to_string()
 }

@@ -8,15 +8,17 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
+use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType, Header};
 
-use super::root::{Attributes, Root, relative, shown};
+use super::root::{Attributes, Root};
+use super::tree::{relative, shown};
 use super::xattrs::Xattrs;
 
 /// Entries of all archives of an image together.
 const MAX_ENTRIES: u64 = 2_000_000;
 /// Bytes of all files together, unpacked.
-const MAX_BYTES: u64 = 64 << 30;
+pub(super) const MAX_BYTES: u64 = 64 << 30;
 /// Bytes of a header that describes the next entry.
 const MAX_EXTENSION: u64 = 1 << 20;
 
@@ -30,6 +32,24 @@ pub(super) struct Unpacker<'r> {
     root: &'r mut Root,
     entries: u64,
     bytes: u64,
+}
+
+/// The paths that an archive brought. Of each only a mark is kept: there may be two million, with thousands of bytes each.
+#[derive(Debug, Default)]
+struct Brought(HashSet<[u8; 16]>);
+
+impl Brought {
+    fn note(&mut self, path: &[u8]) {
+        self.0.insert(Self::mark(path));
+    }
+
+    fn has(&self, path: &[u8]) -> bool {
+        self.0.contains(&Self::mark(path))
+    }
+
+    fn mark(path: &[u8]) -> [u8; 16] {
+        *Sha256::digest(path).first_chunk().expect("a SHA-256 has 32 bytes")
+    }
 }
 
 /// What headers before an entry say about it.
@@ -60,7 +80,7 @@ impl<'r> Unpacker<'r> {
         let mut archive = Archive::new(archive);
         let mut extensions = Extensions::default();
         // What this archive brought, which its own opaque directories do not hide.
-        let mut brought = HashSet::new();
+        let mut brought = Brought::default();
         for entry in archive.entries()?.raw(true) {
             let mut entry = entry?;
             self.entries += 1;
@@ -84,7 +104,7 @@ impl<'r> Unpacker<'r> {
             self.place(&path, &header, (attributes, &extensions.xattrs), link, &mut entry)
                 .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", shown(&path))))?;
             if whiteouts == Whiteouts::Obeyed {
-                brought.insert(path);
+                brought.note(&path);
             }
         }
         Ok(())
@@ -124,11 +144,11 @@ impl<'r> Unpacker<'r> {
     }
 
     /// Obeys a whiteout; gives whether it was one.
-    fn hide(&mut self, path: &[u8], brought: &HashSet<Vec<u8>>) -> io::Result<bool> {
+    fn hide(&mut self, path: &[u8], brought: &Brought) -> io::Result<bool> {
         let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let (before, name) = path.split_at(start);
         if name == OPAQUE {
-            let is_new = |name: &OsStr| brought.contains(&[before, name.as_bytes()].concat());
+            let is_new = |name: &OsStr| brought.has(&[before, name.as_bytes()].concat());
             self.root.empty(before, is_new)?;
             return Ok(true);
         }

@@ -196,6 +196,40 @@ fn layers_hide_what_is_below_them() {
     assert!(place.path("c").is_dir() && place.path("d").is_file() && !place.path("e").is_symlink());
 }
 
+/// What is unpacked can be named, and so be packed and removed, wherever the directory is.
+#[test]
+fn what_lies_too_deep_is_refused_however_short_its_name_is() {
+    let refused = |archive: Vec<u8>| {
+        let place = Place::new();
+        let error = place.unpack(&[archive], Whiteouts::Plain).unwrap_err().to_string();
+        crate::host::disk::remove_tree(&place.path("")).unwrap();
+        error
+    };
+    let named = |path: &str| {
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        builder.append_data(&mut header, path, "".as_bytes()).unwrap();
+        builder.into_inner().unwrap()
+    };
+    let long = format!("{}/", "n".repeat(200));
+    assert!(refused(named(&format!("{}file", long.repeat(16)))).ends_with("is too long"));
+    assert!(refused(named(&format!("{}file", "d/".repeat(300)))).ends_with("lies too deep"));
+    // Each link is a short way to where the one before ends.
+    let deep = "d/".repeat(40);
+    let entries = (0..8).flat_map(|step: u32| {
+        let place = format!("{}{deep}", step.checked_sub(1).map_or_else(String::new, |before| format!("l{before}/")));
+        [(DIRECTORY, place.clone(), String::new()), (SYMLINK, format!("l{step}"), place)]
+    });
+    let entries: Vec<_> = entries.collect();
+    let entries: Vec<Entry<'_>> =
+        entries.iter().map(|(kind, path, content)| (*kind, path.as_str(), content.as_str())).collect();
+    assert!(refused(archive(&entries)).ends_with("lies too deep"));
+}
+
 #[test]
 fn no_path_leads_outside() {
     let outside = "../outside/file";

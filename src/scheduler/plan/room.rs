@@ -166,8 +166,8 @@ pub fn aside(snapshot: &Snapshot, size: Size) -> Aside {
     }
 }
 
-/// Why a job of this size cannot start even on an idle host.
-pub(super) fn never_fits(size: Size, limits: Limits) -> Option<String> {
+/// Why a VM of this size cannot start even on an idle host.
+pub(crate) fn never_fits(size: Size, limits: Limits) -> Option<String> {
     if limits.max_vms == 0 {
         Some("no VM may run here: the limit is 0".to_owned())
     } else if size.memory_mib > limits.memory_mib {

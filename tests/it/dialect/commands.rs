@@ -1,5 +1,4 @@
 //! `dayfly eval` and `dayfly workflow check`, as people and programs run them.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 

@@ -105,6 +105,12 @@ fn what_is_damaged_is_refused_and_made_again() {
     for damage in ["`state` has 100 bytes instead of", "the image `tiny` is damaged", "the content of `kernel`"] {
         assert!(done.stderr.contains(damage), "{damage}: {}", done.stderr);
     }
+
+    // The image alone, which machines go on to read after they were restored from a snapshot that is whole.
+    flip_a_bit(&tiny.state_dir().join("images/tiny/current/root.erofs"));
+    let done = tiny.exec("cat /version");
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "one"), "{}", done.stderr);
+    assert!(done.stderr.contains("the content of `root.erofs` does not match its checksum"), "{}", done.stderr);
     leaks::assert_none(tiny.state_dir());
 }
 

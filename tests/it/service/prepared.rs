@@ -8,7 +8,7 @@ use dayfly::lifecycle::{STEPS, Step};
 use serde_json::Value;
 
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
-use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, host, leaks};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, host, in_time, leaks};
 
 /// Installs something, and leaves traces that no job may find.
 const PREPARE: &str = "mkdir deps; cp deps.lock deps/installed; echo changed >> README.md; echo stray > stray; \
@@ -52,7 +52,7 @@ fn with_cache(settings: Settings) -> Settings {
 
 /// Waits until a cache has a generation.
 async fn filled(scene: &Scene) {
-    eventually("a generation of the cache", async || (!generations(scene).is_empty()).then_some(())).await;
+    in_time("a generation of the cache", async || (!generations(scene).is_empty()).then_some(())).await;
 }
 
 fn generations(scene: &Scene) -> Vec<PathBuf> {
@@ -78,7 +78,7 @@ pub(super) fn listed(scene: &Scene) -> Vec<Value> {
 
 /// The key of what was made from a commit, once it is.
 pub(super) async fn ready(scene: &Scene, sha: &str) -> String {
-    eventually("what is prepared", async || {
+    in_time("what is prepared", async || {
         let all = listed(scene);
         let failed = all.iter().find(|one| one["wish"]["tries"].as_u64() > Some(2) || one["state"] == "failed");
         assert_eq!(failed, None);
@@ -218,7 +218,7 @@ async fn killed_while_a_cache_is_published() {
         let found = generations(&scene).len() - made;
         assert_eq!(found, usize::from(info.step == Step::CachePublished), "{}", info.name);
         scene.restart().await;
-        eventually("the generation", async || (generations(&scene).len() == made + 1).then_some(())).await;
+        in_time("the generation", async || (generations(&scene).len() == made + 1).then_some(())).await;
         eventually("its end to be stored", async || listed(&scene).is_empty().then_some(())).await;
         assert_eq!(generations(&scene).len(), made + 1, "{}: it was made twice", info.name);
     }
@@ -242,7 +242,7 @@ async fn what_is_prepared_follows_its_image() {
         listed(&scene).iter().any(|one| one["hash"] != first.as_str()).then_some(())
     })
     .await;
-    let second = eventually("it to be made", async || {
+    let second = in_time("it to be made", async || {
         let all = listed(&scene);
         let made = all.iter().find(|one| one["state"] == "ready" && one["hash"] != first.as_str())?;
         Some(made["hash"].as_str().unwrap().to_owned())

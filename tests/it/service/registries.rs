@@ -66,7 +66,8 @@ jobs:
 async fn run(scene: &Scene, server: &TlsServer, is_of_fork: bool) -> Ended {
     let (branch, author) = if is_of_fork { ("theirs", "stranger") } else { ("ours", "octocat") };
     let workflow = look(server);
-    let files = [(WORKFLOW, workflow.as_str())];
+    // With a file of its own each: else they would be the same commit.
+    let files = [(WORKFLOW, workflow.as_str()), (branch, "")];
     let new = NewPullRequest { files: &files, branch, from_fork: is_of_fork, author, ..NewPullRequest::default() };
     let pull: PullRequest = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
     assert_eq!(scene.deliver_opened(&pull).await.status, 202);

@@ -36,6 +36,11 @@ pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<
     within(DEADLINE, what, look).await
 }
 
+/// The same for what machines make before anybody needs it, which gives way to everything else: as long as images may take.
+pub(crate) async fn in_time<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(IMAGE_DEADLINE, what, look).await
+}
+
 async fn within<T>(deadline: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let found = tokio::time::timeout(deadline, async {
         loop {

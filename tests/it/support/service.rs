@@ -80,7 +80,7 @@ impl Service {
 
     /// Waits until the images of so many profiles are ready.
     pub(crate) async fn prepared(&self, profiles: usize) {
-        super::within(super::IMAGE_DEADLINE, "the images", async || {
+        super::in_time("the images", async || {
             let log = self.log();
             let failed = log.iter().find(|line| line["level"] == "ERROR");
             assert!(failed.is_none(), "{failed:?}");
