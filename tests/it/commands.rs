@@ -166,7 +166,7 @@ async fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(64), "{said}");
     assert!(said.contains("DAYFLY_FAULT: there is no step `outcome-stroed`"), "{said}");
-    assert!(said.contains("24 `outcome-stored`"), "{said}");
+    assert!(said.contains("25 `outcome-stored`"), "{said}");
     scene.restart().await;
     scene.finish().await;
 }

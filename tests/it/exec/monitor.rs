@@ -61,7 +61,7 @@ impl Prey {
         let program = self.beside.path().join("hunter");
         fs::copy(hostile_program(), &program).unwrap();
         let mut file = File::options().append(true).open(&program).unwrap();
-        writeln!(file, "\n{} {}", "--- what", "to try ---").unwrap();
+        writeln!(file, "\n--- what to try ---").unwrap();
         for name in ["store", "other-disk", "other-socket", "control-socket", "abstract"] {
             writeln!(file, "{name}={}", self.path(name).display()).unwrap();
         }
