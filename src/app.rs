@@ -231,6 +231,7 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
         images_dir: config.vm.images_dir.clone(),
         recipes: config.vm.recipes_dir.clone(),
         qemu: config.vm.qemu.display().to_string(),
+        firecracker: (&config.vm.firecracker).into(),
         backend: config.vm.backend.into(),
         lifetime: Lifetime::Independent,
         confinement: confinement::Settings { uids: config.vm.uids, io: config.vm.io },

@@ -29,13 +29,15 @@ use crate::image::{Checked, ImageError, Progress, cache, prove};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::ImageMetrics;
 use crate::vm::VmError;
+use crate::vm::backend::{Monitor, Vmm};
+use crate::vm::basis::Basis;
 use crate::vm::confinement;
+use crate::vm::firecracker::Programs;
 use crate::vm::freeze::Frozen;
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::idle::Idle;
-use crate::vm::machine::{Machine, Memory, Template};
-use crate::vm::qemu::require;
+use crate::vm::machine::{self, Machine, Memory, Template};
 use crate::vm::spec::{Accelerator, Shape};
 use crate::vm::volume::CacheMount;
 
@@ -46,6 +48,8 @@ pub enum Backend {
     Auto,
     QemuKvm,
     QemuTcg,
+    /// Firecracker, which needs KVM.
+    Firecracker,
 }
 
 impl From<crate::config::Backend> for Backend {
@@ -54,7 +58,25 @@ impl From<crate::config::Backend> for Backend {
             crate::config::Backend::Auto => Self::Auto,
             crate::config::Backend::QemuKvm => Self::QemuKvm,
             crate::config::Backend::QemuTcg => Self::QemuTcg,
+            crate::config::Backend::Firecracker => Self::Firecracker,
         }
+    }
+}
+
+impl Backend {
+    /// The monitor that runs the guests, of the programs that there are for each.
+    pub fn vmm(self, qemu: &str, firecracker: &Programs) -> Vmm {
+        match self {
+            Self::Firecracker => Vmm::Firecracker(firecracker.clone()),
+            Self::Auto | Self::QemuKvm | Self::QemuTcg => Vmm::Qemu(qemu.to_owned()),
+        }
+    }
+}
+
+impl From<&crate::config::Firecracker> for Programs {
+    fn from(configured: &crate::config::Firecracker) -> Self {
+        let name = |program: &Path| program.display().to_string();
+        Self { firecracker: name(&configured.binary), jailer: name(&configured.jailer) }
     }
 }
 
@@ -65,9 +87,17 @@ pub struct EngineSettings {
     pub images_dir: PathBuf,
     pub recipes: Vec<PathBuf>,
     pub qemu: String,
+    pub firecracker: Programs,
     pub backend: Backend,
     pub lifetime: Lifetime,
     pub confinement: confinement::Settings,
+}
+
+impl EngineSettings {
+    /// The monitor that runs the guests.
+    fn vmm(&self) -> Vmm {
+        self.backend.vmm(&self.qemu, &self.firecracker)
+    }
 }
 
 /// How long the programs of a build that was given up may keep writing: they are killed, and end when the kernel says so.
@@ -103,11 +133,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn new(ready: Ready, program: &str) -> Self {
+    fn new(ready: Ready, vmm: &Vmm) -> Self {
         Self {
             info: ready.image.info.clone(),
             bake: ready.bake.info.clone(),
-            template: bake::template(&ready.image, &ready.bake, program),
+            template: bake::template(&ready.image, &ready.bake, vmm),
             why_not_kvm: ready.why_not_kvm.clone(),
             ready: Some(Arc::new(ready)),
         }
@@ -137,16 +167,16 @@ impl Prepared {
 fn keeper(settings: &EngineSettings, homes: &Homes) -> Keeper {
     let studio = Studio {
         homes: homes.clone(),
-        program: settings.qemu.clone(),
-        // Emulation is always there; which accelerator is better is found out with the image that is built.
-        accelerator: Accelerator::Tcg,
+        vmm: settings.vmm(),
+        // Emulation is always there with QEMU; which accelerator is better is found out with the image that is built.
+        accelerator: if settings.backend == Backend::Firecracker { Accelerator::Kvm } else { Accelerator::Tcg },
         boot_limit: BOOT_LIMIT,
         metrics: ImageMetrics::default(),
         lifecycle: Lifecycle::default(),
         checked: Checked::default(),
     };
     let accelerator = match settings.backend {
-        Backend::QemuKvm => Some(Accelerator::Kvm),
+        Backend::QemuKvm | Backend::Firecracker => Some(Accelerator::Kvm),
         Backend::QemuTcg => Some(Accelerator::Tcg),
         Backend::Auto => None,
     };
@@ -195,7 +225,7 @@ impl Engine {
     /// There is no such recipe, or it does not read; or the monitor is not installed.
     pub fn check(&self, image: &str) -> Result<(), ImageError> {
         Recipe::find(image, &self.settings.recipes)?;
-        Ok(require(&self.settings.qemu)?)
+        Ok(self.settings.vmm().require()?)
     }
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
@@ -317,7 +347,7 @@ impl Engine {
     /// # Errors
     /// When it has changed, or the monitor, the processor or Dayfly has, or its image or bake is gone.
     pub async fn thaw(&self, directory: &Path) -> Result<Prepared, ImageError> {
-        let thawed = frozen::open(directory, self.catalog(), &self.settings.qemu).await?;
+        let thawed = frozen::open(directory, self.catalog(), &self.settings.vmm()).await?;
         let prepared = Prepared {
             info: thawed.image,
             bake: thawed.bake,
@@ -342,6 +372,24 @@ impl Engine {
     ) -> Result<Duration, ImageError> {
         let studio = Studio { accelerator: prepared.template.accelerator, ..self.keeper.studio.clone() };
         bake::boot_cold(&studio, &prepared.template, ask).await
+    }
+
+    /// What VMs of an image start from that only shows a monitor's part in that: see [`bake::early`]. The directory is the
+    /// caller's, empty, and to be removed afterwards.
+    pub async fn early(&self, image: &str, shape: Shape, directory: &Path) -> Result<Template, ImageError> {
+        let progress = crate::image::Logged;
+        let image = self.keeper.image(image, &progress).await?;
+        bake::early(&image, &self.keeper.studio, shape, directory).await
+    }
+
+    /// Restores a VM up to where its guest runs, and speaks with nobody in it. For comparison only.
+    pub async fn resume_only(&self, home: &Home, template: &Template) -> Result<Box<dyn Monitor>, VmError> {
+        let loaded =
+            machine::load(home, template, &Basis::of(template)?, Memory::Borrowed, None, self.settings.lifetime)
+                .await?;
+        let mut monitor = loaded.monitor;
+        monitor.resume().await?;
+        Ok(monitor)
     }
 
     /// After work of this process was dropped half-way: destroys its VMs, and removes what it was building.

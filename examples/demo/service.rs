@@ -55,6 +55,7 @@ pub(crate) async fn bake(program: &Path, scene: &Scene) -> anyhow::Result<()> {
         Backend::Auto => "auto",
         Backend::QemuKvm => "qemu-kvm",
         Backend::QemuTcg => "qemu-tcg",
+        Backend::Firecracker => "firecracker",
     };
     let mut command = Command::new(program);
     command

@@ -5,7 +5,8 @@
 //!  dayfly-layer (ext4, read-only: what the set-up wrote) ┼─ overlay ─► /
 //!  dayfly-scratch (ext4, private to this VM) ───────────┘
 //! ```
-//! Disks are found by serial number: device names depend on probe order.
+//! Disks are found by serial number, or by the order in which the host says that it attached them: device names depend on
+//! the order of probing.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,17 +16,22 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
+use super::line::Line;
 use super::sys;
-use crate::protocol::{BULK_PORT, CONTROL_PORT};
+use crate::protocol::options::MachineOptions;
+use crate::protocol::{BULK_PORT, BULK_VSOCK_PORT, CONTROL_PORT, CONTROL_VSOCK_PORT};
 
-/// Serial numbers of the disks, which the host gives.
-const ROOT_DISK: &str = "dayfly-root";
-const LAYER_DISK: &str = "dayfly-layer";
-const SCRATCH_DISK: &str = "dayfly-scratch";
+/// What serial numbers of disks begin with, before the name.
+const SERIAL: &str = "dayfly-";
+
+/// Names of the disks, which the host gives.
+const ROOT_DISK: &str = "root";
+const LAYER_DISK: &str = "layer";
+const SCRATCH_DISK: &str = "scratch";
 /// The read-only dependency cache, exchanged at restore.
-pub(super) const CACHE_DISK: &str = "dayfly-cache";
+pub(super) const CACHE_DISK: &str = "cache";
 /// The fresh volume, which is there only in a VM that fills a cache; else whatever is written to it is gone.
-pub(super) const FILL_DISK: &str = "dayfly-fill";
+pub(super) const FILL_DISK: &str = "fill";
 
 /// How long drivers may take to make a device appear. Generous: it is waited for only under emulation.
 const DEVICE_DEADLINE: Duration = Duration::from_secs(30);
@@ -37,8 +43,8 @@ const WORKING_SET_MS: &str = "20";
 
 /// What the agent serves with.
 pub(super) struct Machine {
-    pub(super) control: File,
-    pub(super) bulk: File,
+    pub(super) control: Line,
+    pub(super) bulk: Line,
     /// The scratch disk's mount point, which no path leads to after the switch of roots.
     pub(super) scratch: File,
 }
@@ -48,12 +54,19 @@ pub(super) fn boot() -> io::Result<Machine> {
     mount_kernel_file_systems()?;
     prefer_death_to_thrashing()?;
     load_modules(Path::new("/modules"))?;
-    let control = open_port(CONTROL_PORT)?;
-    let bulk = open_port(BULK_PORT)?;
+    let has_vsock = options()?.has_vsock;
+    let line = |name, port| if has_vsock { Line::listen(port) } else { open_port(name).map(Line::Port) };
+    let control = line(CONTROL_PORT, CONTROL_VSOCK_PORT).map_err(|error| named("the line to the host", error))?;
+    let bulk = line(BULK_PORT, BULK_VSOCK_PORT).map_err(|error| named("the line to the host", error))?;
     let scratch = mount_root()?;
     enter_root()?;
     sys::raise_loopback()?;
     Ok(Machine { control, bulk, scratch })
+}
+
+/// What the host says about the machine that it made.
+fn options() -> io::Result<MachineOptions> {
+    fs::read_to_string("/proc/cmdline").map(|line| MachineOptions::of(&line))
 }
 
 fn mount_kernel_file_systems() -> io::Result<()> {
@@ -92,7 +105,7 @@ fn mount_root() -> io::Result<File> {
     mount_at(&find_disk(ROOT_DISK)?, "/lower", "erofs", MsFlags::MS_RDONLY, "")?;
     mount_at(&find_disk(SCRATCH_DISK)?, "/scratch", "ext4", MsFlags::MS_NOATIME, "")?;
     let mut lower = "/lower".to_owned();
-    if let Some(layer) = disk_with_serial(LAYER_DISK)? {
+    if let Some(layer) = disk_named(LAYER_DISK)? {
         mount_at(&layer, "/layer", "ext4", MsFlags::MS_RDONLY, "noload")?;
         lower = format!("/layer/upper:{lower}");
     }
@@ -141,12 +154,45 @@ fn move_mount(from: &str, to: &str) -> io::Result<()> {
         .map_err(|errno| named(&format!("move of {from}"), errno.into()))
 }
 
-fn find_disk(serial: &str) -> io::Result<String> {
-    wait_for(serial, || disk_with_serial(serial))
+fn find_disk(name: &str) -> io::Result<String> {
+    wait_for(name, || disk_named(name))
+}
+
+/// `/dev/…` of the disk of that name, if there is one now.
+pub(super) fn disk_named(name: &str) -> io::Result<Option<String>> {
+    match options()?.disks {
+        Some(names) => match names.iter().position(|known| known == name) {
+            Some(position) => disk_in_place(position, names.len()),
+            None => Ok(None),
+        },
+        None => disk_with_serial(&format!("{SERIAL}{name}")),
+    }
+}
+
+/// The disk that was attached in that place, once all of them are there.
+fn disk_in_place(position: usize, count: usize) -> io::Result<Option<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        if let Some(number) = virtio_number(&fs::read_link(entry.path())?) {
+            found.push((number, entry.file_name()));
+        }
+    }
+    found.sort();
+    let is_complete = found.len() == count;
+    let name = found.into_iter().nth(position).filter(|_| is_complete);
+    Ok(name.map(|(_, name)| format!("/dev/{}", name.to_string_lossy())))
+}
+
+/// The number of the virtio device that a disk is, by its place among the devices. They are numbered as they are found, which is
+/// in the order in which the host lists them.
+fn virtio_number(place: &Path) -> Option<u32> {
+    let names = place.components().filter_map(|part| part.as_os_str().to_str());
+    names.filter_map(|name| name.strip_prefix("virtio")?.parse().ok()).next()
 }
 
 /// `/dev/…` of the disk with this serial number, if there is one now.
-pub(super) fn disk_with_serial(serial: &str) -> io::Result<Option<String>> {
+fn disk_with_serial(serial: &str) -> io::Result<Option<String>> {
     for entry in fs::read_dir("/sys/block")? {
         let entry = entry?;
         let found = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();

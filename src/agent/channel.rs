@@ -1,6 +1,6 @@
-//! A virtio-serial port as a set of streams that threads read and write.
+//! A line to the host as a set of streams that threads read and write.
 //!
-//! One thread reads the port and sorts bytes into the streams' inboxes; whoever has something to send takes the port's
+//! One thread reads the line and sorts bytes into the streams' inboxes; whoever has something to send takes the port's
 //! write lock, lets the session make the frame, and writes it. That lock comes before the session's, always, so that frames
 //! reach the wire in the order in which the session made them and nothing of an old conversation follows a new attach.
 
@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::unistd::pipe2;
 
+use super::line::Line;
 use crate::protocol::VERSION;
 use crate::protocol::frame::{self, Decoder, Frame, Kind, MAX_PAYLOAD, Nonce};
 use crate::protocol::session::{Event, Session, Side};
@@ -29,9 +29,10 @@ pub(super) struct Channel {
     changed: Condvar,
 }
 
-/// The writing end of a port.
+/// The writing end of a line.
 struct Port {
-    file: File,
+    /// None until the host has called for the first time.
+    file: Option<File>,
     /// A frame on its way. The port takes it in one piece or makes two trips of it, so it is put together here.
     frame: Vec<u8>,
     /// Pages on their way from a program's output to the port. Empty between two frames.
@@ -39,8 +40,8 @@ struct Port {
 }
 
 impl Port {
-    fn new(file: File) -> io::Result<Self> {
-        Ok(Self { file, frame: Vec::new(), pages: pipe2(OFlag::O_CLOEXEC)? })
+    fn new() -> io::Result<Self> {
+        Ok(Self { file: None, frame: Vec::new(), pages: pipe2(OFlag::O_CLOEXEC)? })
     }
 
     /// Takes at most `most` bytes from a pipe, without waiting, to be sent by [`Port::write_pages`].
@@ -53,9 +54,10 @@ impl Port {
         self.frame.clear();
         self.frame.extend_from_slice(&frame::header(Kind::Data, stream, head.len() + length));
         self.frame.extend_from_slice(head);
-        let mut sent = self.file.write_all(&self.frame);
+        let mut file = self.file.as_ref().ok_or_else(gone)?;
+        let mut sent = file.write_all(&self.frame);
         while sent.is_ok() && length > 0 {
-            match splice(&self.pages.0, None, &self.file, None, length, SpliceFFlags::SPLICE_F_MOVE) {
+            match splice(&self.pages.0, None, file, None, length, SpliceFFlags::SPLICE_F_MOVE) {
                 Ok(moved) => length -= moved,
                 Err(errno) => sent = Err(errno.into()),
             }
@@ -71,7 +73,7 @@ impl Port {
         self.frame.clear();
         self.frame.extend_from_slice(&frame::header(kind, stream, payload.len()));
         self.frame.extend_from_slice(payload);
-        self.file.write_all(&self.frame)
+        self.file.as_ref().ok_or_else(gone)?.write_all(&self.frame)
     }
 }
 
@@ -115,31 +117,37 @@ fn gone() -> io::Error {
 }
 
 impl Channel {
-    pub(super) fn new(port: &File) -> io::Result<Arc<Self>> {
+    pub(super) fn new() -> io::Result<Arc<Self>> {
         let state = State { session: Session::new(Side::Agent), conversation: 0, inboxes: HashMap::new() };
-        Ok(Arc::new(Self {
-            port: Mutex::new(Port::new(port.try_clone()?)?),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }))
+        Ok(Arc::new(Self { port: Mutex::new(Port::new()?), state: Mutex::new(state), changed: Condvar::new() }))
     }
 
-    /// Reads the port for ever and calls `opened` with each stream that the host opens and its request.
-    pub(super) fn read_port(
-        self: &Arc<Self>, mut port: File, mut opened: impl FnMut(Stream, Vec<u8>),
+    /// Reads the line for ever and calls `opened` with each stream that the host opens and its request.
+    pub(super) fn read_line(
+        self: &Arc<Self>, line: &Line, mut opened: impl FnMut(Stream, Vec<u8>),
     ) -> io::Result<std::convert::Infallible> {
         let mut decoder = Decoder::default();
+        loop {
+            let connection = line.connection()?;
+            lock(&self.port).file = Some(connection.try_clone()?);
+            let ended = self.read_connection(connection, &mut decoder, &mut opened);
+            self.end_conversation();
+            decoder.search();
+            line.ended(ended.err())?;
+        }
+    }
+
+    /// Reads until the host's end is closed.
+    fn read_connection(
+        self: &Arc<Self>, mut connection: File, decoder: &mut Decoder, opened: &mut impl FnMut(Stream, Vec<u8>),
+    ) -> io::Result<()> {
         let mut buffer = vec![0; READ_SIZE];
         loop {
-            match port.read(&mut buffer) {
-                Ok(0) => {
-                    self.end_conversation();
-                    decoder.search();
-                    wait_for_host(&port)?;
-                }
+            match connection.read(&mut buffer) {
+                Ok(0) => return Ok(()),
                 Ok(length) => {
                     decoder.push(&buffer[..length]);
-                    if self.take_frames(&mut decoder, &mut opened).is_err() {
+                    if self.take_frames(decoder, opened).is_err() {
                         // The host broke the protocol, or is gone and what follows is another's: wait for an attach.
                         self.end_conversation();
                         decoder.search();
@@ -356,21 +364,6 @@ impl State {
     fn forget(&mut self, conversation: u64, stream: u32) {
         if self.conversation == conversation {
             self.inboxes.remove(&stream);
-        }
-    }
-}
-
-/// Sleeps until the host's end is connected. Without edge triggering this would spin: a port without host polls as hung up.
-fn wait_for_host(port: &File) -> io::Result<()> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(port, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
-    let mut events = [EpollEvent::empty()];
-    loop {
-        match epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) if events[0].events() == EpollFlags::EPOLLHUP => {}
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
         }
     }
 }

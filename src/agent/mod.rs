@@ -13,6 +13,7 @@ mod channel;
 mod exec;
 mod files;
 mod identity;
+mod line;
 mod processes;
 mod serve;
 mod sys;

@@ -33,17 +33,17 @@ pub(super) fn serve(machine: Machine) -> io::Error {
 fn try_serve(machine: Machine) -> io::Result<Infallible> {
     identity::prepare()?;
     let processes = Processes::start()?;
-    let control = Channel::new(&machine.control)?;
-    let bulk = Channel::new(&machine.bulk)?;
+    let control = Channel::new()?;
+    let bulk = Channel::new()?;
     let bulk_reader = Arc::clone(&bulk);
-    let bulk_port = machine.bulk;
+    let bulk_line = machine.bulk;
     thread::Builder::new().name("bulk".into()).spawn(move || {
         // The host opens nothing here; dropping a stream resets it.
-        bulk_reader.read_port(bulk_port, |stream, _| drop(stream))
+        bulk_reader.read_line(&bulk_line, |stream, _| drop(stream))
     })?;
     let (running, ports) = Default::default();
     let agent = Arc::new(Agent { processes, running, bulk, ports, scratch: machine.scratch });
-    control.read_port(machine.control, move |stream, request| {
+    control.read_line(&machine.control, move |stream, request| {
         if let Ok(Request::Identify(who)) = decode(&request) {
             // Here and now: whatever the host asks next must find a machine that is somebody.
             drop(answer(&stream, identity::assume(&who, &agent.scratch)));

@@ -3,13 +3,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::SigSet;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, getpeername, listen, socket,
+};
 
 mod ioctls {
     nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), super::EntropyPool);
@@ -101,4 +104,24 @@ pub(super) fn raise_loopback() -> io::Result<()> {
     // SAFETY: the kernel reads one `ifreq` from the pointer, which outlives the call; name and flags are set.
     unsafe { ioctls::set_interface_flags(socket.as_raw_fd(), &request) }?;
     Ok(())
+}
+
+/// Calls that wait to be taken. The host makes one at a time, and gives up those that are not answered.
+const WAITING_CALLS: i32 = 8;
+
+/// Listens on a port of the vsock, whatever number the guest has or will have.
+pub(super) fn listen_on_vsock(port: u32) -> io::Result<OwnedFd> {
+    let listener = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(listener.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
+    listen(&listener, Backlog::new(WAITING_CALLS)?)?;
+    Ok(listener)
+}
+
+/// Waits for a call; none if it is not the host's.
+pub(super) fn accept_host(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let call = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel has just given this descriptor to us, and to nobody else.
+    let call = unsafe { OwnedFd::from_raw_fd(call) };
+    let caller = getpeername::<VsockAddr>(call.as_raw_fd())?;
+    Ok(Some(call).filter(|_| caller.cid() == libc::VMADDR_CID_HOST))
 }

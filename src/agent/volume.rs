@@ -14,7 +14,7 @@ use nix::mount::MsFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::boot::{CACHE_DISK, FILL_DISK, disk_with_serial, mount_at, named};
+use super::boot::{CACHE_DISK, FILL_DISK, disk_named, mount_at, named};
 use super::{files, sys};
 use crate::protocol::message::{CacheContent, CacheMount, VolumeFormat};
 
@@ -71,8 +71,8 @@ fn mount_fresh(target: &str) -> io::Result<()> {
 }
 
 /// The file behind this disk was exchanged while the guest slept: what the kernel remembers of it is of another file.
-fn exchanged(serial: &str) -> io::Result<String> {
-    let device = disk_with_serial(serial)?.ok_or_else(|| io::Error::other(format!("there is no disk `{serial}`")))?;
+fn exchanged(name: &str) -> io::Result<String> {
+    let device = disk_named(name)?.ok_or_else(|| io::Error::other(format!("there is no disk `{name}`")))?;
     sys::drop_block_buffers(&File::open(&device)?)?;
     Ok(device)
 }

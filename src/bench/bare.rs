@@ -17,8 +17,9 @@ use crate::host::process::{Lifetime, Spawn};
 use crate::protocol::VERSION;
 use crate::protocol::frame::{Decoder, Frame, Kind};
 use crate::protocol::message::{Exec, Request, encode};
+use crate::vm::backend::{AgentLink, Start};
 use crate::vm::machine::Template;
-use crate::vm::qemu::argv::{Machine, Sockets, Start, arguments};
+use crate::vm::qemu::argv::{Machine, Sockets, arguments};
 use crate::vm::spec::Disks;
 
 /// Restores once in `directory`, which must be empty, and gives the time until the command's status.
@@ -42,6 +43,9 @@ pub(super) struct Bare {
 impl Bare {
     /// Restores in `directory`, which must be empty, and lets the guest run.
     pub(super) fn start(template: &Template, directory: &Path) -> io::Result<Self> {
+        if template.vmm.capabilities().link != AgentLink::VirtioSerial {
+            return Err(io::Error::other("this baseline is QEMU's; for Firecracker, `--stage resumed` has one"));
+        }
         let scratch = directory.join("scratch");
         copy_sparse(&template.scratch, &scratch)?;
         let listen = |name: &str| UnixListener::bind(directory.join(name));
@@ -74,7 +78,7 @@ impl Bare {
         let bulk = UnixStream::connect(directory.join("bulk"))?;
         let inherited = listeners.map(Into::into);
         let monitor = crate::host::process::spawn_blocking(&Spawn {
-            program: &template.program,
+            program: template.vmm.program(),
             arguments: &arguments,
             directory,
             inherited: &inherited,

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use self::machines::{MachineArgs, Stage};
+use self::machines::{Early, MachineArgs, Stage};
 use super::progress::Terminal;
 use super::{parse_mib, say};
 use crate::bench::create::{self, CreateBench};
@@ -17,6 +17,7 @@ use crate::bench::fork::{self, ForkBench};
 use crate::bench::log::{self, LogBench};
 use crate::bench::plan::{self, PlanBench};
 use crate::bench::report::BenchReport;
+use crate::bench::resumed;
 use crate::bench::webhook::{self, WebhookBench};
 use crate::image::Progress;
 
@@ -63,6 +64,16 @@ pub(super) struct CreateArgs {
     /// Also restore by hand, in turn, and print the ratio
     #[arg(long)]
     baseline: bool,
+    /// Up to where: until the guest has run a command, or until the monitor lets it run, which needs no image that boots here
+    #[arg(long, value_enum, default_value_t = UpTo::Answered)]
+    stage: UpTo,
+}
+
+/// Up to where a creation is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UpTo {
+    Answered,
+    Resumed,
 }
 
 #[derive(Debug, Args)]
@@ -175,12 +186,24 @@ async fn webhook(arguments: WebhookArgs) -> anyhow::Result<u8> {
 }
 
 async fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
-    let CreateArgs { machines, runs, baseline } = arguments;
+    let CreateArgs { machines, runs, baseline, stage } = arguments;
+    if stage == UpTo::Resumed {
+        return resumed(&machines, CreateBench { runs: runs as usize, baseline }).await;
+    }
     let stage = Stage::set(&machines, &format!("creating {runs} VMs")).await?;
     let Stage { engine, prepared, monitor, progress } = &stage;
     let bench = CreateBench { runs: runs as usize, baseline };
     let tell = |run| progress.detail(&format!("{run}"));
     let report = create::run(engine, prepared, bench, monitor.clone(), tell).await?;
+    progress.done();
+    show(&report, machines.json)
+}
+
+async fn resumed(machines: &MachineArgs, bench: CreateBench) -> anyhow::Result<u8> {
+    let early = Early::set(machines, &format!("resuming {} VMs", bench.runs)).await?;
+    let Early { engine, template, monitor, progress, _directory } = &early;
+    let tell = |run| progress.detail(&format!("{run}"));
+    let report = resumed::run(engine, template, bench, monitor.clone(), tell).await?;
     progress.done();
     show(&report, machines.json)
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::{backends, say, usual_config};
 use crate::doctor::{self, Finding, Options, Report, Status, Subject};
 use crate::engine::Backend;
+use crate::vm::firecracker::Programs;
 
 /// Something keeps jobs from running.
 const EXIT_PROBLEM: u8 = 1;
@@ -47,6 +48,9 @@ pub(super) struct DoctorArgs {
     /// Examine this QEMU instead of the configuration's
     #[arg(long, env = "DAYFLY_QEMU")]
     qemu: Option<String>,
+    /// Examine this Firecracker instead of the configuration's; its jailer is looked for beside it
+    #[arg(long, env = "DAYFLY_FIRECRACKER")]
+    firecracker: Option<PathBuf>,
     /// Examine for this backend instead of the configuration's
     #[arg(long, env = "DAYFLY_BACKEND", value_parser = backends())]
     backend: Option<Backend>,
@@ -60,6 +64,7 @@ pub(super) async fn run(arguments: DoctorArgs) -> anyhow::Result<u8> {
         config: arguments.config.or_else(usual_config),
         state_dir: arguments.state_dir,
         qemu: arguments.qemu,
+        firecracker: arguments.firecracker.as_deref().map(Programs::beside),
         backend: arguments.backend,
         recipes: arguments.recipes,
     };

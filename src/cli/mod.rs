@@ -38,6 +38,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Backend, Engine, EngineSettings};
 use crate::host::process::Lifetime;
+use crate::vm::firecracker::Programs;
 use crate::vm::{VmError, confinement};
 
 /// A running service refused what was asked for, or a job did not succeed.
@@ -108,6 +109,9 @@ struct EngineArgs {
     /// The QEMU program
     #[arg(long, env = "DAYFLY_QEMU", default_value = "qemu-system-x86_64", global = true)]
     qemu: String,
+    /// The Firecracker program; its jailer is looked for beside it
+    #[arg(long, env = "DAYFLY_FIRECRACKER", default_value = "firecracker", global = true)]
+    firecracker: PathBuf,
 }
 
 impl EngineArgs {
@@ -119,6 +123,7 @@ impl EngineArgs {
             state_dir,
             recipes: self.recipes.clone(),
             qemu: self.qemu.clone(),
+            firecracker: Programs::beside(&self.firecracker),
             backend: self.backend,
             lifetime: Lifetime::EndsWithUs,
             confinement: confinement::Settings::default(),
@@ -128,8 +133,12 @@ impl EngineArgs {
 
 /// The backends by their names in the configuration, for help and completions too.
 fn backends() -> impl TypedValueParser<Value = Backend> {
-    const NAMED: [(&str, Backend); 3] =
-        [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
+    const NAMED: [(&str, Backend); 4] = [
+        ("auto", Backend::Auto),
+        ("qemu-kvm", Backend::QemuKvm),
+        ("qemu-tcg", Backend::QemuTcg),
+        ("firecracker", Backend::Firecracker),
+    ];
     PossibleValuesParser::new(NAMED.map(|(name, _)| name)).map(|text| {
         let named = NAMED.into_iter().find(|(name, _)| *name == text);
         named.map(|(_, backend)| backend).expect("only these names are let through")

@@ -235,6 +235,7 @@ pub struct Vm {
     pub backend: Backend,
     /// A program's name, looked up in `PATH`, or its path.
     pub qemu: PathBuf,
+    pub firecracker: Firecracker,
     pub images_dir: PathBuf,
     /// More directories with image recipes; those that are built in need none.
     pub recipes_dir: Vec<PathBuf>,
@@ -246,6 +247,13 @@ pub struct Vm {
     pub require_confinement: bool,
 }
 
+/// `[vm.firecracker]`: programs' names, looked up in `PATH`, or their paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firecracker {
+    pub binary: PathBuf,
+    pub jailer: PathBuf,
+}
+
 /// Which virtual machine monitor, with which accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
@@ -253,6 +261,8 @@ pub enum Backend {
     Auto,
     QemuKvm,
     QemuTcg,
+    /// Firecracker in its jail, with KVM.
+    Firecracker,
 }
 
 /// `[log]`: the service's own log.

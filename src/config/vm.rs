@@ -5,7 +5,7 @@ use std::path::Path;
 use super::sections::{Claimed, GIB, Sections};
 use super::units::size_between;
 use super::values::program;
-use super::{Backend, Vm};
+use super::{Backend, Firecracker, Vm};
 use crate::document::{Complaint, Item, Table};
 use crate::host::cgroup::IoLimits;
 use crate::host::uids::UidRange;
@@ -20,14 +20,27 @@ const MIB: u64 = 1 << 20;
 
 /// The section, with `state_dir` for its defaults.
 pub(super) fn read(sections: &Sections<'_>, root: &Table<'_>, state_dir: Option<&Path>) -> Option<Vm> {
-    let known = &["backend", "qemu", "images_dir", "recipes_dir", "uids", "io", "require_confinement"];
+    let known = &["backend", "qemu", "firecracker", "images_dir", "recipes_dir", "uids", "io", "require_confinement"];
     let table = root.section("vm", known)?;
-    let backends = [("auto", Backend::Auto), ("qemu-kvm", Backend::QemuKvm), ("qemu-tcg", Backend::QemuTcg)];
+    let backends = [
+        ("auto", Backend::Auto),
+        ("qemu-kvm", Backend::QemuKvm),
+        ("qemu-tcg", Backend::QemuTcg),
+        ("firecracker", Backend::Firecracker),
+    ];
+    let program_of = |table: &Table<'_>, key: &str, usual: &str| {
+        table.read_or(key, usual.into(), |item| program(item, sections.directory()))
+    };
+    let firecracker = table.section("firecracker", &["binary", "jailer"])?;
     let recipes_dir = table.get("recipes_dir").map_or_else(Vec::new, |item| item.one_or_list());
     let recipe_paths = recipes_dir.iter().map(|item| sections.existing_path(item, Claimed::Directory));
     Some(Vm {
         backend: table.read_or("backend", Backend::Auto, |item| item.one_of(&backends)),
-        qemu: table.read_or("qemu", "qemu-system-x86_64".into(), |item| program(item, sections.directory())),
+        qemu: program_of(&table, "qemu", "qemu-system-x86_64"),
+        firecracker: Firecracker {
+            binary: program_of(&firecracker, "binary", "firecracker"),
+            jailer: program_of(&firecracker, "jailer", "jailer"),
+        },
         recipes_dir: recipe_paths.flatten().collect(),
         uids: table.read_or("uids", UidRange::default(), uids),
         io: table.read_or("io", IoLimits::default(), io),

@@ -15,6 +15,7 @@ use crate::image::catalog::{Catalog, Image};
 use crate::image::failure::{Failure, Work};
 use crate::image::recipe::Recipe;
 use crate::image::{bake, keeper, packages, prove};
+use crate::vm::backend::Vmm;
 use crate::vm::spec::{Accelerator, Shape};
 
 /// What makes private disks: no snapshot without it.
@@ -137,7 +138,7 @@ fn built(image: &Image) -> Built {
 
 async fn observe_bake(catalog: &Catalog, subject: &Subject, wanted: &Wanted) -> BakeFacts {
     let found = match catalog.current(&wanted.image) {
-        Ok(Some(image)) => snapshots(&image, &subject.qemu, wanted.shape).await,
+        Ok(Some(image)) => snapshots(&image, &subject.vmm(), wanted.shape).await,
         Ok(None) => Err("the image is not built".to_owned()),
         Err(error) => Err(error.to_string()),
     };
@@ -149,10 +150,11 @@ async fn observe_bake(catalog: &Catalog, subject: &Subject, wanted: &Wanted) -> 
 }
 
 /// The accelerators for which there is a snapshot with all of its files, and what another one lacks.
-async fn snapshots(image: &Image, qemu: &str, shape: Shape) -> Result<(Vec<Accelerator>, Option<String>), String> {
+async fn snapshots(image: &Image, vmm: &Vmm, shape: Shape) -> Result<(Vec<Accelerator>, Option<String>), String> {
     let (mut found, mut damage) = (Vec::new(), None);
     for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-        let key = bake::key(image, qemu, accelerator, shape).await.map_err(|_| "QEMU does not answer".to_owned())?;
+        let key = bake::key(image, vmm, accelerator, shape).await;
+        let key = key.map_err(|_| format!("`{}` does not answer", vmm.program()))?;
         let Some(bake) = image.bake(&key).map_err(|error| error.to_string())? else { continue };
         match bake.is_there() {
             Ok(()) => found.push(accelerator),
@@ -164,7 +166,7 @@ async fn snapshots(image: &Image, qemu: &str, shape: Shape) -> Result<(Vec<Accel
 
 async fn needed(subject: &Subject) -> Vec<Accelerator> {
     match subject.backend {
-        Backend::QemuKvm => vec![Accelerator::Kvm],
+        Backend::QemuKvm | Backend::Firecracker => vec![Accelerator::Kvm],
         Backend::QemuTcg => vec![Accelerator::Tcg],
         Backend::Auto => match prove::recall(&subject.state_dir, &subject.qemu).await {
             Some(proof) => vec![proof.accelerator],

@@ -102,7 +102,7 @@ async fn remembered(subject: &Subject) -> Option<Remembered> {
 fn severity(backend: Backend) -> Status {
     match backend {
         Backend::Auto => Status::Warning,
-        Backend::QemuKvm => Status::Problem,
+        Backend::QemuKvm | Backend::Firecracker => Status::Problem,
         // It was decided to do without.
         Backend::QemuTcg => Status::Skipped,
     }
@@ -113,6 +113,7 @@ fn without_kvm(facts: &Facts, id: &str, title: impl Into<String>) -> Finding {
     match facts.backend {
         Backend::Auto => finding.detail(SLOW),
         Backend::QemuKvm => finding.detail("`backend = \"qemu-kvm\"` asks for it: no job can run"),
+        Backend::Firecracker => finding.detail("Firecracker runs nothing without it: no job can run"),
         Backend::QemuTcg => finding.detail("`backend = \"qemu-tcg\"` does without it"),
     }
 }

@@ -66,7 +66,7 @@ fn checks() -> Vec<Check> {
         quick("clock", clock::examine),
         long("qemu", |subject| monitor::examine(subject).boxed()),
         long("kvm", |subject| kvm::examine(subject).boxed()),
-        long("firecracker", |_| firecracker::examine().boxed()),
+        long("firecracker", |subject| firecracker::examine(subject).boxed()),
         long("confinement", |subject| confinement::examine(subject).boxed()),
         quick("disk", disk::examine),
         long("images", |subject| images::examine(subject).boxed()),

@@ -6,6 +6,8 @@ use crate::config::{Config, Secrets};
 use crate::document::Diagnostic;
 use crate::engine::Backend;
 use crate::host::process::find_program;
+use crate::vm::backend::Vmm;
+use crate::vm::firecracker::Programs;
 use crate::vm::spec::Shape;
 
 /// Where state is when nobody says otherwise.
@@ -18,6 +20,7 @@ pub struct Options {
     pub config: Option<PathBuf>,
     pub state_dir: Option<PathBuf>,
     pub qemu: Option<String>,
+    pub firecracker: Option<Programs>,
     pub backend: Option<Backend>,
     pub recipes: Vec<PathBuf>,
 }
@@ -30,6 +33,7 @@ pub struct Subject {
     pub images_dir: PathBuf,
     pub recipes: Vec<PathBuf>,
     pub qemu: String,
+    pub firecracker: Programs,
     pub backend: Backend,
     pub profiles: Vec<Wanted>,
 }
@@ -77,6 +81,10 @@ impl Subject {
                 .qemu
                 .or(config.map(|config| config.vm.qemu.display().to_string()))
                 .unwrap_or_else(|| DEFAULT_QEMU.to_owned()),
+            firecracker: options
+                .firecracker
+                .or(config.map(|config| (&config.vm.firecracker).into()))
+                .unwrap_or_default(),
             backend: backend.unwrap_or(Backend::Auto),
             profiles: config.map_or_else(|| vec![Wanted::default()], wanted),
             state_dir: place.state,
@@ -87,6 +95,11 @@ impl Subject {
 }
 
 impl Subject {
+    /// The monitor that runs the guests.
+    pub(super) fn vmm(&self) -> Vmm {
+        self.backend.vmm(&self.qemu, &self.firecracker)
+    }
+
     /// What `dayfly image` must be told to work on the same images: nothing, or options with a blank before them. `None` if
     /// it cannot reach them, because the configuration has them in a place of their own.
     pub(super) fn image_options(&self) -> Option<String> {
@@ -104,6 +117,7 @@ impl Subject {
             Backend::Auto => {}
             Backend::QemuKvm => options.push_str(" --backend qemu-kvm"),
             Backend::QemuTcg => options.push_str(" --backend qemu-tcg"),
+            Backend::Firecracker => options.push_str(" --backend firecracker"),
         }
         // One that is not there is a finding of its own, and no command works with it.
         if self.qemu != DEFAULT_QEMU && find_program(&self.qemu).is_some() {

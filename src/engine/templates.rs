@@ -10,7 +10,6 @@ use super::{Engine, Prepared};
 use crate::host::cgroup::Support;
 use crate::host::disk;
 use crate::image::{ImageError, Progress};
-use crate::vm::qemu::require;
 use crate::vm::spec::Shape;
 
 /// What is known of one image and shape.
@@ -92,9 +91,9 @@ impl Engine {
     }
 
     async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
-        require(&self.settings.qemu)?;
+        self.settings.vmm().require()?;
         let ready = self.keeper.ready(name, shape, progress).await?;
-        let prepared = Prepared::new(ready, &self.settings.qemu);
+        let prepared = Prepared::new(ready, &self.settings.vmm());
         self.pay_for(&prepared).await;
         Ok(prepared)
     }

@@ -3,6 +3,7 @@
 //! Together with `agent::sys` this is the only place with `unsafe`, and the only one that starts processes.
 
 pub mod addresses;
+pub mod apart;
 pub mod beneath;
 pub mod cgroup;
 pub mod checksum;
@@ -10,6 +11,7 @@ pub mod command;
 pub mod cpu;
 pub mod disk;
 pub mod git;
+pub mod holes;
 pub mod jail;
 pub mod lease;
 pub mod memory;

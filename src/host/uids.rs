@@ -66,6 +66,11 @@ impl Uids {
         Ok(Self { directory: directory.to_owned(), range })
     }
 
+    /// A group of which all users of the range can be.
+    pub fn group(&self) -> u32 {
+        self.range.first
+    }
+
     /// Takes the first id that is free for `holder`, the directory of a VM.
     ///
     /// # Errors

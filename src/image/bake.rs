@@ -2,19 +2,21 @@
 //!
 //! Everything that a snapshot cannot change afterwards is in its [`key()`].
 
+mod boot;
 mod command_line;
+mod early;
 mod key;
 mod monitor;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use self::boot::{kernel_file, kernel_for, write_initramfs};
+pub use self::early::early;
 pub use self::key::key;
 pub use self::monitor::{Installed, monitor_version};
 use super::catalog::{Bake, BakeInfo, Image, PLACEHOLDER, write_json};
 use super::checked::Checked;
-use super::initramfs::{self, File};
 use super::staging::Staging;
 use super::{ImageError, Progress, cache, script, tools};
 use crate::host::disk::FormatError;
@@ -26,12 +28,12 @@ use crate::metrics::ImageMetrics;
 use crate::metrics::labels::Made;
 use crate::protocol::message::Identity;
 use crate::vm::VmError;
+use crate::vm::attach::{Attached, attach};
+use crate::vm::backend::{Launch, Start, Vmm};
 use crate::vm::guest::Guest;
 use crate::vm::home::{Home, Homes};
 use crate::vm::loss::Loss;
-use crate::vm::machine::{Attached, Template, attach};
-use crate::vm::qemu::argv::Start;
-use crate::vm::qemu::{Launch, Qemu};
+use crate::vm::machine::Template;
 use crate::vm::rehearsal;
 use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
 
@@ -61,8 +63,8 @@ const SETUP_SHAPE: Shape = Shape { vcpus: 2, memory_mib: 1024, disk_mib: 8192 };
 #[derive(Debug, Clone)]
 pub struct Studio {
     pub homes: Homes,
-    /// The monitor program.
-    pub program: String,
+    /// The monitor.
+    pub vmm: Vmm,
     pub accelerator: Accelerator,
     /// How long a guest may take to boot.
     pub boot_limit: Duration,
@@ -88,7 +90,7 @@ impl BootedVm {
 
     /// Ends the VM, and keeps its scratch disk as `kept` if that is wanted.
     pub(super) async fn finish(mut self, kept: Option<&Path>) -> Result<(), ImageError> {
-        if let Err(error) = self.attached.qemu.kill().await {
+        if let Err(error) = self.attached.monitor.kill().await {
             tracing::warn!(%error, "waiting for the monitor's end failed");
         }
         let moved = kept.map_or(Ok(()), |kept| disk::move_image(&self.scratch, kept));
@@ -99,7 +101,7 @@ impl BootedVm {
 
 /// Makes a snapshot of `image`, unless there is one that is whole. The caller holds the image's lock.
 pub async fn bake(image: &Image, studio: &Studio, shape: Shape, progress: &dyn Progress) -> Result<Bake, ImageError> {
-    let key = key(image, &studio.program, studio.accelerator, shape).await?;
+    let key = key(image, &studio.vmm, studio.accelerator, shape).await?;
     if let Some(bake) = studio.checked.bake(image, &key, progress).await? {
         return Ok(bake);
     }
@@ -143,33 +145,17 @@ async fn make(
     let staging = Staging::begin(&image.bakes())?;
     let directory = staging.path();
     studio.lifecycle.reached(ImageStep::BakeBegun).await;
-    let command_line = command_line::of(image, studio.accelerator);
-    let boot = Boot {
-        kernel: image.file("kernel"),
-        initramfs: directory.join("initramfs"),
-        command_line: command_line.clone(),
-    };
-    write_initramfs(image, &boot.initramfs)?;
-    let placeholder = directory.join(PLACEHOLDER);
-    disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
-    make_scratch(&directory.join("scratch"), shape.disk_mib).await?;
-    let disks = Disks {
-        root: image.file("root.erofs"),
-        layer: image.layer(),
-        scratch: directory.join("scratch"),
-        cache: Some(placeholder),
-        fill: None,
-    };
+    let (boot, disks) = lay_out(image, studio, shape, directory).await?;
     let frozen = freeze(image, studio, shape, &boot, &disks, directory).await;
     frozen.map_err(|error| blamed_on_disk(error, directory, "the snapshot's memory"))?;
     studio.lifecycle.reached(ImageStep::StateSaved).await;
-    let monitor = monitor_version(&studio.program).await?;
+    let monitor = monitor_version(studio.vmm.program()).await?;
     let info = BakeInfo {
         key: key.clone(),
         shape,
         accelerator: studio.accelerator,
         monitor,
-        command_line,
+        command_line: boot.command_line,
         baked_at: crate::clock::now_ms(),
         files: checksums(directory).await?,
     };
@@ -182,6 +168,23 @@ async fn make(
     Ok(Bake { directory: place, info })
 }
 
+/// Makes everything in `directory` that a machine is booted from to become a snapshot.
+async fn lay_out(image: &Image, studio: &Studio, shape: Shape, directory: &Path) -> Result<(Boot, Disks), ImageError> {
+    let boot = Boot {
+        kernel: kernel_for(&studio.vmm, image, directory).await?,
+        initramfs: directory.join("initramfs"),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
+    };
+    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
+    let placeholder = directory.join(PLACEHOLDER);
+    disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
+    let scratch = directory.join("scratch");
+    make_scratch(&scratch, shape.disk_mib).await?;
+    let disks =
+        Disks { root: image.file("root.erofs"), layer: image.layer(), scratch, cache: Some(placeholder), fill: None };
+    Ok((boot, disks))
+}
+
 async fn checksums(directory: &Path) -> Result<checksum::Checksums, ImageError> {
     let directory = directory.to_owned();
     let done = tokio::task::spawn_blocking(move || checksum::of_files(&directory, &FILES)).await;
@@ -189,13 +192,13 @@ async fn checksums(directory: &Path) -> Result<checksum::Checksums, ImageError> 
 }
 
 /// How a bake is restored.
-pub fn template(image: &Image, bake: &Bake, program: &str) -> Template {
+pub fn template(image: &Image, bake: &Bake, vmm: &Vmm) -> Template {
     Template {
-        program: program.to_owned(),
+        vmm: vmm.clone(),
         accelerator: bake.info.accelerator,
         shape: bake.info.shape,
         boot: Boot {
-            kernel: image.file("kernel"),
+            kernel: kernel_file(vmm, image, &bake.directory),
             initramfs: bake.file("initramfs"),
             command_line: bake.info.command_line.clone(),
         },
@@ -213,10 +216,12 @@ async fn freeze(
     image: &Image, studio: &Studio, shape: Shape, boot: &Boot, disks: &Disks, directory: &Path,
 ) -> Result<(), ImageError> {
     let memory = directory.join("memory");
-    let bytes = shape.memory_mib << 20;
     // A monitor that finds no room for a page of it dies without a word.
-    let made = disk::require_room(directory, bytes).and_then(|()| disk::create_sparse(&memory, bytes));
-    made.map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
+    disk::require_room(directory, shape.memory_mib << 20)
+        .and_then(|()| {
+            if studio.vmm.needs_own_memory() { disk::create_sparse(&memory, shape.memory_mib << 20) } else { Ok(()) }
+        })
+        .map_err(ImageError::io(format!("room for {} MiB of memory in `{}`", shape.memory_mib, directory.display())))?;
     studio.lifecycle.reached(ImageStep::DisksMade).await;
     let scripts = &image.info.bake;
     let mut home = studio.homes.create(VmId::random())?;
@@ -236,9 +241,9 @@ async fn freeze(
         studio.lifecycle.reached(ImageStep::Rehearsed).await;
         // The agent sits in its blocking read, and everything that was written until now is on the disk.
         attached.guest.sync(false).await?;
-        attached.qemu.monitor.pause().await?;
-        attached.qemu.save_state(&directory.join("state")).await?;
-        attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
+        attached.monitor.pause().await?;
+        attached.monitor.save(&directory.join("state"), &memory).await?;
+        attached.monitor.kill().await.map_err(VmError::host("ending the monitor"))?;
         Ok(())
     };
     let limit = FREEZE_LIMIT + SCRIPT_LIMIT * scripts.len() as u32;
@@ -275,11 +280,11 @@ pub(super) async fn boot_for_setup(image: &Image, studio: &Studio) -> Result<Boo
 
 async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Result<Attached, ImageError> {
     let boot = Boot {
-        kernel: image.file("kernel"),
+        kernel: kernel_for(&studio.vmm, image, home.path()).await?,
         initramfs: home.path().join("initramfs"),
-        command_line: command_line::of(image, studio.accelerator),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
     };
-    write_initramfs(image, &boot.initramfs)?;
+    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
     make_scratch(&scratch, SETUP_SHAPE.disk_mib).await?;
     let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None, fill: None };
@@ -304,7 +309,7 @@ pub async fn boot_cold(
         let mut attached = boot_vm(&home, studio, parts).await?;
         ask(&attached.guest).await?;
         let took = began.elapsed();
-        attached.qemu.kill().await.map_err(VmError::host("ending the monitor"))?;
+        attached.monitor.kill().await.map_err(VmError::host("ending the monitor"))?;
         Ok(took)
     };
     let took = timed.await;
@@ -323,7 +328,6 @@ struct Parts<'a> {
 async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attached, VmError> {
     let Parts { shape, start, boot, disks, memory } = parts;
     let launch = Launch {
-        program: &studio.program,
         accelerator: studio.accelerator,
         shape,
         start,
@@ -333,23 +337,8 @@ async fn boot_vm(home: &Home, studio: &Studio, parts: Parts<'_>) -> Result<Attac
         // Nobody takes up a bake where another process left it.
         lifetime: Lifetime::EndsWithUs,
     };
-    let (qemu, ports) = Qemu::launch(home, launch).await?;
-    attach(qemu, ports, studio.boot_limit, false).await
-}
-
-fn write_initramfs(image: &Image, to: &Path) -> Result<(), ImageError> {
-    let context = || ImageError::io("building the initramfs");
-    let mut modules = Vec::new();
-    for entry in fs::read_dir(image.file("modules")).map_err(context())? {
-        let entry = entry.map_err(context())?;
-        let content = fs::read(entry.path()).map_err(context())?;
-        modules.push((format!("modules/{}", entry.file_name().to_string_lossy()), content));
-    }
-    modules.sort();
-    let mut files = vec![File { path: "init", content: AGENT }];
-    files.extend(modules.iter().map(|(path, content)| File { path, content }));
-    let directories = ["dev", "proc", "sys", "modules", "lower", "layer", "scratch", "root"];
-    fs::write(to, initramfs::archive(&directories, &files)).map_err(context())
+    let (monitor, reach) = studio.vmm.launch(home, launch).await?;
+    attach(monitor, reach, studio.boot_limit, false).await
 }
 
 /// An empty private disk.

@@ -15,6 +15,7 @@ use super::catalog::{BakeInfo, Catalog, ImageInfo, read_json, write_json};
 use super::{ImageError, bake};
 use crate::clock;
 use crate::host::checksum::{self, Checksums};
+use crate::vm::backend::Vmm;
 use crate::vm::freeze::{Frozen, MEMORY, SCRATCH, STATE};
 use crate::vm::machine::Template;
 use crate::vm::spec::{Accelerator, Shape};
@@ -72,11 +73,11 @@ pub async fn describe(frozen: &Frozen, image: &ImageInfo, bake: &BakeInfo) -> Re
 }
 
 /// What clones of the frozen VM in `directory` start from, after a look at everything that is in it: a tenth of a second for
-/// each 100 MiB. `program` is the monitor.
+/// each 100 MiB. `vmm` is the monitor.
 ///
 /// # Errors
 /// With the reason, when it must not be used; it never will be again then.
-pub async fn open(directory: &Path, catalog: &Catalog, program: &str) -> Result<Thawed, ImageError> {
+pub async fn open(directory: &Path, catalog: &Catalog, vmm: &Vmm) -> Result<Thawed, ImageError> {
     let refused = |why: String| {
         let place = directory.display();
         ImageError::Unusable(format!(
@@ -91,7 +92,7 @@ pub async fn open(directory: &Path, catalog: &Catalog, program: &str) -> Result<
     let image = catalog
         .image(&info.image, &info.digest)
         .map_err(|_| refused(format!("its image `{}` {} is not there any more", info.image, info.digest)))?;
-    if bake::key(&image, program, info.accelerator, info.shape).await? != info.bake {
+    if bake::key(&image, vmm, info.accelerator, info.shape).await? != info.bake {
         return Err(refused("the monitor, the processor or Dayfly is another than the one that froze it".to_owned()));
     }
     let bake = image.bake(&info.bake)?.ok_or_else(|| refused("its bake is not there any more".to_owned()))?;
@@ -102,7 +103,7 @@ pub async fn open(directory: &Path, catalog: &Catalog, program: &str) -> Result<
     let verified = looking_at(directory, move |directory| checksum::verify(directory, &expected)).await?;
     verified.map_err(|damage| refused(damage.to_string()))?;
     let frozen = Frozen { directory: directory.to_owned(), mounted: info.mounted };
-    let template = frozen.template(&bake::template(&image, &bake, program));
+    let template = frozen.template(&bake::template(&image, &bake, vmm));
     Ok(Thawed { image: image.info, bake: bake.info, template })
 }
 

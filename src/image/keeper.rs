@@ -106,7 +106,7 @@ impl Keeper {
 
     /// What VMs of that image and shape are restored from, with everything that is missing built and baked first.
     pub async fn ready(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Ready, ImageError> {
-        let monitor = Installed::find(&self.studio.program);
+        let monitor = Installed::find(self.studio.vmm.program());
         let (image, recipe, built) = self.image_or_last(name, progress).await?;
         let made_for = MadeFor { recipe, monitor };
         let _lock = self.lock(name).await?;
@@ -142,7 +142,7 @@ impl Keeper {
         let is_current = || ready.stand_in.is_some() || self.catalog.current_digest(name).as_ref() == Some(digest);
         let made_for = || MadeFor {
             recipe: Recipe::find(name, &self.recipes).ok().map(|recipe| recipe.digest()),
-            monitor: Installed::find(&self.studio.program),
+            monitor: Installed::find(self.studio.vmm.program()),
         };
         !is_due && is_current() && is_there() && made_for() == ready.made_for
     }
@@ -208,7 +208,7 @@ impl Keeper {
     }
 
     async fn build_locked(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
-        crate::vm::qemu::require(&self.studio.program)?;
+        self.studio.vmm.require()?;
         let began = Instant::now();
         let built = build::build(&self.catalog, recipe, &self.studio, progress).await;
         self.studio.metrics.built(Made::of(&built), began.elapsed());
@@ -226,7 +226,7 @@ impl Keeper {
         let (name, work) = (&image.info.name, Work::Bake(shape));
         let studio = Studio { accelerator, ..self.studio.clone() };
         if let Some(pause) = self.pauses.now(name, work, &image.info.digest) {
-            let key = bake::key(image, &studio.program, accelerator, shape).await?;
+            let key = bake::key(image, &studio.vmm, accelerator, shape).await?;
             let what = format!("no snapshot of the image `{name}` could be made");
             let there = studio.checked.bake(image, &key, progress).await?;
             return there.ok_or_else(|| put_off(&what, pause.until, &pause.error));
@@ -253,7 +253,7 @@ impl Keeper {
         others.retain(|other| other.info.digest != image.info.digest);
         others.sort_by_key(|other| std::cmp::Reverse(other.info.built_at));
         for other in others {
-            let key = bake::key(&other, &self.studio.program, accelerator, shape).await?;
+            let key = bake::key(&other, &self.studio.vmm, accelerator, shape).await?;
             let found = match self.studio.checked.bake(&other, &key, progress).await {
                 // Then another one.
                 Err(ImageError::Damaged { .. }) => None,

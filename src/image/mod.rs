@@ -22,6 +22,7 @@ pub mod gc;
 pub mod initramfs;
 pub mod keeper;
 mod kernel;
+mod lz4;
 pub mod modules;
 pub mod packages;
 mod plain;
@@ -31,6 +32,7 @@ mod script;
 mod source;
 mod staging;
 mod tools;
+mod vmlinux;
 
 pub use checked::Checked;
 use fetch::FetchError;

@@ -13,8 +13,19 @@ use super::ImageError;
 use super::plain::Plain;
 
 /// What the agent needs. Some are built into some kernels; those are not an error.
-pub const DRIVERS: [&str; 8] =
-    ["virtio", "virtio_ring", "virtio_mmio", "virtio_blk", "virtio_console", "erofs", "ext4", "overlay"];
+pub const DRIVERS: [&str; 11] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_console",
+    "vmw_vsock_virtio_transport",
+    "virtio_rng",
+    "vmgenid",
+    "erofs",
+    "ext4",
+    "overlay",
+];
 
 /// Depth of a dependency chain that is believed.
 const MAX_DEPTH: usize = 32;

@@ -39,7 +39,7 @@ pub async fn accelerator(
     image: &Image, studio: &Studio, shape: Shape, state_dir: &Path, progress: &dyn Progress,
 ) -> Result<Proof, ImageError> {
     let memory = memory_file(state_dir);
-    let (boot_id, monitor) = (boot_id(), monitor_version(&studio.program).await?);
+    let (boot_id, monitor) = (boot_id(), monitor_version(studio.vmm.program()).await?);
     if let Some(proof) = remembered(&memory, &boot_id, &monitor) {
         say_how_to_forget(&proof, &memory);
         return Ok(proof);

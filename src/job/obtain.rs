@@ -198,7 +198,7 @@ mod tests {
         let bake = json!({ "key": "k", "shape": Shape::default(), "accelerator": Accelerator::Tcg, "monitor": "1",
             "command_line": "", "baked_at": 0 });
         let template = Template {
-            program: "qemu".into(),
+            vmm: "qemu".into(),
             accelerator: Accelerator::Tcg,
             shape: Shape::default(),
             boot: Boot { kernel: "/kernel".into(), initramfs: "/initramfs".into(), command_line: String::new() },

@@ -7,12 +7,14 @@
 //! - [`frame`]: bytes ↔ frames, with resynchronisation.
 //! - [`session`]: frames ↔ streams with credit-based flow control. A peer that breaks a rule ends its session.
 //! - [`message`]: what the host asks of the agent and what it answers.
+//! - [`options`]: what the host says before there is a stream.
 //!
 //! The guest is hostile. Nothing here allocates more than a constant for a peer that lies about lengths, and no value from
 //! the peer is used as an index without a check.
 
 pub mod frame;
 pub mod message;
+pub mod options;
 pub mod session;
 
 /// Raised on every incompatible change. It is part of a snapshot's key, so host and agent of one VM always agree.
@@ -23,3 +25,7 @@ pub const CONTROL_PORT: &str = "dayfly.control";
 
 /// Name of the virtio-serial port for bulk data (tunnels), so that a clone never delays a cancel.
 pub const BULK_PORT: &str = "dayfly.bulk";
+
+/// The same two where the guest has a vsock instead of ports: the agent listens there.
+pub const CONTROL_VSOCK_PORT: u32 = 1024;
+pub const BULK_VSOCK_PORT: u32 = 1025;

@@ -22,10 +22,10 @@ impl Basis {
     /// [`VmError::TemplateLost`] with the first that is not there.
     pub fn of(template: &Template) -> Result<Self, VmError> {
         // Kernel and initramfs are only for those that boot.
-        let Template { root, layer, memory, state, scratch, cache_placeholder, program, .. } = template;
+        let Template { root, layer, memory, state, scratch, cache_placeholder, vmm, .. } = template;
         let all = [root, memory, state, scratch, cache_placeholder].into_iter().chain(layer).cloned();
         // Another monitor does not read what this one wrote.
-        Seen::of(all.chain(find_program(program))).map(Self).map_err(|file| VmError::TemplateLost { file })
+        Seen::of(all.chain(find_program(vmm.program()))).map(Self).map_err(|file| VmError::TemplateLost { file })
     }
 
     /// Whether a VM could still start from it.

@@ -93,6 +93,11 @@ impl Confinement {
         jails.uids.lease(home).map(Some).map_err(VmError::host("a user id for the VM's monitor"))
     }
 
+    /// A group for all monitors that share what they read; `None` where there are no jails.
+    pub fn group(&self) -> Option<u32> {
+        self.jails.as_ref().ok().map(|jails| jails.uids.group())
+    }
+
     /// What `program` needs in a jail.
     pub async fn parts(&self, program: &str) -> Result<Option<Arc<Parts>>, VmError> {
         let Ok(jails) = &self.jails else { return Ok(None) };

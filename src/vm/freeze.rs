@@ -68,14 +68,14 @@ impl Machine {
     }
 
     async fn save(&mut self, into: &Path) -> Result<(), VmError> {
-        if self.memory == Memory::Borrowed {
+        if !self.is_freezable {
             return Err(VmError::BorrowedMemory);
         }
         // Then the agent is at rest, and the clones have little to write that all of them would write.
         self.guest.sync(false).await?;
-        self.qemu.monitor.pause().await?;
+        self.monitor.pause().await?;
         self.home.passes(Step::FreezeHeld).await?;
-        self.qemu.save_state(&into.join(STATE)).await?;
+        self.monitor.save(&into.join(STATE), &into.join(MEMORY)).await?;
         self.home.passes(Step::FreezeSaved).await
     }
 
@@ -83,8 +83,9 @@ impl Machine {
     async fn keep(&mut self, into: &Path) -> Result<Frozen, VmError> {
         self.end_monitor().await;
         let (home, kept) = (self.home.path().to_owned(), into.to_owned());
-        let move_all =
-            move || [MEMORY, SCRATCH].iter().try_for_each(|file| disk::move_image(&home.join(file), &kept.join(file)));
+        // Where the monitor wrote the memory, it is there already.
+        let left: &'static [&str] = if self.memory == Memory::Owned { &[MEMORY, SCRATCH] } else { &[SCRATCH] };
+        let move_all = move || left.iter().try_for_each(|file| disk::move_image(&home.join(file), &kept.join(file)));
         // To another file system it is a copy of hundreds of MiB.
         let moved =
             tokio::task::spawn_blocking(move_all).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));

@@ -311,12 +311,23 @@ impl Home {
     /// Makes a place for the monitor, where the host can confine it. A VM has one in its life.
     pub async fn make_cell(&self, program: &str) -> Result<Option<Cell>, VmError> {
         let Some(parts) = self.confinement.parts(program).await? else { return Ok(None) };
-        let Some(lease) = self.confinement.lease_uid(&self.resolved)? else { return Ok(None) };
-        let uid = lease.uid();
-        self.uid.set(lease).map_err(|_| VmError::host("the VM's user id")(io::Error::other("it has one already")))?;
+        let Some(uid) = self.lease_user()? else { return Ok(None) };
         let root = self.path.join(ROOT);
         fs::create_dir(&root).map_err(VmError::host(format!("`{}`", root.display())))?;
         Ok(Some(Cell { uid, root, parts }))
+    }
+
+    /// A user for the monitor that no other has, where this host can confine it. A VM has one in its life.
+    fn lease_user(&self) -> Result<Option<u32>, VmError> {
+        let Some(lease) = self.confinement.lease_uid(&self.resolved)? else { return Ok(None) };
+        let uid = lease.uid();
+        self.uid.set(lease).map_err(|_| VmError::host("the VM's user id")(io::Error::other("it has one already")))?;
+        Ok(Some(uid))
+    }
+
+    /// The same for one that makes its jail itself, and the group that it shares with others of its kind.
+    pub fn lease_user_and_group(&self) -> Result<Option<(u32, u32)>, VmError> {
+        Ok(self.lease_user()?.zip(self.confinement.group()))
     }
 
     /// Holds the monitor itself still, or lets it go on, where it has a cgroup: a guest that stands still has no say in it,

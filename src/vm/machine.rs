@@ -6,15 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 use super::VmError;
+use super::attach::{Attached, attach};
+use super::backend::{GuestEnd, Launch, Monitor, Reach, Start, Vmm};
 use super::basis::Basis;
-use super::channel::{Channel, Closed, Connections, Incoming};
+use super::channel::{Channel, Closed, Connections};
 use super::freeze::{self, SCRATCH};
 use super::guest::Guest;
 use super::home::Home;
 use super::loss::Loss;
-use super::qemu::argv::Start;
-use super::qemu::message::GuestEnd;
-use super::qemu::{Launch, Ports, Qemu};
 use super::spec::{Accelerator, Boot, Disks, Shape};
 use super::volume::CacheMount;
 use crate::host::disk;
@@ -39,12 +38,14 @@ const MONITOR_END: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Machine {
     pub(super) home: Home,
-    pub(super) qemu: Qemu,
+    pub(super) monitor: Box<dyn Monitor>,
     pub(super) guest: Guest,
     connections: Option<Connections>,
     /// Keeps the conversation on the bulk port open.
     _bulk: Channel,
     pub(super) memory: Memory,
+    /// Whether its memory can become a template's.
+    pub(super) is_freezable: bool,
     basis: Basis,
     /// The cache volume that the guest has mounted, and what keeps it there.
     pub(super) mounted: Option<CacheMount>,
@@ -79,7 +80,7 @@ pub struct Timings {
 /// A snapshot and how to restore it.
 #[derive(Debug, Clone)]
 pub struct Template {
-    pub program: String,
+    pub vmm: Vmm,
     pub accelerator: Accelerator,
     pub shape: Shape,
     pub boot: Boot,
@@ -95,12 +96,12 @@ pub struct Template {
     pub mounted: Option<CacheMount>,
 }
 
-/// A monitor with a guest that is attached, before anybody knows who the guest is.
-pub(crate) struct Attached {
-    pub(crate) qemu: Qemu,
-    pub(crate) guest: Guest,
-    pub(crate) bulk: Channel,
-    pub(crate) connections: Connections,
+/// A monitor whose guest stands still where the snapshot was taken.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) monitor: Box<dyn Monitor>,
+    pub(crate) reach: Reach,
+    pub(crate) timings: Timings,
 }
 
 impl Machine {
@@ -109,11 +110,24 @@ impl Machine {
     pub async fn restore(
         mut home: Home, template: &Template, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<Self, VmError> {
+        let memory = if template.vmm.needs_own_memory() { memory } else { Memory::Borrowed };
         match Self::restore_from_basis(&home, template, memory, cache, lifetime).await {
-            Ok((Attached { qemu, guest, bulk, connections }, timings, basis)) => {
+            Ok((Attached { monitor, guest, bulk, connections }, timings, basis)) => {
                 let mounted = template.mounted.as_ref().or(cache.filter(|cache| cache.is_mounted())).cloned();
                 let connections = Some(connections);
-                Ok(Self { home, qemu, guest, connections, _bulk: bulk, memory, basis, mounted, timings })
+                let is_freezable = memory == Memory::Owned || !template.vmm.needs_own_memory();
+                Ok(Self {
+                    home,
+                    monitor,
+                    guest,
+                    connections,
+                    _bulk: bulk,
+                    memory,
+                    is_freezable,
+                    basis,
+                    mounted,
+                    timings,
+                })
             }
             Err(error) => {
                 if let Err(left) = home.remove().await {
@@ -139,45 +153,9 @@ impl Machine {
         home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
     ) -> Result<(Attached, Timings), VmError> {
         let began = Instant::now();
-        let mut timings = Timings::default();
         let (attached, to_mount) = cache_of(template, cache)?;
-        home.passes(Step::HomeMade).await?;
-        let scratch = home.path().join(SCRATCH);
-        disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
-            .await
-            .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
-        let (start, memory) = match memory {
-            Memory::Borrowed => (Start::Restore, template.memory.clone()),
-            Memory::Owned => (Start::RestoreOwned, freeze::copy_memory(template, home.path()).await?),
-        };
-        let disks = Disks {
-            root: template.root.clone(),
-            layer: template.layer.clone(),
-            scratch,
-            cache: Some(attached.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
-            fill: attached.and_then(CacheMount::fresh).map(Path::to_owned),
-        };
-        home.passes(Step::DiskCopied).await?;
-        timings.prepared = began.elapsed();
-        let launch = Launch {
-            program: &template.program,
-            accelerator: template.accelerator,
-            shape: template.shape,
-            start,
-            boot: &template.boot,
-            disks: &disks,
-            memory: &memory,
-            lifetime,
-        };
-        let (mut qemu, ports) = Qemu::launch(home, launch).await?;
-        // A monitor takes an empty memory for a file that it does not find, and the guest would only seem to hang.
-        basis.require()?;
-        home.passes(Step::MonitorAnswered).await?;
-        timings.started = began.elapsed();
-        qemu.load_state(&template.state).await?;
-        home.passes(Step::StateLoaded).await?;
-        timings.loaded = began.elapsed();
-        let attached = attach(qemu, ports, RESTORE_ANSWER_LIMIT, true).await?;
+        let Loaded { monitor, reach, mut timings } = load(home, template, basis, memory, attached, lifetime).await?;
+        let attached = attach(monitor, reach, RESTORE_ANSWER_LIMIT, true).await?;
         home.passes(Step::AgentAnswered).await?;
         timings.answered = began.elapsed();
         attached.guest.identify(identity_of(home.id(), to_mount)?).await?;
@@ -204,7 +182,7 @@ impl Machine {
     /// Waits until the VM is lost; gives how.
     pub fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
         let own_memory = (self.memory == Memory::Owned).then(|| self.home.path().to_owned());
-        let (basis, loss) = (self.basis.clone(), lost(&self.qemu, &self.guest));
+        let (basis, loss) = (self.basis.clone(), lost(&*self.monitor, &self.guest));
         async move {
             match (loss.await, &own_memory, basis.changed()) {
                 // What it finds no room for is a page of its memory then, and that kills it.
@@ -220,7 +198,7 @@ impl Machine {
 
     /// The last of the guest's console, for the report on a lost VM. Untrusted text.
     pub async fn console(&mut self) -> Option<String> {
-        self.qemu.monitor.console().await.ok().filter(|text| !text.trim().is_empty())
+        self.monitor.console().await.ok().filter(|text| !text.trim().is_empty())
     }
 
     /// Gives the guest another identity, with new entropy and the time of now. The cache volume stays as it is.
@@ -232,13 +210,13 @@ impl Machine {
     /// Lets the guest run that was held still.
     pub(super) async fn resume(&mut self) -> Result<(), VmError> {
         self.home.hold(false)?;
-        self.qemu.monitor.resume().await
+        self.monitor.resume().await
     }
 
     /// Holds the guest still: the job is over, whatever it left running. Its monitor does nothing either then, where it has a
     /// cgroup.
     pub async fn pause(&mut self) -> Result<(), VmError> {
-        self.qemu.monitor.pause().await?;
+        self.monitor.pause().await?;
         self.home.hold(true)
     }
 
@@ -250,7 +228,7 @@ impl Machine {
 
     /// Ends the monitor, as far as it lets itself be ended; what is left of it, the home names.
     pub(super) async fn end_monitor(&mut self) {
-        match timeout(MONITOR_END, self.qemu.kill()).await {
+        match timeout(MONITOR_END, self.monitor.kill()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(vm = %self.home.id(), %error, "waiting for the monitor's end failed"),
             Err(_) => tracing::warn!(vm = %self.home.id(), "the monitor does not end"),
@@ -274,13 +252,13 @@ fn cache_of<'a>(
 impl Attached {
     /// Waits until the VM is lost; gives how.
     pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
-        lost(&self.qemu, &self.guest)
+        lost(&*self.monitor, &self.guest)
     }
 }
 
 /// Waits until a VM is lost; gives how, as far as its monitor tells.
-fn lost(qemu: &Qemu, guest: &Guest) -> impl Future<Output = Loss> + Send + use<> {
-    let mut ended = qemu.monitor.ended();
+fn lost(monitor: &dyn Monitor, guest: &Guest) -> impl Future<Output = Loss> + Send + use<> {
+    let mut ended = monitor.ended();
     let guest = guest.clone();
     async move {
         let closed = tokio::select! {
@@ -311,14 +289,48 @@ fn loss_of(end: Option<GuestEnd>) -> Loss {
     }
 }
 
-/// Attaches to both ports of the guest, letting it run in between if it stands still.
-pub(crate) async fn attach(mut qemu: Qemu, ports: Ports, limit: Duration, resume: bool) -> Result<Attached, VmError> {
-    let ready = async { if resume { qemu.monitor.resume().await } else { Ok(()) } };
-    let ((control, _), (bulk, connections)) = tokio::try_join!(
-        Channel::attach(ports.control, Incoming::Refused, limit, ready),
-        Channel::attach(ports.bulk, Incoming::Accepted, limit, async { Ok(()) }),
-    )?;
-    Ok(Attached { qemu, guest: Guest::new(control), bulk, connections })
+/// Starts a monitor with `template`'s state in it. `cache` is what the guest has, or is to have, mounted.
+pub(crate) async fn load(
+    home: &Home, template: &Template, basis: &Basis, memory: Memory, cache: Option<&CacheMount>, lifetime: Lifetime,
+) -> Result<Loaded, VmError> {
+    let began = Instant::now();
+    let mut timings = Timings::default();
+    home.passes(Step::HomeMade).await?;
+    let scratch = home.path().join(SCRATCH);
+    disk::copy_sparse_aside(template.scratch.clone(), scratch.clone())
+        .await
+        .map_err(VmError::host(format!("the VM's scratch disk `{}`", scratch.display())))?;
+    let (start, memory) = match memory {
+        Memory::Borrowed => (Start::Restore, template.memory.clone()),
+        Memory::Owned => (Start::RestoreOwned, freeze::copy_memory(template, home.path()).await?),
+    };
+    let disks = Disks {
+        root: template.root.clone(),
+        layer: template.layer.clone(),
+        scratch,
+        cache: Some(cache.and_then(CacheMount::shared).unwrap_or(&template.cache_placeholder).to_owned()),
+        fill: cache.and_then(CacheMount::fresh).map(Path::to_owned),
+    };
+    home.passes(Step::DiskCopied).await?;
+    timings.prepared = began.elapsed();
+    let launch = Launch {
+        accelerator: template.accelerator,
+        shape: template.shape,
+        start,
+        boot: &template.boot,
+        disks: &disks,
+        memory: &memory,
+        lifetime,
+    };
+    let (mut monitor, reach) = template.vmm.launch(home, launch).await?;
+    // A monitor takes an empty memory for a file that it does not find, and the guest would only seem to hang.
+    basis.require()?;
+    home.passes(Step::MonitorAnswered).await?;
+    timings.started = began.elapsed();
+    monitor.load_state(&template.state).await?;
+    home.passes(Step::StateLoaded).await?;
+    timings.loaded = began.elapsed();
+    Ok(Loaded { monitor, reach, timings })
 }
 
 fn identity_of(id: &VmId, cache: Option<&CacheMount>) -> Result<Identity, VmError> {

@@ -6,7 +6,7 @@
 //! ```
 //! - [`home`]: the directory that holds everything of one VM on the host, and its owner's lease.
 //! - [`channel`]: the host's end of the conversation with the agent; [`guest`]: its requests as calls.
-//! - [`qemu`]: the monitor: its argument vector (pure), its control socket, its process.
+//! - [`backend`]: what a monitor must do, whichever it is; [`qemu`] and [`firecracker`] do it. `attach` joins the agent.
 //! - [`basis`]: the files of its template, and whether they are still what they were.
 //! - [`volume`]: what stands in a VM's places for cache volumes.
 //! - [`machine`]: one running VM, from restore to verified absence; [`loss`]: how it can end before that.
@@ -16,9 +16,12 @@
 //! Invariants: nothing that a guest sends is parsed before a length check; nothing blocks [`machine::Machine::destroy`];
 //! capacity counts as free only after it returned.
 
+pub(crate) mod attach;
+pub mod backend;
 pub mod basis;
 pub mod channel;
 pub mod confinement;
+pub mod firecracker;
 pub mod freeze;
 pub mod guest;
 pub mod home;

@@ -69,6 +69,7 @@ impl Scene {
             images_dir: host::shared_images(),
             recipes: Vec::new(),
             qemu: "qemu-system-x86_64".to_owned(),
+            firecracker: Default::default(),
             backend: Backend::QemuTcg,
             lifetime: Lifetime::EndsWithUs,
             confinement: Default::default(),

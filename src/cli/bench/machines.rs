@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::show;
+use super::{show, temporary};
 use crate::bench::{cold_boot, density, pool};
 use crate::cli::progress::Terminal;
 use crate::cli::{EngineArgs, parse_memory, parse_mib};
 use crate::engine::{Engine, Prepared};
 use crate::image::{Progress, bake};
+use crate::vm::machine::Template;
 use crate::vm::spec::Shape;
 
 /// Which machines, and how the result is shown.
@@ -74,8 +75,32 @@ impl Stage {
         let shape = Shape { memory_mib: machines.memory, ..Shape::default() };
         let prepared = engine.prepare(&machines.image, shape, &progress).await?;
         progress.step(step);
-        let monitor = bake::monitor_version(&prepared.template.program).await?;
+        let monitor = bake::monitor_version(prepared.template.vmm.program()).await?;
         Ok(Self { engine, prepared, monitor, progress })
+    }
+}
+
+/// What a measurement begins with that needs no guest.
+pub(super) struct Early {
+    pub(super) engine: Engine,
+    pub(super) template: Template,
+    pub(super) monitor: String,
+    pub(super) progress: Terminal,
+    /// Where the template's files are.
+    pub(super) _directory: tempfile::TempDir,
+}
+
+impl Early {
+    pub(super) async fn set(machines: &MachineArgs, step: &str) -> anyhow::Result<Self> {
+        let engine = machines.engine.engine()?;
+        engine.reap().await;
+        let progress = Terminal::new();
+        let shape = Shape { memory_mib: machines.memory, ..Shape::default() };
+        let directory = temporary(&machines.engine.state_dir)?;
+        let template = engine.early(&machines.image, shape, directory.path()).await?;
+        progress.step(step);
+        let monitor = bake::monitor_version(template.vmm.program()).await?;
+        Ok(Self { engine, template, monitor, progress, _directory: directory })
     }
 }
 

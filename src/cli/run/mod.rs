@@ -100,7 +100,7 @@ pub(super) fn refuse_two_engines(matches: &ArgMatches) -> Result<(), String> {
     if !is_given(&"config") {
         return Ok(());
     }
-    match ["state_dir", "recipes", "backend", "qemu"].into_iter().find(is_given) {
+    match ["state_dir", "recipes", "backend", "qemu", "firecracker"].into_iter().find(is_given) {
         Some(name) => Err(format!("--{} cannot be used with --config, which says it", name.replace('_', "-"))),
         None => Ok(()),
     }

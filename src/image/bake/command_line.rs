@@ -2,6 +2,7 @@
 
 use crate::host::tsc;
 use crate::image::catalog::Image;
+use crate::vm::backend::Vmm;
 use crate::vm::spec::Accelerator;
 
 /// The argument with the frequency of the time stamp counter, in kHz.
@@ -9,14 +10,18 @@ const FREQUENCY: &str = "tsc_early_khz=";
 
 /// The command line of the image's guests. Under emulation it has the frequency of the counter, as the image's snapshots have
 /// it if they were made on this host: another measurement must not make another snapshot.
-pub(super) fn of(image: &Image, accelerator: Accelerator) -> String {
-    // A panic becomes a reboot, which the monitor turns into a guest that stands still and says so. By a triple fault: this
-    // machine has none of the devices with which a kernel would try otherwise, for minutes.
-    let common = "console=ttyS0 quiet panic=-1 reboot=t rdinit=/init random.trust_cpu=on";
-    match accelerator {
-        Accelerator::Kvm => common.to_owned(),
+pub(super) fn of(image: &Image, vmm: &Vmm, accelerator: Accelerator) -> String {
+    // A panic becomes a reboot, which the monitor turns into an end that it tells.
+    let common = "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on";
+    match (vmm, accelerator) {
+        // It has a keyboard controller for this purpose alone, and no PCI.
+        (Vmm::Firecracker(_), _) => format!("{common} reboot=k pci=off"),
+        // By a triple fault: this machine has none of the devices with which a kernel would try otherwise, for minutes.
+        (Vmm::Qemu(_), Accelerator::Kvm) => format!("{common} reboot=t"),
         // An emulated machine has no timer to calibrate the counter with.
-        Accelerator::Tcg => format!("{common} {FREQUENCY}{} mitigations=off", tsc::settled(known(image))),
+        (Vmm::Qemu(_), Accelerator::Tcg) => {
+            format!("{common} reboot=t {FREQUENCY}{} mitigations=off", tsc::settled(known(image)))
+        }
     }
 }
 

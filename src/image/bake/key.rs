@@ -9,6 +9,7 @@ use crate::host::cpu;
 use crate::image::catalog::Image;
 use crate::image::{ImageError, tools};
 use crate::protocol;
+use crate::vm::backend::Vmm;
 use crate::vm::qemu::argv::cpu_model;
 use crate::vm::spec::{Accelerator, Shape};
 
@@ -42,9 +43,9 @@ impl KeyParts<'_> {
     }
 }
 
-/// The key of the snapshot that the monitor `program` makes of `image` in that shape.
-pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
-    let monitor = monitor_version(program).await?;
+/// The key of the snapshot that a monitor makes of `image` in that shape.
+pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shape) -> Result<String, ImageError> {
+    let monitor = monitor_version(vmm.program()).await?;
     let parts = KeyParts {
         format: FORMAT,
         dayfly: env!("CARGO_PKG_VERSION"),
@@ -61,7 +62,7 @@ pub async fn key(image: &Image, program: &str, accelerator: Accelerator, shape: 
             // What the monitor emulates does not depend on the host.
             Accelerator::Tcg => cpu_model(accelerator).to_owned(),
         },
-        command_line: command_line::of(image, accelerator),
+        command_line: command_line::of(image, vmm, accelerator),
     };
     Ok(parts.key())
 }

@@ -5,20 +5,8 @@
 
 use std::path::Path;
 
+use crate::vm::backend::Start;
 use crate::vm::spec::{Accelerator, Boot, CACHE_VOLUME_BYTES, Disks, Shape};
-
-/// What the machine does first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// Boots the kernel. Memory is not kept.
-    Boot,
-    /// Boots the kernel on a shared memory file, which becomes a snapshot's.
-    BootForSnapshot,
-    /// Waits for a state to be loaded. Memory is mapped privately: clones share the file's pages and cannot change them.
-    Restore,
-    /// Waits for a state to be loaded, on a memory file of its own, which becomes a snapshot's.
-    RestoreOwned,
-}
 
 /// Everything that the vector depends on.
 #[derive(Debug, Clone)]
@@ -122,7 +110,7 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     arguments.machine(machine);
     arguments.memory(machine);
     // A restored guest has its kernel in memory. The monitor would read both files again, and keep them in its own memory.
-    let is_restored = matches!(machine.start, Start::Restore | Start::RestoreOwned);
+    let is_restored = machine.start.is_restore();
     if !is_restored {
         arguments.kernel(machine.boot);
     }

@@ -2,18 +2,7 @@
 
 use serde_json::Value;
 
-/// How a guest ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuestEnd {
-    PoweredOff,
-    /// A reboot; with `panic=-1` on its command line, also what a panic of its kernel looks like.
-    Reset,
-    Panicked,
-    /// The host could not store what the guest wrote; the monitor holds the guest still, for ever if nobody looks.
-    HostDiskFull,
-    /// The control socket closed: the monitor is gone.
-    MonitorGone,
-}
+use crate::vm::backend::GuestEnd;
 
 /// What a line means to us.
 #[derive(Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! QEMU's `microvm` machine as the monitor of a VM.
 
 pub mod argv;
+mod backend;
 pub mod message;
 pub mod monitor;
 mod view;
@@ -14,13 +15,14 @@ use std::process::ExitStatus;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use self::argv::{Sockets, Start};
+use self::argv::Sockets;
+pub use self::backend::CAPABILITIES;
 use self::monitor::Monitor;
 use self::view::View;
 use super::VmError;
+use super::backend::{Launch, Ports};
 use super::confinement::Cell;
 use super::home::{Home, Socket};
-use super::spec::{Accelerator, Boot, Disks, Shape};
 use crate::host::cgroup::{Cgroup, MAX_TASKS};
 use crate::host::command::install_hint;
 use crate::host::jail::{self, Jail, Offer, Opener, Shown};
@@ -31,32 +33,12 @@ use crate::lifecycle::Step;
 /// Bytes of the monitor's output that an error quotes.
 const OUTPUT_QUOTED: usize = 2048;
 
-/// How to start a monitor.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    pub program: &'a str,
-    pub accelerator: Accelerator,
-    pub shape: Shape,
-    pub start: Start,
-    pub boot: &'a Boot,
-    pub disks: &'a Disks,
-    pub memory: &'a Path,
-    pub lifetime: Lifetime,
-}
-
 /// A monitor that runs.
 #[derive(Debug)]
 pub struct Qemu {
     pub monitor: Monitor,
     child: Child,
     output: Output,
-}
-
-/// Connections to the agent's two ports.
-#[derive(Debug)]
-pub struct Ports {
-    pub control: UnixStream,
-    pub bulk: UnixStream,
 }
 
 /// Fails unless `program` is there, whatever its name: before minutes of work that would need it.
@@ -77,10 +59,10 @@ pub fn missing_hint(program: &str) -> String {
 impl Qemu {
     /// Starts a monitor in `home`, confined as far as this host can do that, and speaks with it. The guest runs already if it
     /// boots.
-    pub async fn launch(home: &Home, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
-        require(launch.program)?;
+    pub async fn launch(home: &Home, program: &str, launch: Launch<'_>) -> Result<(Self, Ports), VmError> {
+        require(program)?;
         let group = home.make_group(launch.shape, launch.disks)?;
-        let cell = home.make_cell(launch.program).await?;
+        let cell = home.make_cell(program).await?;
         home.passes(Step::ConfinementMade).await?;
         let view = View::open(&launch, cell.is_some())?;
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
@@ -98,7 +80,7 @@ impl Qemu {
             let inherited: Vec<OwnedFd> =
                 sockets.map(|socket| socket.listener).into_iter().chain(descriptors).collect();
             let spawn = Spawn {
-                program: launch.program,
+                program,
                 arguments: &arguments,
                 directory: home.path(),
                 inherited: &inherited,
@@ -111,7 +93,7 @@ impl Qemu {
                 None => start_free(spawn, group.as_ref()).map(|child| (child, None)),
             }
         };
-        let context = format!("starting `{}`", launch.program);
+        let context = format!("starting `{program}`");
         let (mut child, opening) = started.map_err(VmError::host(context))?;
         home.passes(Step::MonitorStarted).await?;
         match greet(to_monitor, opening).await {

@@ -12,8 +12,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
-use super::message::{GuestEnd, Message, interpret};
+use super::message::{Message, interpret};
 use crate::vm::VmError;
+use crate::vm::backend::GuestEnd;
 
 /// The longest line that is accepted.
 const MAX_LINE: u64 = 1 << 20;

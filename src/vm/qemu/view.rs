@@ -10,10 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Launch;
-use super::argv::Start;
 use crate::host::jail::{Offer, Shown};
 use crate::vm::VmError;
+use crate::vm::backend::{Launch, Start};
 use crate::vm::spec::{Accelerator, Boot, Disks};
 
 const MEMORY: &str = "/memory";
@@ -64,7 +63,7 @@ impl View {
             if launch.accelerator == Accelerator::Kvm {
                 view.offers.push(Offer { name: KVM, file: open(Path::new(KVM), true)? });
             }
-            if matches!(launch.start, Start::Boot | Start::BootForSnapshot) {
+            if !launch.start.is_restore() {
                 view.boot.kernel = view.show(&launch.boot.kernel, KERNEL)?;
                 view.boot.initramfs = view.show(&launch.boot.initramfs, INITRAMFS)?;
             }

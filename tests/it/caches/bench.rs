@@ -125,6 +125,7 @@ pub(super) async fn engine_in(state_dir: &Path) -> (Engine, Arc<Prepared>) {
         images_dir: host::shared_images(),
         recipes: Vec::new(),
         qemu: "qemu-system-x86_64".into(),
+        firecracker: Default::default(),
         backend: Backend::QemuTcg,
         lifetime: Lifetime::EndsWithUs,
         confinement: Default::default(),

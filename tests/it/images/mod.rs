@@ -131,6 +131,7 @@ fn engine(state: &Path) -> Engine {
         images_dir: state.join("images"),
         recipes: Vec::new(),
         qemu: "qemu-system-x86_64".to_owned(),
+        firecracker: Default::default(),
         backend: Backend::QemuTcg,
         lifetime: Lifetime::EndsWithUs,
         confinement: Default::default(),

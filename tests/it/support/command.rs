@@ -28,6 +28,7 @@ pub(crate) fn dayfly() -> Command {
         "DAYFLY_RECIPES",
         "DAYFLY_BACKEND",
         "DAYFLY_QEMU",
+        "DAYFLY_FIRECRACKER",
         "DAYFLY_LOG",
         "DAYFLY_SOCKET",
         "DAYFLY_GIT_TOKEN",
