@@ -26,8 +26,9 @@ fn origin(ended: &Ended) -> &str {
 
 /// The monitor of a VM.
 fn monitor(scene: &Scene, vm: &str) -> Pid {
-    let home = scene.state_dir().join("vms").join(vm);
-    let is_there = |pid: &Pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == home);
+    let name = format!("dayfly-{vm}");
+    let is_there =
+        |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&name));
     leaks::monitors(scene.state_dir()).into_iter().find(is_there).unwrap()
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
 use crate::support::npm::{NpmRegistry, PACKAGE, TOKEN, TOKEN_PATTERN};
 use crate::support::tls::{self, TlsServer};
-use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, host};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually};
 
 /// What the default branch installs before any job.
 const PREPARE: &str = "mkdir deps; curl -sf $npm_config_registry@acme/box/-/box-1.0.0.tgz | tar -xz -C deps";
@@ -149,7 +149,7 @@ async fn npm_installs_private_packages_before_any_job() {
     if std::env::var(IMAGES).is_ok_and(|images| images.split(',').any(|image| image == "node")) {
         npm_installs_private_packages().await;
     } else {
-        host::skipped(&format!("{IMAGES} does not name `node`"));
+        eprintln!("SKIPPED: {IMAGES} does not name `node`");
     }
 }
 
