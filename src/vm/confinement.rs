@@ -16,6 +16,7 @@ use super::VmError;
 use crate::host::cgroup::{self, IoLimits, MAX_TASKS, Support};
 use crate::host::jail::{self, Jail, Parts, parts_of};
 use crate::host::process;
+use crate::host::seen::Seen;
 use crate::host::uids::{UidLease, UidRange, Uids};
 use crate::ids::VmId;
 
@@ -38,7 +39,15 @@ pub struct Confinement {
 struct Jails {
     uids: Uids,
     /// Of the program that was asked for last. There is one, except in tests.
-    parts: Mutex<Option<(String, Arc<Parts>)>>,
+    parts: Mutex<Option<Known>>,
+}
+
+/// What a program needs, and the files of that as they were.
+#[derive(Debug)]
+struct Known {
+    program: String,
+    parts: Arc<Parts>,
+    files: Seen,
 }
 
 impl Confinement {
@@ -102,14 +111,19 @@ impl Confinement {
     pub async fn parts(&self, program: &str) -> Result<Option<Arc<Parts>>, VmError> {
         let Ok(jails) = &self.jails else { return Ok(None) };
         let mut known = jails.parts.lock().await;
-        if let Some((of, parts)) = &*known
+        // An upgrade of the host exchanges a program and its libraries under a service that runs.
+        if let Some(Known { program: of, parts, files }) = &*known
             && of == program
+            && files.lost().is_none()
         {
             return Ok(Some(Arc::clone(parts)));
         }
-        let found = parts_of(program).await.map_err(VmError::host(format!("finding what `{program}` needs")))?;
-        let parts = Arc::new(found);
-        *known = Some((program.to_owned(), Arc::clone(&parts)));
+        let parts = parts_of(program).await.map_err(VmError::host(format!("finding what `{program}` needs")))?;
+        let files = Seen::of(parts.files()).map_err(|gone| {
+            VmError::host(format!("`{}`, which `{program}` needs", gone.display()))(io::ErrorKind::NotFound.into())
+        })?;
+        let parts = Arc::new(parts);
+        *known = Some(Known { program: program.to_owned(), parts: Arc::clone(&parts), files });
         Ok(Some(parts))
     }
 

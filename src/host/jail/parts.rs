@@ -1,6 +1,7 @@
 //! What of the host a program needs to run in a root of its own: itself, its libraries, and what QEMU reads at its start.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const LOADER_CACHE: &str = "/etc/ld.so.cache";
 /// The devices that any program may expect.
 const DEVICES: [&str; 2] = ["/dev/null", "/dev/urandom"];
 
+/// With which scripts begin.
+const SCRIPT: &[u8] = b"#!";
+
 /// Beside QEMU's libraries, the directory with what it loads when it is needed: its emulator among them.
 const MODULES: &str = "qemu";
 
@@ -28,12 +32,23 @@ pub struct Parts {
     pub shown: Vec<Shown>,
 }
 
+impl Parts {
+    /// The files among them: the program and its libraries.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.shown.iter().filter(|one| !one.is_directory).map(|one| one.from.clone())
+    }
+}
+
 /// Finds what `program` needs. Starts it twice, unconfined, so that it says so; as often before, for its version.
 ///
 /// # Errors
-/// When there is no such program, or a library of it is missing.
+/// When there is no such program, or a library of it is missing; and for a script, which needs more than itself.
 pub async fn parts_of(program: &str) -> io::Result<Parts> {
     let path = find_program(program).ok_or(io::ErrorKind::NotFound)?.canonicalize()?;
+    if is_script(&path)? {
+        const WHY: &str = "it is a script, and its confinement has no shell\n  hint: name the program that it starts";
+        return Err(io::Error::other(WHY));
+    }
     let (libraries, directories) = tokio::try_join!(libraries(&path), firmware(&path))?;
     // By both names that the directory has where `/lib` is a link.
     let modules = libraries.iter().filter_map(|library| Some(library.parent()?.join(MODULES)));
@@ -50,6 +65,12 @@ pub async fn parts_of(program: &str) -> io::Result<Parts> {
         Some(Shown { from: path.clone(), at: path, is_directory })
     });
     Ok(Parts { program: path, shown: shown.collect() })
+}
+
+fn is_script(path: &Path) -> io::Result<bool> {
+    let mut first = Vec::new();
+    File::open(path)?.take(SCRIPT.len() as u64).read_to_end(&mut first)?;
+    Ok(first == SCRIPT)
 }
 
 /// The libraries of a program, by the paths under which it looks for them. None of one that needs none.
@@ -99,6 +120,15 @@ mod tests {
         assert_eq!(listed_libraries("QEMU emulator version 9.2.0\n"), Ok(Vec::new()));
         let missing = listed_libraries("\tlibx.so.1 => not found\n").unwrap_err();
         assert_eq!(missing, "its library `libx.so.1` is missing");
+    }
+
+    #[tokio::test]
+    async fn a_script_is_no_program_for_a_jail() {
+        let script = tempfile::NamedTempFile::with_suffix(".sh").unwrap();
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let refused = parts_of(script.path().to_str().unwrap()).await.unwrap_err().to_string();
+        assert!(refused.starts_with("it is a script") && refused.contains("hint:"), "{refused}");
     }
 
     #[tokio::test]
