@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::tiny::{SHAPE, Tiny, go_on};
+use super::tiny::{Tiny, go_on};
 use crate::support::command::Outcome;
 use crate::support::{host, leaks};
 
