@@ -101,7 +101,7 @@ fn every_command_explains_itself() {
     }
     // For completions as well.
     let help = run(&["exec", "--help"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(help.contains("[possible values: auto, qemu-kvm, qemu-tcg]"), "{help}");
+    assert!(help.contains("[possible values: auto, qemu-kvm, qemu-tcg, firecracker]"), "{help}");
 }
 
 /// Nothing is built for a command that cannot run: there is no image here, and building one would take minutes.
