@@ -38,7 +38,7 @@ pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
-pub use registries::{Registry, RegistryCredential, RegistryKind};
+pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};

@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "header",
     "value",
     "scopes",
+    "others",
     "extra",
     "profiles",
     "repositories",
@@ -59,9 +60,9 @@ pub struct Registry {
 /// What speaks to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryKind {
-    /// npm and what is like it. With scopes it has those packages only.
+    /// npm and what is like it; `None`: it has every package.
     Npm {
-        scopes: Vec<String>,
+        scoped: Option<Scoped>,
     },
     /// pip and what is like it. `index` is the simple index's path below the address, which ends with a slash or is empty.
     Pypi {
@@ -75,6 +76,15 @@ pub enum RegistryKind {
     Maven,
     /// Files that jobs fetch by themselves.
     Generic,
+}
+
+/// What a registry of npm has that does not have everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scoped {
+    /// It has the packages of these; never empty.
+    pub scopes: Vec<String>,
+    /// Where machines find all others, by their own means. Ends with a slash.
+    pub others: Url,
 }
 
 /// How the host shows itself to a registry; `S` is a secret's place before it is resolved and the secret afterwards.
@@ -188,7 +198,7 @@ fn placed(kind: RegistryKind, mut url: Url) -> (RegistryKind, Url) {
     (RegistryKind::Pypi { index, extra }, url)
 }
 
-fn kind(table: &Table<'_>) -> Option<RegistryKind> {
+fn scoped(table: &Table<'_>) -> Option<Scoped> {
     let scopes = table.read("scopes", |item| {
         let items = item.one_or_list();
         if items.is_empty() || items.len() > MAX_SCOPES {
@@ -197,10 +207,26 @@ fn kind(table: &Table<'_>) -> Option<RegistryKind> {
         }
         items.iter().map(|item| item.parse(scope)).collect::<Option<Vec<String>>>()
     });
+    let others = table.read("others", |item| base_url(item, "packages"));
+    match (table.get("scopes"), table.get("others")) {
+        (Some(item), None) => item.refuse(
+            Complaint::new("`others` is not set: npm has to find what is in no scope")
+                .hint("set it to the address of the registry that has everything else, usually the public one"),
+        ),
+        (None, Some(item)) => {
+            item.refuse(Complaint::new("goes with `scopes` only").hint("name the scopes, or remove it"))
+        }
+        _ => {}
+    }
+    Some(Scoped { scopes: scopes?, others: others? })
+}
+
+fn kind(table: &Table<'_>) -> Option<RegistryKind> {
+    let scoped = scoped(table);
     let extra = table.read_or("extra", false, |item| item.bool());
     let hint = "one of `npm`, `pypi`, `cargo`, `maven` and `generic`";
     let kind = table.required_hint("kind", hint)?.one_of(&[
-        ("npm", RegistryKind::Npm { scopes: scopes.unwrap_or_default() }),
+        ("npm", RegistryKind::Npm { scoped }),
         ("pypi", RegistryKind::Pypi { index: String::new(), extra }),
         ("cargo", RegistryKind::Cargo { extra }),
         ("maven", RegistryKind::Maven),
@@ -213,6 +239,7 @@ fn kind(table: &Table<'_>) -> Option<RegistryKind> {
     };
     if !matches!(kind, RegistryKind::Npm { .. }) {
         misplaced("scopes", "`npm`");
+        misplaced("others", "`npm`");
     }
     if !matches!(kind, RegistryKind::Pypi { .. } | RegistryKind::Cargo { .. }) {
         misplaced("extra", "`pypi` and `cargo`");
@@ -294,9 +321,9 @@ fn refuse_two_in_one_place(entries: &[Item<'_>], read: &[Option<Registry>]) {
 /// What a registry is to its tools, of which there can be only one.
 fn places(kind: &RegistryKind) -> Vec<(&'static str, Option<String>)> {
     match kind {
-        RegistryKind::Npm { scopes } if scopes.is_empty() => vec![("the registry of npm", None)],
-        RegistryKind::Npm { scopes } => {
-            scopes.iter().map(|scope| ("the registry of npm", Some(scope.clone()))).collect()
+        RegistryKind::Npm { scoped: None } => vec![("the registry of npm", None)],
+        RegistryKind::Npm { scoped: Some(scoped) } => {
+            scoped.scopes.iter().map(|scope| ("the registry of npm", Some(scope.clone()))).collect()
         }
         RegistryKind::Pypi { extra: false, .. } => vec![("the index of pip", None)],
         RegistryKind::Cargo { extra: false } => vec![("the registry of Cargo", None)],

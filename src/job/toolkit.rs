@@ -71,10 +71,10 @@ fn screaming(name: &str) -> String {
 /// on for what it does not have. More scopes have names of their own.
 fn npm<'r>(registries: impl Iterator<Item = &'r Registry>) -> Vec<(String, String)> {
     let of_npm = registries.filter_map(|registry| match &registry.kind {
-        RegistryKind::Npm { scopes } => Some((registry, scopes)),
+        RegistryKind::Npm { scoped } => Some((registry, scoped.as_ref().map_or(&[][..], |scoped| &scoped.scopes))),
         _ => None,
     });
-    let mut of_npm: Vec<(&Registry, &Vec<String>)> = of_npm.collect();
+    let mut of_npm: Vec<(&Registry, &[String])> = of_npm.collect();
     of_npm.sort_by_key(|(_, scopes)| !scopes.is_empty());
     let Some((first, _)) = of_npm.first() else { return Vec::new() };
     let mut variables = vec![
@@ -138,15 +138,13 @@ fn maven<'r>(mut registries: impl Iterator<Item = &'r Registry>) -> Option<Strin
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::net::registry::samples::registry;
+    use crate::net::registry::samples::{npm_with, registry};
 
     fn some() -> Vec<Registry> {
-        let npm =
-            |scopes: &[&str]| RegistryKind::Npm { scopes: scopes.iter().map(|&scope| scope.to_owned()).collect() };
         let pypi = |extra| RegistryKind::Pypi { index: "simple/".into(), extra };
         vec![
-            registry("scoped", npm(&["@acme", "@box"]), "https://npm.example/repo/"),
-            registry("all", npm(&[]), "https://all.example/"),
+            registry("scoped", npm_with(&["@acme", "@box"]), "https://npm.example/repo/"),
+            registry("all", RegistryKind::Npm { scoped: None }, "https://all.example/"),
             registry("py", pypi(false), "https://py.example/"),
             registry("more-py", pypi(true), "https://py2.example/"),
             registry("crates", RegistryKind::Cargo { extra: false }, "https://crates.example/index/"),

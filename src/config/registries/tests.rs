@@ -46,7 +46,7 @@ fn every_mistake_is_told() {
     insta::assert_snapshot!(config(
         "[[registry]]\nname = 'A b'\nkind = 'npn'\nurl = 'ftp://x'\n\
          [[registry]]\nname = 'b'\nkind = 'maven'\nurl = 'https://x.example'\ntoken = 'inline'\nscopes = ['@x']\nextra = true\n\
-         [[registry]]\nname = 'c'\nkind = 'npm'\nurl = 'https://x.example'\nuser = 'u'\nscopes = ['acme']\n\
+         [[registry]]\nname = 'c'\nkind = 'npm'\nurl = 'https://x.example'\nuser = 'u'\nscopes = ['acme']\nothers = 'https://o.example'\n\
          [[registry]]\nname = 'd'\nkind = 'pypi'\nurl = 'https://x.example'\nheader = 'Host'\nvalue = { env = 'V' }\nprofiles = ['lnux']\n\
          [[registry]]\nname = 'e'\nkind = 'cargo'\nurl = 'https://x.example'\n\
          [[registry]]\nname = 'e'\nkind = 'cargo'\nurl = 'https://y.example'\nprofiles = ['big']\nrepositories = ['x']\n",
@@ -81,10 +81,12 @@ fn every_mistake_is_told() {
 fn two_may_stand_side_by_side_where_no_tool_has_to_choose() {
     let entry = |name: &str, more: &str| format!("[[registry]]\nname = '{name}'\nurl = 'https://x.example'\n{more}\n");
     let both = |one: &str, other: &str| config(&(entry("a", one) + &entry("b", other))).map(drop);
-    assert_eq!(both("kind = 'npm'", "kind = 'npm'\nscopes = '@acme'"), Ok(()));
+    assert_eq!(both("kind = 'npm'", "kind = 'npm'\nscopes = '@acme'\nothers = 'https://o.example'"), Ok(()));
+    insta::assert_snapshot!(
+        both("kind = 'npm'\nscopes = '@acme'", "kind = 'npm'\nothers = 'https://o.example'").unwrap_err(), @"");
     assert_eq!(both("kind = 'pypi'", "kind = 'pypi'\nextra = true"), Ok(()));
     assert_eq!(both("kind = 'cargo'\nprofiles = ['big']", "kind = 'cargo'\nprofiles = ['linux']"), Ok(()));
-    insta::assert_snapshot!(both("kind = 'npm'\nscopes = ['@x', '@acme']", "kind = 'npm'\nscopes = '@acme'").unwrap_err(), @"
+    insta::assert_snapshot!(both("kind = 'npm'\nscopes = ['@x', '@acme']\nothers = 'https://o.example'", "kind = 'npm'\nscopes = '@acme'\nothers = 'https://o.example'").unwrap_err(), @"
     f:15:1: registry[1]: `a` is the registry of npm for `@acme` already for some profile
       hint: give each `profiles` of its own; or `scopes` (npm) or `extra = true` (pypi, cargo)
     ");

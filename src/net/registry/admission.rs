@@ -7,11 +7,8 @@ use axum::http::{Method, Uri};
 use url::Url;
 
 use super::cargo::{self, Download};
-use crate::config::{Registry, RegistryKind};
+use crate::config::{Registry, RegistryKind, Scoped};
 use crate::document::reader::quoted;
-
-/// Where npm finds what no configured registry has.
-const PUBLIC_NPM: &str = "https://registry.npmjs.org/";
 
 /// A request that is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +57,10 @@ pub fn split(target: &Uri) -> Result<(&str, &str), Refusal> {
 /// Decides about one request to `registry`.
 pub fn admit(registry: &Registry, method: &Method, path: &str, query: Option<&str>) -> Result<Ask, Refusal> {
     let segments = segments(path)?;
-    if let RegistryKind::Npm { scopes } = &registry.kind
-        && !scopes.is_empty()
+    if let RegistryKind::Npm { scoped: Some(Scoped { scopes, others }) } = &registry.kind
         && !segments.iter().any(|segment| scopes.contains(segment))
     {
-        return public_npm(path, query).ok_or(Refusal::Path).map(Ask::Elsewhere);
+        return below(others, path, query).ok_or(Refusal::Path).map(Ask::Elsewhere);
     }
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Refusal::Method);
@@ -79,10 +75,6 @@ pub fn admit(registry: &Registry, method: &Method, path: &str, query: Option<&st
         }
     }
     below(&registry.url, path, query).map(Ask::At).ok_or(Refusal::Path)
-}
-
-fn public_npm(path: &str, query: Option<&str>) -> Option<Url> {
-    below(&Url::parse(PUBLIC_NPM).expect("the constant is an address"), path, query)
 }
 
 /// The decoded segments, none of which leads elsewhere however often it is decoded.
@@ -155,8 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_below_a_registry_is_read_there_and_nothing_else() {
-        let registry =
-            samples::registry("one", RegistryKind::Npm { scopes: Vec::new() }, "https://npm.example/repo/npm/");
+        let registry = samples::registry("one", RegistryKind::Npm { scoped: None }, "https://npm.example/repo/npm/");
         for (target, expected) in [
             ("/one/left-pad", "https://npm.example/repo/npm/left-pad"),
             ("/one/@acme%2fbox", "https://npm.example/repo/npm/@acme%2fbox"),
@@ -188,13 +179,13 @@ mod tests {
 
     #[test]
     fn what_is_not_of_its_scopes_is_elsewhere() {
-        let kind = RegistryKind::Npm { scopes: vec!["@acme".into()] };
+        let kind = samples::npm_with(&["@acme"]);
         let registry = samples::registry("one", kind, "https://npm.example/");
         for (target, expected) in [
             ("/one/@acme%2fbox", "https://npm.example/@acme%2fbox"),
             ("/one/download/@acme/box/1.0.0/x", "https://npm.example/download/@acme/box/1.0.0/x"),
-            ("/one/left-pad", "elsewhere: https://registry.npmjs.org/left-pad"),
-            ("/one/@other%2fbox?x=1", "elsewhere: https://registry.npmjs.org/@other%2fbox?x=1"),
+            ("/one/left-pad", "elsewhere: https://others.example/left-pad"),
+            ("/one/@other%2fbox?x=1", "elsewhere: https://others.example/@other%2fbox?x=1"),
         ] {
             assert_eq!(decide(&registry, &Method::GET, target), expected, "{target}");
         }
@@ -222,7 +213,7 @@ mod tests {
         /// Whatever a guest writes, nothing but what is below the address is asked for, and no decoding of it leads out.
         #[test]
         fn nothing_leads_out_of_a_registry(path in "(([a-z@.%/+-]|%2[eEfF5]|\\.\\.|%252e){0,12}/?){0,4}", npm: bool) {
-            let kind = if npm { RegistryKind::Npm { scopes: Vec::new() } } else { RegistryKind::Generic };
+            let kind = if npm { RegistryKind::Npm { scoped: None } } else { RegistryKind::Generic };
             let registry = samples::registry("one", kind, "https://npm.example/repo/npm/");
             if let Ok(Ask::At(url)) = admit(&registry, &Method::GET, &path, None) {
                 let mut text = url.to_string();

@@ -378,6 +378,13 @@ fn elsewhere(url: &Url) -> Response<Body> {
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples {
     use super::*;
+    use crate::config::Scoped;
+
+    /// npm's, with these scopes.
+    pub(crate) fn npm_with(scopes: &[&str]) -> RegistryKind {
+        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        RegistryKind::Npm { scoped: Some(Scoped { scopes, others: Url::parse("https://others.example/").unwrap() }) }
+    }
 
     /// A registry without a credential, for everybody.
     pub(crate) fn registry(name: &str, kind: RegistryKind, url: &str) -> config::Registry {

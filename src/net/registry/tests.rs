@@ -104,7 +104,7 @@ impl World {
     }
 
     async fn npm() -> Self {
-        Self::new(RegistryKind::Npm { scopes: Vec::new() }, RegistryLimits::default()).await
+        Self::new(RegistryKind::Npm { scoped: None }, RegistryLimits::default()).await
     }
 
     /// The whole answer as the guest gets it.

@@ -22,6 +22,7 @@ fn settings(registry: &NpmRegistry, server: &TlsServer) -> Settings {
     );
     let section = format!(
         "[[registry]]\nname = \"company\"\nkind = \"npm\"\nurl = \"{}\"\nscopes = [\"@acme\"]\n\
+         others = \"https://others.example/npm/\"\n\
          token = {{ file = \"registry-token\" }}\n",
         registry.url()
     );
@@ -110,7 +111,7 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     assert_eq!(ours.said("named"), format!("{at} {at}"));
     assert_eq!(ours.said("metadata"), format!("{at}@acme/box/-/box-1.0.0.tgz"));
     assert_eq!((ours.said("put"), ours.said("above"), ours.said("unknown")), ("405", "403 403", "404"));
-    assert_eq!(ours.said("unscoped"), "307 https://registry.npmjs.org/left-pad");
+    assert_eq!(ours.said("unscoped"), "307 https://others.example/npm/left-pad");
     let answer = tls::ANSWER;
     assert_eq!(ours.said("tls"), format!("{answer}, {answer}, refused"));
     assert_eq!(ours.said("certificates"), "1");
