@@ -208,6 +208,11 @@ fn scoped(table: &Table<'_>) -> Option<Scoped> {
         items.iter().map(|item| item.parse(scope)).collect::<Option<Vec<String>>>()
     });
     let others = table.read("others", |item| base_url(item, "packages"));
+    Some(Scoped { scopes: scopes?, others: others? })
+}
+
+/// npm asks one registry for each scope and one for everything else, so it has to know both.
+fn whole_of_npm(table: &Table<'_>) {
     match (table.get("scopes"), table.get("others")) {
         (Some(item), None) => item.refuse(
             Complaint::new("`others` is not set: npm has to find what is in no scope")
@@ -218,7 +223,6 @@ fn scoped(table: &Table<'_>) -> Option<Scoped> {
         }
         _ => {}
     }
-    Some(Scoped { scopes: scopes?, others: others? })
 }
 
 fn kind(table: &Table<'_>) -> Option<RegistryKind> {
@@ -237,7 +241,9 @@ fn kind(table: &Table<'_>) -> Option<RegistryKind> {
             item.refuse(format!("is for registries of kind {of} only"));
         }
     };
-    if !matches!(kind, RegistryKind::Npm { .. }) {
+    if matches!(kind, RegistryKind::Npm { .. }) {
+        whole_of_npm(table);
+    } else {
         misplaced("scopes", "`npm`");
         misplaced("others", "`npm`");
     }

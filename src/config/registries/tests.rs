@@ -66,14 +66,14 @@ fn every_mistake_is_told() {
       hint: either `token`, or `user` and `password`, or `header` and `value`
     f:26:11: registry[2].scopes[0]: `acme` is not a scope
       hint: like `@company`, in small letters
-    f:31:10: registry[3].header: `Host` cannot be the header of a credential
+    f:32:10: registry[3].header: `Host` cannot be the header of a credential
       hint: like `X-Api-Key`
-    f:33:13: registry[3].profiles[0]: there is no profile `lnux`
+    f:34:13: registry[3].profiles[0]: there is no profile `lnux`
       hint: did you mean `linux`?
-    f:38:1: registry[5]: there is a registry `e` already, in line 34
-    f:38:1: registry[5]: `e` is the registry of Cargo already for some profile
+    f:39:1: registry[5]: there is a registry `e` already, in line 35
+    f:39:1: registry[5]: `e` is the registry of Cargo already for some profile
       hint: give each `profiles` of its own; or `scopes` (npm) or `extra = true` (pypi, cargo)
-    f:43:17: registry[5].repositories[0]: `x` is neither `owner/name` nor `owner/*`
+    f:44:17: registry[5].repositories[0]: `x` is neither `owner/name` nor `owner/*`
     "#);
 }
 
@@ -83,11 +83,18 @@ fn two_may_stand_side_by_side_where_no_tool_has_to_choose() {
     let both = |one: &str, other: &str| config(&(entry("a", one) + &entry("b", other))).map(drop);
     assert_eq!(both("kind = 'npm'", "kind = 'npm'\nscopes = '@acme'\nothers = 'https://o.example'"), Ok(()));
     insta::assert_snapshot!(
-        both("kind = 'npm'\nscopes = '@acme'", "kind = 'npm'\nothers = 'https://o.example'").unwrap_err(), @"");
+        both("kind = 'npm'\nscopes = '@acme'", "kind = 'npm'\nothers = 'https://o.example'").unwrap_err(), @"
+    f:14:10: registry[0].scopes: `others` is not set: npm has to find what is in no scope
+      hint: set it to the address of the registry that has everything else, usually the public one
+    f:15:1: registry[1]: `a` is the registry of npm already for some profile
+      hint: give each `profiles` of its own; or `scopes` (npm) or `extra = true` (pypi, cargo)
+    f:19:10: registry[1].others: goes with `scopes` only
+      hint: name the scopes, or remove it
+    ");
     assert_eq!(both("kind = 'pypi'", "kind = 'pypi'\nextra = true"), Ok(()));
     assert_eq!(both("kind = 'cargo'\nprofiles = ['big']", "kind = 'cargo'\nprofiles = ['linux']"), Ok(()));
     insta::assert_snapshot!(both("kind = 'npm'\nscopes = ['@x', '@acme']\nothers = 'https://o.example'", "kind = 'npm'\nscopes = '@acme'\nothers = 'https://o.example'").unwrap_err(), @"
-    f:15:1: registry[1]: `a` is the registry of npm for `@acme` already for some profile
+    f:16:1: registry[1]: `a` is the registry of npm for `@acme` already for some profile
       hint: give each `profiles` of its own; or `scopes` (npm) or `extra = true` (pypi, cargo)
     ");
 }
