@@ -103,7 +103,7 @@ fn load_modules(directory: &Path) -> io::Result<()> {
 
 fn mount_root() -> io::Result<File> {
     mount_at(&find_disk(ROOT_DISK)?, "/lower", "erofs", MsFlags::MS_RDONLY, "")?;
-    mount_at(&find_disk(SCRATCH_DISK)?, "/scratch", "ext4", MsFlags::MS_NOATIME, "")?;
+    mount_at(&find_disk(SCRATCH_DISK)?, "/scratch", "ext4", MsFlags::MS_NOATIME, "noinit_itable")?;
     let mut lower = "/lower".to_owned();
     if let Some(layer) = disk_named(LAYER_DISK)? {
         mount_at(&layer, "/layer", "ext4", MsFlags::MS_RDONLY, "noload")?;
