@@ -4,6 +4,9 @@
 //! [`JobRun::finish_step`] how it went. What the VM says is data of a stranger: it is bounded here and never interpreted as
 //! anything but texts.
 
+mod nested;
+#[cfg(test)]
+mod nested_tests;
 mod prepare;
 mod progress;
 mod step_plan;
@@ -13,9 +16,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use nested::ActionPlace;
 pub use progress::Progress;
-pub use step_plan::{CheckoutPlan, CommandFiles, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
+pub use step_plan::{CheckoutPlan, CommandFiles, Next, NodePlan, StepAction, StepEnd, StepPlan, StepReport, StepResult, UsesPlan};
 
+use super::action::{self, ActionRef};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::{self, FileCommandError, Pairs};
@@ -79,6 +84,8 @@ pub struct JobRun {
     needs: Value,
     /// Of the workflow, the job, and `GITHUB_ENV`.
     env: BTreeMap<String, String>,
+    /// Of those, what steps wrote into `GITHUB_ENV`.
+    exported: BTreeMap<String, String>,
     /// From `GITHUB_PATH`, newest first.
     path: Vec<String>,
     /// The `steps` context.
@@ -91,6 +98,12 @@ pub struct JobRun {
     summary: String,
     timeout: Option<Duration>,
     tolerated: bool,
+    /// What stands before the numbers of its steps, where they are those of an action.
+    label: String,
+    /// The action whose steps these are.
+    action: Option<ActionPlace>,
+    /// How the first step that failed did.
+    failure: Option<String>,
 }
 
 /// The step that the driver runs.
@@ -112,6 +125,7 @@ impl JobRun {
             spec,
             place,
             env: BTreeMap::new(),
+            exported: BTreeMap::new(),
             path: Vec::new(),
             steps: Object::default(),
             at: 0,
@@ -122,6 +136,9 @@ impl JobRun {
             summary: String::new(),
             timeout: None,
             tolerated: false,
+            label: String::new(),
+            action: None,
+            failure: None,
         };
         let at = |spec: &JobSpec, path: String, error: ExpressionError| error.at(&spec.file, spec.job.position, path);
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
@@ -148,6 +165,11 @@ impl JobRun {
     /// The number of steps.
     pub fn step_count(&self) -> usize {
         self.spec.job.steps.len()
+    }
+
+    /// The actions that its steps use, in their order.
+    pub fn actions(&self) -> impl Iterator<Item = &ActionRef> {
+        action::used(&self.spec.job.steps)
     }
 
     /// Cancels the job: from now on only steps run whose `if` says so. The driver ends the step that runs.
@@ -249,9 +271,10 @@ impl JobRun {
 
     fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
         let mut env = self.env.clone();
-        env.extend(pairs);
+        env.extend(pairs.iter().cloned());
         prepare::check_env(&env).map_err(|error| limit("GITHUB_ENV", error.message))?;
         self.env = env;
+        self.exported.extend(pairs);
         Ok(())
     }
 
@@ -286,6 +309,10 @@ impl JobRun {
             step.insert("outcome", outcome.as_str());
             step.insert("conclusion", conclusion.as_str());
             self.steps.insert(id, step);
+        }
+        if conclusion == Outcome::Failure && self.failure.is_none() {
+            let why = errors.first().map_or("it failed", String::as_str);
+            self.failure = Some(format!("`{name}`: {why}"));
         }
         let index = self.at;
         self.at += 1;

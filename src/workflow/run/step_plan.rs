@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::workflow::action::ActionRef;
+use crate::workflow::action::inputs::Given;
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
 
@@ -26,6 +28,8 @@ pub enum Next {
 pub struct StepPlan {
     /// Counted from 0.
     pub index: usize,
+    /// Tells it from all other steps of the job, those of actions included; a part of a file's name.
+    pub key: String,
     /// For people.
     pub name: String,
     pub action: StepAction,
@@ -60,6 +64,26 @@ pub enum StepAction {
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+    /// An action that the driver has to look at before it knows what it is.
+    Uses(UsesPlan),
+    /// A program of an action.
+    Node(NodePlan),
+}
+
+/// An action and what it gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsesPlan {
+    pub reference: ActionRef,
+    pub with: Given,
+}
+
+/// A program for Node.js.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePlan {
+    /// The lowest major version that runs it.
+    pub version: u32,
+    /// Absolute.
+    pub script: String,
 }
 
 /// A checkout of the pinned commit.
@@ -86,7 +110,7 @@ pub struct CommandFiles {
 }
 
 impl CommandFiles {
-    pub(super) fn new(directory: &str, step: usize) -> Self {
+    pub(super) fn new(directory: &str, step: &str) -> Self {
         let file = |name: &str| format!("{directory}/{name}_{step}");
         Self {
             env: file("env"),

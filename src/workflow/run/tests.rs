@@ -39,11 +39,11 @@ fn try_job(head: &str, job: &str) -> Result<JobRun, Diagnostic> {
     JobRun::new(spec, place)
 }
 
-fn job(head: &str, job: &str) -> JobRun {
+pub(super) fn job(head: &str, job: &str) -> JobRun {
     try_job(head, job).unwrap()
 }
 
-fn expect_run(run: &mut JobRun) -> StepPlan {
+pub(super) fn expect_run(run: &mut JobRun) -> StepPlan {
     match run.next_step() {
         Next::Run(plan) => *plan,
         other => panic!("a step runs, not {other:?}"),
@@ -53,11 +53,11 @@ fn expect_run(run: &mut JobRun) -> StepPlan {
 fn script(plan: &StepPlan) -> (&str, String, &str) {
     match &plan.action {
         StepAction::Script { text, argv, working_directory, .. } => (text, argv.join(" "), working_directory),
-        StepAction::Checkout(_) => panic!("a script"),
+        other => panic!("a script, not {other:?}"),
     }
 }
 
-fn end(run: &mut JobRun, code: i32) -> StepReport {
+pub(super) fn end(run: &mut JobRun, code: i32) -> StepReport {
     run.finish_step(StepResult::new(StepEnd::Exited(code))).unwrap()
 }
 
@@ -122,7 +122,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&first).0, "echo workflow step over job");
     assert_eq!([&first.env["A"], &first.env["B"], &first.env["C"]], ["workflow", "job", "step over job"]);
     assert_eq!([&first.env["CI"], &first.env["GITHUB_SHA"], &first.env["RUNNER_OS"]], ["custom", "0123", "Linux"]);
-    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_0");
+    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_1");
     assert_eq!(first.path("/usr/bin"), "/usr/bin");
     let report = run.finish_step(StepResult {
         env: b"A=from step\nC=from step\n".to_vec(),
