@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn what_was_used_last_stays() {
-        let at = |seconds, bytes, name: &str| (SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), bytes, PathBuf::from(name));
+        let at = |seconds, bytes, name: &str| {
+            (SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), bytes, PathBuf::from(name))
+        };
         let kept = vec![at(1, 10, "old"), at(3, 10, "new"), at(2, 10, "middle")];
         assert_eq!(surplus(kept.clone(), 30), [""; 0].map(PathBuf::from));
         assert_eq!(surplus(kept.clone(), 25), [PathBuf::from("old")]);

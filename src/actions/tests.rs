@@ -64,6 +64,7 @@ async fn versions_are_resolved_and_commits_are_fetched_once() {
     std::fs::remove_dir_all(place.path().join("acme")).unwrap();
     assert_eq!(obtain(&format!("acme/tool@{first}")).await.unwrap(), tagged);
     assert!(obtain("acme/tool@v1").await.is_err());
-    let left: Vec<_> = std::fs::read_dir(directory.path().join("actions")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path().join("actions")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["public"], "nothing is left of a fetch");
 }

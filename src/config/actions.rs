@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn mistakes_are_named_one_by_one() {
         insta::assert_snapshot!(parse("[actions]\nallowed = ['actions', 'a/*']\nprivate = ['x']\nmax_size = '1 MiB'\n").unwrap_err(), @"");
-        let actions = parse("[actions]\nallowed = []\nrequire_sha_pins = true\nurl = 'https://git.example.org/'\nprivate = ['a/b']\n").unwrap();
+        let actions = parse(
+            "[actions]\nallowed = []\nrequire_sha_pins = true\nurl = 'https://git.example.org/'\nprivate = ['a/b']\n",
+        )
+        .unwrap();
         assert!(actions.policy.allowed.is_empty() && actions.policy.require_sha_pins && actions.url.is_some());
     }
 }

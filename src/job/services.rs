@@ -116,7 +116,8 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
 /// The actions that a VM of that repository may have.
 pub(crate) fn actions_of(core: &Core, access: &RepoAccess) -> Actions {
     let config = &core.config.actions;
-    let submodules = core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).chain(config.private.clone()).collect();
     Actions {
         store: Arc::clone(&core.actions),

@@ -248,6 +248,7 @@ impl<W: Witness> Steps<'_, W> {
                 let program = self.find_node(node.version).await?;
                 (vec![program, node.script.clone()], self.places.workspace.clone())
             }
+            StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
             StepAction::Uses(uses) => {
                 let detail = format!("`{}` is not one program", uses.reference);
                 return Err(VmError::Refused { what: "run an action", detail });

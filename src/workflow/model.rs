@@ -293,7 +293,11 @@ pub fn uses(variables: &Variables, contexts: &[&str]) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    Run { script: Template, shell: Option<Shell>, working_directory: Option<Template> },
+    Run {
+        script: Template,
+        shell: Option<Shell>,
+        working_directory: Option<Template>,
+    },
     Checkout(Checkout),
     /// An action that is looked up when the job runs.
     Uses {

@@ -62,8 +62,12 @@ pub(super) const STEP_CONDITION: Scope<'static> =
     Scope { contexts: OF_STEPS, later: VARS, status_functions: true, hash_files: true };
 
 /// Defaults of an action's inputs.
-pub(super) const ACTION_INPUT: Scope<'static> =
-    Scope { contexts: &["github", "strategy", "matrix", "job", "runner"], later: &[], status_functions: false, hash_files: true };
+pub(super) const ACTION_INPUT: Scope<'static> = Scope {
+    contexts: &["github", "strategy", "matrix", "job", "runner"],
+    later: &[],
+    status_functions: false,
+    hash_files: true,
+};
 
 /// Outputs of a composite action.
 pub(super) const ACTION_OUTPUT: Scope<'static> =

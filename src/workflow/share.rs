@@ -26,7 +26,8 @@ pub fn shared_steps(spec: &JobSpec) -> usize {
 /// Whether what every step gets from its job and workflow depends on the cell.
 fn tells_cells_apart(spec: &JobSpec) -> bool {
     let directories = [&spec.workflow_defaults, &spec.job.defaults].map(|defaults| defaults.working_directory.as_ref());
-    [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL)) || directories.into_iter().flatten().any(|path| path.uses(&OF_A_CELL))
+    [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL))
+        || directories.into_iter().flatten().any(|path| path.uses(&OF_A_CELL))
 }
 
 #[cfg(test)]

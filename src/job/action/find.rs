@@ -1,10 +1,11 @@
 //! From a `uses` to an action's description in the guest.
 
 use super::place::{Delivered, deliver};
+use super::setup::Tool;
 use super::{Steps, Witness};
 use crate::job::steps::TOOL_CACHE;
 use crate::vm::VmError;
-use crate::workflow::action::manifest::{FILES, Docker, DockerImage, Runs};
+use crate::workflow::action::manifest::{Docker, DockerImage, FILES, Runs};
 use crate::workflow::action::{ActionRef, MAX_LEVELS, Manifest, RemoteAction};
 use crate::workflow::parse;
 use crate::workflow::run::{ActionPlace, JobRun};
@@ -26,8 +27,15 @@ impl<W: Witness> Steps<'_, W> {
     /// Gives the guest the actions of other repositories that the job's steps use, and those that they use. The inner error says
     /// in words why the job cannot have one.
     pub(in crate::job) async fn set_up_actions(&mut self, run: &JobRun) -> Result<Result<(), String>, VmError> {
+        match self.bring_all(run).await {
+            Err(VmError::Refused { detail, .. }) => Ok(Err(detail)),
+            done => done,
+        }
+    }
+
+    async fn bring_all(&mut self, run: &JobRun) -> Result<Result<(), String>, VmError> {
         let mut wanted: Vec<(RemoteAction, usize)> = Vec::new();
-        wanted.extend(run.actions().filter_map(ActionRef::remote).map(|remote| (remote.clone(), 1)));
+        wanted.extend(fetched(run.actions()).map(|action| (action, 1)));
         wanted.reverse();
         if run.actions().next().is_some() {
             // Actions install what they bring there.
@@ -47,7 +55,7 @@ impl<W: Witness> Steps<'_, W> {
             seen.push(action.clone());
             match self.find(&ActionRef::Remote(action)).await? {
                 Ok(found) => {
-                    let used: Vec<_> = found.manifest.used().filter_map(ActionRef::remote).cloned().collect();
+                    let used: Vec<_> = fetched(found.manifest.used()).collect();
                     wanted.extend(used.into_iter().rev().map(|action| (action, level + 1)));
                 }
                 Err(why) => return Ok(Err(why)),
@@ -75,7 +83,9 @@ impl<W: Witness> Steps<'_, W> {
         for name in FILES {
             let content = match self.guest.read_file(&format!("{}/{name}", place.path), MAX_MANIFEST).await {
                 Ok(content) => content,
-                Err(VmError::Refused { detail, .. }) => return Ok(Err(format!("`{reference}` cannot be read: {detail}"))),
+                Err(VmError::Refused { detail, .. }) => {
+                    return Ok(Err(format!("`{reference}` cannot be read: {detail}")));
+                }
                 Err(error) => return Err(error),
             };
             if content.bytes.is_empty() {
@@ -116,6 +126,11 @@ impl<W: Witness> Steps<'_, W> {
     }
 }
 
+/// The actions of other repositories among them; those that may be in the image are fetched only if they are not.
+fn fetched<'r>(references: impl Iterator<Item = &'r ActionRef>) -> impl Iterator<Item = RemoteAction> {
+    references.filter(|reference| Tool::of(reference).is_none()).filter_map(ActionRef::remote).cloned()
+}
+
 fn join(root: &str, path: &str) -> String {
     if path.is_empty() { root.to_owned() } else { format!("{root}/{path}") }
 }
@@ -123,7 +138,9 @@ fn join(root: &str, path: &str) -> String {
 fn absent(reference: &ActionRef) -> String {
     let what = format!("`{reference}` has no `action.yml`, `action.yaml` or `Dockerfile`");
     match reference {
-        ActionRef::Local(_) => format!("{what}\n  hint: it is looked for in the workspace, which is empty before `actions/checkout`"),
+        ActionRef::Local(_) => {
+            format!("{what}\n  hint: it is looked for in the workspace, which is empty before `actions/checkout`")
+        }
         ActionRef::Remote(_) | ActionRef::Docker(_) => what,
     }
 }

@@ -4,9 +4,11 @@
 //! The description is read from the guest, where a job may have written it; it is as bounded as a workflow. The steps of a
 //! composite action run as those of the job do, in the place of the one that uses it ([`Frame`]).
 
+mod container;
 mod find;
 mod node;
 mod place;
+mod setup;
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use self::find::Found;
 pub(super) use self::place::Delivered;
 pub(crate) use self::place::{Actions, Private};
+use self::setup::Tool;
 use super::steps::{Steps, Witness, step_number};
 use crate::core::heavy;
 use crate::vm::VmError;
@@ -45,10 +48,27 @@ impl<W: Witness> Steps<'_, W> {
     pub(super) async fn run_uses(
         &mut self, plan: &StepPlan, uses: &UsesPlan, run: &mut JobRun,
     ) -> Result<Option<StepReport>, VmError> {
+        match self.try_to_run(plan, uses, run).await {
+            // Something in the place of a file or a directory: that is the job's doing, and no fault of the VM.
+            Err(VmError::Refused { detail, .. }) => Ok(run.finish_step(StepResult::new(StepEnd::Failed(detail)))),
+            ended => ended,
+        }
+    }
+
+    async fn try_to_run(
+        &mut self, plan: &StepPlan, uses: &UsesPlan, run: &mut JobRun,
+    ) -> Result<Option<StepReport>, VmError> {
         let failed = |run: &mut JobRun, why: String| Ok(run.finish_step(StepResult::new(StepEnd::Failed(why))));
+        let mut not_native = None;
+        if let Some(tool) = Tool::of(&uses.reference) {
+            match self.set_up_tool(tool, &uses.with, plan).await? {
+                Ok(result) => return Ok(run.finish_step(result)),
+                Err(why) => not_native = Some(why),
+            }
+        }
         let Found { manifest, place } = match self.find(&uses.reference).await? {
             Ok(found) => found,
-            Err(why) => return failed(run, why),
+            Err(why) => return failed(run, not_native.into_iter().chain([why]).collect::<Vec<_>>().join("; ")),
         };
         let inputs = match heavy(|| run.action_inputs(plan, &manifest.inputs, &uses.with)) {
             Ok(inputs) => inputs,
@@ -66,7 +86,10 @@ impl<W: Witness> Steps<'_, W> {
                 plan.env.extend(place.variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
                 self.run_node(plan, node, &place.path, run).await
             }
-            Runs::Docker(_) => failed(run, "actions in containers are not supported yet".to_owned()),
+            Runs::Docker(docker) => {
+                let result = self.run_container(plan, docker, &inputs, &place, run).await?;
+                Ok(heavy(|| run.finish_step(result)))
+            }
         }
     }
 
@@ -98,7 +121,8 @@ impl<W: Witness> Steps<'_, W> {
     async fn run_node(
         &mut self, plan: StepPlan, node: &Node, directory: &str, run: &mut JobRun,
     ) -> Result<Option<StepReport>, VmError> {
-        let program = |file: &str| StepAction::Node(NodePlan { version: node.version, script: format!("{directory}/{file}") });
+        let program =
+            |file: &str| StepAction::Node(NodePlan { version: node.version, script: format!("{directory}/{file}") });
         let main = StepPlan { action: program(&node.main), ..plan };
         let result = self.run_step(&main).await?;
         Ok(heavy(|| run.finish_step(result)))

@@ -45,7 +45,9 @@ impl<W: Witness> Steps<'_, W> {
         }
         let image = &self.image.name;
         let has = if answer.is_empty() { "none".to_owned() } else { answer.replace(' ', ", ") };
-        let detail = format!("the action needs Node.js {version} or newer, and the image `{image}` has {has}; use an image with it, such as `node`");
+        let detail = format!(
+            "the action needs Node.js {version} or newer, and the image `{image}` has {has}; use an image with it, such as `node`"
+        );
         Err(VmError::Refused { what: "find Node.js", detail })
     }
 }

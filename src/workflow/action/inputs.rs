@@ -64,7 +64,8 @@ impl Inputs {
         if !unknown.is_empty() {
             let names: Vec<String> = unknown.iter().map(|(name, _)| quoted(name)).collect();
             let known: Vec<String> = declared.iter().map(|input| format!("`{}`", input.name)).collect();
-            let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+            let known =
+                if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
             self.warnings.push(format!("the action has no input {}; {known}", names.join(", ")));
         }
         self.values.extend(unknown);
@@ -118,16 +119,14 @@ mod tests {
 
     #[test]
     fn defaults_stand_in_for_what_is_not_given() {
-        let declared = [input("who", Some("${{ github.actor }}")), input("Some Words-x", None), input("empty", Some("x"))];
+        let declared =
+            [input("who", Some("${{ github.actor }}")), input("Some Words-x", None), input("empty", Some("x"))];
         let inputs = resolved(&declared, &[("some words-X", "hi"), ("EMPTY", "")]);
         assert_eq!(inputs.get("WHO"), Some("mona"));
         assert_eq!(inputs.get("empty"), Some(""), "an empty value is a value");
         let variables: Vec<_> = inputs.variables().into_iter().collect();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(
-            variables,
-            [pair("INPUT_EMPTY", ""), pair("INPUT_SOME_WORDS-X", "hi"), pair("INPUT_WHO", "mona")]
-        );
+        assert_eq!(variables, [pair("INPUT_EMPTY", ""), pair("INPUT_SOME_WORDS-X", "hi"), pair("INPUT_WHO", "mona")]);
         assert_eq!(inputs.warnings, [""; 0]);
     }
 

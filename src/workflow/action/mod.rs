@@ -8,6 +8,7 @@ pub mod inputs;
 pub mod manifest;
 pub mod policy;
 mod reference;
+pub mod version;
 
 use super::model::{Action, Step};
 

@@ -170,8 +170,24 @@ mod tests {
     #[test]
     fn what_names_no_action_is_refused() {
         for text in [
-            "", "setup-node", "setup-node@v4", "a/b", "a/b@", "a/b@-x", "a/b@x..y", "a/b@v1@v2", "a/../b@v1", "a/b/../c@v1",
-            "a b/c@v1", "docker://", "docker://-x", "a/b@v1:x", "/a@v1", "a//b@", "${{ matrix.action }}@v1", "a/b@\u{7}",
+            "",
+            "setup-node",
+            "setup-node@v4",
+            "a/b",
+            "a/b@",
+            "a/b@-x",
+            "a/b@x..y",
+            "a/b@v1@v2",
+            "a/../b@v1",
+            "a/b/../c@v1",
+            "a b/c@v1",
+            "docker://",
+            "docker://-x",
+            "a/b@v1:x",
+            "/a@v1",
+            "a//b@",
+            "${{ matrix.action }}@v1",
+            "a/b@\u{7}",
         ] {
             assert!(ActionRef::parse(text).is_err(), "{text}");
         }

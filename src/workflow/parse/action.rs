@@ -45,19 +45,15 @@ fn manifest(root: &Item<'_>) -> Option<Manifest> {
     let present = |key: &str| get(key).filter(|item| !item.is_null());
     let inputs = present("inputs").map(inputs).unwrap_or_default();
     let Some(item) = get("runs") else {
-        root.refuse(Complaint::new("missing key `runs`").hint("it says how the action runs: `runs: { using: composite, … }`"));
+        root.refuse(
+            Complaint::new("missing key `runs`").hint("it says how the action runs: `runs: { using: composite, … }`"),
+        );
         return None;
     };
     let runs = runs(item);
     let is_composite = matches!(runs, Some(Runs::Composite(_)));
     let outputs = present("outputs").map(|item| outputs(item, is_composite)).unwrap_or_default();
-    Some(Manifest {
-        name: get("name").and_then(Item::scalar_text),
-        inputs,
-        outputs,
-        runs: runs?,
-        warnings: Vec::new(),
-    })
+    Some(Manifest { name: get("name").and_then(Item::scalar_text), inputs, outputs, runs: runs?, warnings: Vec::new() })
 }
 
 fn inputs(item: &Item<'_>) -> Vec<Input> {
@@ -108,15 +104,18 @@ fn outputs(item: &Item<'_>, is_composite: bool) -> Variables {
         let properties = field.value.fields().unwrap_or_default();
         match properties.iter().find(|property| property.key == "value") {
             Some(value) if is_composite => {
-                outputs.extend(fields::template(&value.value, &scopes::ACTION_OUTPUT).map(|value| (field.key.to_owned(), value)));
+                outputs.extend(
+                    fields::template(&value.value, &scopes::ACTION_OUTPUT).map(|value| (field.key.to_owned(), value)),
+                );
             }
             Some(value) => value.warn_key(
                 Complaint::new("`value` has no meaning here").hint("only outputs of composite actions are computed"),
             ),
-            None if is_composite => field.refuse_key(
-                Complaint::new(format!("the output {} has no `value`", quoted(field.key)))
-                    .hint("an output of a composite action is computed from its steps: `value: ${{ steps.ID.outputs.NAME }}`"),
-            ),
+            None if is_composite => {
+                field.refuse_key(Complaint::new(format!("the output {} has no `value`", quoted(field.key))).hint(
+                    "an output of a composite action is computed from its steps: `value: ${{ steps.ID.outputs.NAME }}`",
+                ))
+            }
             None => {}
         }
     }
@@ -193,11 +192,15 @@ fn composite(table: &Table<'_>) -> Option<Runs> {
 /// A step as in a workflow, but it says its shell, and knows only what actions know.
 fn composite_step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
     for field in item.fields()?.iter().filter(|field| field.key == "timeout-minutes") {
-        field.refuse_key(Complaint::new("steps of actions have no `timeout-minutes`").hint("the step that uses the action has one"));
+        field.refuse_key(
+            Complaint::new("steps of actions have no `timeout-minutes`").hint("the step that uses the action has one"),
+        );
     }
     let step = step::step(item, ids)?;
     if matches!(step.action, Action::Run { shell: None, .. }) {
-        item.refuse(Complaint::new("missing key `shell`").hint("`run` of an action says its shell, such as `shell: bash`"));
+        item.refuse(
+            Complaint::new("missing key `shell`").hint("`run` of an action says its shell, such as `shell: bash`"),
+        );
     }
     if let Some(context) = NOT_IN_ACTIONS.into_iter().find(|context| step.uses(&[context])) {
         let complaint = Complaint::new(format!("actions have no context `{context}`"));
@@ -207,9 +210,8 @@ fn composite_step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
 }
 
 fn docker(item: &Item<'_>) -> Option<Runs> {
-    const KEYS: &[&str] = &[
-        "using", "image", "env", "args", "entrypoint", "pre-entrypoint", "pre-if", "post-entrypoint", "post-if",
-    ];
+    const KEYS: &[&str] =
+        &["using", "image", "env", "args", "entrypoint", "pre-entrypoint", "pre-if", "post-entrypoint", "post-if"];
     let table = item.table(KEYS)?;
     let image = table.required_hint("image", "`Dockerfile`, or `docker://` and the name of an image");
     let scope = &scopes::ACTION_CONTAINER;

@@ -23,7 +23,8 @@ fn each_kind_is_read() {
     assert!(composite.inputs[0].required && composite.inputs[1].default.is_none());
     assert_eq!(composite.used().map(ToString::to_string).collect::<Vec<_>>(), ["a/b@v1"]);
 
-    let node = action("action.yml", "runs: { using: Node20, main: ./dist/a.js, post: b.js, post-if: success() }\n").unwrap();
+    let node =
+        action("action.yml", "runs: { using: Node20, main: ./dist/a.js, post: b.js, post-if: success() }\n").unwrap();
     let Runs::Node(node) = node.runs else { panic!("it is one") };
     assert_eq!((node.version, node.main.as_str(), node.pre), (20, "dist/a.js", None));
     let post = node.post.unwrap();
@@ -43,8 +44,21 @@ fn each_kind_is_read() {
 fn mistakes_are_named_with_their_place_all_at_once() {
     insta::assert_snapshot!(complaints(
         "inputs:\n  a: {}\n  A: {}\noutputs:\n  x: { description: d }\nruns:\n  using: composite\n  main: x.js\n  steps:\n    - run: echo\n    \
-         - { run: \"echo ${{ secrets.TOKEN }}\", shell: bash }\n    - { run: echo, shell: bash, timeout-minutes: 5 }\n    - uses: setup\n"
-    ), @"");
+         - { run: \"echo ${{ needs.a.result }}\", shell: bash }\n    - { run: echo, shell: bash, timeout-minutes: 5 }\n    - uses: setup\n"
+    ), @"
+    action.yml:3:3: inputs.A: there is an input `A` already
+      hint: names of inputs ignore letter case
+    action.yml:8:3: runs.main: unknown key `main`
+      hint: known here: `using`, `steps`
+    action.yml:10:7: runs.steps[0]: missing key `shell`
+      hint: `run` of an action says its shell, such as `shell: bash`
+    action.yml:11:7: runs.steps[1]: actions have no context `needs`
+      hint: give the value to the action as an input
+    action.yml:12:33: runs.steps[2].timeout-minutes: steps of actions have no `timeout-minutes`
+      hint: the step that uses the action has one
+    action.yml:13:13: runs.steps[3].uses: `setup` names no action
+      hint: write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`
+    ");
     insta::assert_snapshot!(complaints("runs: { using: node21, main: x.js }\n"), @"");
     insta::assert_snapshot!(complaints("runs: { using: node20, mian: x.js }\n"), @"");
     insta::assert_snapshot!(complaints("runs: { using: node20, main: /etc/x.js }\n"), @"");

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 pub use nested::ActionPlace;
 pub use progress::Progress;
-pub use step_plan::{CheckoutPlan, CommandFiles, Next, NodePlan, StepAction, StepEnd, StepPlan, StepReport, StepResult, UsesPlan};
+pub use step_plan::{
+    CheckoutPlan, CommandFiles, Next, NodePlan, StepAction, StepEnd, StepPlan, StepReport, StepResult, UsesPlan,
+};
 
 use super::action::{self, ActionRef};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};

@@ -53,7 +53,12 @@ fn an_actions_steps_have_their_own_contexts_and_the_jobs_environment() {
     assert_eq!((text.as_str(), working_directory.as_str()), ("echo mona step /guest/a", "/guest/repo"));
     assert_eq!((first.key.as_str(), first.env["GITHUB_ACTION_PATH"].as_str()), ("1-1", "/guest/a"));
     assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_1-1");
-    nested.finish_step(said(&[("env", "NEW=made\n"), ("output", "x=hello\n"), ("path", "/own/bin\n"), ("summary", "# x\n")]));
+    nested.finish_step(said(&[
+        ("env", "NEW=made\n"),
+        ("output", "x=hello\n"),
+        ("path", "/own/bin\n"),
+        ("summary", "# x\n"),
+    ]));
     let second = expect_run(&mut nested);
     let StepAction::Script { text, .. } = &second.action else { panic!("a script") };
     assert_eq!((text.trim_end(), second.path("/bin").as_str()), ("echo made", "/own/bin:/bin"));
@@ -75,7 +80,10 @@ fn a_failure_within_is_the_actions_and_later_steps_know_only_of_their_own() {
         "    - { run: one, shell: sh, continue-on-error: true }\n    - { name: Two, run: two, shell: sh }\n    - { run: three, shell: sh }\n    \
          - { run: four, shell: sh, if: failure() }\n",
     );
-    let mut run = job("", "    steps:\n      - { id: act, uses: ./a, continue-on-error: true }\n      - run: echo ${{ steps.act.outcome }}\n");
+    let mut run = job(
+        "",
+        "    steps:\n      - { id: act, uses: ./a, continue-on-error: true }\n      - run: echo ${{ steps.act.outcome }}\n",
+    );
     let mut nested = enter(&mut run, &manifest);
     end(expecting(&mut nested, "one"), 1);
     end(expecting(&mut nested, "two"), 3);

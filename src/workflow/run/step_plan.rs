@@ -68,6 +68,8 @@ pub enum StepAction {
     Uses(UsesPlan),
     /// A program of an action.
     Node(NodePlan),
+    /// Docker's client with these arguments, for an action's container.
+    Docker(Vec<String>),
 }
 
 /// An action and what it gets.

@@ -53,7 +53,8 @@ const INNER: &str = "inputs: { word: {} }\noutputs: { word: { value: '${{ steps.
 
 const JS: &str = "inputs: { 'Some Name': {}, other: { default: usual } }\nruns: { using: node20, main: main.js }\n";
 
-const MAIN: &str = "env | grep -a -o '^INPUT_SOME_NAME=.*'\necho other $INPUT_OTHER in $PWD\necho answer=42 >> $GITHUB_OUTPUT\n";
+const MAIN: &str =
+    "env | grep -a -o '^INPUT_SOME_NAME=.*'\necho other $INPUT_OTHER in $PWD\necho answer=42 >> $GITHUB_OUTPUT\n";
 
 /// A directory of repositories with `acme/tool`, whose `v1` has a program and whose `main` is a composite action.
 fn tools() -> tempfile::TempDir {
@@ -109,7 +110,9 @@ fn what_cannot_be_used_ends_the_job_before_its_first_step() {
         ("acme/tool@v9", "there is no tag or branch `v9` in `acme/tool`"),
         ("acme/tool/none@main", "`acme/tool/none@main` has no `action.yml`"),
     ] {
-        let workflow = format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo first\n      - uses: {uses}\n");
+        let workflow = format!(
+            "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo first\n      - uses: {uses}\n"
+        );
         let repository = Repository::new(&[(".dayfly/workflows/ci.yml", &workflow)]);
         let done = run(&state, &repository, &tools);
         assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
