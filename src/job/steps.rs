@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
+use super::ear::Ear;
+use super::hashing;
 use super::verdict::StepLine;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
@@ -16,6 +18,7 @@ use crate::log::Stream;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
+use crate::workflow::commands::Source;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
@@ -149,7 +152,9 @@ impl<W: Witness> Steps<'_, W> {
             match heavy(|| run.next_step()) {
                 Next::Done => return Ok(()),
                 Next::HashFiles(patterns) => {
-                    run.answer_hash(patterns, Err("`hashFiles` is not supported yet".to_owned()));
+                    let (root, temp) = (run.workspace(), self.places.temp.as_str());
+                    let digest = hashing::hash_files(self.guest, self.owner(), root, temp, &patterns).await?;
+                    run.answer_hash(patterns, digest);
                 }
                 Next::Skipped(report) => self.note(report, Duration::ZERO).await,
                 Next::Failed(report) => {
@@ -162,7 +167,7 @@ impl<W: Witness> Steps<'_, W> {
                     let report = match &plan.action {
                         StepAction::Uses(uses) => self.run_uses(&plan, uses, run).await?,
                         _ => {
-                            let result = self.run_step(&plan).await?;
+                            let result = self.run_step(&plan, run).await?;
                             heavy(|| run.finish_step(result))
                         }
                     };
@@ -207,9 +212,9 @@ impl<W: Witness> Steps<'_, W> {
         self.lines.push(line);
     }
 
-    pub(super) async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
+    pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         match self.prepare_step(plan).await {
-            Ok(exec) => self.run_prepared(plan, exec).await,
+            Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
             // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
             Err(VmError::Refused { detail, .. }) => {
                 Ok(StepResult::new(StepEnd::Failed(format!("the step could not be prepared: {detail}"))))
@@ -248,6 +253,7 @@ impl<W: Witness> Steps<'_, W> {
                 let program = self.find_node(node.version).await?;
                 (vec![program, node.script.clone()], self.places.workspace.clone())
             }
+            StepAction::Container(container) => return self.prepare_container(plan, container).await,
             StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
             StepAction::Uses(uses) => {
                 let detail = format!("`{}` is not one program", uses.reference);
@@ -257,11 +263,15 @@ impl<W: Witness> Steps<'_, W> {
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 
-    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec) -> Result<StepResult, VmError> {
-        let end = self.attend(exec, plan).await?;
-        let CommandFiles { env, output, path, summary, .. } = &plan.command_files;
+    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear<'_>) -> Result<StepResult, VmError> {
+        let number = self.number_of(plan);
+        let end = self.attend(exec, plan, &mut ear).await?;
+        for source in [Source::Stdout, Source::Stderr] {
+            ear.hear(self.guest, source, true, number, self.witness).await?;
+        }
+        let CommandFiles { env, output, path, summary, state } = &plan.command_files;
         let mut contents = Vec::new();
-        for file in [env, output, path, summary] {
+        for file in [env, output, path, summary, state] {
             // One byte more than is allowed, so that what is too large is seen as such.
             let content = self.guest.read_file(file, MAX_FILE_BYTES as u32 + 1).await;
             contents.push(match content {
@@ -273,7 +283,8 @@ impl<W: Witness> Steps<'_, W> {
         }
         let mut contents = contents.into_iter();
         let mut next = || contents.next().unwrap_or_default();
-        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next() })
+        let said = ear.finish();
+        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next(), state: next(), said })
     }
 
     /// The proxies and the image's environment below the step's own.
@@ -296,7 +307,7 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     /// Runs a program to its end, its time limit or the job's cancellation.
-    async fn attend(&mut self, exec: Exec, plan: &StepPlan) -> Result<StepEnd, VmError> {
+    async fn attend(&mut self, exec: Exec, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<StepEnd, VmError> {
         let number = self.number_of(plan);
         let mut running = match self.guest.exec(exec).await {
             Ok(running) => running,
@@ -310,7 +321,7 @@ impl<W: Witness> Steps<'_, W> {
         loop {
             let live_update = self.witness.update_due();
             let end = tokio::select! {
-                output = running.next() => match self.take(number, output?).await {
+                output = running.next() => match self.take(number, output?, ear).await? {
                     Some(exit) => return Ok(step_end(exit.status)),
                     None => continue,
                 },
@@ -321,18 +332,18 @@ impl<W: Witness> Steps<'_, W> {
                 () = until(deadline) => StepEnd::TimedOut,
                 () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
             };
-            self.stop(&mut running, number).await?;
+            self.stop(&mut running, number, ear).await?;
             return Ok(end);
         }
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, running: &mut Running, number: u16) -> Result<(), VmError> {
+    async fn stop(&mut self, running: &mut Running, number: u16, ear: &mut Ear<'_>) -> Result<(), VmError> {
         for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
             running.signal(signal).await?;
             let drained = async {
                 loop {
-                    if self.take(number, running.next().await?).await.is_some() {
+                    if self.take(number, running.next().await?, ear).await?.is_some() {
                         return Ok(());
                     }
                 }
@@ -345,19 +356,20 @@ impl<W: Witness> Steps<'_, W> {
         Ok(())
     }
 
-    /// Writes output to the log; gives the exit.
-    async fn take(&mut self, number: u16, output: Output) -> Option<Exit> {
-        match output {
-            Output::Stdout(bytes) => self.witness.write(number, Stream::Stdout, &bytes).await,
-            Output::Stderr(bytes) => self.witness.write(number, Stream::Stderr, &bytes).await,
+    /// Hears output, whose text goes to the log; gives the exit.
+    async fn take(&mut self, number: u16, output: Output, ear: &mut Ear<'_>) -> Result<Option<Exit>, VmError> {
+        let (source, bytes) = match output {
+            Output::Stdout(bytes) => (Source::Stdout, bytes),
+            Output::Stderr(bytes) => (Source::Stderr, bytes),
             Output::Exited(exit) => {
                 // The guest's own count: it may say what it likes.
                 self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
                 self.is_disk_full = exit.is_disk_full;
-                return Some(exit);
+                return Ok(Some(exit));
             }
-        }
-        None
+        };
+        ear.push(source, &bytes);
+        ear.hear(self.guest, source, false, number, self.witness).await.map(|()| None)
     }
 
     pub(super) fn owner(&self) -> Owner {

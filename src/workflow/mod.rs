@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod call;
+pub mod commands;
 pub mod concurrency;
 pub mod contexts;
 pub mod expression;

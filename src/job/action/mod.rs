@@ -24,10 +24,10 @@ use super::steps::{Steps, Witness, step_number};
 use crate::core::heavy;
 use crate::vm::VmError;
 use crate::workflow::action::inputs::Inputs;
-use crate::workflow::action::manifest::{Node, Runs};
+use crate::workflow::action::manifest::{Hook, Node, Runs};
 use crate::workflow::action::{MAX_LEVELS, Manifest};
 use crate::workflow::run::{
-    ActionPlace, JobRun, NodePlan, StepAction, StepEnd, StepPlan, StepReport, StepResult, UsesPlan,
+    ActionPlace, JobRun, NodePlan, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult, UsesPlan,
 };
 
 /// Whose steps run: those of the job, or of an action that is one of its steps.
@@ -81,9 +81,7 @@ impl<W: Witness> Steps<'_, W> {
         match &manifest.runs {
             Runs::Composite(_) => self.run_composite(plan, &manifest, &inputs, place, run).await,
             Runs::Node(node) => {
-                let mut plan = plan.clone();
-                plan.env.extend(inputs.variables());
-                plan.env.extend(place.variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
+                let plan = with_inputs(plan.clone(), &inputs, &place);
                 self.run_node(plan, node, &place.path, run).await
             }
             Runs::Docker(docker) => {
@@ -121,16 +119,62 @@ impl<W: Witness> Steps<'_, W> {
     async fn run_node(
         &mut self, plan: StepPlan, node: &Node, directory: &str, run: &mut JobRun,
     ) -> Result<Option<StepReport>, VmError> {
-        let program =
-            |file: &str| StepAction::Node(NodePlan { version: node.version, script: format!("{directory}/{file}") });
-        let main = StepPlan { action: program(&node.main), ..plan };
-        let result = self.run_step(&main).await?;
+        let program = |file: &str| {
+            let script = format!("{directory}/{file}");
+            StepAction::Node(NodePlan { version: node.version, script })
+        };
+        let mut plan = plan;
+        if let Some(pre) = &node.pre {
+            match self.run_before(pre, StepPlan { action: program(&pre.program), ..plan }, run).await? {
+                Ok(next) => plan = next,
+                Err(ended) => return Ok(heavy(|| run.finish_step(ended))),
+            }
+        }
+        if let Some(post) = &node.post {
+            run.add_post(post_of(&plan, post, program(&post.program)));
+        }
+        let result = self.run_step(&StepPlan { action: program(&node.main), ..plan }, run).await?;
         Ok(heavy(|| run.finish_step(result)))
+    }
+
+    /// Runs what comes before an action's main program, if it is wanted; gives the step for that one, or how the whole ended.
+    async fn run_before(
+        &mut self, hook: &Hook, plan: StepPlan, run: &mut JobRun,
+    ) -> Result<Result<StepPlan, StepResult>, VmError> {
+        Ok(match run.is_wanted(hook, &plan) {
+            Ok(true) => {
+                let result = self.run_step(&plan, run).await?;
+                heavy(|| run.go_on(plan, result))
+            }
+            Ok(false) => Ok(plan),
+            Err(why) => Err(StepResult::new(StepEnd::Failed(why))),
+        })
     }
 
     /// The step of the job that this step is a part of, or is.
     pub(super) fn number_of(&self, plan: &StepPlan) -> u16 {
         self.frame.within.unwrap_or_else(|| step_number(plan.index))
+    }
+}
+
+/// The step with what the action's programs get.
+fn with_inputs(mut plan: StepPlan, inputs: &Inputs, place: &ActionPlace) -> StepPlan {
+    plan.env.extend(inputs.variables());
+    plan.env.extend(place.variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    plan
+}
+
+/// What an action does after all steps of the job.
+fn post_of(plan: &StepPlan, hook: &Hook, action: StepAction) -> PostStep {
+    // The rest is computed again then: the job's environment goes on changing.
+    let is_actions = |name: &str| name.starts_with("INPUT_") || name.starts_with("GITHUB_ACTION_");
+    let own = plan.env.iter().filter(|(name, _)| is_actions(name));
+    PostStep {
+        of: plan.index,
+        name: format!("Post {}", plan.name),
+        condition: hook.condition.clone(),
+        action,
+        env: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }
 

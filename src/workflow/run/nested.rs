@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::step_plan::{StepEnd, StepPlan, StepReport};
-use super::{Current, Hashes, JobRun, MAX_OUTPUT_BYTES, MAX_SUMMARY_BYTES};
+use super::step_plan::{PostStep, StepEnd, StepPlan, StepReport, StepResult};
+use super::{Current, Ended, Hashes, JobRun, MAX_OUTPUT_BYTES, TOOK_TOO_LONG};
 use crate::workflow::action::inputs::{Given, Inputs};
 use crate::workflow::action::manifest::{Hook, Input};
 use crate::workflow::contexts::{Outcome, is_reserved};
@@ -111,50 +111,71 @@ impl JobRun {
             output_bytes: self.output_bytes,
             summary: String::new(),
             timeout: None,
+            cancel_timeout: None,
             tolerated: false,
+            hearing: self.hearing.clone(),
+            posts: Vec::new(),
+            states: BTreeMap::new(),
             label: format!("{}-", plan.key),
             action: Some(action),
             failure: None,
+            annotations: Vec::new(),
         }
     }
 
     /// Takes in how the steps of a composite action ended; `end` says otherwise if the whole was ended. `None` if no step is at
     /// hand.
-    pub fn leave(&mut self, nested: JobRun, outputs: &Variables, end: Option<StepEnd>) -> Option<StepReport> {
+    pub fn leave(&mut self, mut nested: JobRun, outputs: &Variables, end: Option<StepEnd>) -> Option<StepReport> {
         let Current { name, tolerated } = self.current.take()?;
-        let mut errors = Vec::new();
-        let (values, bytes) = nested.action_outputs(outputs, &mut errors);
-        let mut outcome = match (end, nested.status) {
-            (Some(StepEnd::TimedOut), _) => {
-                errors.push("the step took longer than its `timeout-minutes`".to_owned());
-                Outcome::Failure
-            }
-            (Some(StepEnd::Cancelled), _) | (_, Status::Cancelled) => Outcome::Cancelled,
-            (Some(StepEnd::Failed(why)), _) => {
-                errors.push(why);
-                Outcome::Failure
-            }
-            (_, Status::Failure) => {
-                errors.push(nested.failure.unwrap_or_else(|| "a step of the action failed".to_owned()));
-                Outcome::Failure
-            }
-            (_, Status::Success | Status::Skipped) => Outcome::Success,
+        let mut ended = Ended { is_tolerated: tolerated, ..Ended::new(Outcome::Success) };
+        (ended.outcome, ended.errors) = match (end, nested.status) {
+            (Some(StepEnd::TimedOut), _) => (Outcome::Failure, vec![TOOK_TOO_LONG.to_owned()]),
+            (_, Status::Cancelled) => (Outcome::Cancelled, Vec::new()),
+            (_, Status::Failure) => (Outcome::Failure, nested.failure.take().into_iter().collect()),
+            (_, Status::Success | Status::Skipped) => (Outcome::Success, Vec::new()),
         };
+        let bytes;
+        (ended.outputs, bytes) = nested.action_outputs(outputs, &mut ended.errors);
+        ended.annotations = std::mem::take(&mut nested.annotations);
         self.output_bytes = nested.output_bytes.saturating_add(bytes);
-        self.path = nested.path;
-        if let Err(error) = self.extend_env(nested.exported.into_iter().collect()) {
-            errors.push(error.to_string());
+        let later = nested.take_posts();
+        let at = self.at;
+        self.posts.extend(later.into_iter().map(|post| PostStep { of: at, ..post }));
+        (self.path, self.hearing) = (nested.path, nested.hearing);
+        let exported = self.extend_env(nested.exported.into_iter().collect());
+        let summed = self.add_summary(nested.summary.as_bytes());
+        ended.errors.extend([exported, summed].into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        if ended.outcome == Outcome::Success && !ended.errors.is_empty() {
+            ended.outcome = Outcome::Failure;
         }
-        if self.summary.len() + nested.summary.len() > MAX_SUMMARY_BYTES {
-            errors.push(format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes"));
-        } else {
-            self.add_summary(&nested.summary);
+        Some(self.record(name, ended))
+    }
+
+    /// What its steps left for later, with what each of them kept for it: the step that they become a part of has neither.
+    fn take_posts(&mut self) -> Vec<PostStep> {
+        let posts = std::mem::take(&mut self.posts);
+        let with_state = |mut post: PostStep| {
+            post.env.extend(self.state_of(post.of));
+            post
+        };
+        posts.into_iter().map(with_state).collect()
+    }
+
+    /// Takes in what came before an action's main program; gives the step for that one, which sees what was said. The error is how
+    /// the whole step ended then.
+    pub fn go_on(&mut self, plan: StepPlan, result: StepResult) -> Result<StepPlan, StepResult> {
+        if result.end != StepEnd::Exited(0) {
+            return Err(result);
         }
-        if outcome == Outcome::Success && !errors.is_empty() {
-            outcome = Outcome::Failure;
+        let mut ended = Ended::new(Outcome::Success);
+        self.take_in(result, &mut ended);
+        if let Some(error) = ended.errors.into_iter().next() {
+            return Err(StepResult::new(StepEnd::Failed(error)));
         }
-        let conclusion = if tolerated && outcome == Outcome::Failure { Outcome::Success } else { outcome };
-        Some(self.record(name, outcome, conclusion, values, errors))
+        let mut env = plan.env;
+        env.extend(self.exported.clone());
+        env.extend(self.state_of(self.at));
+        Ok(StepPlan { env, path_additions: self.path.clone(), ..plan })
     }
 
     fn action_outputs(&self, outputs: &Variables, errors: &mut Vec<String>) -> (Object, usize) {

@@ -120,3 +120,44 @@ fn expecting<'a>(run: &'a mut JobRun, script: &str) -> &'a mut JobRun {
     assert_eq!(text, script);
     run
 }
+
+#[test]
+fn what_an_action_leaves_for_later_runs_after_the_jobs_steps_with_what_it_kept() {
+    let manifest = manifest("    - { run: one, shell: sh, env: { OWN: x } }\n    - { run: two, shell: sh }\n");
+    let mut run = job("", "    steps:\n      - uses: ./a\n      - run: last\n");
+    let mut nested = enter(&mut run, &manifest);
+    let plan = expect_run(&mut nested);
+    let env = [("INPUT_X".to_owned(), "given".to_owned())].into();
+    let condition = crate::workflow::setting::Condition::default();
+    let post = PostStep { of: plan.index, name: "Post one".into(), condition, action: plan.action.clone(), env };
+    nested.add_post(post);
+    nested.finish_step(StepResult { state: b"kept=this\n".to_vec(), ..StepResult::new(StepEnd::Exited(0)) });
+    end(expecting(&mut nested, "two"), 0);
+    assert_eq!(nested.next_step(), Next::Done, "not yet");
+    assert_eq!(run.leave(nested, &manifest.outputs, None).unwrap().outcome, Outcome::Success);
+    end(expecting(&mut run, "last"), 0);
+    let later = expect_run(&mut run);
+    assert_eq!((later.name.as_str(), later.key.as_str()), ("Post one", "3"));
+    assert_eq!((later.env["STATE_kept"].as_str(), later.env["INPUT_X"].as_str()), ("this", "given"));
+    end(&mut run, 0);
+    assert_eq!(run.finish().outcome, Outcome::Success);
+}
+
+#[test]
+fn the_main_program_sees_what_came_before_it() {
+    let mut run = job("", "    steps:\n      - uses: ./a\n");
+    let plan = expect_run(&mut run);
+    let before = StepResult {
+        state: b"kept=this\n".to_vec(),
+        env: b"NEW=set\n".to_vec(),
+        path: b"/own\n".to_vec(),
+        ..StepResult::new(StepEnd::Exited(0))
+    };
+    let main = run.go_on(plan.clone(), before).unwrap();
+    assert_eq!(
+        (main.env["STATE_kept"].as_str(), main.env["NEW"].as_str(), main.path("/bin").as_str()),
+        ("this", "set", "/own:/bin")
+    );
+    let failed = run.go_on(plan, StepResult::new(StepEnd::Exited(2))).unwrap_err();
+    assert_eq!(run.finish_step(failed).unwrap().outcome, Outcome::Failure);
+}

@@ -51,15 +51,20 @@ const BROKEN: &str = "runs:\n  using: composite\n  steps:\n    - { run: exit 7, 
 const INNER: &str = "inputs: { word: {} }\noutputs: { word: { value: '${{ steps.x.outputs.word }}' } }\nruns:\n  using: composite\n  steps:\n    \
                      - { id: x, run: 'echo \"word=<${{ inputs.word }}>\" >> $GITHUB_OUTPUT; echo \"ref $GITHUB_ACTION_REF of $GITHUB_ACTION_REPOSITORY\"', shell: bash }\n";
 
-const JS: &str = "inputs: { 'Some Name': {}, other: { default: usual } }\nruns: { using: node20, main: main.js }\n";
+const JS: &str = "inputs: { 'Some Name': {}, other: { default: usual } }\nruns: { using: node20, pre: pre.js, main: main.js, post: post.js }\n";
 
-const MAIN: &str =
-    "env | grep -a -o '^INPUT_SOME_NAME=.*'\necho other $INPUT_OTHER in $PWD\necho answer=42 >> $GITHUB_OUTPUT\n";
+const MAIN: &str = "env | grep -a -o '^INPUT_SOME_NAME=.*'\necho other $INPUT_OTHER in $PWD\necho answer=42 >> $GITHUB_OUTPUT\n\
+                    echo \"main after $STATE_first\"\necho word=kept >> $GITHUB_STATE\n";
 
 /// A directory of repositories with `acme/tool`, whose `v1` has a program and whose `main` is a composite action.
 fn tools() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let tool = Repository::new(&[("js/action.yml", JS), ("js/main.js", MAIN)]);
+    let tool = Repository::new(&[
+        ("js/action.yml", JS),
+        ("js/main.js", MAIN),
+        ("js/pre.js", "echo first=before >> $GITHUB_STATE\n"),
+        ("js/post.js", "echo \"post of $INPUT_OTHER with $STATE_word in $GITHUB_ACTION_REPOSITORY\"\n"),
+    ]);
     tool.tag("v1");
     tool.commit(&[("action.yaml", INNER)]);
     tool.copy_bare(&directory.path().join("acme/tool.git"));
@@ -89,6 +94,8 @@ fn composite_and_program_actions_run_as_on_github() {
         "said=<mona $HOME> from=workflow made=here own",
         "INPUT_SOME_NAME=two words",
         "tool=42",
+        "main after before",
+        "post of usual with kept in acme/tool",
         "tidied",
         "broken=failure",
         "warning: the action has no input `typo`; it has `who`, `greeting`",

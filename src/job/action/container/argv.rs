@@ -52,7 +52,6 @@ const HOME: &str = "/github/home";
 /// One container.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Container<'a> {
-    pub(super) name: &'a str,
     pub(super) image: &'a str,
     pub(super) entrypoint: Option<&'a str>,
     pub(super) arguments: &'a [String],
@@ -62,7 +61,7 @@ pub(super) struct Container<'a> {
 impl Container<'_> {
     /// Makes it, runs it to its end and removes it. `variables` are the names of those that it gets.
     pub(super) fn run<'v>(&self, variables: impl Iterator<Item = &'v String>) -> Vec<String> {
-        let mut argv = words(&["docker", "run", "--rm", "--name", self.name, "--workdir", "/github/workspace"]);
+        let mut argv = words(&["docker", "run", "--rm", "--workdir", "/github/workspace"]);
         argv.extend(words(&["--env", &format!("HOME={HOME}")]));
         for name in variables {
             argv.extend(words(&["--env", name]));
@@ -181,14 +180,11 @@ mod tests {
         .into();
         let env = mounts.environment(&env);
         let arguments = ["--flag".to_owned(), "two words".to_owned()];
-        let container =
-            Container { name: "n", image: "i:1", entrypoint: Some("/x"), arguments: &arguments, mounts: &mounts };
+        let container = Container { image: "i:1", entrypoint: Some("/x"), arguments: &arguments, mounts: &mounts };
         insta::assert_snapshot!(container.run(env.keys()).join("\n"), @"
         docker
         run
         --rm
-        --name
-        n
         --workdir
         /github/workspace
         --env
