@@ -47,6 +47,10 @@ const PROGRAMS: [&str; 3] = ["ip", "nft", "nsenter"];
 /// What the kernel must be told before it passes packets on.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
+/// Where a namespace is told who may listen on a low port: anybody, since only Dayfly listens there. A service may have been
+/// started without the right to.
+const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 /// Where a namespace is told to do without IPv6.
 const WITHOUT_IPV6: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
 
@@ -103,6 +107,7 @@ impl Wire {
         cut(self.number).await?;
         self.namespace.within(|| {
             fs::write(FORWARDING, "1")?;
+            fs::write(FIRST_FREE_PORT, "0")?;
             // A kernel without IPv6 has no such file.
             fs::write(WITHOUT_IPV6, "1").or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => Ok(()),

@@ -3,6 +3,7 @@
 
 mod clone;
 mod monitor;
+mod nat;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
