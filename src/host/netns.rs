@@ -100,6 +100,45 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Re
     })
 }
 
+/// Tests that change the rules and links of a host, on a host of their own.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod elsewhere {
+    use super::super::wire;
+    use super::Namespace;
+
+    /// Set where such a test plays.
+    const INSIDE: &str = "DAYFLY_TEST_INSIDE";
+
+    /// Whether the test of this name is on a host of its own. If not, it was played on one, or cannot be; the caller returns.
+    pub(crate) fn is_here(name: &str) -> bool {
+        let is_inside = std::env::var_os(INSIDE).is_some();
+        if is_inside {
+            std::fs::write(wire::FORWARDING, "1").unwrap();
+        }
+        let why = if Namespace::new().is_err() { Some("no network namespaces".to_owned()) } else { None };
+        if let Some(why) = why.or_else(|| wire::lacking().filter(|_| is_inside)) {
+            eprintln!("SKIPPED: {why}");
+            return false;
+        }
+        if !is_inside {
+            play(name);
+        }
+        is_inside
+    }
+
+    fn play(name: &str) {
+        let mut command = std::process::Command::new("unshare");
+        command.arg("--net").arg(std::env::current_exe().unwrap()).args([name, "--exact", "--nocapture"]);
+        let done = command.env(INSIDE, "1").output().unwrap();
+        let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        said.lines()
+            .filter(|line| line.contains("leaks:") || line.contains("SKIPPED"))
+            .for_each(|line| eprintln!("{line}"));
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

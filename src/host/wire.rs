@@ -45,7 +45,7 @@ const CUT_PAUSE: Duration = Duration::from_millis(10);
 const PROGRAMS: [&str; 3] = ["ip", "nft", "nsenter"];
 
 /// What the kernel must be told before it passes packets on.
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+pub(super) const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Where a namespace is told who may listen on a low port: anybody, since only Dayfly listens there. A service may have been
 /// started without the right to.
@@ -196,6 +196,8 @@ fn inside(number: u32) -> String {
     for line in [
         format!("link set dev {TAP} address {} up", card::GATEWAY_MAC),
         format!("address add {}/{} dev {TAP}", card::GATEWAY, card::PREFIX),
+        // Nobody else answers for the guest.
+        format!("neigh add {} lladdr {} dev {TAP} nud permanent", card::GUEST, card::MAC),
         format!("address add {own}/31 dev {UPLINK}"),
         format!("link set dev {UPLINK} up"),
         format!("route add default via {host} dev {UPLINK}"),
@@ -224,6 +226,7 @@ mod tests {
         link set dev lo up
         link set dev tap0 address 02:00:00:00:00:01 up
         address add 192.0.0.1/30 dev tap0
+        neigh add 192.0.0.2 lladdr 02:00:00:00:00:02 dev tap0 nud permanent
         address add 198.19.119.65/31 dev up0
         link set dev up0 up
         route add default via 198.19.119.64 dev up0

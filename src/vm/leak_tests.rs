@@ -14,7 +14,7 @@ use super::confinement::Settings;
 use super::home::{Home, Homes};
 use super::spec::{Disks, Shape};
 use crate::host::jail::{self, Jail};
-use crate::host::netns::Namespace;
+use crate::host::netns::elsewhere;
 use crate::host::output::Output;
 use crate::host::process::{Lifetime, Spawn};
 use crate::host::wire;
@@ -25,11 +25,6 @@ use crate::net::egress::policy::{Mode, Policy, Scope};
 /// How many VMs.
 const COUNT: &str = "DAYFLY_LEAK_VMS";
 const FEW: usize = 8;
-
-/// Set where this test plays on a host of its own.
-const INSIDE: &str = "DAYFLY_LEAKS_INSIDE";
-
-const NAME: &str = "vm::leak_tests::nothing_is_left_of_many_vms";
 
 /// What a VM takes of its host.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,28 +129,9 @@ async fn live(homes: &Homes, directory: &Path, end: End) {
     assert!(homes.is_absent(home.id()).unwrap());
 }
 
-/// The same test on a host of its own: what it does to the host's rules does not concern anybody.
-fn play_elsewhere() {
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(std::env::current_exe().unwrap()).args([NAME, "--exact", "--nocapture"]);
-    let done = command.env(INSIDE, "1").output().unwrap();
-    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(done.status.success() && said.contains("1 passed"), "{said}");
-    said.lines().filter(|line| line.starts_with("leaks:")).for_each(|line| eprintln!("{line}"));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_many_vms() {
-    if std::env::var_os(INSIDE).is_none() {
-        if !nix::unistd::geteuid().is_root() || Namespace::new().is_err() {
-            eprintln!("SKIPPED: this takes root and network namespaces");
-            return;
-        }
-        return play_elsewhere();
-    }
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-    if let Some(why) = wire::lacking() {
-        eprintln!("SKIPPED: {why}; 1 passed");
+    if !elsewhere::is_here("vm::leak_tests::nothing_is_left_of_many_vms") {
         return;
     }
     let vms = std::env::var(COUNT).map_or(FEW, |count| count.parse().unwrap());
