@@ -177,7 +177,7 @@ fn a_card_reaches_the_public_and_neither_the_host_nor_its_neighbours() {
     inside.example 000
     192.0.0.1 000
     ");
-    for refused in ["11.0.0.10:8080", "11.0.0.1:80", "10.9.0.10:80", "169.254.169.254:80", "inside.example"] {
+    for refused in ["allowed.example:8080", "11.0.0.1:80", "10.9.0.10:80", "169.254.169.254:80", "inside.example"] {
         assert!(done.stderr.contains(&format!("`{refused}`")), "{refused} is not in the log:\n{}", done.stderr);
     }
     assert_nothing_left(&world, state.path());
