@@ -44,18 +44,14 @@ fn count(homes: &Homes, directory: &Path) -> Counts {
     let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
     let names = nix::net::if_::if_nameindex().unwrap();
     let output = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).output().unwrap().stdout;
-    let mut namespaces: Vec<_> =
-        entries("/proc").filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok()).collect();
-    namespaces.sort();
-    namespaces.dedup();
-    let parent = std::process::id().to_string();
-    let children = output("ps", &["-o", "stat=,comm=", "--ppid", &parent]);
-    let children = String::from_utf8(children).unwrap();
+    // Others on this host have processes and namespaces of their own.
+    let children = entries("/proc/self/task").filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let held = entries("/proc/self/fd").filter_map(|entry| fs::read_link(entry.path()).ok());
     Counts {
         processes: homes.processes().unwrap().len(),
-        children: children.lines().filter(|line| !line.ends_with(" ps")).count(),
+        children: children.map(|pids| pids.split_whitespace().count()).sum(),
         links: names.iter().filter(|link| link.name().to_bytes().starts_with(wire::LINK_PREFIX.as_bytes())).count(),
-        namespaces: namespaces.len(),
+        namespaces: held.filter(|link| link.to_string_lossy().starts_with("net:")).count(),
         rules: output("nft", &["list", "ruleset"]).split(|byte| *byte == b'\n').count(),
         uids: homes.confinement().uids_below(directory).unwrap(),
         cgroups: homes.confinement().groups().names().unwrap().len(),

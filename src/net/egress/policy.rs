@@ -162,7 +162,7 @@ impl Scope {
 
     /// Whether addresses that the operator listed may be asked for without a name.
     pub fn takes_literals(&self) -> bool {
-        !self.narrowing.as_ref().is_some_and(|narrowing| narrowing.allow.is_some())
+        self.narrowing.as_ref().is_none_or(|narrowing| narrowing.allow.is_none())
     }
 
     /// Judges a host and port, before anything is resolved; gives by what it may be reached.
