@@ -11,7 +11,7 @@ use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
-use super::services::{egress_of, keep_egress};
+use super::services::{actions_of, egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -223,7 +223,8 @@ async fn run_steps(
     let image = &prepared.info;
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let (places, github) = (&places, &github);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
+    let actions = &actions_of(core, &lease.run.access);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
