@@ -75,7 +75,7 @@ mod tests {
         f:9:12: actions.allowed[0]: `actions` is no pattern of actions
           hint: write `owner/*`, `owner/name` or `owner/name@version`, with `!` before what is not allowed
         f:10:12: actions.private[0]: `x` is not a repository's `owner/name`
-        f:11:12: actions.max_size: `1 MiB` is not between 512 MiB and 1 PiB
+        f:11:12: actions.max_size: `1 MiB` is not between 512 MiB and 1024 TiB
         ");
         let actions = parse(
             "[actions]\nallowed = []\nrequire_sha_pins = true\nurl = 'https://git.example.org/'\nprivate = ['a/b']\n",
