@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::Forge;
 use crate::ids::LogToken;
@@ -47,6 +48,8 @@ pub struct Core {
     pub git: GitClient,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// What jobs leave for later ones.
+    pub depot: Depot,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
     pub timeline: Timeline,

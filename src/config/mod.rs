@@ -9,6 +9,7 @@
 
 mod caches;
 mod certificates;
+mod depot;
 mod egress;
 mod load;
 mod pools;
@@ -36,6 +37,7 @@ use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
+pub use depot::DepotLimits;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
@@ -61,6 +63,8 @@ pub struct Config {
     pub metrics: Metrics,
     pub prepared: PreparedLimits,
     pub caches: Retention,
+    /// `[artifacts]` and `[actions_cache]`.
+    pub depot: DepotLimits,
 }
 
 /// `[server]`: what listens, and where state lives.

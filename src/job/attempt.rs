@@ -20,6 +20,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::git_proxy::GitProxy;
 use crate::net::registry::RegistryProxy;
+use crate::net::results::ResultsService;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
@@ -43,6 +44,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) git: GitProxy,
     pub(crate) egress: Egress,
     pub(crate) registries: RegistryProxy,
+    pub(crate) results: ResultsService,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
     /// How much of that is over: steps that ran before this machine was there.
@@ -64,7 +66,12 @@ impl Attempt<'_> {
     ) -> (Option<Ending>, Vec<StepLine>) {
         let Self { machine, image, places, github, origin, workspace, limit, spent, grace, cancel, .. } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
-        let services = Services { git: Some(self.git.clone()), egress: self.egress, registries: self.registries };
+        let services = Services {
+            git: Some(self.git.clone()),
+            egress: self.egress,
+            registries: self.registries,
+            results: self.results,
+        };
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
@@ -97,7 +104,8 @@ impl Attempt<'_> {
         if let Some(serving) = serving {
             serving.abort();
             services.egress.settled().await;
-            let decisions = [self.git.take_decisions(), services.registries.take_decisions()];
+            let decisions =
+                [self.git.take_decisions(), services.registries.take_decisions(), services.results.take_decisions()];
             tell_refusals(decisions, &services.egress.log(), witness).await;
         }
         let ending = match bounded {
@@ -115,7 +123,7 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: [Decisions; 2], egress: &EgressLog, witness: &mut W) {
+async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
     for Decisions { list, left_out, .. } in decisions {
         let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
         for decision in told.by_ref().take(MAX_TOLD) {
