@@ -44,7 +44,7 @@ pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
-pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
 
 /// Everything that the operator decides.
 #[derive(Debug, Clone, PartialEq)]

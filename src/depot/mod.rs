@@ -19,6 +19,7 @@ pub mod evict;
 mod object;
 pub mod scope;
 pub mod tenant;
+pub mod unpack;
 pub mod upload;
 pub mod zip;
 

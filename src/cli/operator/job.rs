@@ -4,13 +4,13 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::egress;
 use super::views::{EgressView, JobView};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::clock::{ago, now_ms};
+use crate::config::rough_size;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum JobCommand {
@@ -153,7 +153,7 @@ fn reached(egress: &EgressView) -> String {
         (egress.failed, "failed"),
     ];
     let counted = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    let bytes = format!("{} sent, {} received", egress::bytes(egress.sent), egress::bytes(egress.received));
+    let bytes = format!("{} sent, {} received", rough_size(egress.sent), rough_size(egress.received));
     counted.chain([bytes]).collect::<Vec<_>>().join(", ")
 }
 

@@ -18,6 +18,8 @@ mod token;
 mod twirp;
 mod uploads;
 
+pub(crate) use blob::disposition;
+
 use std::sync::Arc;
 
 use axum::body::Body;

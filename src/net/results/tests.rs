@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
@@ -70,9 +71,10 @@ impl World {
         let address = listener.local_addr().unwrap();
         let serving = service.clone();
         let serving = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let serving = serving.clone();
-                tokio::spawn(async move { serving.serve_connection(stream).await });
+                open.spawn(async move { serving.serve_connection(stream).await });
             }
         }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
