@@ -117,7 +117,9 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
             let run = pages.run(&job).await?;
             let (depot, root) = (pages.depot.clone(), run.root().clone());
             let artifacts = artifacts::blocking(move || depot.artifacts(&root)).await;
-            Ok(Html(html::page(&job, &run, &artifacts)).into_response())
+            let report = pages.store.get_report(&job.report).await?;
+            let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
+            Ok(Html(html::page(&job, &run, &annotations, &artifacts)).into_response())
         }
     }
 }

@@ -6,6 +6,7 @@
 //! bounded, and no input can make one panic or hang.
 
 pub mod call;
+pub mod commands;
 pub mod concurrency;
 pub mod contexts;
 pub mod expression;
@@ -16,6 +17,7 @@ pub mod glob;
 pub mod inputs;
 pub mod matrix;
 pub mod model;
+pub mod native;
 pub mod parse;
 pub mod plan;
 pub mod run;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
+use super::native::Native;
 use super::schedule::Schedule;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
@@ -146,12 +147,15 @@ pub struct RunDefaults {
 }
 
 /// What runs a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shell {
     Bash,
     Sh,
     Python,
+    Pwsh,
+    /// The words of a command, with `{0}` for the file of the script in one of them.
+    Custom(Vec<String>),
 }
 
 /// `permissions`.
@@ -205,6 +209,9 @@ pub struct Job {
     pub outputs: Variables,
     pub steps: Vec<Step>,
     pub timeout_minutes: Option<Setting<f64>>,
+    /// How long the steps that always run have after a cancellation.
+    #[serde(default)]
+    pub cancel_timeout_minutes: Option<Setting<f64>>,
     pub continue_on_error: Setting<bool>,
     pub strategy: Strategy,
     /// Recorded: jobs get no token.
@@ -265,6 +272,7 @@ pub struct Step {
 pub enum Action {
     Run { script: Template, shell: Option<Shell>, working_directory: Option<Template> },
     Checkout(Checkout),
+    Native(Native),
 }
 
 /// `actions/checkout`, as far as the pinned commit of the job's own repository goes.

@@ -43,6 +43,7 @@ fn is_of_a_cell(step: &Step) -> bool {
             Action::Run { script, working_directory, .. } => {
                 script.uses(&OF_A_CELL) || is_own(working_directory.as_ref().map(|path| path.uses(&OF_A_CELL)))
             }
+            Action::Native(native) => native.with.iter().any(|(_, input)| input.uses(&OF_A_CELL)),
             Action::Checkout(checkout) => {
                 is_own(checkout.path.as_ref().map(|path| path.uses(&OF_A_CELL)))
                     || Setting::uses(&checkout.fetch_depth, &OF_A_CELL)

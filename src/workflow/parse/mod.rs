@@ -10,6 +10,7 @@ mod events;
 mod fields;
 mod graph;
 mod job;
+mod native;
 #[cfg(test)]
 mod later_tests;
 mod on;

@@ -1,9 +1,10 @@
 //! One step of a job.
 
-use super::{checkout, fields, unsupported_keys};
+use super::{checkout, fields, native, unsupported_keys};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::workflow::model::{Action, Step};
+use crate::workflow::native::NativeKind;
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
@@ -117,6 +118,9 @@ fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     }
     if name.eq_ignore_ascii_case("actions/checkout") {
         return checkout::checkout(uses, with.as_ref()).map(Action::Checkout);
+    }
+    if let Some(kind) = NativeKind::of(name).filter(|_| !has_place) {
+        return native::native(kind, item, with.as_ref()).map(Action::Native);
     }
     let complaint = Complaint::new(format!("the action {} is not supported yet", quoted(uses)));
     item.unsupported(complaint.hint("do it with `run`; of the actions there is only `actions/checkout`"));
