@@ -33,7 +33,7 @@ pub use artifacts::Artifact;
 pub use caches::{CacheEntry, Found};
 pub use object::Content;
 pub use tenant::Tenant;
-pub use upload::{Upload, Uploaded};
+pub use upload::{Block, Upload, Uploaded};
 
 use crate::config::DepotLimits;
 

@@ -76,8 +76,9 @@ impl Attempt<'_> {
             results: self.results,
         };
         if let Some(token) = services.results.token() {
-            // The first mask of a job: there is room for it.
-            drop(run.hearing().masks.add(token.expose_secret()));
+            if let Err(error) = run.hearing().masks.add(token.expose_secret()) {
+                tracing::warn!(?error, "a job has so many masks that its token has none");
+            }
         }
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.

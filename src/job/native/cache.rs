@@ -5,9 +5,9 @@ use std::io::Read as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::Done;
 use super::guest::{Hands, Trouble, names};
 use super::paths::{Search, outermost, relative};
-use super::Done;
 use crate::config::rough_size;
 use crate::core::heavy;
 use crate::depot::{DepotError, Found, Tenant};
@@ -43,9 +43,7 @@ exec tar -xzf -
 "#;
 
 /// Does the step.
-pub(super) async fn run(
-    plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
-) -> Result<(), Trouble> {
+pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done) -> Result<(), Trouble> {
     if !tenant.depot.limits().cache {
         done.say("caches are switched off on this runner");
         return Ok(());

@@ -27,9 +27,7 @@ mkdir -p -- "$1" && cd -- "$1" && exec tar -xf -
 "#;
 
 /// Does the step.
-pub(super) async fn run(
-    plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
-) -> Result<(), Trouble> {
+pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done) -> Result<(), Trouble> {
     if !tenant.depot.limits().artifacts {
         return Err(Trouble::said("artifacts are switched off on this runner"));
     }
@@ -81,7 +79,8 @@ fn wanted(plan: &NativePlan, all: Vec<Artifact>) -> Result<(Vec<Artifact>, bool)
     if pattern.is_empty() {
         return Ok((all, false));
     }
-    let patterns = FilePatterns::new(&[pattern.to_owned()], "/").map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
+    let patterns = FilePatterns::new(&[pattern.to_owned()], "/")
+        .map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
     Ok((all.into_iter().filter(|artifact| patterns.take(&[&artifact.name])).collect(), false))
 }
 

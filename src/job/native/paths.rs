@@ -17,12 +17,10 @@ impl Search {
     /// # Errors
     /// Patterns that mean nothing, in words.
     pub(super) fn new(patterns: &[String], workspace: &str, home: &str) -> Result<Self, String> {
-        let absolute: Vec<String> = patterns
-            .iter()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| absolute(line, workspace, home))
-            .collect();
-        let patterns = FilePatterns::new(&absolute, "/").map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
+        let absolute: Vec<String> =
+            patterns.iter().filter(|line| !line.starts_with('#')).map(|line| absolute(line, workspace, home)).collect();
+        let patterns =
+            FilePatterns::new(&absolute, "/").map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
         let wanted = absolute.iter().filter(|pattern| !pattern.starts_with('!'));
         let mut roots: Vec<String> = wanted.map(|pattern| literal(pattern)).collect();
         roots.sort();
@@ -199,6 +197,9 @@ mod tests {
         let search = search(&["a", "**/b"]);
         let paths = ["/w/site/a", "/w/site/a/b", "/w/site/a-b", "/w/site/c/b", "/w/site/c/b/d", "/w/site/c"];
         assert_eq!(outermost(&search, paths), ["/w/site/a", "/w/site/c/b"]);
-        assert_eq!(["/w/site/a", "/w/site", "/opt/x", "/w/site-2"].map(|path| relative(path, "/w/site")), ["a", ".", "/opt/x", "/w/site-2"]);
+        assert_eq!(
+            ["/w/site/a", "/w/site", "/opt/x", "/w/site-2"].map(|path| relative(path, "/w/site")),
+            ["a", ".", "/opt/x", "/w/site-2"]
+        );
     }
 }

@@ -45,9 +45,7 @@ struct Wish {
 }
 
 /// Does the step.
-pub(super) async fn run(
-    plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
-) -> Result<(), Trouble> {
+pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done) -> Result<(), Trouble> {
     if !tenant.depot.limits().artifacts {
         return Err(Trouble::said("artifacts are switched off on this runner"));
     }
@@ -261,7 +259,8 @@ fn pack(
 fn name_inside(path: &[u8], base: &str) -> io::Result<String> {
     let path = std::str::from_utf8(path).map_err(|_| io::Error::other("a path is not UTF-8"))?;
     let path = format!("/{}", path.trim_start_matches('/'));
-    let inside = path.strip_prefix(base).filter(|inside| inside.starts_with('/')).map(|inside| inside.trim_start_matches('/'));
+    let inside =
+        path.strip_prefix(base).filter(|inside| inside.starts_with('/')).map(|inside| inside.trim_start_matches('/'));
     let inside = inside.filter(|inside| crate::depot::unpack::parts(inside).is_some());
     inside.map(str::to_owned).ok_or_else(|| io::Error::other("the machine sent a file that was not asked for"))
 }

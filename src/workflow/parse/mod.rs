@@ -10,9 +10,9 @@ mod events;
 mod fields;
 mod graph;
 mod job;
-mod native;
 #[cfg(test)]
 mod later_tests;
+mod native;
 mod on;
 mod step;
 #[cfg(test)]
