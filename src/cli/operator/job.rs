@@ -133,6 +133,7 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         ("ended", job.finished_at.map_or_else(String::new, |at| when(at, now))),
         ("ran", job.took(now)),
         ("egress", job.egress.as_ref().map_or_else(String::new, reached)),
+        ("artifacts", job.artifacts.iter().map(|name| one_line(name)).collect::<Vec<_>>().join(", ")),
         ("log", job.log_url.clone()),
     ];
     let mut text = look.paint(Style::BOLD, &format!("{} {}", job.id, one_line(&job.name)));

@@ -54,3 +54,38 @@ fn is_own(key: &str, value: &Item<'_>) -> bool {
     };
     matches!(text.trim(), "" | "false") || inner.is_some_and(|inner| own.contains(&inner))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    /// What is said of a step, one line for each complaint.
+    fn said(step: &str) -> String {
+        let text = format!("on: push\njobs:\n  a:\n    runs-on: linux\n    steps:\n      - {step}\n");
+        match crate::workflow::parse("ci.yml", &text) {
+            Ok(_) => String::new(),
+            Err(complaints) => complaints.iter().map(|one| format!("{one}\n")).collect(),
+        }
+    }
+
+    #[test]
+    fn inputs_are_those_of_the_actions() {
+        for fine in [
+            "{uses: actions/cache@v4, with: {path: a, key: k, restore-keys: 'k-', upload-chunk-size: 1}}",
+            "{uses: Actions/Upload-Artifact@v4, with: {path: a, Retention-Days: 5}}",
+            "{uses: actions/download-artifact@v5}",
+            "{uses: actions/download-artifact@v4, with: {run-id: '${{ github.run_id }}', repository: ''}}",
+            "{uses: actions/cache/restore@v4, with: {path: '${{ env.A }}', key: \"${{ hashFiles('x') }}\"}}",
+        ] {
+            assert_eq!(said(fine), "", "{fine}");
+        }
+        for (wrong, words) in [
+            ("{uses: actions/cache@v4, with: {path: a}}", "needs the input `key`"),
+            ("{uses: actions/cache@v4}", "needs the input `path`"),
+            ("{uses: actions/upload-artifact@v4, with: {name: a}}", "needs the input `path`"),
+            ("{uses: actions/download-artifact@v4, with: {run-id: 7}}", "is not supported yet"),
+            ("{uses: actions/cache@v4, with: {path: a, key: '${{ nothing.a }}'}}", "nothing"),
+        ] {
+            assert!(said(wrong).contains(words), "{wrong}: {}", said(wrong));
+        }
+    }
+}
