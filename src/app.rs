@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::{ActionStore, Source};
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
 use crate::core::{Core, Wake};
@@ -98,6 +99,7 @@ impl App {
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
             depot: Depot::new(state_dir.join("depot"), config.depot),
+            actions: Arc::new(action_store(&config, &engine)),
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
@@ -187,6 +189,12 @@ impl App {
             None => Ok(()),
         }
     }
+}
+
+/// Where fetched actions are kept.
+fn action_store(config: &Config, engine: &Engine) -> ActionStore {
+    let url = config.actions.url.as_ref().unwrap_or(&config.github.url);
+    ActionStore::new(engine.actions(), Source::Forge(url.clone()), config.actions.max_size)
 }
 
 /// Says once what this host lacks to confine monitors, or refuses to go on.

@@ -263,6 +263,11 @@ impl Engine {
         self.settings.state_dir.join("caches")
     }
 
+    /// Where fetched actions are kept.
+    pub fn actions(&self) -> PathBuf {
+        self.settings.state_dir.join("actions")
+    }
+
     /// The volume for a cache directory or image file.
     pub async fn cache_volume(&self, source: &Path) -> Result<PathBuf, ImageError> {
         if let Some(volume) = self.volumes.get(source) {

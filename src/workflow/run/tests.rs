@@ -53,7 +53,7 @@ pub(super) fn expect_run(run: &mut JobRun) -> StepPlan {
 pub(super) fn script(plan: &StepPlan) -> (&str, String, &str) {
     match &plan.action {
         StepAction::Script { text, argv, working_directory, .. } => (text, argv.join(" "), working_directory),
-        StepAction::Checkout(_) => panic!("a script"),
+        other => panic!("a script, not {other:?}"),
     }
 }
 
@@ -126,7 +126,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&first).0, "echo workflow step over job");
     assert_eq!([&first.env["A"], &first.env["B"], &first.env["C"]], ["workflow", "job", "step over job"]);
     assert_eq!([&first.env["CI"], &first.env["GITHUB_SHA"], &first.env["RUNNER_OS"]], ["custom", "0123", "Linux"]);
-    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_0");
+    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_1");
     assert_eq!(first.path("/usr/bin"), "/usr/bin");
     let report = run.finish_step(StepResult {
         env: b"A=from step\nC=from step\n".to_vec(),

@@ -1,6 +1,7 @@
 //! `dayfly exec`: one command in one fresh VM, as a person uses it.
 #![allow(clippy::unwrap_used)]
 
+mod actions;
 mod clone;
 mod monitor;
 
