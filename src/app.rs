@@ -88,6 +88,7 @@ impl App {
         let engine =
             Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
         require_confinement(&engine, config.vm.require_confinement)?;
+        require_cards(&engine, &config)?;
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
@@ -215,6 +216,15 @@ fn require_confinement(engine: &Engine, is_required: bool) -> anyhow::Result<()>
         "VMs are not wholly confined on this host; `dayfly doctor` says what to do"
     );
     Ok(())
+}
+
+/// Refuses to go on with profiles whose machines need what this host cannot give them.
+fn require_cards(engine: &Engine, config: &Config) -> anyhow::Result<()> {
+    let mut profiles = config.profiles.iter();
+    match profiles.find(|profile| shape_of(profile).card) {
+        Some(profile) => engine.require_cards().with_context(|| format!("profile `{}`", profile.name)),
+        None => Ok(()),
+    }
 }
 
 /// Says so as loudly as it can: nobody wants this by accident.

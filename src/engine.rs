@@ -19,6 +19,7 @@ use crate::caches::Caches;
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
+use crate::host::wire;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
@@ -226,6 +227,24 @@ impl Engine {
     pub fn check(&self, image: &str) -> Result<(), ImageError> {
         Recipe::find(image, &self.settings.recipes)?;
         Ok(self.settings.vmm().require()?)
+    }
+
+    /// Fails unless VMs can have network cards here.
+    pub fn require_cards(&self) -> Result<(), VmError> {
+        let refused = |why: String| {
+            VmError::host("network cards for VMs, which `egress` with `nat` takes")(std::io::Error::other(why))
+        };
+        if self.settings.backend == Backend::Firecracker {
+            const WHY: &str = "Firecracker's machines get none\n  hint: use `backend = \"auto\"`, or another `mode`";
+            return Err(refused(WHY.to_owned()));
+        }
+        match wire::lacking() {
+            Some(why) => Err(refused(why)),
+            None if !self.homes.confinement().has_jails() => {
+                Err(refused("monitors cannot be confined here\n  hint: `dayfly doctor` says why".to_owned()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.

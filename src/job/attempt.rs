@@ -87,7 +87,7 @@ impl Attempt<'_> {
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
-        let guest = machine.guest().clone();
+        let (guest, wire) = (machine.guest().clone(), machine.wire().cloned());
         let lost = machine.lost();
         let mut steps = Steps {
             origin,
@@ -110,6 +110,7 @@ impl Attempt<'_> {
         };
         let mut refused = None;
         let work = async {
+            services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
             services.offer(&guest).await?;
             if let Err(why) = services.equip(&guest, workspace == Workspace::Prepared).await? {
                 steps.witness.say(0, &format!("warning: {why}")).await;

@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
+use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -119,7 +120,8 @@ async fn try_drive(
 
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
-    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+    let card = profile.egress.mode == Mode::Nat;
+    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20, card }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 mod actions;
 mod clone;
 mod monitor;
+mod nat;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
