@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::ActionStore;
 use crate::config::Config;
 use crate::depot::Depot;
 use crate::engine::Engine;
@@ -50,6 +51,8 @@ pub struct Core {
     pub registries: Registries,
     /// What jobs leave for later ones.
     pub depot: Depot,
+    /// Actions of other repositories.
+    pub actions: Arc<ActionStore>,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
     pub timeline: Timeline,

@@ -13,7 +13,7 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, depot,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches, depot,
     egress, pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
@@ -82,6 +82,7 @@ impl<'d> Sections<'d> {
             "prepared",
             "artifacts",
             "actions_cache",
+            "actions",
         ];
         let table = root.table(known)?;
         let server = self.server(&table);
@@ -98,6 +99,7 @@ impl<'d> Sections<'d> {
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
         let depot = depot::read(&table);
+        let actions = actions::read(&table);
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
             vm::refuse_too_few_users(&table, vm, limits);
@@ -115,6 +117,7 @@ impl<'d> Sections<'d> {
             prepared: prepared?,
             caches: retention?,
             depot: depot?,
+            actions: actions?,
         })
     }
 

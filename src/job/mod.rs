@@ -10,6 +10,7 @@
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `native`: actions that the host does: caches and artifacts.
+//! - `action`: actions that are no native step.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -17,6 +18,7 @@
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
+pub(crate) mod action;
 pub mod attempt;
 pub mod checkout;
 pub mod driver;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::action::Actions;
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
 use super::driver::Lease;
@@ -32,6 +33,7 @@ pub(super) struct Scene<'a> {
     pub(super) egress: Egress,
     /// Likewise: what was begun in one machine is finished in another.
     pub(super) results: ResultsService,
+    pub(super) actions: &'a Actions,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -56,6 +58,7 @@ impl Scene<'_> {
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
             git: git_proxy_of(core, access),
+            actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
             results: self.results.clone(),

@@ -166,6 +166,7 @@ async fn attend<W: Witness>(
             scopes: tenant::scopes_of(&github, None, false),
             page: None,
         }),
+        actions: &session.actions,
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,

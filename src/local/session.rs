@@ -19,6 +19,7 @@ use crate::forge::{Conclusion, RepoName};
 use crate::host;
 use crate::ids::{JobId, RunId};
 use crate::image::{ImageError, Progress};
+use crate::job::action::Actions;
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
@@ -46,6 +47,8 @@ pub struct Session {
     pub registries: Registries,
     /// What jobs leave for later ones, and for the jobs of later runs.
     pub depot: Depot,
+    /// Actions of other repositories.
+    pub(crate) actions: Actions,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
 }
