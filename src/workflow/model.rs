@@ -7,6 +7,7 @@ use super::action::ActionRef;
 use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
+use super::native::Native;
 use super::schedule::Schedule;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
@@ -286,6 +287,7 @@ impl Step {
                         || checkout.clean.uses(contexts)
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
+                Action::Native(native) => uses(&native.with, contexts),
             }
     }
 }
@@ -305,6 +307,7 @@ pub enum Action {
         working_directory: Option<Template>,
     },
     Checkout(Checkout),
+    Native(Native),
     /// An action that is looked up when the job runs.
     Uses {
         reference: ActionRef,
