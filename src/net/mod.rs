@@ -6,3 +6,4 @@ pub mod git_proxy;
 mod http;
 pub mod registry;
 mod transfer;
+mod upstream;

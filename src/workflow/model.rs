@@ -280,6 +280,14 @@ pub struct Checkout {
     /// Whether to remove what is in the directory but not in the commit.
     pub clean: Setting<bool>,
     pub submodules: Submodules,
+    /// Whether files of Git LFS are more than pointers.
+    #[serde(default = "not_lfs")]
+    pub lfs: Setting<bool>,
+}
+
+/// As before there was a choice: for what was stored then.
+fn not_lfs() -> Setting<bool> {
+    Setting::Fixed(false)
 }
 
 /// Which submodules are checked out.

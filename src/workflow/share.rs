@@ -46,7 +46,9 @@ fn is_of_a_cell(step: &Step) -> bool {
             Action::Checkout(checkout) => {
                 is_own(checkout.path.as_ref().map(|path| path.uses(&OF_A_CELL)))
                     || Setting::uses(&checkout.fetch_depth, &OF_A_CELL)
-                    || [&checkout.fetch_tags, &checkout.clean].into_iter().any(|setting| setting.uses(&OF_A_CELL))
+                    || [&checkout.fetch_tags, &checkout.clean, &checkout.lfs]
+                        .into_iter()
+                        .any(|setting| setting.uses(&OF_A_CELL))
             }
         }
 }

@@ -196,8 +196,6 @@ jobs:
       hint: do it with `run`; of the actions there is only `actions/checkout`
     ci.yml:12:15: jobs.a.steps[1].uses: the action `./local` is not supported yet
       hint: do it with `run`; of the actions there is only `actions/checkout`
-    ci.yml:13:44: jobs.a.steps[2].with.lfs: `lfs` of the checkout is not supported yet
-      hint: files of Git LFS stay pointers
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
       hint: use `fetch-depth` to fetch less
     ci.yml:14:25: jobs.a.steps[3].shell: shells with a command line of their own are not supported yet
