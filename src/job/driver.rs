@@ -11,7 +11,7 @@ use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
-use super::services::{egress_of, keep_egress};
+use super::services::{actions_of, egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
+use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -119,7 +120,8 @@ async fn try_drive(
 
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
-    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+    let card = profile.egress.mode == Mode::Nat;
+    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20, card }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
@@ -221,7 +223,8 @@ async fn run_steps(
     let image = &prepared.info;
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let (places, github) = (&places, &github);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
+    let actions = &actions_of(core, &lease.run.access);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
@@ -286,11 +289,13 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
     let title = verdict::title(&outcome, took);
     let summary = verdict::summary(&outcome, lines, end, log_failure.as_deref());
+    let annotations = verdict::annotations(lines);
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
+        report.annotations = annotations;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
     core.lifecycle.reached(Step::OutcomeStored).await;
