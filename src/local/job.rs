@@ -142,7 +142,7 @@ async fn attend<W: Witness>(
             return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
         }
     };
-    let source = Source::Directory(session.mirror.clone());
+    let source = Source::Directory(session.source.clone());
     let attempt = Attempt {
         machine,
         image: &prepared.info,

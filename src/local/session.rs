@@ -3,7 +3,6 @@
 //! Nothing is stored. VMs end with this process, and the next command removes what a killed one left.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::job::action::Actions;
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
+use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
@@ -35,8 +35,8 @@ use crate::workflow::strategy::FAILED_FAST;
 #[derive(Debug)]
 pub struct Session {
     pub engine: Engine,
-    /// The mirror that guests fetch from.
-    pub mirror: PathBuf,
+    /// What guests fetch from.
+    pub source: Directory,
     pub repo: RepoName,
     pub server_url: String,
     /// VMs at a time.

@@ -7,3 +7,4 @@ mod http;
 pub mod registry;
 pub mod results;
 mod transfer;
+mod upstream;

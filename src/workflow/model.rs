@@ -285,6 +285,7 @@ impl Step {
                         || checkout.fetch_depth.uses(contexts)
                         || checkout.fetch_tags.uses(contexts)
                         || checkout.clean.uses(contexts)
+                        || checkout.lfs.uses(contexts)
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
                 Action::Native(native) => uses(&native.with, contexts),
@@ -329,6 +330,14 @@ pub struct Checkout {
     /// Whether to remove what is in the directory but not in the commit.
     pub clean: Setting<bool>,
     pub submodules: Submodules,
+    /// Whether files of Git LFS are more than pointers.
+    #[serde(default = "not_lfs")]
+    pub lfs: Setting<bool>,
+}
+
+/// As before there was a choice: for what was stored then.
+fn not_lfs() -> Setting<bool> {
+    Setting::Fixed(false)
 }
 
 /// Which submodules are checked out.

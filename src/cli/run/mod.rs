@@ -39,6 +39,7 @@ use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
 use crate::local::session::{self, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
+use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
 use crate::workflow::action::policy::ActionPolicy;
 use crate::workflow::parse;
@@ -227,10 +228,11 @@ async fn run_with(
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        anyhow::Ok((facts, jobs))
+        let source = Directory { mirror: mirror.directory, users: repository.git_directory().to_owned() };
+        anyhow::Ok((facts, source, jobs))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
-    let (facts, jobs) = prepared?;
+    let (facts, source, jobs) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -238,7 +240,7 @@ async fn run_with(
     let session = Session {
         actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
-        mirror: place.to_owned(),
+        source,
         repo: facts.repo,
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),

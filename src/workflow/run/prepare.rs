@@ -192,6 +192,7 @@ impl JobRun {
             fetch_tags: checkout.fetch_tags.resolve(environment)?,
             clean: checkout.clean.resolve(environment)?,
             submodules: checkout.submodules,
+            lfs: checkout.lfs.resolve(environment)?,
         })
     }
 

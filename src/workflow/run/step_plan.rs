@@ -131,6 +131,8 @@ pub struct CheckoutPlan {
     /// Whether to remove what is in the directory but not in the commit.
     pub clean: bool,
     pub submodules: Submodules,
+    /// Whether to fetch the files of Git LFS.
+    pub lfs: bool,
 }
 
 /// Paths in the VM of the files by which a step speaks to those after it.
