@@ -15,7 +15,6 @@ mod credential;
 pub mod rewrite;
 #[cfg(test)]
 mod tests;
-mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,15 +34,18 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use self::admission::{Ask, Refusal};
-use self::upstream::{Question, Upstream};
 use super::decisions::{Decisions, Record, Verdict};
 use super::http::{self, Failure, one_line};
 use super::transfer::{self, Budget};
+use super::upstream::{Question, Upstream};
 use crate::config::{self, RegistryCredential, RegistryKind};
 use crate::forge::RepoName;
 
 /// The guest's loopback port of the registries.
 pub const PORT: u16 = 3129;
+
+/// How registries see who asks.
+const AGENT: &str = concat!("dayfly/", env!("CARGO_PKG_VERSION"));
 
 /// Requests of one VM that are under way at registries; more wait.
 const MAX_PARALLEL: usize = 32;
@@ -107,7 +109,7 @@ impl Registries {
         if settings.is_empty() {
             return Ok(Self::default());
         }
-        let upstream = Upstream::new()?;
+        let upstream = Upstream::new("the registry", AGENT, |builder| builder)?;
         let registries = settings.iter().zip(credentials).map(|(settings, credential)| {
             let credential = credential.as_ref().and_then(|credential| credential::header(&settings.kind, credential));
             let (settings, upstream) = (settings.clone(), upstream.clone());
@@ -260,7 +262,8 @@ impl Shared {
         &self, registry: &Registry, method: Method, url: Url, headers: HeaderMap,
     ) -> Result<(reqwest::Response, Url), Failure> {
         let own = &registry.settings.url;
-        let question = Question { method, url, headers, own, credential: registry.credential.as_ref() };
+        let credential = (own.origin(), registry.credential.iter().cloned().collect());
+        let question = Question { method, url, headers, own, credential };
         tokio::time::timeout(self.limits.answer, registry.upstream.ask(question))
             .await
             .map_err(|_| Failure::gateway("the registry did not answer in time"))?
@@ -282,12 +285,8 @@ impl Shared {
     async fn whole(&self, answer: reqwest::Response) -> Result<Vec<u8>, Failure> {
         let (mut all, mut one) = (self.responses.spender(), Budget::new(MAX_DOCUMENT).spender());
         let spend = move |bytes| one(bytes) && all(bytes);
-        let mut chunks = Box::pin(transfer::bounded(answer.bytes_stream(), self.limits.idle, spend));
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| Failure::gateway(error.to_string()))? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        let bounded = transfer::bounded(answer.bytes_stream(), self.limits.idle, spend);
+        transfer::whole(bounded).await.map_err(|error| Failure::gateway(error.to_string()))
     }
 
     async fn pass_rewritten(
