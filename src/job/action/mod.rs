@@ -144,7 +144,7 @@ impl<W: Witness> Steps<'_, W> {
         Ok(match run.is_wanted(hook, &plan) {
             Ok(true) => {
                 let result = self.run_step(&plan, run).await?;
-                heavy(|| run.go_on(plan, result))
+                heavy(|| run.go_on(plan, result)).map_err(|result| *result)
             }
             Ok(false) => Ok(plan),
             Err(why) => Err(StepResult::new(StepEnd::Failed(why))),
