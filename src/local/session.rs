@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::job::{self, Ended};
 use crate::caches::CacheId;
 use crate::config::{Config, Profile};
+use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::{Conclusion, RepoName};
 use crate::host;
@@ -44,6 +45,8 @@ pub struct Session {
     pub grace: Duration,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// What jobs leave for later ones, and for the jobs of later runs.
+    pub depot: Depot,
     /// Actions of other repositories.
     pub(crate) actions: Actions,
     /// The way of guests to others.

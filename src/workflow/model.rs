@@ -7,6 +7,7 @@ use super::action::ActionRef;
 use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
+use super::native::Native;
 use super::schedule::Schedule;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
@@ -287,6 +288,7 @@ impl Step {
                         || checkout.lfs.uses(contexts)
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
+                Action::Native(native) => uses(&native.with, contexts),
             }
     }
 }
@@ -306,6 +308,7 @@ pub enum Action {
         working_directory: Option<Template>,
     },
     Checkout(Checkout),
+    Native(Native),
     /// An action that is looked up when the job runs.
     Uses {
         reference: ActionRef,

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "artifact/name.rs",
     "artifact/tar.rs",
+    "depot/evict.rs",
+    "depot/scope.rs",
+    "net/results/token.rs",
     "net/egress/addresses.rs",
     "net/egress/connect.rs",
     "net/egress/environment.rs",

@@ -8,6 +8,7 @@ use crate::workflow::action::inputs::Given;
 use crate::workflow::commands::{Annotation, Said};
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
+use crate::workflow::native::NativePlan;
 use crate::workflow::setting::Condition;
 
 /// What to do next.
@@ -66,6 +67,8 @@ pub enum StepAction {
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+    /// Something that the host does.
+    Native(NativePlan),
     /// An action that the driver has to look at before it knows what it is.
     Uses(UsesPlan),
     /// A program of an action.
