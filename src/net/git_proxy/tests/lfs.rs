@@ -21,8 +21,8 @@ struct Server {
     batches: AtomicUsize,
     /// What the forge says of every object, instead of where it is.
     says: Mutex<Option<Value>>,
-    /// What the store answers instead of objects: status, headers, body.
-    sends: Mutex<Option<(u16, Vec<(&'static str, String)>, Body)>>,
+    /// What the store answers instead of objects.
+    sends: Mutex<Option<Response<Body>>>,
     /// Requests that the store got.
     asked: Seen,
 }
@@ -43,7 +43,9 @@ impl Server {
     }
 
     fn sends(&self, status: u16, headers: &[(&'static str, String)], body: impl Into<Body>) {
-        *self.sends.lock().unwrap() = Some((status, headers.to_vec(), body.into()));
+        let builder = Response::builder().status(status);
+        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, value));
+        *self.sends.lock().unwrap() = Some(builder.body(body.into()).unwrap());
     }
 
     fn store(&self) -> String {
@@ -97,10 +99,8 @@ async fn batch(State((server, git)): State<(Arc<Server>, Backend)>, request: Req
 async fn store(State(server): State<Arc<Server>>, request: Request<Body>) -> Response<Body> {
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
     server.asked.lock().unwrap().push((uri.to_string(), headers.clone()));
-    if let Some((status, more, body)) = server.sends.lock().unwrap().take() {
-        let response =
-            more.into_iter().fold(Response::builder().status(status), |r, (name, value)| r.header(name, value));
-        return response.body(body).unwrap();
+    if let Some(response) = server.sends.lock().unwrap().take() {
+        return response;
     }
     let is_good = uri.query() == Some(&format!("ticket={}", server.ticket.load(Ordering::Relaxed)));
     if !is_good || headers.get("x-store").is_none_or(|value| value != "s3cret") || headers.contains_key(AUTHORIZATION) {
