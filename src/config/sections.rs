@@ -13,8 +13,8 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches, depot,
-    egress, pools, prepare, registries, repositories, secrets, select, vm,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
+    depot, egress, pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};

@@ -225,7 +225,8 @@ async fn run_steps(
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
     let actions = &actions_of(core, &lease.run.access);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
+    let scene =
+        Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
