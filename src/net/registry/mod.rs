@@ -53,6 +53,10 @@ const MAX_PARALLEL: usize = 32;
 /// Largest document in which addresses are rewritten, in bytes. The largest of npm's have some tens of megabytes.
 const MAX_DOCUMENT: u64 = 64 << 20;
 
+/// What documents of one VM take at a time until it has read them, in units of memory; others wait for that.
+const DOCUMENT_UNITS: u32 = (256 << 20) / UNIT;
+const UNIT: u32 = 64 << 10;
+
 /// Headers of a request that registries get.
 const PASSED_ON: [HeaderName; 5] = [ACCEPT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE];
 
@@ -142,6 +146,8 @@ struct Shared {
     /// What all answers together may have.
     responses: Budget,
     slots: Arc<Semaphore>,
+    /// One for each unit of memory that documents may take.
+    documents: Arc<Semaphore>,
     decisions: Arc<Record>,
 }
 
@@ -158,6 +164,7 @@ impl RegistryProxy {
             requests: AtomicU64::new(0),
             responses: Budget::new(limits.response_bytes),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
+            documents: Arc::new(Semaphore::new(DOCUMENT_UNITS as usize)),
             decisions: Arc::new(Record::new("registry")),
         }))
     }
@@ -253,7 +260,7 @@ impl Shared {
         check_status(registry, answer.status())?;
         let is_document = answer.status() == StatusCode::OK && request.method() == Method::GET;
         if let Some(rewritten) = rewriter(registry, answer.headers(), &url).filter(|_| is_document) {
-            return self.pass_rewritten(answer, rewritten).await;
+            return self.pass_rewritten(answer, rewritten, slot).await;
         }
         Ok(self.pass_back(answer, target, slot))
     }
@@ -290,14 +297,25 @@ impl Shared {
     }
 
     async fn pass_rewritten(
-        &self, answer: reqwest::Response, rewrite: impl FnOnce(&[u8]) -> Vec<u8>,
+        &self, answer: reqwest::Response, rewrite: impl FnOnce(&[u8]) -> Vec<u8>, slot: impl Send + 'static,
     ) -> Result<Response<Body>, Failure> {
+        let most = answer.content_length().unwrap_or(MAX_DOCUMENT).min(MAX_DOCUMENT);
+        let units = (most / u64::from(UNIT) + 1) as u32;
+        let memory = Arc::clone(&self.documents).acquire_many_owned(units).await;
+        let memory = memory.map_err(|_| Failure::gateway("the proxy is gone"))?;
         let mut headers = passed_back(answer.headers());
         for of_the_original in [CONTENT_LENGTH, ACCEPT_RANGES] {
             headers.remove(of_the_original);
         }
         let document = self.whole(answer).await?;
-        let mut response = Response::new(Body::from(rewrite(&document)));
+        let mut rest = Bytes::from(rewrite(&document));
+        // In pieces, so that what the guest has not read yet still holds its place.
+        let pieces = std::iter::from_fn(move || {
+            let _held = (&slot, &memory);
+            let piece = rest.split_to(rest.len().min(UNIT as usize));
+            (!piece.is_empty()).then_some(Ok::<_, std::convert::Infallible>(piece))
+        });
+        let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces)));
         *response.headers_mut() = headers;
         Ok(response)
     }
