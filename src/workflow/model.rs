@@ -307,7 +307,7 @@ pub enum Action {
         shell: Option<Shell>,
         working_directory: Option<Template>,
     },
-    Checkout(Checkout),
+    Checkout(Box<Checkout>),
     Native(Native),
     /// An action that is looked up when the job runs.
     Uses {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
-use super::model::{Action, Checkout, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{Action, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
 use super::{inputs, matrix};
 use crate::document::Diagnostic;
 use crate::document::text::one_line;
@@ -107,7 +107,8 @@ impl JobSpec {
     /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
     pub fn begins_with_checkout(&self) -> bool {
         let Some(first) = self.job.steps.first() else { return false };
-        matches!(&first.action, Action::Checkout(Checkout { path: None, .. })) && first.condition.source().is_none()
+        let is_whole = matches!(&first.action, Action::Checkout(checkout) if checkout.path.is_none());
+        is_whole && first.condition.source().is_none()
     }
 }
 

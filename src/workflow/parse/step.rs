@@ -113,7 +113,7 @@ fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     let reference = item.parse(ActionRef::parse)?;
     let is_checkout = |remote: &RemoteAction| remote.name().eq_ignore_ascii_case("actions/checkout");
     if reference.remote().is_some_and(is_checkout) {
-        return checkout::checkout(uses, with.as_ref()).map(Action::Checkout);
+        return checkout::checkout(uses, with.as_ref()).map(|checkout| Action::Checkout(Box::new(checkout)));
     }
     let kind = reference.remote().and_then(|remote| NativeKind::of(&remote.name()));
     if let Some(kind) = kind {
