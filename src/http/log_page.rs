@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::ids::LogToken;
 use crate::log::{LogError, LogStore};
+use crate::report::summary;
 use crate::store::{Job, Run, Store, StoreError};
 
 /// Clients that may follow logs at the same time, over all jobs. Further ones are asked to come back.
@@ -110,7 +111,9 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
         None => {
             let job = pages.job(&name).await?;
             let run = pages.run(&job).await?;
-            Ok(Html(html::page(&job, &run)).into_response())
+            let results = pages.store.results(&job.id).await?.pop();
+            let results = results.map(|(_, results)| summary::lines(&results)).unwrap_or_default();
+            Ok(Html(html::page(&job, &run, &results)).into_response())
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::format_duration;
+use crate::document::text::{cell, defused};
 use crate::forge::Conclusion;
 use crate::store::{Outcome, Reason};
 use crate::vm::loss::Loss;
@@ -168,8 +169,8 @@ pub(crate) fn summary(
         text.push_str("\n| | Step | Time |\n|---|---|---:|\n");
         for StepLine { report, took, .. } in steps {
             let mark = report.conclusion.as_str();
-            let name = defused(&report.name).replace('|', "\\|").replace(['\n', '\r'], " ");
-            text.push_str(&format!("| {mark} | {name} | {} |\n", format_duration(rounded(*took))));
+            let (name, took) = (cell(&report.name), format_duration(rounded(*took)));
+            text.push_str(&format!("| {mark} | {name} | {took} |\n"));
         }
     }
     for error in end.iter().flat_map(|end| &end.errors) {
@@ -182,13 +183,6 @@ pub(crate) fn summary(
         text.push_str(&format!("\n{}\n", end.summary));
     }
     text
-}
-
-/// Text of a stranger inside of ours: no tags or comments, which would hide what follows, and nobody is mentioned. Works in
-/// code too, where escapes would show.
-fn defused(text: &str) -> String {
-    const INVISIBLE: char = '\u{200b}';
-    text.chars().flat_map(|letter| [Some(letter), matches!(letter, '<' | '@').then_some(INVISIBLE)]).flatten().collect()
 }
 
 /// Nobody reads microseconds.

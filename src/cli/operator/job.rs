@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::egress;
-use super::views::{EgressView, JobView};
+use super::views::{EgressView, JobView, ResultsView};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
@@ -132,6 +132,7 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         ("ended", job.finished_at.map_or_else(String::new, |at| when(at, now))),
         ("ran", job.took(now)),
         ("egress", job.egress.as_ref().map_or_else(String::new, reached)),
+        ("results", job.results.as_ref().map_or_else(String::new, reported)),
         ("log", job.log_url.clone()),
     ];
     let mut text = look.paint(Style::BOLD, &format!("{} {}", job.id, one_line(&job.name)));
@@ -142,6 +143,11 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         text.push_str(&format!("\n\n{}", look.paint(Style::BOLD, "What happened, in seconds since the first")));
     }
     text + &timeline(job)
+}
+
+/// What a job's programs reported, below each other.
+fn reported(results: &ResultsView) -> String {
+    results.lines.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n            ")
 }
 
 /// What a job reached, in one line.

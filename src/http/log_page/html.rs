@@ -28,8 +28,8 @@ fn digest(source: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(source)))
 }
 
-/// The page of a job. Addresses in it are relative, so that it works behind any prefix.
-pub(super) fn page(job: &Job, run: &Run) -> String {
+/// The page of a job, with what its programs reported. Addresses in it are relative, so that it works behind any prefix.
+pub(super) fn page(job: &Job, run: &Run, results: &[String]) -> String {
     let token = job.log_token.as_str();
     let name = escape(&job.name);
     let workflow = escape(&run.workflow_name);
@@ -37,6 +37,7 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
     let event = escape(&run.event);
     let number = run.number;
     let state = Standing::of(job).text;
+    let results = listed(results);
     let (sha, short) = (run.sha.as_str(), run.sha.short());
     format!(
         r#"<!doctype html>
@@ -58,7 +59,7 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
 <div><dt>Workflow</dt><dd><bdi>{workflow}</bdi> #{number}, on {event}</dd></div>
 </dl>
 <p><a href="{token}.txt">Plain text</a></p>
-</header>
+{results}</header>
 <main id="log" role="log" aria-live="off" aria-label="Log" tabindex="0">
 <noscript><p>Without scripts, see the log as <a href="{token}.txt">plain text</a>.</p></noscript>
 </main>
@@ -67,6 +68,14 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
 </html>
 "#
     )
+}
+
+fn listed(results: &[String]) -> String {
+    if results.is_empty() {
+        return String::new();
+    }
+    let items: String = results.iter().map(|line| format!("<li><bdi>{}</bdi></li>\n", escape(line))).collect();
+    format!("<ul id=\"results\" aria-label=\"Results\">\n{items}</ul>\n")
 }
 
 /// Text that is only text, between tags and in quoted attributes.
