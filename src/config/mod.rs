@@ -14,7 +14,7 @@ mod load;
 mod pools;
 pub mod prepare;
 mod registries;
-mod reports;
+pub mod reports;
 mod repositories;
 mod secrets;
 mod sections;

@@ -242,12 +242,16 @@ async fn report(
     core: &Core, lease: &Lease, profile: &Profile, obtained: &Obtained, ending: &Ending, journal: &mut Journal,
 ) -> Results {
     let is_there = !matches!(ending, Ending::VmLost(_) | Ending::NotStarted { .. } | Ending::Cancelled(_));
-    if profile.reports.is_empty() || !is_there {
+    if !is_there {
         return Results::default();
     }
     let image = &obtained.prepared.info;
     let places = Places::new(&image.user.home(), lease.run.access.repo.name());
-    let mut results = reports::gather(obtained.machine.guest(), image, &places, &profile.reports).await;
+    let mut results =
+        reports::gather(obtained.machine.guest(), image, &places, &profile.reports, &lease.run.workflow_path).await;
+    if results.is_empty() {
+        return results;
+    }
     let job = &lease.job;
     match core.store.results_beside(&job.id, job.attempt).await {
         Ok(others) => _ = heavy(|| flaky::compare(&mut results, &others)),

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use super::steps::Places;
 use crate::artifact::tar::{Decoder, Event};
+use crate::config::reports::{MAX_REPOSITORY_FILE, read_repository_file, repository_path};
 use crate::core::heavy;
+use crate::document::Diagnostic;
 use crate::image::catalog::ImageInfo;
 use crate::protocol::message::{Exec, Output};
 use crate::report::{self, MAX_FILES, MAX_REPORT, MAX_REPORTS, Results, Wanted};
@@ -27,12 +29,18 @@ find "$1" -name .git -prune -o -type f -name "$2" -print0 2> /dev/null | LC_ALL=
   TAR_OPTIONS='--format=gnu --hard-dereference' tar -c -f - --no-recursion --null -T - 2> /dev/null
 "#;
 
-/// What all wanted files say.
-pub(crate) async fn gather(guest: &Guest, image: &ImageInfo, places: &Places, wanted: &[Wanted]) -> Results {
+/// What all files say that the profile wants, or the repository of this workflow's file.
+pub(crate) async fn gather(
+    guest: &Guest, image: &ImageInfo, places: &Places, wanted: &[Wanted], workflow_file: &str,
+) -> Results {
     let mut results = Results::default();
     let all = async {
+        let own = of_repository(guest, places, workflow_file).await.unwrap_or_else(|complaints| {
+            complaints.iter().for_each(|complaint| results.note(complaint));
+            Vec::new()
+        });
         let mut taken = Taken { bytes: MAX_REPORTS, files: MAX_FILES };
-        for wanted in wanted {
+        for wanted in wanted.iter().chain(&own) {
             match bring(guest, image, places, wanted, &mut taken).await {
                 Ok(files) => heavy(|| read(wanted, &files, places, &mut results)),
                 Err(why) => results.note(&format!("`{}` could not be brought: {why}", wanted.path.as_str())),
@@ -45,6 +53,23 @@ pub(crate) async fn gather(guest: &Guest, image: &ImageInfo, places: &Places, wa
     }
     results.settle();
     results
+}
+
+/// What the repository itself names, as it is in the machine; nothing where there is no such file.
+async fn of_repository(guest: &Guest, places: &Places, workflow_file: &str) -> Result<Vec<Wanted>, Vec<String>> {
+    let file = repository_path(workflow_file);
+    let read = guest.read_file(&format!("{}/{file}", places.workspace), MAX_REPOSITORY_FILE).await;
+    let bytes = match read {
+        Ok(content) => content.bytes,
+        Err(VmError::Refused { .. }) => Vec::new(),
+        Err(error) => return Err(vec![format!("`{file}` could not be read: {error}")]),
+    };
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| vec![format!("`{file}` is not UTF-8")])?;
+    let complaints = |found: Vec<Diagnostic>| found.iter().map(Diagnostic::to_string).collect();
+    heavy(|| read_repository_file(&file, &text)).map_err(complaints)
 }
 
 fn read(wanted: &Wanted, files: &[File], places: &Places, results: &mut Results) {

@@ -200,7 +200,11 @@ impl Cells {
                 values.retain(|value| seen.insert(value.clone()));
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
                 let hint = format!("the matrix has {}", listed(&values));
-                return Err(Misuse(format!("{} of the matrix is never {}\n  hint: {hint}", quoted(key), quoted(wanted))));
+                return Err(Misuse(format!(
+                    "{} of the matrix is never {}\n  hint: {hint}",
+                    quoted(key),
+                    quoted(wanted)
+                )));
             }
         }
         let narrowed: Vec<PlannedJob> = planned.into_iter().filter(|job| self.take(&job.spec.matrix)).collect();

@@ -340,20 +340,27 @@ mod tests {
         let request = pull.request("pull_request");
         assert_eq!(request.subject.git_ref, "refs/pull/7/head");
         assert_eq!((request.subject.head_ref.as_str(), request.subject.base_ref.as_str()), ("topic", "release"));
-        assert_eq!((request.trigger.action.as_deref(), request.trigger.branch.as_deref()), (Some("labeled"), Some("release")));
+        assert_eq!(
+            (request.trigger.action.as_deref(), request.trigger.branch.as_deref()),
+            (Some("labeled"), Some("release"))
+        );
         assert_eq!(request.subject.actor, "ada");
         let payload = pull.payload("pull_request");
         assert_eq!(payload.pointer("/pull_request/draft"), Some(&json!(true)));
         assert_eq!(payload.pointer("/pull_request/head/ref"), Some(&json!("topic")), "the rest is made up");
 
-        let tag = given(r#"{"ref": "refs/tags/v1.2", "commits": [{"added": ["b"], "modified": ["a"]}, {"removed": ["a"]}]}"#);
+        let tag =
+            given(r#"{"ref": "refs/tags/v1.2", "commits": [{"added": ["b"], "modified": ["a"]}, {"removed": ["a"]}]}"#);
         let request = tag.request("push");
         assert_eq!((request.subject.ref_name.as_str(), request.subject.ref_type.as_str()), ("v1.2", "tag"));
         assert_eq!((request.trigger.tag.as_deref(), request.trigger.branch), (Some("v1.2"), None));
         assert_eq!(request.trigger.changed_paths, Some(vec!["a".to_owned(), "b".to_owned()]));
 
         let release = given(r#"{"release": {"tag_name": "v2"}}"#).request("release");
-        assert_eq!((release.subject.git_ref.as_str(), release.trigger.action.as_deref()), ("refs/tags/v2", Some("published")));
+        assert_eq!(
+            (release.subject.git_ref.as_str(), release.trigger.action.as_deref()),
+            ("refs/tags/v2", Some("published"))
+        );
     }
 
     #[test]

@@ -173,10 +173,11 @@ async fn attend<W: Witness>(
     };
     let (ending, lines) = attempt.run(run, witness).await;
     let is_there = matches!(ending, Ending::Steps(_) | Ending::TimedOut(_));
-    if profile.reports.is_empty() || !is_there {
+    if !is_there {
         return (ending, lines, Results::default());
     }
-    let results = reports::gather(machine.guest(), &prepared.info, &places, &profile.reports).await;
+    let results =
+        reports::gather(machine.guest(), &prepared.info, &places, &profile.reports, &job.planned.spec.file).await;
     for line in summary::lines(&results) {
         witness.write(0, Stream::Service, format!("{line}\n").as_bytes()).await;
     }

@@ -281,7 +281,8 @@ impl<'r> Sink<'r> {
     /// Counts a file's coverage. Reports of several test programs may each have the same file; then the better one counts.
     pub(super) fn covered(&mut self, file: &str, lines: Ratio, branches: Ratio) {
         let coverage = &mut self.results.coverage;
-        let file = one_line(file.strip_prefix(self.workspace).map_or(file, |rest| rest.trim_start_matches('/')), MAX_PATH);
+        let file =
+            one_line(file.strip_prefix(self.workspace).map_or(file, |rest| rest.trim_start_matches('/')), MAX_PATH);
         let (lines, branches) = (bounded(lines), bounded(branches));
         coverage.lines.add(lines);
         coverage.branches.add(branches);
@@ -308,12 +309,15 @@ impl<'r> Sink<'r> {
     /// The first `FILE:LINE` in a failure's text that is in the repository.
     fn place_in(&self, text: &str) -> Option<Place> {
         text.chars().take(MAX_MESSAGE * 4).collect::<String>().split_whitespace().find_map(|word| {
-            let word = word.trim_matches(|letter: char| matches!(letter, '(' | ')' | '[' | ']' | '"' | '\'' | '`' | ',' | '<' | '>'));
+            let word = word.trim_matches(|letter: char| {
+                matches!(letter, '(' | ')' | '[' | ']' | '"' | '\'' | '`' | ',' | '<' | '>')
+            });
             let (file, rest) = word.split_once(':')?;
             let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
             let line = digits.parse().ok()?;
             let (_, extension) = file.rsplit_once('.')?;
-            let is_file = (1..=6).contains(&extension.len()) && extension.chars().all(|letter| letter.is_ascii_alphanumeric());
+            let is_file =
+                (1..=6).contains(&extension.len()) && extension.chars().all(|letter| letter.is_ascii_alphanumeric());
             if is_file { self.place(file, Some(line)) } else { None }
         })
     }

@@ -49,7 +49,9 @@ pub fn lines(results: &Results) -> Vec<String> {
         lines.push(format!("tests: {}", tests_line(results)));
     }
     for (word, tests) in [("failed", &results.failures), ("flaky", &results.flaky)] {
-        lines.extend(tests.iter().take(LISTED).map(|test| format!("{word}: {}{}", test.full_name(), at(test.place.as_ref()))));
+        lines.extend(
+            tests.iter().take(LISTED).map(|test| format!("{word}: {}{}", test.full_name(), at(test.place.as_ref()))),
+        );
     }
     if !results.found.is_empty() {
         lines.push(format!("findings: {}", findings_line(results)));
@@ -63,13 +65,18 @@ pub fn lines(results: &Results) -> Vec<String> {
 
 /// What can be shown beside lines of code: failed tests and findings, the worst first.
 pub fn remarks(results: &Results) -> Vec<Remark> {
-    let failed = results.failures.iter().filter_map(|test| remark(Level::Error, test.place.as_ref()?, &test.full_name(), &test.message));
+    let failed = results
+        .failures
+        .iter()
+        .filter_map(|test| remark(Level::Error, test.place.as_ref()?, &test.full_name(), &test.message));
     let flaky = results.flaky.iter().filter_map(|test| {
         let title = format!("Flaky: {}", test.full_name());
         remark(Level::Warning, test.place.as_ref()?, &title, &test.message)
     });
-    let found =
-        results.findings.iter().filter_map(|found| remark(found.level, found.place.as_ref()?, &found.rule, &found.message));
+    let found = results
+        .findings
+        .iter()
+        .filter_map(|found| remark(found.level, found.place.as_ref()?, &found.rule, &found.message));
     let mut remarks: Vec<Remark> = failed.chain(flaky).chain(found).collect();
     remarks.sort_by_key(|remark| remark.level);
     remarks
@@ -96,9 +103,8 @@ pub fn tests_line(results: &Results) -> String {
 }
 
 fn findings_line(results: &Results) -> String {
-    let part = |(level, count): (&Level, &u64)| {
-        format!("{count} {}{}", level.as_str(), if *count == 1 { "" } else { "s" })
-    };
+    let part =
+        |(level, count): (&Level, &u64)| format!("{count} {}{}", level.as_str(), if *count == 1 { "" } else { "s" });
     results.found.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 

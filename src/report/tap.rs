@@ -77,9 +77,9 @@ fn result(line: &str, next: u64) -> Option<Result<'_>> {
     let rest = rest[digits..].trim_start();
     let rest = rest.strip_prefix("- ").unwrap_or(rest);
     let (name, directive) = split_directive(rest);
-    let is_excused = ["skip", "todo"].iter().any(|word| {
-        directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
-    });
+    let is_excused = ["skip", "todo"]
+        .iter()
+        .any(|word| directive.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
     let status = match (is_excused, is_ok) {
         (true, _) => Status::Skipped,
         (false, true) => Status::Passed,
@@ -150,7 +150,9 @@ mod tests {
         let shown: Vec<String> = results
             .failures
             .iter()
-            .map(|test| format!("{} {:?} {:?}", test.full_name(), test.place, test.message.lines().next().unwrap_or("")))
+            .map(|test| {
+                format!("{} {:?} {:?}", test.full_name(), test.place, test.message.lines().next().unwrap_or(""))
+            })
             .collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
         unit › breaks Some(Place { file: "test/a.js", line: Some(3) }) "message: \"1 != 2\""

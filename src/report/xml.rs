@@ -1,9 +1,9 @@
 //! XML as far as reports have it: elements, attributes and texts. Document types are passed over, so that no entity but the
 //! predefined ones means anything, and nothing is ever fetched.
 
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 /// Elements in each other.
 const MAX_DEPTH: usize = 100;

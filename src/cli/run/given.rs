@@ -1,11 +1,10 @@
-//! What a person gives to a local run beside its commit: the event with its payload, inputs, variables and secrets.
+//! What a person gives to a local run beside its commit: the event with its payload, inputs and variables.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
 use crate::local::choose::{Cells, Misuse};
@@ -39,18 +38,6 @@ pub(super) struct GivenArgs {
     /// A file of such variables: lines of NAME=VALUE
     #[arg(long = "env-file", value_name = "FILE")]
     env_files: Vec<PathBuf>,
-    /// A member of the `vars` context
-    #[arg(long = "var", value_name = "NAME[=VALUE]")]
-    vars: Vec<String>,
-    /// A file of such members
-    #[arg(long = "var-file", value_name = "FILE")]
-    var_files: Vec<PathBuf>,
-    /// A member of the `secrets` context; without VALUE it is read from this command's environment, where others do not see it
-    #[arg(long = "secret", short, value_name = "NAME[=VALUE]")]
-    secrets: Vec<String>,
-    /// A file of such members
-    #[arg(long = "secret-file", value_name = "FILE")]
-    secret_files: Vec<PathBuf>,
 }
 
 /// What was given, read and checked.
@@ -61,8 +48,6 @@ pub(super) struct Given {
     pub(super) payload: Json,
     pub(super) cells: Cells,
     env: BTreeMap<String, String>,
-    pub(super) vars: BTreeMap<String, String>,
-    pub(super) secrets: BTreeMap<String, SecretString>,
 }
 
 impl GivenArgs {
@@ -92,17 +77,11 @@ impl GivenArgs {
         let matrix = gather_all("--matrix", &self.matrix, Lacking::IsWrong)?;
         let env = gather("--env", &self.env, &self.env_files, Lacking::IsInEnvironment)?;
         if let Some(name) = env.keys().find(|name| is_reserved(name)) {
-            return Err(Misuse(format!("`--env {name}`: names that begin with `GITHUB_` or `RUNNER_` are Dayfly's own")));
+            return Err(Misuse(format!(
+                "`--env {name}`: names that begin with `GITHUB_` or `RUNNER_` are Dayfly's own"
+            )));
         }
-        let secrets = gather("--secret", &self.secrets, &self.secret_files, Lacking::IsInEnvironment)?;
-        Ok(Given {
-            event,
-            payload,
-            cells: Cells::new(matrix),
-            env,
-            vars: gather("--var", &self.vars, &self.var_files, Lacking::IsInEnvironment)?,
-            secrets: secrets.into_iter().map(|(name, value)| (name, value.into())).collect(),
-        })
+        Ok(Given { event, payload, cells: Cells::new(matrix), env })
     }
 }
 
@@ -148,7 +127,9 @@ fn gather_all(option: &str, given: &[String], lacking: Lacking) -> Result<Vec<(S
         let (name, value) = variables::pair(text).map_err(|why| Misuse(format!("{option}: {why}")))?;
         let value = match (value, lacking) {
             (Some(value), _) => value,
-            (None, Lacking::IsWrong) => return Err(Misuse(format!("{option} `{name}`: it must have the form NAME=VALUE"))),
+            (None, Lacking::IsWrong) => {
+                return Err(Misuse(format!("{option} `{name}`: it must have the form NAME=VALUE")));
+            }
             (None, Lacking::IsInEnvironment) => std::env::var(&name).map_err(|_| {
                 let hint = format!("set it, or give `{option} {name}=VALUE`");
                 Misuse(format!("{option} `{name}`: this command's environment has no such variable\n  hint: {hint}"))

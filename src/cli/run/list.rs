@@ -13,7 +13,12 @@ pub(super) fn table(jobs: &[Job], look: Look) -> String {
     let mut table = Table::new(["JOB", "ID", "NEEDS", "RUNS ON"], &[0, 2, 3]);
     for job in jobs {
         let planned = &job.planned;
-        table.row([job.full_name().into(), (&planned.key).into(), listed(&planned.needs).into(), listed(&planned.labels).into()]);
+        table.row([
+            job.full_name().into(),
+            (&planned.key).into(),
+            listed(&planned.needs).into(),
+            listed(&planned.labels).into(),
+        ]);
     }
     table.render(look)
 }

@@ -29,8 +29,9 @@ fn examples_are_valid_and_what_is_not_supported_is_known() {
     for example in &examples {
         let path = example.path.to_str().unwrap();
         let of_file = found.iter().filter(|entry| entry["file"] == path);
-        let (unsupported, others): (Vec<&Json>, Vec<&Json>) =
-            of_file.filter(|entry| entry["severity"] != "warning").partition(|entry| entry["severity"] == "unsupported");
+        let (unsupported, others): (Vec<&Json>, Vec<&Json>) = of_file
+            .filter(|entry| entry["severity"] != "warning")
+            .partition(|entry| entry["severity"] == "unsupported");
         assert_eq!(others, Vec::<&Json>::new(), "{path}");
         assert_eq!(unsupported.is_empty(), example.unsupported.is_empty(), "{path}: {unsupported:?}");
         for text in &example.unsupported {
@@ -97,7 +98,9 @@ fn repository<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Repository
     let workflows: Vec<(String, String)> = examples
         .into_iter()
         .filter(|example| example.unsupported.is_empty())
-        .map(|example| (format!(".github/workflows/{}.yml", example.name), std::fs::read_to_string(&example.path).unwrap()))
+        .map(|example| {
+            (format!(".github/workflows/{}.yml", example.name), std::fs::read_to_string(&example.path).unwrap())
+        })
         .collect();
     let files: Vec<(&str, &str)> = workflows.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     repository.commit(&files);
