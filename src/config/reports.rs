@@ -73,12 +73,14 @@ mod tests {
         let told = |text: &str| -> Vec<String> {
             read_repository_file("r", text).unwrap_err().iter().map(Diagnostic::to_string).collect()
         };
-        let complaints = [
-            "",
-            "reports = 1",
-            "reports = [{ kind = \"jnuit\", path = \"../x\" }, { path = 1, a = 2 }]",
-            "reports = [",
-        ];
-        insta::assert_snapshot!(complaints.map(|text| told(text).join("\n")).join("\n"), @"");
+        for (text, words) in [
+            ("", &["reports"][..]),
+            ("reports = 1", &["r:1:11: reports"]),
+            ("reports = [{ kind = \"jnuit\", path = \"../x\" }, { path = 1 }]", &["jnuit", "../x", "kind"]),
+            ("reports = [", &["r:1:"]),
+        ] {
+            let told = told(text).join("\n");
+            assert!(words.iter().all(|word| told.contains(word)), "{text}: {told}");
+        }
     }
 }

@@ -156,7 +156,13 @@ mod tests {
         let cut = results("<testsuite name='a'><testcase name='b'/><testcase name='c'>");
         assert_eq!(cut.passed, 1);
         let notes = ["", "<html/>", "{}", "<testsuite></wrong>"].map(|text| results(text).notes.join("; "));
-        insta::assert_snapshot!([notes.join("\n"), cut.notes.join("; ")].join("\n"), @"");
+        insta::assert_snapshot!([notes.join("\n"), cut.notes.join("; ")].join("\n"), @"
+        `junit.xml` is no whole junit report: it has no element
+        `junit.xml` is no whole junit report: it has neither suites nor tests
+        `junit.xml` is no whole junit report: it has no element
+        `junit.xml` is no whole junit report: ill-formed document: expected `</testsuite>`, but `</wrong>` was found (byte 11)
+        `junit.xml` is no whole junit report: it ends before its elements do
+        ");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Results in words: Markdown for forges and pages, lines for terminals, and places to point at.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::model::{Coverage, Finding, Level, Place, Ratio, Results, Test};
-use crate::clock::span;
+use crate::config::format_duration;
 use crate::document::text::{cell, defused};
 
 /// Failed and flaky tests, findings, and files of little coverage that a summary lists; of each so many.
@@ -97,8 +98,10 @@ pub fn tests_line(results: &Results) -> String {
     if !results.flaky.is_empty() {
         parts.push(format!("{} flaky", results.flaky.len()));
     }
-    let took = i64::try_from(results.took_ms).unwrap_or(i64::MAX);
-    let took = if took > 0 { format!(" in {}", span(took)) } else { String::new() };
+    let took = match results.took_ms {
+        0 => String::new(),
+        took => format!(" in {}", format_duration(Duration::from_millis(took))),
+    };
     format!("{}{took}", parts.join(", "))
 }
 
@@ -220,12 +223,51 @@ mod tests {
 
     #[test]
     fn results_are_told_in_markdown_that_they_cannot_break() {
-        insta::assert_snapshot!(markdown(&results()).replace('\u{200b}', "·"), @"");
+        insta::assert_snapshot!(markdown(&results()).replace('\u{200b}', "·"), @r"
+        ### Tests
+
+        1 failed, 1 passed, 1 skipped in 1s 500ms.
+
+        | | Test | Where |
+        |---|---|---|
+        | failed | core › a\|b | src/a.rs:3 |
+
+        core › a|b
+
+            <·!-- @·ada
+            two
+            lines
+
+        ### Findings
+
+        1 error, 1 warning.
+
+        | | Rule | Where | |
+        |---|---|---|---|
+        | error | r1 | src/b.rs:9 | bad |
+        | warning |  |  | no place |
+
+        ### Coverage
+
+        75.0 % of 4 lines.
+
+        | File | Covered | Lines |
+        |---|---:|---:|
+        | src/a.rs | 66.6 % | 3 |
+
+        `r` is no whole tap report: it has neither a plan nor results
+        ");
     }
 
     #[test]
     fn results_are_told_in_lines() {
-        insta::assert_snapshot!(lines(&results()).join("\n"), @"");
+        insta::assert_snapshot!(lines(&results()).join("\n"), @"
+        tests: 1 failed, 1 passed, 1 skipped in 1s 500ms
+        failed: core › a|b (src/a.rs:3)
+        findings: 1 error, 1 warning
+        coverage: 75.0 % of 4 lines
+        note: `r` is no whole tap report: it has neither a plan nor results
+        ");
         assert!(lines(&Results::default()).is_empty() && markdown(&Results::default()).is_empty());
     }
 
@@ -235,6 +277,9 @@ mod tests {
             .iter()
             .map(|remark| format!("{} {:?} {} {:?}", remark.level.as_str(), remark.place, remark.title, remark.message))
             .collect();
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        error Place { file: "src/a.rs", line: Some(3) } core › a|b "<!-- @ada\ntwo\nlines"
+        error Place { file: "src/b.rs", line: Some(9) } r1 "bad"
+        "#);
     }
 }

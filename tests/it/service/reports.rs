@@ -40,7 +40,7 @@ async fn reports_are_shown_and_a_test_that_ended_both_ways_is_flaky() {
     let first = scene.ended(&pull.sha, "test").await;
     assert_eq!(first.job.verdict(), ("failure", ""), "{}", first.log);
     for text in [
-        "1 failed, 1 passed in 500 ms.",
+        "1 failed, 1 passed in 500ms.",
         "| failed | sum › races | src/sum.c:7 |",
         "    1 != 2 & more",
         "| warning | style |  | two \\| spaces |",
