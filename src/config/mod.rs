@@ -7,6 +7,7 @@
 //! Invariants of a loaded [`Config`]: no two profiles answer to the same labels; paths are absolute; every number is within
 //! its range; every profile that a repository names exists.
 
+mod actions;
 mod caches;
 mod certificates;
 mod egress;
@@ -36,6 +37,7 @@ pub use crate::caches::Retention;
 use crate::net::egress::policy::{Narrowing, Policy};
 use crate::report::Wanted;
 pub use crate::vm::volume::CacheMode;
+pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use load::{CheckReport, check};
@@ -63,6 +65,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub prepared: PreparedLimits,
     pub caches: Retention,
+    pub actions: Actions,
 }
 
 /// `[server]`: what listens, and where state lives.

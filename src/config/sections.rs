@@ -13,8 +13,8 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
-    pools, prepare, registries, reports, repositories, secrets, select, vm,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
+    egress, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -69,8 +69,10 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let known =
-            &["server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared"];
+        let known = &[
+            "server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared",
+            "actions",
+        ];
         let table = root.table(known)?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
@@ -85,7 +87,11 @@ impl<'d> Sections<'d> {
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
+        let actions = actions::read(&table);
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
+        if let (Some(vm), Some(limits)) = (&vm, &limits) {
+            vm::refuse_too_few_users(&table, vm, limits);
+        }
         Some(Config {
             file: file.to_owned(),
             server: server?,
@@ -98,6 +104,7 @@ impl<'d> Sections<'d> {
             metrics: metrics?,
             prepared: prepared?,
             caches: retention?,
+            actions: actions?,
         })
     }
 

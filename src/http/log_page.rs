@@ -111,9 +111,11 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
         None => {
             let job = pages.job(&name).await?;
             let run = pages.run(&job).await?;
+            let report = pages.store.get_report(&job.report).await?;
+            let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
             let results = pages.store.results(&job.id).await?.pop();
             let results = results.map(|(_, results)| summary::lines(&results)).unwrap_or_default();
-            Ok(Html(html::page(&job, &run, &results)).into_response())
+            Ok(Html(html::page(&job, &run, &annotations, &results)).into_response())
         }
     }
 }

@@ -12,7 +12,7 @@ use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::reports;
 use super::scene::Scene;
-use super::services::{egress_of, keep_egress};
+use super::services::{actions_of, egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -22,6 +22,7 @@ use crate::core::{Core, heavy};
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
+use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
 use crate::report::{Results, flaky, summary};
 use crate::scheduler::drain;
@@ -122,7 +123,8 @@ async fn try_drive(
 
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
-    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+    let card = profile.egress.mode == Mode::Nat;
+    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20, card }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
@@ -228,7 +230,8 @@ async fn run_steps(
     let image = &prepared.info;
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let (places, github) = (&places, &github);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
+    let actions = &actions_of(core, &lease.run.access);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
@@ -241,14 +244,18 @@ async fn run_steps(
 async fn report(
     core: &Core, lease: &Lease, profile: &Profile, obtained: &Obtained, ending: &Ending, journal: &mut Journal,
 ) -> Results {
-    let is_there = !matches!(ending, Ending::VmLost(_) | Ending::NotStarted { .. } | Ending::Cancelled(_));
-    if !is_there {
-        return Results::default();
-    }
+    let Ending::Steps(end) = ending else { return Results::default() };
     let image = &obtained.prepared.info;
     let places = Places::new(&image.user.home(), lease.run.access.repo.name());
-    let mut results =
-        reports::gather(obtained.machine.guest(), image, &places, &profile.reports, &lease.run.workflow_path).await;
+    let mut results = reports::gather(
+        obtained.machine.guest(),
+        image,
+        &places,
+        &profile.reports,
+        &lease.run.workflow_path,
+        &end.masks,
+    )
+    .await;
     if results.is_empty() {
         return results;
     }
@@ -323,11 +330,13 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     let title = verdict::title(&outcome, took);
     let steps = verdict::summary(&outcome, lines, end, log_failure.as_deref());
     let summary = if results.is_empty() { steps } else { format!("{steps}\n{}", summary::markdown(results)) };
+    let annotations = verdict::annotations(lines, results);
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
+        report.annotations = annotations;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
     core.lifecycle.reached(Step::OutcomeStored).await;

@@ -1,7 +1,7 @@
 //! Brings a job's reports from its machine and reads them, once its steps have ended.
 //!
 //! The guest finds the files and sends them as one tar stream; the host takes only what fits the pattern that the operator
-//! wrote, keeps it in memory within limits, and gives up after [`LIMIT`]. Whatever goes wrong is a note: a report changes no
+//! wrote, keeps it in memory within limits, covers what the job's log may not show either, and gives up after [`LIMIT`]. Whatever goes wrong is a note: a report changes no
 //! job's end.
 
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::protocol::message::{Exec, Output};
 use crate::report::{self, MAX_FILES, MAX_REPORT, MAX_REPORTS, Results, Wanted};
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
+use crate::workflow::commands::Masks;
 
 /// How long all reports of a job may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -29,10 +30,11 @@ find "$1" -name .git -prune -o -type f -name "$2" -print0 2> /dev/null | LC_ALL=
   TAR_OPTIONS='--format=gnu --hard-dereference' tar -c -f - --no-recursion --null -T - 2> /dev/null
 "#;
 
-/// What all files say that the profile wants, or the repository of this workflow's file.
+/// What all files say that the profile wants, or the repository of this workflow's file; without what `masks` cover.
 pub(crate) async fn gather(
-    guest: &Guest, image: &ImageInfo, places: &Places, wanted: &[Wanted], workflow_file: &str,
+    guest: &Guest, image: &ImageInfo, places: &Places, wanted: &[Wanted], workflow_file: &str, masks: &Masks,
 ) -> Results {
+    let mut masks = masks.clone();
     let mut results = Results::default();
     let all = async {
         let own = of_repository(guest, places, workflow_file).await.unwrap_or_else(|complaints| {
@@ -42,7 +44,7 @@ pub(crate) async fn gather(
         let mut taken = Taken { bytes: MAX_REPORTS, files: MAX_FILES };
         for wanted in wanted.iter().chain(&own) {
             match bring(guest, image, places, wanted, &mut taken).await {
-                Ok(files) => heavy(|| read(wanted, &files, places, &mut results)),
+                Ok(files) => heavy(|| read(wanted, &files, places, &mut masks, &mut results)),
                 Err(why) => results.note(&format!("`{}` could not be brought: {why}", wanted.path.as_str())),
             }
         }
@@ -72,12 +74,12 @@ async fn of_repository(guest: &Guest, places: &Places, workflow_file: &str) -> R
     heavy(|| read_repository_file(&file, &text)).map_err(complaints)
 }
 
-fn read(wanted: &Wanted, files: &[File], places: &Places, results: &mut Results) {
+fn read(wanted: &Wanted, files: &[File], places: &Places, masks: &mut Masks, results: &mut Results) {
     if files.is_empty() {
         results.note(&format!("no file is like `{}`", wanted.path.as_str()));
     }
     for File { name, content } in files {
-        report::read(wanted.kind, name, content, &places.workspace, results);
+        report::read(wanted.kind, &masks.cover_text(name), &masks.cover(content), &places.workspace, results);
     }
 }
 

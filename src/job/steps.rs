@@ -7,7 +7,10 @@ use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
+use super::ear::Ear;
+use super::hashing;
 use super::verdict::StepLine;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
@@ -15,6 +18,7 @@ use crate::log::Stream;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
+use crate::workflow::commands::Source;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
@@ -24,6 +28,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where jobs work, below the account's home, as on GitHub's own machines: workflows have the path written into them.
 const WORK_DIRECTORY: &str = "work";
+
+/// Where actions keep tools, as on GitHub's own machines.
+pub(super) const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 
 /// A `PATH` for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -79,13 +86,18 @@ impl Places {
         }
     }
 
+    /// Where actions of other repositories are.
+    pub(crate) fn actions(&self) -> String {
+        format!("{}/{WORK_DIRECTORY}/_actions", self.home)
+    }
+
     pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
         RunnerContext {
             name: name.to_owned(),
             os: "Linux".to_owned(),
             arch: "X64".to_owned(),
             temp: self.temp.clone(),
-            tool_cache: "/opt/hostedtoolcache".to_owned(),
+            tool_cache: TOOL_CACHE.to_owned(),
         }
     }
 }
@@ -109,6 +121,13 @@ pub(super) struct Steps<'a, W> {
     pub(super) oom_kills: u64,
     /// When the step that runs ended.
     pub(super) is_disk_full: bool,
+    /// Where actions of other repositories come from, and what of them the guest has.
+    pub(super) actions: &'a Actions,
+    pub(super) delivered: Delivered,
+    /// Programs of Node.js in the guest, by the version that was asked for.
+    pub(super) nodes: BTreeMap<u32, String>,
+    /// Whose steps run now.
+    pub(super) frame: Frame,
 }
 
 impl<W: Witness> Steps<'_, W> {
@@ -127,13 +146,15 @@ impl<W: Witness> Steps<'_, W> {
     /// Runs the steps that shall run, up to this one, counted from 0.
     pub(super) async fn run(&mut self, up_to: usize, run: &mut JobRun) -> Result<(), VmError> {
         while run.at() < up_to {
-            if self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() && !self.frame.ignores_cancellation {
                 run.cancel();
             }
             match heavy(|| run.next_step()) {
                 Next::Done => return Ok(()),
                 Next::HashFiles(patterns) => {
-                    run.answer_hash(patterns, Err("`hashFiles` is not supported yet".to_owned()));
+                    let (root, temp) = (run.workspace(), self.places.temp.as_str());
+                    let digest = hashing::hash_files(self.guest, self.owner(), root, temp, &patterns).await?;
+                    run.answer_hash(patterns, digest);
                 }
                 Next::Skipped(report) => self.note(report, Duration::ZERO).await,
                 Next::Failed(report) => {
@@ -143,8 +164,14 @@ impl<W: Witness> Steps<'_, W> {
                 Next::Run(plan) => {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
-                    let result = self.run_step(&plan).await?;
-                    if let Some(report) = heavy(|| run.finish_step(result)) {
+                    let report = match &plan.action {
+                        StepAction::Uses(uses) => self.run_uses(&plan, uses, run).await?,
+                        _ => {
+                            let result = self.run_step(&plan, run).await?;
+                            heavy(|| run.finish_step(result))
+                        }
+                    };
+                    if let Some(report) = report {
                         self.note(report, began.elapsed()).await;
                     }
                 }
@@ -154,15 +181,22 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn begin(&mut self, index: usize, name: &str) {
-        self.witness.step_started(index, name);
-        self.witness.write(step_number(index), Stream::Heading, name.as_bytes()).await;
-        (self.oom_kills, self.is_disk_full) = (0, false);
+        let number = self.frame.within.unwrap_or_else(|| step_number(index));
+        if self.frame.within.is_none() {
+            self.witness.step_started(index, name);
+            (self.oom_kills, self.is_disk_full) = (0, false);
+        }
+        self.witness.write(number, Stream::Heading, name.as_bytes()).await;
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
-        let number = step_number(report.index);
+        let number = self.frame.within.unwrap_or_else(|| step_number(report.index));
         for error in &report.errors {
             self.witness.say(number, &format!("error: {error}")).await;
+        }
+        // The rest is told of the whole action.
+        if self.frame.within.is_some() {
+            return;
         }
         if self.oom_kills > 0 {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
@@ -178,9 +212,9 @@ impl<W: Witness> Steps<'_, W> {
         self.lines.push(line);
     }
 
-    async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
+    pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         match self.prepare_step(plan).await {
-            Ok(exec) => self.run_prepared(plan, exec).await,
+            Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
             // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
             Err(VmError::Refused { detail, .. }) => {
                 Ok(StepResult::new(StepEnd::Failed(format!("the step could not be prepared: {detail}"))))
@@ -197,12 +231,12 @@ impl<W: Witness> Steps<'_, W> {
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {
-                let script = format!("{}/step_{}{extension}", self.places.temp, plan.index + 1);
+                let script = format!("{}/step_{}{extension}", self.places.temp, plan.key);
                 self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
                 (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
             }
             StepAction::Checkout(checkout) => {
-                let script = format!("{}/checkout_{}.sh", self.places.temp, plan.index + 1);
+                let script = format!("{}/checkout_{}.sh", self.places.temp, plan.key);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
@@ -215,15 +249,29 @@ impl<W: Witness> Steps<'_, W> {
                 argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
             }
+            StepAction::Node(node) => {
+                let program = self.find_node(node.version).await?;
+                (vec![program, node.script.clone()], self.places.workspace.clone())
+            }
+            StepAction::Container(container) => return self.prepare_container(plan, container).await,
+            StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
+            StepAction::Uses(uses) => {
+                let detail = format!("`{}` is not one program", uses.reference);
+                return Err(VmError::Refused { what: "run an action", detail });
+            }
         };
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 
-    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec) -> Result<StepResult, VmError> {
-        let end = self.attend(exec, plan).await?;
-        let CommandFiles { env, output, path, summary, .. } = &plan.command_files;
+    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear<'_>) -> Result<StepResult, VmError> {
+        let number = self.number_of(plan);
+        let end = self.attend(exec, plan, &mut ear).await?;
+        for source in [Source::Stdout, Source::Stderr] {
+            ear.hear(self.guest, source, true, number, self.witness).await?;
+        }
+        let CommandFiles { env, output, path, summary, state } = &plan.command_files;
         let mut contents = Vec::new();
-        for file in [env, output, path, summary] {
+        for file in [env, output, path, summary, state] {
             // One byte more than is allowed, so that what is too large is seen as such.
             let content = self.guest.read_file(file, MAX_FILE_BYTES as u32 + 1).await;
             contents.push(match content {
@@ -235,36 +283,45 @@ impl<W: Witness> Steps<'_, W> {
         }
         let mut contents = contents.into_iter();
         let mut next = || contents.next().unwrap_or_default();
-        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next() })
+        let said = ear.finish();
+        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next(), state: next(), said })
     }
 
     /// The proxies and the image's environment below the step's own.
     fn environment(&self, plan: &StepPlan) -> Vec<(String, String)> {
-        let image_path = self.image.environment.iter().find(|(name, _)| name == "PATH");
-        let mut env: BTreeMap<String, String> = self.proxies.iter().cloned().collect();
-        env.insert("HOME".to_owned(), self.places.home.clone());
-        env.insert("USER".to_owned(), self.image.user.name.clone());
-        env.extend(self.image.environment.iter().cloned());
+        let mut env = self.image_environment();
+        let path = plan.path(env.get("PATH").map_or(DEFAULT_PATH, String::as_str));
         env.extend(plan.env.clone());
-        env.insert("PATH".to_owned(), plan.path(image_path.map_or(DEFAULT_PATH, |(_, path)| path)));
+        env.insert("PATH".to_owned(), path);
         env.into_iter().collect()
     }
 
+    /// What programs get whatever the workflow says.
+    pub(super) fn image_environment(&self) -> BTreeMap<String, String> {
+        let mut env: BTreeMap<String, String> = self.proxies.iter().cloned().collect();
+        env.insert("HOME".to_owned(), self.places.home.clone());
+        env.insert("USER".to_owned(), self.image.user.name.clone());
+        env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+        env.extend(self.image.environment.iter().cloned());
+        env
+    }
+
     /// Runs a program to its end, its time limit or the job's cancellation.
-    async fn attend(&mut self, exec: Exec, plan: &StepPlan) -> Result<StepEnd, VmError> {
-        let number = step_number(plan.index);
+    async fn attend(&mut self, exec: Exec, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<StepEnd, VmError> {
+        let number = self.number_of(plan);
         let mut running = match self.guest.exec(exec).await {
             Ok(running) => running,
             Err(VmError::Refused { detail, .. }) => return Ok(StepEnd::Failed(detail)),
             Err(error) => return Err(error),
         };
-        let deadline = plan.timeout.map(|limit| Instant::now() + limit);
+        let own = plan.timeout.map(|limit| Instant::now() + limit);
+        let deadline = [own, self.frame.deadline].into_iter().flatten().min();
         // A step that runs although the job was cancelled is not ended by that cancellation again.
         let already_cancelled = self.cancel.is_cancelled();
         loop {
             let live_update = self.witness.update_due();
             let end = tokio::select! {
-                output = running.next() => match self.take(number, output?).await {
+                output = running.next() => match self.take(number, output?, ear).await? {
                     Some(exit) => return Ok(step_end(exit.status)),
                     None => continue,
                 },
@@ -275,18 +332,18 @@ impl<W: Witness> Steps<'_, W> {
                 () = until(deadline) => StepEnd::TimedOut,
                 () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
             };
-            self.stop(&mut running, number).await?;
+            self.stop(&mut running, number, ear).await?;
             return Ok(end);
         }
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, running: &mut Running, number: u16) -> Result<(), VmError> {
+    async fn stop(&mut self, running: &mut Running, number: u16, ear: &mut Ear<'_>) -> Result<(), VmError> {
         for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
             running.signal(signal).await?;
             let drained = async {
                 loop {
-                    if self.take(number, running.next().await?).await.is_some() {
+                    if self.take(number, running.next().await?, ear).await?.is_some() {
                         return Ok(());
                     }
                 }
@@ -299,28 +356,29 @@ impl<W: Witness> Steps<'_, W> {
         Ok(())
     }
 
-    /// Writes output to the log; gives the exit.
-    async fn take(&mut self, number: u16, output: Output) -> Option<Exit> {
-        match output {
-            Output::Stdout(bytes) => self.witness.write(number, Stream::Stdout, &bytes).await,
-            Output::Stderr(bytes) => self.witness.write(number, Stream::Stderr, &bytes).await,
+    /// Hears output, whose text goes to the log; gives the exit.
+    async fn take(&mut self, number: u16, output: Output, ear: &mut Ear<'_>) -> Result<Option<Exit>, VmError> {
+        let (source, bytes) = match output {
+            Output::Stdout(bytes) => (Source::Stdout, bytes),
+            Output::Stderr(bytes) => (Source::Stderr, bytes),
             Output::Exited(exit) => {
                 // The guest's own count: it may say what it likes.
                 self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
                 self.is_disk_full = exit.is_disk_full;
-                return Some(exit);
+                return Ok(Some(exit));
             }
-        }
-        None
+        };
+        ear.push(source, &bytes);
+        ear.hear(self.guest, source, false, number, self.witness).await.map(|()| None)
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         self.image.user.owner()
     }
 }
 
 /// Steps are numbered from 1 in the log; 0 is what comes before them.
-fn step_number(index: usize) -> u16 {
+pub(super) fn step_number(index: usize) -> u16 {
     u16::try_from(index + 1).unwrap_or(u16::MAX)
 }
 

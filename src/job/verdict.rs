@@ -6,8 +6,11 @@ use std::time::Duration;
 use crate::config::format_duration;
 use crate::document::text::{cell, defused};
 use crate::forge::Conclusion;
+use crate::report::Results;
+use crate::report::summary::remarks;
 use crate::store::{Outcome, Reason};
 use crate::vm::loss::Loss;
+use crate::workflow::commands::{Annotation, MAX_OF_JOB};
 use crate::workflow::contexts;
 use crate::workflow::gate::NeedResult;
 use crate::workflow::run::{JobEnd, StepReport};
@@ -185,6 +188,12 @@ pub(crate) fn summary(
     text
 }
 
+/// What the forge shows beside the code: what steps said, and behind it what their reports did.
+pub(crate) fn annotations(steps: &[StepLine], results: &Results) -> Vec<Annotation> {
+    let said = steps.iter().flat_map(|step| &step.report.annotations).cloned();
+    said.chain(remarks(results)).take(MAX_OF_JOB).collect()
+}
+
 /// Nobody reads microseconds.
 fn rounded(time: Duration) -> Duration {
     let step = if time < Duration::from_secs(10) { 10 } else { 1000 };
@@ -204,7 +213,8 @@ mod tests {
             contexts::Outcome::Failure => vec!["the step ended with exit code 137".to_owned()],
             _ => Vec::new(),
         };
-        let report = StepReport { index, name: format!("Run step {index}"), outcome: conclusion, conclusion, errors };
+        let name = format!("Run step {index}");
+        let report = StepReport { index, name, outcome: conclusion, conclusion, errors, annotations: Vec::new() };
         StepLine { report, took: Duration::from_millis(1234), oom_kills, is_disk_full: false }
     }
 
@@ -215,6 +225,7 @@ mod tests {
             outputs: Default::default(),
             summary: String::new(),
             errors: Vec::new(),
+            masks: Default::default(),
         })
     }
 

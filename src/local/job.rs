@@ -166,18 +166,16 @@ async fn attend<W: Witness>(
             EgressMetrics::default(),
         ),
         registries: session.registries.proxy(&session.repo, &profile.name, false),
+        actions: &session.actions,
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,
         cancel,
     };
     let (ending, lines) = attempt.run(run, witness).await;
-    let is_there = matches!(ending, Ending::Steps(_) | Ending::TimedOut(_));
-    if !is_there {
-        return (ending, lines, Results::default());
-    }
-    let results =
-        reports::gather(machine.guest(), &prepared.info, &places, &profile.reports, &job.planned.spec.file).await;
+    let Ending::Steps(end) = &ending else { return (ending, lines, Results::default()) };
+    let (wanted, file) = (&profile.reports, &job.planned.spec.file);
+    let results = reports::gather(machine.guest(), &prepared.info, &places, wanted, file, &end.masks).await;
     for line in summary::lines(&results) {
         witness.write(0, Stream::Service, format!("{line}\n").as_bytes()).await;
     }

@@ -5,22 +5,17 @@ use std::time::Duration;
 
 use super::model::{Coverage, Finding, Level, Place, Ratio, Results, Test};
 use crate::config::format_duration;
-use crate::document::text::{cell, defused};
+use crate::document::text::{cell, defused, one_line};
+use crate::workflow::commands::{self, Annotation};
 
 /// Failed and flaky tests, findings, and files of little coverage that a summary lists; of each so many.
 const LISTED: usize = 20;
 
+/// Characters of an annotation's title.
+const MAX_TITLE: usize = 255;
+
 /// Lines of one failure's message in a summary.
 const MESSAGE_LINES: usize = 12;
-
-/// Something to show beside a line of code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
-    pub level: Level,
-    pub place: Place,
-    pub title: String,
-    pub message: String,
-}
 
 /// All results in Markdown; empty where there are none.
 pub fn markdown(results: &Results) -> String {
@@ -64,30 +59,41 @@ pub fn lines(results: &Results) -> Vec<String> {
     lines
 }
 
-/// What can be shown beside lines of code: failed tests and findings, the worst first.
-pub fn remarks(results: &Results) -> Vec<Remark> {
-    let failed = results
-        .failures
-        .iter()
-        .filter_map(|test| remark(Level::Error, test.place.as_ref()?, &test.full_name(), &test.message));
+/// What can be shown beside lines of code: failed and flaky tests, and findings, the worst first.
+pub fn remarks(results: &Results) -> Vec<Annotation> {
+    let failed = results.failures.iter().filter_map(|test| {
+        Some((Level::Error, remark(Level::Error, test.place.as_ref()?, &test.full_name(), &test.message)?))
+    });
     let flaky = results.flaky.iter().filter_map(|test| {
         let title = format!("Flaky: {}", test.full_name());
-        remark(Level::Warning, test.place.as_ref()?, &title, &test.message)
+        Some((Level::Warning, remark(Level::Warning, test.place.as_ref()?, &title, &test.message)?))
     });
-    let found = results
-        .findings
-        .iter()
-        .filter_map(|found| remark(found.level, found.place.as_ref()?, &found.rule, &found.message));
-    let mut remarks: Vec<Remark> = failed.chain(flaky).chain(found).collect();
-    remarks.sort_by_key(|remark| remark.level);
-    remarks
+    let found = results.findings.iter().filter_map(|found| {
+        Some((found.level, remark(found.level, found.place.as_ref()?, &found.rule, &found.message)?))
+    });
+    let mut remarks: Vec<(Level, Annotation)> = failed.chain(flaky).chain(found).collect();
+    remarks.sort_by_key(|(level, _)| *level);
+    remarks.into_iter().map(|(_, remark)| remark).collect()
 }
 
-fn remark(level: Level, place: &Place, title: &str, message: &str) -> Option<Remark> {
+fn remark(level: Level, place: &Place, title: &str, message: &str) -> Option<Annotation> {
     // Beside which line is not known: then it says nothing that the summary does not.
-    place.line?;
-    let message = if message.is_empty() { title } else { message };
-    Some(Remark { level, place: place.clone(), title: title.to_owned(), message: message.to_owned() })
+    let line = place.line?;
+    let level = match level {
+        Level::Error => commands::Level::Error,
+        Level::Warning => commands::Level::Warning,
+        Level::Notice => commands::Level::Notice,
+    };
+    Some(Annotation {
+        level,
+        title: (!title.is_empty()).then(|| one_line(title, MAX_TITLE)),
+        message: if message.is_empty() { title } else { message }.to_owned(),
+        file: Some(place.file.clone()),
+        line: Some(line),
+        end_line: Some(line),
+        column: None,
+        end_column: None,
+    })
 }
 
 /// Numbers of tests in one line.
@@ -275,11 +281,11 @@ mod tests {
     fn only_what_has_a_line_is_a_remark() {
         let shown: Vec<String> = remarks(&results())
             .iter()
-            .map(|remark| format!("{} {:?} {} {:?}", remark.level.as_str(), remark.place, remark.title, remark.message))
+            .map(|remark| format!("{:?} {:?} {:?} {:?}", remark.file, remark.line, remark.title, remark.message))
             .collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
-        error Place { file: "src/a.rs", line: Some(3) } core › a|b "<!-- @ada\ntwo\nlines"
-        error Place { file: "src/b.rs", line: Some(9) } r1 "bad"
+        Some("src/a.rs") Some(3) Some("core › a|b") "<!-- @ada\ntwo\nlines"
+        Some("src/b.rs") Some(9) Some("r1") "bad"
         "#);
     }
 }

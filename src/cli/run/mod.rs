@@ -23,8 +23,9 @@ use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
+use crate::actions::{ActionStore, Source};
 use crate::app::engine_settings;
-use crate::config::{Config, MatrixFork, Profile, Secrets, format_duration};
+use crate::config::{Config, DEFAULT_KEPT, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -33,6 +34,7 @@ use crate::host::process::Lifetime;
 use crate::ids::VmId;
 use crate::intake::context::github_context;
 use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
+use crate::job::action::Actions;
 use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
 use crate::local::event::{Facts, names};
@@ -44,6 +46,7 @@ use crate::net::egress::network::HostNetwork;
 use crate::net::registry::Registries;
 use crate::report::pattern::Pattern;
 use crate::report::{Kind, Wanted};
+use crate::workflow::action::policy::ActionPolicy;
 use crate::workflow::parse;
 use crate::workflow::plan::{PlanInput, plan};
 
@@ -99,6 +102,9 @@ pub(super) struct RunArgs {
     /// Read files of each job as a report, such as `junit=target/**/junit.xml`; KIND is junit, tap, sarif, cobertura or lcov
     #[arg(long = "report", value_name = "KIND=PATH", value_parser = parse_report)]
     reports: Vec<Wanted>,
+    /// Take actions of other repositories from DIR/OWNER/NAME, and from nowhere else [default: from the forge]
+    #[arg(long, value_name = "DIR")]
+    actions: Option<PathBuf>,
     /// The longest that a job may take
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     timeout: Duration,
@@ -258,6 +264,7 @@ async fn run_with(
         return flush(&output, interrupts).await.map(|()| 0);
     }
     let session = Session {
+        actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
         mirror: place.to_owned(),
         repo: facts.repo,
@@ -309,6 +316,23 @@ async fn flush(output: &Screened, interrupts: &Interrupts) -> anyhow::Result<()>
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Where actions come from, and which there may be. There is no credential here.
+fn actions(arguments: &RunArgs, engine: &Engine, profiles: &Profiles, facts: &Facts) -> anyhow::Result<Actions> {
+    let (policy, url, budget) = match profiles {
+        Profiles::Configured(config) => {
+            let actions = &config.actions;
+            (actions.policy.clone(), actions.url.clone(), actions.max_size)
+        }
+        Profiles::Any(_) => (ActionPolicy::default(), None, DEFAULT_KEPT),
+    };
+    let source = match (&arguments.actions, url) {
+        (Some(directory), _) => Source::Directory(std::path::absolute(directory)?),
+        (None, Some(url)) => Source::Forge(url),
+        (None, None) => Source::Forge(facts.server_url.parse().context("the address of the repository's forge")?),
+    };
+    Ok(Actions { store: Arc::new(ActionStore::new(engine.actions(), source, budget)), policy, private: None })
 }
 
 /// What is said at the first interrupt.

@@ -110,7 +110,7 @@ jobs:
       - name: nothing
       - {run: x, id: s}
       - {run: '${{ steps.s.outputs.x }', id: S}
-      - {run: '${{ secrets.TOKEN }}', shell: pwsh}
+      - {run: '${{ secrets.TOKEN }}', shell: cmd}
       - {run: x, shel: bash, timeout-minutes: 0}
       - {run: x, with: {a: 1}, env: {A=B: 1}}
       - {run: x, if: '${{ github.ref }} == x'}
@@ -142,8 +142,8 @@ jobs:
     ci.yml:15:46: jobs.a.steps[3].id: an earlier step has the id `S`
       hint: ids ignore letter case
     ci.yml:16:15: jobs.a.steps[4].run: the context `secrets` is not supported here yet
-    ci.yml:16:46: jobs.a.steps[4].shell: the shell `pwsh` is not supported yet
-      hint: shells: `bash`, `sh`, `python`
+    ci.yml:16:46: jobs.a.steps[4].shell: the shell `cmd` is there on Windows only
+      hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ci.yml:17:18: jobs.a.steps[5].shel: unknown key `shel`
       hint: did you mean `shell`?
     ci.yml:17:47: jobs.a.steps[5].timeout-minutes: `0` is not more than 0 and at most 43200 minutes
@@ -174,9 +174,9 @@ jobs:
     steps:
       - uses: actions/setup-node@v4
         with: {node-version: 20}
-      - uses: ./local
+      - uses: docker://alpine
       - {uses: actions/checkout@v4, with: {lfs: true, sparse-checkout: src}}
-      - {run: x, shell: 'perl {0}'}
+      - {run: x, shell: powershell}
       - {run: x, env: {T: '${{ vars.T }}'}}
   b:
     uses: ./.github/workflows/x.yml
@@ -192,16 +192,12 @@ jobs:
       hint: give it to the whole workflow
     ci.yml:8:29: jobs.a.concurrency.queue: `queue: max` is not supported yet
       hint: at most one run of a group waits
-    ci.yml:10:15: jobs.a.steps[0].uses: the action `actions/setup-node@v4` is not supported yet
-      hint: do it with `run`; of the actions there is only `actions/checkout`
-    ci.yml:12:15: jobs.a.steps[1].uses: the action `./local` is not supported yet
-      hint: do it with `run`; of the actions there is only `actions/checkout`
     ci.yml:13:44: jobs.a.steps[2].with.lfs: `lfs` of the checkout is not supported yet
       hint: files of Git LFS stay pointers
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
       hint: use `fetch-depth` to fetch less
-    ci.yml:14:25: jobs.a.steps[3].shell: shells with a command line of their own are not supported yet
-      hint: shells: `bash`, `sh`, `python`
+    ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only
+      hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ci.yml:15:27: jobs.a.steps[4].env.T: the context `vars` is not supported here yet
       hint: write the value into the workflow's `env`
     ci.yml:17:5: jobs.b.uses: reusable workflows are not supported yet

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
+use super::shell::{self, Invocation};
+use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan, UsesPlan};
 use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
 use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
@@ -61,19 +62,18 @@ impl JobRun {
     /// The contexts of a step with this environment.
     pub(super) fn contexts(&self, env: &Env) -> Object {
         let mut contexts = Object::default();
-        contexts.insert("github", self.place.github.to_value());
+        let mut github = self.place.github.object();
+        if let Some(action) = &self.action {
+            action.extend_context(&mut github, self.status);
+        }
+        contexts.insert("github", github);
         contexts.insert("needs", self.needs.clone());
         contexts.insert("strategy", self.spec.strategy.to_value());
         contexts.insert("matrix", self.spec.matrix.clone());
         contexts.insert("inputs", self.spec.inputs.clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
-        let status = match self.status {
-            Status::Failure => "failure",
-            Status::Cancelled => "cancelled",
-            _ => "success",
-        };
-        contexts.insert("job", [("status", status)].into_iter().collect::<Object>());
+        contexts.insert("job", [("status", word(self.status))].into_iter().collect::<Object>());
         contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
         contexts
     }
@@ -101,7 +101,7 @@ impl JobRun {
     }
 
     fn prepare_with(&self, files: &dyn FileHashes) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
-        let step = &self.spec.job.steps[self.at];
+        let Some(step) = self.spec.job.steps.get(self.at) else { return self.prepare_post(files) };
         if step.condition.is_ruled_out(self.status) {
             return Ok(None);
         }
@@ -118,16 +118,23 @@ impl JobRun {
         let tolerated = step.continue_on_error.resolve(&environment)?;
         let action = match &step.action {
             Action::Run { script, shell, working_directory } => {
-                self.script(script, *shell, working_directory.as_ref(), &environment)?
+                self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
             }
             Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
+            Action::Uses { reference, with } => {
+                let given = |(name, value): &(String, Template)| Ok((name.clone(), value.evaluate_text(&environment)?));
+                let with = with.iter().map(given).collect::<Result<_, ExpressionError>>()?;
+                StepAction::Uses(UsesPlan { reference: reference.clone(), with })
+            }
         };
-        let command_files = CommandFiles::new(&self.place.command_directory, self.at);
+        let key = self.key();
+        let command_files = CommandFiles::new(&self.place.command_directory, &key);
         let plan = StepPlan {
             index: self.at,
+            key,
             name: name(step, &action, &environment)?,
             timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
-            env: self.with_standard(env, step, &command_files),
+            env: self.with_standard(env, self.at, &command_files),
             path_additions: self.path.clone(),
             command_files,
             action,
@@ -135,18 +142,26 @@ impl JobRun {
         Ok(Some((plan, tolerated)))
     }
 
-    fn environment<'a>(&self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort) -> Environment<'a> {
+    /// Tells the step at hand from all others of the job.
+    pub(super) fn key(&self) -> String {
+        format!("{}{}", self.label, self.at + 1)
+    }
+
+    pub(super) fn environment<'a>(
+        &self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort,
+    ) -> Environment<'a> {
         Environment::new(contexts).with_status(self.status).with_files(files).with_effort(effort)
     }
 
     fn script(
-        &self, script: &Template, shell: Option<Shell>, directory: Option<&Template>, environment: &Environment<'_>,
+        &self, script: &Template, shell: Option<&Shell>, directory: Option<&Template>, environment: &Environment<'_>,
     ) -> Result<StepAction, ExpressionError> {
         let defaults = [&self.spec.job.defaults, &self.spec.workflow_defaults];
         let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
         let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
-        let (argv, extension) = command(shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell)));
-        let text = script.evaluate_text(environment)?;
+        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
+        let Invocation { argv, extension, before, after } = shell::invocation(shell);
+        let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })
     }
@@ -178,21 +193,26 @@ impl JobRun {
         })
     }
 
-    fn with_standard(&self, mut env: Env, step: &Step, files: &CommandFiles) -> Env {
+    /// With the variables that every step has; `index` is the step that it is or belongs to.
+    pub(super) fn with_standard(&self, mut env: Env, index: usize, files: &CommandFiles) -> Env {
         env.retain(|name, _| !is_reserved(name));
         // `CI` is the one standard variable that a workflow may change.
         for (name, value) in &self.standard {
             env.entry(name.clone()).or_insert_with(|| value.clone());
         }
         env.extend(files.variables().map(|(name, path)| (name.to_owned(), path.to_owned())));
-        let action = step.id.clone().unwrap_or_else(|| format!("__step_{}", self.at));
+        let id = self.spec.job.steps.get(index).and_then(|step| step.id.clone());
+        let action = id.unwrap_or_else(|| format!("__step_{index}"));
         env.insert("GITHUB_ACTION".to_owned(), action);
+        if let Some(action) = &self.action {
+            env.extend(action.variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         env
     }
 
     /// The name of a step that does not run: as written, where it cannot be computed.
     pub(super) fn best_name(&self) -> String {
-        let step = &self.spec.job.steps[self.at];
+        let Some(step) = self.spec.job.steps.get(self.at) else { return self.post_name() };
         let contexts = self.contexts(&self.env);
         let environment = Environment::new(&contexts).with_status(self.status);
         let written = step
@@ -204,11 +224,23 @@ impl JobRun {
                 script.evaluate_text(&environment).unwrap_or_else(|_| script.source().to_owned())
             }
             Action::Checkout(checkout) => checkout.uses.clone(),
+            Action::Uses { reference, .. } => reference.to_string(),
         })
     }
 }
 
-fn extend(env: &mut Env, variables: &Variables, environment: &Environment<'_>) -> Result<(), ExpressionError> {
+/// The word for a status in contexts.
+pub(super) fn word(status: Status) -> &'static str {
+    match status {
+        Status::Failure => "failure",
+        Status::Cancelled => "cancelled",
+        Status::Success | Status::Skipped => "success",
+    }
+}
+
+pub(super) fn extend(
+    env: &mut Env, variables: &Variables, environment: &Environment<'_>,
+) -> Result<(), ExpressionError> {
     let mut bytes = 0;
     for (name, template) in variables {
         let value = template.evaluate_text(environment)?;
@@ -238,27 +270,18 @@ pub(super) fn check_env(env: &Env) -> Result<(), ExpressionError> {
     if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { Ok(()) }
 }
 
-/// The command of a shell, and how its scripts are called.
-fn command(shell: Option<Shell>) -> (Vec<&'static str>, &'static str) {
-    match shell {
-        None => (vec!["bash", "-e", "{0}"], ".sh"),
-        Some(Shell::Bash) => (vec!["bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}"], ".sh"),
-        Some(Shell::Sh) => (vec!["sh", "-e", "{0}"], ".sh"),
-        Some(Shell::Python) => (vec!["python3", "{0}"], ".py"),
-    }
-}
-
 fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Result<String, ExpressionError> {
     let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
     Ok(shown_name(written.as_deref(), || match (&step.action, action) {
         (Action::Checkout(checkout), _) => checkout.uses.clone(),
-        (_, StepAction::Script { text, .. }) => text.clone(),
+        (Action::Uses { reference, .. }, _) => reference.to_string(),
+        (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),
     }))
 }
 
 /// The name as written, else `Run` and the first line of what the step does; on one line, and cut.
-fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String {
+pub(super) fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String {
     let name = match written.map(str::trim).filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
         None => {

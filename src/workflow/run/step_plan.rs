@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::workflow::action::ActionRef;
+use crate::workflow::action::inputs::Given;
+use crate::workflow::commands::{Annotation, Said};
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
+use crate::workflow::setting::Condition;
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +30,8 @@ pub enum Next {
 pub struct StepPlan {
     /// Counted from 0.
     pub index: usize,
+    /// Tells it from all other steps of the job, those of actions included; a part of a file's name.
+    pub key: String,
     /// For people.
     pub name: String,
     pub action: StepAction,
@@ -52,14 +58,63 @@ impl StepPlan {
 pub enum StepAction {
     Script {
         text: String,
-        /// `.sh` or `.py`.
+        /// `.sh`, `.py`, `.ps1` or nothing.
         extension: &'static str,
         /// The command; `{0}` stands for the file that holds the text.
-        argv: Vec<&'static str>,
+        argv: Vec<String>,
         /// Absolute.
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+    /// An action that the driver has to look at before it knows what it is.
+    Uses(UsesPlan),
+    /// A program of an action.
+    Node(NodePlan),
+    /// A container of an action.
+    Container(ContainerPlan),
+    /// Docker's client, with these words as its command line.
+    Docker(Vec<String>),
+}
+
+/// An action and what it gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsesPlan {
+    pub reference: ActionRef,
+    pub with: Given,
+}
+
+/// A container and what runs in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPlan {
+    pub image: String,
+    /// What the image runs by itself, if it is not said.
+    pub entrypoint: Option<String>,
+    pub arguments: Vec<String>,
+}
+
+/// A program for Node.js.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePlan {
+    /// The lowest major version that runs it.
+    pub version: u32,
+    /// Absolute.
+    pub script: String,
+}
+
+/// A step after all others, registered by one that ran: what an action has to put back or to store. Post steps run in the
+/// reverse order of their registration, also after a failure and a cancellation if their condition says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostStep {
+    /// The step that it belongs to, counted from 0: it shares that step's `env`, and sees what that one wrote into
+    /// `GITHUB_STATE` as `STATE_…`.
+    pub of: usize,
+    /// For people, such as `Post Run owner/action@v1`.
+    pub name: String,
+    /// `post-if`; what an action has without one is `always()`.
+    pub condition: Condition,
+    pub action: StepAction,
+    /// More variables, such as the inputs of an action.
+    pub env: BTreeMap<String, String>,
 }
 
 /// A checkout of the pinned commit.
@@ -86,7 +141,7 @@ pub struct CommandFiles {
 }
 
 impl CommandFiles {
-    pub(super) fn new(directory: &str, step: usize) -> Self {
+    pub(super) fn new(directory: &str, step: &str) -> Self {
         let file = |name: &str| format!("{directory}/{name}_{step}");
         Self {
             env: file("env"),
@@ -116,12 +171,17 @@ pub struct StepResult {
     pub output: Vec<u8>,
     pub path: Vec<u8>,
     pub summary: Vec<u8>,
+    pub state: Vec<u8>,
+    /// What it said in its output.
+    pub said: Said,
 }
 
 impl StepResult {
-    /// An end without files.
+    /// An end without files, of a step that said nothing.
     pub fn new(end: StepEnd) -> Self {
-        Self { end, env: Vec::new(), output: Vec::new(), path: Vec::new(), summary: Vec::new() }
+        let nothing = Vec::new;
+        let said = Said::default();
+        Self { end, env: nothing(), output: nothing(), path: nothing(), summary: nothing(), state: nothing(), said }
     }
 }
 
@@ -149,4 +209,6 @@ pub struct StepReport {
     pub conclusion: Outcome,
     /// For people; empty on success.
     pub errors: Vec<String>,
+    /// What the job's page shows beside the code; the errors included.
+    pub annotations: Vec<Annotation>,
 }

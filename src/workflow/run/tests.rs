@@ -39,25 +39,25 @@ fn try_job(head: &str, job: &str) -> Result<JobRun, Diagnostic> {
     JobRun::new(spec, place)
 }
 
-fn job(head: &str, job: &str) -> JobRun {
+pub(super) fn job(head: &str, job: &str) -> JobRun {
     try_job(head, job).unwrap()
 }
 
-fn expect_run(run: &mut JobRun) -> StepPlan {
+pub(super) fn expect_run(run: &mut JobRun) -> StepPlan {
     match run.next_step() {
         Next::Run(plan) => *plan,
         other => panic!("a step runs, not {other:?}"),
     }
 }
 
-fn script(plan: &StepPlan) -> (&str, String, &str) {
+pub(super) fn script(plan: &StepPlan) -> (&str, String, &str) {
     match &plan.action {
         StepAction::Script { text, argv, working_directory, .. } => (text, argv.join(" "), working_directory),
-        StepAction::Checkout(_) => panic!("a script"),
+        other => panic!("a script, not {other:?}"),
     }
 }
 
-fn end(run: &mut JobRun, code: i32) -> StepReport {
+pub(super) fn end(run: &mut JobRun, code: i32) -> StepReport {
     run.finish_step(StepResult::new(StepEnd::Exited(code))).unwrap()
 }
 
@@ -92,10 +92,12 @@ fn shells_and_directories_follow_step_job_and_workflow() {
     - run: one
     - {run: two, shell: bash, working-directory: /abs}
     - {run: three, shell: python, working-directory: 'x/${{ github.sha }}'}
+    - {run: four, shell: 'perl -w \"{0}\" \"a b\"'}
+    - {run: five, shell: pwsh}
 ",
     );
     let mut seen = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         seen.push(format!("{:?}", script(&expect_run(&mut run))));
         end(&mut run, 0);
     }
@@ -103,6 +105,8 @@ fn shells_and_directories_follow_step_job_and_workflow() {
     ("one", "sh -e {0}", "/guest/repo/j")
     ("two", "bash --noprofile --norc -eo pipefail {0}", "/abs")
     ("three", "python3 {0}", "/guest/repo/x/0123")
+    ("four", "perl -w {0} a b", "/guest/repo/j")
+    ("$ErrorActionPreference = 'stop'\nfive\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }\n", "pwsh -command . '{0}'", "/guest/repo/j")
     "#);
     let mut plain = job("", "    steps: [{run: x, working-directory: '${{ github.none }}'}]\n");
     insta::assert_snapshot!(format!("{:?}", script(&expect_run(&mut plain))), @r#"("x", "bash -e {0}", "/guest/repo")"#);
@@ -122,7 +126,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&first).0, "echo workflow step over job");
     assert_eq!([&first.env["A"], &first.env["B"], &first.env["C"]], ["workflow", "job", "step over job"]);
     assert_eq!([&first.env["CI"], &first.env["GITHUB_SHA"], &first.env["RUNNER_OS"]], ["custom", "0123", "Linux"]);
-    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_0");
+    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_1");
     assert_eq!(first.path("/usr/bin"), "/usr/bin");
     let report = run.finish_step(StepResult {
         env: b"A=from step\nC=from step\n".to_vec(),
@@ -232,8 +236,9 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
     insta::assert_snapshot!(report.errors.join("\n"), @r"
     GITHUB_ENV: line 1: `RUNNER_TEMP` may not be set by a step
     GITHUB_PATH: line 1: a directory cannot contain a NUL character
-    GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read
     ");
+    let told = "GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read";
+    assert_eq!(report.annotations[0].message, told, "a summary is left out, and fails nothing");
     assert_eq!(script(&expect_run(&mut run)).0, "kept");
     assert!(run.finish_step(StepResult::new(StepEnd::TimedOut)).unwrap().errors[0].contains("timeout-minutes"));
     assert!(run.finish_step(StepResult::new(StepEnd::TimedOut)).is_none());
@@ -254,7 +259,9 @@ fn what_steps_say_is_bounded_over_the_whole_job() {
             ..StepResult::new(StepEnd::Exited(0))
         });
         let report = report.unwrap();
-        assert_eq!((report.outcome, report.errors.len()), (expected, if expected == Outcome::Success { 0 } else { 3 }));
+        // Variables and outputs; the summary is only left out.
+        assert_eq!((report.outcome, report.errors.len()), (expected, if expected == Outcome::Success { 0 } else { 2 }));
+        assert_eq!(report.annotations.len(), if expected == Outcome::Success { 0 } else { 3 });
     }
 }
 
@@ -380,7 +387,9 @@ proptest! {
                 Next::Run(_) => {
                     let end = if code < 0 { StepEnd::Cancelled } else { StepEnd::Exited(code) };
                     let text = text.into_bytes();
-                    let result = StepResult { end, env: text.clone(), output: text, path: bytes.clone(), summary: bytes };
+                    let (env, state) = (text.clone(), text.clone());
+                    let (path, summary, said) = (bytes.clone(), bytes, Default::default());
+                    let result = StepResult { end, env, output: text, path, summary, state, said };
                     prop_assert!(run.finish_step(result).is_some());
                 }
                 _ => {}
@@ -431,6 +440,8 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
                     output: file("output"),
                     path: format!("/tools/{}\n", plan.index).into_bytes(),
                     summary: format!("# Step {}\n", plan.index).into_bytes(),
+                    state: file("state"),
+                    said: Default::default(),
                 });
             }
             Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),

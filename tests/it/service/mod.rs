@@ -15,4 +15,5 @@ mod registries;
 mod reports;
 mod reruns;
 mod room;
+mod speech;
 mod workflow;
