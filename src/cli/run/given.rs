@@ -113,7 +113,7 @@ fn gather(
 ) -> Result<BTreeMap<String, String>, Misuse> {
     let mut pairs = BTreeMap::new();
     for file in files {
-        let listed = text(option, file, MAX_FILE).and_then(|text| {
+        let listed = text(&format!("{option}-file"), file, MAX_FILE).and_then(|text| {
             variables::file(&text).map_err(|why| Misuse(format!("{option}-file `{}`: {why}", file.display())))
         });
         pairs.extend(listed?);

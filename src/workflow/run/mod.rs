@@ -77,7 +77,7 @@ pub struct JobEnd {
     /// What went wrong beside the steps, for people.
     pub errors: Vec<String>,
     /// What must not be shown of whatever else the job leaves.
-    pub masks: Masks,
+    pub masks: Box<Masks>,
 }
 
 impl JobEnd {
@@ -333,7 +333,7 @@ impl JobRun {
         };
         let errors = errors.iter().map(|error| self.masked(error)).collect();
         let summary = self.masked(&self.summary.clone());
-        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors, masks: self.hearing.masks }
+        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors, masks: Box::new(self.hearing.masks) }
     }
 
     fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {
