@@ -21,6 +21,7 @@ use crate::actions::{ActionStore, Source};
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
 use crate::core::{Core, Wake};
+use crate::depot::Depot;
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
@@ -98,6 +99,7 @@ impl App {
             git: GitClient::new().context("the client for git fetches")?,
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
+            depot: Depot::new(state_dir.join("depot"), config.depot),
             actions: Arc::new(action_store(&config, &engine)),
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
@@ -384,6 +386,10 @@ async fn maintain(core: Arc<Core>) {
             && let Err(error) = core.logs.prune(before).await
         {
             tracing::error!(%error, "old logs cannot be removed");
+        }
+        let depot = core.depot.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || depot.tidy(SystemTime::now())).await {
+            tracing::error!(%error, "what expired cannot be removed from the depot");
         }
         if let Err(error) = core.engine.caches().collect(core.config.caches).await {
             tracing::error!(%error, "old generations of caches cannot be removed");

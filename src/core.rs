@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actions::ActionStore;
 use crate::config::Config;
+use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::Forge;
 use crate::ids::LogToken;
@@ -48,6 +49,8 @@ pub struct Core {
     pub git: GitClient,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// What jobs leave for later ones.
+    pub depot: Depot,
     /// Actions of other repositories.
     pub actions: Arc<ActionStore>,
     /// The way of guests to others.

@@ -106,6 +106,10 @@ id_type!(
     WishId, "wish-", 12
 );
 id_type!(
+    /// Something that is on its way into the depot.
+    UploadId, "up-", 12
+);
+id_type!(
     /// The unguessable part of a log page's address. Whoever has it may read that log.
     LogToken, "", TOKEN_LETTERS
 );

@@ -28,6 +28,8 @@ pub mod config;
 #[cfg(feature = "service")]
 pub mod core;
 #[cfg(feature = "service")]
+pub mod depot;
+#[cfg(feature = "service")]
 pub mod doctor;
 #[cfg(feature = "service")]
 pub mod document;

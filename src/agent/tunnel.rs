@@ -30,7 +30,7 @@ fn listen(port: u16, service: Service, bulk: Arc<Channel>) -> io::Result<()> {
     let address = match service {
         Service::Git => Ipv4Addr::LOCALHOST,
         // Containers of the guest come from bridges of its own. Nobody else does: it has no network card.
-        Service::Egress | Service::Registry => Ipv4Addr::UNSPECIFIED,
+        Service::Egress | Service::Registry | Service::Results => Ipv4Addr::UNSPECIFIED,
     };
     let listener = TcpListener::bind((address, port))?;
     thread::Builder::new().name("listen".into()).spawn(move || {

@@ -22,6 +22,7 @@ use crate::net::egress::network::HostNetwork;
 use crate::net::egress::policy::{Limits, Policy, Scope};
 use crate::net::egress::{Egress, environment};
 use crate::net::registry::RegistryProxy;
+use crate::net::results::ResultsService;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
 use crate::vm::guest::Guest;
 
@@ -48,7 +49,12 @@ pub async fn run(
     let server = listener.local_addr()?;
     let _serving = AbortOnDropHandle::new(tokio::spawn(serve(listener)));
     let mut machine = engine.restore(engine.home(VmId::random())?, prepared, None).await?;
-    let services = Services { git: None, egress: proxy(server)?, registries: RegistryProxy::none() };
+    let services = Services {
+        git: None,
+        egress: proxy(server)?,
+        registries: RegistryProxy::none(),
+        results: ResultsService::none(),
+    };
     let connections = machine.take_connections().context("the connections of a new VM")?;
     let _proxying = AbortOnDropHandle::new(services.serve(connections));
     let measured = async {

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::sections::GIB;
+use super::sections::{GIB, TIB};
 use super::units::size_between;
 use super::values::base_url;
 use crate::actions::MAX_ARCHIVE;
@@ -41,7 +41,7 @@ pub(super) fn read(root: &Table<'_>) -> Option<Actions> {
         },
         url: table.read("url", |item| base_url(item, "the code of actions")),
         private: table.read_or("private", Vec::new(), names),
-        max_size: table.read_or("max_size", DEFAULT_KEPT, |item| size_between(item, MAX_ARCHIVE, u64::MAX >> 1)),
+        max_size: table.read_or("max_size", DEFAULT_KEPT, |item| size_between(item, MAX_ARCHIVE, 1024 * TIB)),
     })
 }
 
@@ -71,7 +71,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_one_by_one() {
-        insta::assert_snapshot!(parse("[actions]\nallowed = ['actions', 'a/*']\nprivate = ['x']\nmax_size = '1 MiB'\n").unwrap_err(), @"");
+        insta::assert_snapshot!(parse("[actions]\nallowed = ['actions', 'a/*']\nprivate = ['x']\nmax_size = '1 MiB'\n").unwrap_err(), @"
+        f:9:12: actions.allowed[0]: `actions` is no pattern of actions
+          hint: write `owner/*`, `owner/name` or `owner/name@version`, with `!` before what is not allowed
+        f:10:12: actions.private[0]: `x` is not a repository's `owner/name`
+        f:11:12: actions.max_size: `1 MiB` is not between 512 MiB and 1024 TiB
+        ");
         let actions = parse(
             "[actions]\nallowed = []\nrequire_sha_pins = true\nurl = 'https://git.example.org/'\nprivate = ['a/b']\n",
         )

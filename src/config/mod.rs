@@ -10,6 +10,7 @@
 mod actions;
 mod caches;
 mod certificates;
+mod depot;
 mod egress;
 mod load;
 mod pools;
@@ -40,13 +41,14 @@ pub use crate::vm::volume::CacheMode;
 pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
+pub use depot::DepotLimits;
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
 pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
-pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
 
 /// Everything that the operator decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub metrics: Metrics,
     pub prepared: PreparedLimits,
     pub caches: Retention,
+    /// `[artifacts]` and `[actions_cache]`.
+    pub depot: DepotLimits,
     pub actions: Actions,
 }
 

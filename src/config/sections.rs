@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    egress, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -70,7 +70,18 @@ impl<'d> Sections<'d> {
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
         let known = &[
-            "server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared",
+            "server",
+            "github",
+            "profile",
+            "registry",
+            "limits",
+            "vm",
+            "log",
+            "metrics",
+            "caches",
+            "prepared",
+            "artifacts",
+            "actions_cache",
             "actions",
         ];
         let table = root.table(known)?;
@@ -87,6 +98,7 @@ impl<'d> Sections<'d> {
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
+        let depot = depot::read(&table);
         let actions = actions::read(&table);
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
@@ -104,6 +116,7 @@ impl<'d> Sections<'d> {
             metrics: metrics?,
             prepared: prepared?,
             caches: retention?,
+            depot: depot?,
             actions: actions?,
         })
     }

@@ -45,6 +45,15 @@ fn binary_unit(unit: &str) -> Option<&'static str> {
     SIZES.iter().map(|(name, _)| *name).find(|name| is_meant(name))
 }
 
+/// Bytes for people who read a list, in steps of 1024 and rounded down.
+pub fn rough_size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
 /// A duration: one or more of days, hours, minutes, seconds and milliseconds, such as `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, Complaint> {
     let wrong = |hint: String| Complaint::new(format!("{} is not a duration", quoted(text))).hint(hint);

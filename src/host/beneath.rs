@@ -1,5 +1,5 @@
-//! A directory of the host below which files are made by names that a stranger has a say in. No link is followed, and a file
-//! appears whole, in the place of what was there.
+//! A directory of the host below which files are made and read by names that a stranger has a say in. No link is followed, and a
+//! file appears whole, in the place of what was there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -23,6 +23,11 @@ impl Beneath {
     /// Opens a directory of the caller's choice, made with its parents if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
+        Self::existing(path)
+    }
+
+    /// Opens a directory of the caller's choice that is there.
+    pub fn existing(path: &Path) -> io::Result<Self> {
         let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
         OpenOptions::new().read(true).custom_flags(flags).open(path).map(|file| Self(file.into()))
     }
@@ -39,6 +44,19 @@ impl Beneath {
             at = openat(&at, *part, flags, Mode::empty())?;
         }
         Ok(at)
+    }
+
+    /// Opens a file to read it. Pipes, devices and directories are no files.
+    pub fn read(&self, parts: &[&str]) -> io::Result<File> {
+        let (name, before) = parts.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+        let careful = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut at = self.0.try_clone()?;
+        for part in before {
+            at = openat(&at, *part, careful | OFlag::O_DIRECTORY, Mode::empty())?;
+        }
+        // To open a pipe would wait for who writes.
+        let file = File::from(openat(&at, *name, careful | OFlag::O_NONBLOCK, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
     /// Begins a file, and makes the directories before it.
@@ -113,6 +131,15 @@ mod tests {
         file.finish().unwrap();
         assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "mine");
         assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "theirs");
+
+        let read = |parts: &[&str]| beneath.read(parts).and_then(std::io::read_to_string).ok();
+        assert_eq!(read(&["d", "e", "run"]).unwrap(), "whole");
+        symlink("d", root.join("inside")).unwrap();
+        nix::unistd::mkfifo(&root.join("d/pipe"), Mode::S_IRWXU).unwrap();
+        for parts in [&["way", "file"][..], &["inside", "e", "run"], &["d", "pipe"], &["d", "e"], &["d", "none"], &[]] {
+            assert_eq!(read(parts), None, "{parts:?}");
+        }
+        fs::remove_file(root.join("inside")).unwrap();
 
         drop(beneath.file(&["gone"], false).unwrap());
         assert!(beneath.file(&["d", "e"], false).unwrap().finish().is_err(), "a directory is not replaced");

@@ -156,6 +156,14 @@ impl Support {
         }
     }
 
+    /// Where groups of this name are that were made outside of what was delegated to this process, by a command that ended without
+    /// removing them.
+    pub fn of_commands(&self, name: &str) -> Option<PathBuf> {
+        let Self::V2(own) = self else { return None };
+        let group = Path::new(ROOT).join(PARENT).join(name);
+        (*own != group && group.is_dir()).then_some(group)
+    }
+
     /// The names of the groups that there are.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let Self::V2(parent) = self else { return Ok(Vec::new()) };

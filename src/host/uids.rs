@@ -51,6 +51,16 @@ pub struct UidLease {
     file: Flock<File>,
 }
 
+/// What a file said of its id when it was locked.
+#[derive(Debug, PartialEq, Eq)]
+enum Known {
+    /// Nothing: there was no file.
+    New,
+    /// Whoever had it has given it back.
+    Free,
+    Named(PathBuf),
+}
+
 impl Uids {
     /// The ids of this host.
     ///
@@ -77,9 +87,9 @@ impl Uids {
     /// When all of them are in use, or the files cannot be written.
     pub fn lease(&self, holder: &Path) -> io::Result<UidLease> {
         for uid in (0..self.range.count).filter_map(|offset| self.range.first.checked_add(offset)) {
-            let Some((mut lease, named)) = self.try_lock(uid)? else { continue };
-            // A dead owner's, which nobody has looked after yet.
-            if named.is_some() && process::is_in_use(uid)? {
+            let Some((mut lease, known)) = self.try_lock(uid)? else { continue };
+            // A dead owner's, which nobody has looked after yet; or somebody removed the files.
+            if known != Known::Free && process::is_in_use(uid)? {
                 continue;
             }
             lease.write(holder.as_os_str().as_bytes())?;
@@ -95,7 +105,13 @@ impl Uids {
     pub fn abandoned(&self) -> io::Result<Vec<(UidLease, PathBuf)>> {
         let locked = self.numbers()?.into_iter().map(|uid| self.try_lock(uid));
         locked
-            .filter_map(|found| found.transpose()?.map(|(lease, holder)| Some((lease, holder?))).transpose())
+            .filter_map(|found| {
+                let abandoned = |(lease, known)| match known {
+                    Known::Named(holder) => Some((lease, holder)),
+                    Known::New | Known::Free => None,
+                };
+                found.map(|found| found.and_then(abandoned)).transpose()
+            })
             .collect()
     }
 
@@ -118,12 +134,20 @@ impl Uids {
     }
 
     /// `None`: its owner lives.
-    fn try_lock(&self, uid: u32) -> io::Result<Option<(UidLease, Option<PathBuf>)>> {
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(self.file(uid))?;
+    fn try_lock(&self, uid: u32) -> io::Result<Option<(UidLease, Known)>> {
+        let open = |is_new: bool| File::options().create_new(is_new).read(true).write(true).open(self.file(uid));
+        let (file, is_new) = match open(true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false)?, false),
+            made => (made?, true),
+        };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
-                let holder = holder_in(&mut file)?;
-                Ok(Some((UidLease { uid, file }, holder)))
+                let known = match holder_in(&mut file)? {
+                    Some(holder) => Known::Named(holder),
+                    None if is_new => Known::New,
+                    None => Known::Free,
+                };
+                Ok(Some((UidLease { uid, file }, known)))
             }
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),

@@ -6,6 +6,7 @@
 //! - `GET /logs/{token}`: the page.
 //! - `GET /logs/{token}.txt`: the log so far, as plain text.
 //! - `GET /logs/{token}/events`: see the module `events`.
+//! - `GET /logs/{token}/artifacts/{name}`: an artifact of the job's run, as a download.
 
 mod events;
 mod html;
@@ -28,6 +29,8 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
+use super::artifacts;
+use crate::depot::Depot;
 use crate::ids::LogToken;
 use crate::log::{LogError, LogStore};
 use crate::report::summary;
@@ -41,15 +44,17 @@ pub const MAX_FOLLOWERS: usize = 256;
 struct LogPages {
     store: Store,
     logs: LogStore,
+    depot: Depot,
     followers: Arc<Semaphore>,
 }
 
 /// The routes under `/logs`.
-pub fn routes(store: Store, logs: LogStore) -> Router {
-    let pages = LogPages { store, logs, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
+pub fn routes(store: Store, logs: LogStore, depot: Depot) -> Router {
+    let pages = LogPages { store, logs, depot, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
     Router::new()
         .route("/logs/{name}", get(page_or_text))
         .route("/logs/{token}/events", get(events::follow))
+        .route("/logs/{token}/artifacts/{name}", get(artifact))
         .layer(map_response(protect))
         .with_state(pages)
 }
@@ -111,13 +116,25 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
         None => {
             let job = pages.job(&name).await?;
             let run = pages.run(&job).await?;
+            let (depot, root) = (pages.depot.clone(), run.root().clone());
+            let artifacts = artifacts::blocking(move || depot.artifacts(&root)).await;
             let report = pages.store.get_report(&job.report).await?;
             let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
             let results = pages.store.results(&job.id).await?.pop();
             let results = results.map(|(_, results)| summary::lines(&results)).unwrap_or_default();
-            Ok(Html(html::page(&job, &run, &annotations, &results)).into_response())
+            Ok(Html(html::page(&job, &run, &annotations, &artifacts, &results)).into_response())
         }
     }
+}
+
+async fn artifact(
+    State(pages): State<LogPages>, Path((token, name)): Path<(String, String)>,
+) -> Result<Response, PageError> {
+    let job = pages.job(&token).await?;
+    let run = pages.run(&job).await?;
+    let artifact = pages.depot.artifact(run.root(), &name).ok_or(PageError::NotFound)?;
+    let download = artifacts::download(&pages.depot, &artifact).await;
+    download.map_err(|error| PageError::Unavailable(error.to_string()))?.ok_or(PageError::NotFound)
 }
 
 async fn text(pages: &LogPages, token: &str) -> Result<Response, PageError> {

@@ -3,6 +3,7 @@
 //! The public listener has webhooks, health and log pages under unguessable addresses, and nothing that lists or changes
 //! anything. That is on the control socket, which only its owner can open.
 
+mod artifacts;
 pub mod control;
 mod feed;
 pub mod log_page;
@@ -22,7 +23,7 @@ pub fn public(core: &Arc<Core>) -> Router {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .merge(webhook::routes(webhook::Door::of(core)))
-        .merge(log_page::routes(core.store.clone(), core.logs.clone()));
+        .merge(log_page::routes(core.store.clone(), core.logs.clone(), core.depot.clone()));
     let settings = &core.config.metrics;
     if settings.enabled && settings.listen.is_none() { routes.merge(metrics::routes(Arc::clone(core))) } else { routes }
 }

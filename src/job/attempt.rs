@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::git_proxy::GitProxy;
 use crate::net::registry::RegistryProxy;
+use crate::net::results::ResultsService;
 use crate::store::Reason;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
@@ -46,6 +48,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) git: GitProxy,
     pub(crate) egress: Egress,
     pub(crate) registries: RegistryProxy,
+    pub(crate) results: ResultsService,
     pub(crate) actions: &'a Actions,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
@@ -70,7 +73,17 @@ impl Attempt<'_> {
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
         // Its author may ask for longer than two grace periods, but for no more than the host would give the job anyway.
         let ending = run.cancel_timeout().map_or(grace * 2, |own| own.clamp(grace, limit.max(grace)));
-        let services = Services { git: Some(self.git.clone()), egress: self.egress, registries: self.registries };
+        let services = Services {
+            git: Some(self.git.clone()),
+            egress: self.egress,
+            registries: self.registries,
+            results: self.results,
+        };
+        if let Some(token) = services.results.token() {
+            if let Err(error) = run.hearing().masks.add(token.expose_secret()) {
+                tracing::warn!(?error, "a job has so many masks that its token has none");
+            }
+        }
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
@@ -79,6 +92,7 @@ impl Attempt<'_> {
         let mut steps = Steps {
             origin,
             workspace,
+            results: services.results.clone(),
             proxies: services.variables(),
             guest: &guest,
             image,
@@ -116,7 +130,8 @@ impl Attempt<'_> {
         if let Some(serving) = serving {
             serving.abort();
             services.egress.settled().await;
-            let decisions = [self.git.take_decisions(), services.registries.take_decisions()];
+            let decisions =
+                [self.git.take_decisions(), services.registries.take_decisions(), services.results.take_decisions()];
             tell_refusals(decisions, &services.egress.log(), witness).await;
         }
         let ending = match bounded {
@@ -134,7 +149,7 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: [Decisions; 2], egress: &EgressLog, witness: &mut W) {
+async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
     for Decisions { list, left_out, .. } in decisions {
         let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
         for decision in told.by_ref().take(MAX_TOLD) {

@@ -32,7 +32,7 @@ pub(crate) fn address(repo: &RepoName) -> String {
 /// The script that does it. Runs with `sh -e`; all values come as arguments, so none is ever read as code.
 pub(crate) const SCRIPT: &str = include_str!("checkout.sh");
 
-/// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge, prepared.
+/// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge, prepared, LFS.
 pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, found: Workspace) -> Vec<String> {
     let submodules = match plan.submodules {
         Submodules::None => "no",
@@ -50,5 +50,6 @@ pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, foun
         submodules.to_owned(),
         format!("{}/", origin.forge_url.trim_end_matches('/')),
         flag(found == Workspace::Prepared),
+        flag(plan.lfs),
     ]
 }

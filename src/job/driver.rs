@@ -12,7 +12,7 @@ use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::reports;
 use super::scene::Scene;
-use super::services::{actions_of, egress_of, keep_egress};
+use super::services::{actions_of, egress_of, keep_egress, results_of};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -229,9 +229,11 @@ async fn run_steps(
     };
     let image = &prepared.info;
     let egress = egress_of(core, profile, &lease.run.access.repo);
+    let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
     let actions = &actions_of(core, &lease.run.access);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, actions, cancel };
+    let scene =
+        Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {

@@ -9,6 +9,7 @@
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
@@ -26,6 +27,7 @@ mod ear;
 mod hashing;
 pub mod journal;
 mod matrix;
+mod native;
 pub(crate) mod obtain;
 pub(crate) mod outfit;
 pub(crate) mod reports;

@@ -15,6 +15,7 @@ use crate::config::Profile;
 use crate::core::Core;
 use crate::image::catalog::ImageInfo;
 use crate::net::egress::Egress;
+use crate::net::results::ResultsService;
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
 
@@ -30,6 +31,8 @@ pub(super) struct Scene<'a> {
     pub(super) github: &'a GithubContext,
     /// One for all machines of the attempt, which share its limits and its log.
     pub(super) egress: Egress,
+    /// Likewise: what was begun in one machine is finished in another.
+    pub(super) results: ResultsService,
     pub(super) actions: &'a Actions,
     pub(super) cancel: &'a CancellationToken,
 }
@@ -58,6 +61,7 @@ impl Scene<'_> {
             actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
+            results: self.results.clone(),
             limit: self.profile.timeout,
             spent,
             grace: core.config.limits.grace,

@@ -6,22 +6,26 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::action::{Actions, Private};
 use super::checkout::GIT_PORT;
+use super::driver::Lease;
 use super::outfit::Outfit;
 use super::toolkit;
 use crate::config::Profile;
 use crate::core::Core;
+use crate::depot::{Tenant, tenant};
 use crate::forge::{RepoAccess, RepoName};
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::policy::Scope;
 use crate::net::egress::{Egress, environment};
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::net::registry::{self, RegistryProxy};
+use crate::net::results::{self, ResultsService};
 use crate::protocol::message::{AgentRequest, Service, decode};
 use crate::protocol::session::MAX_STREAMS;
 use crate::store::Job;
 use crate::vm::VmError;
 use crate::vm::channel::Connections;
 use crate::vm::guest::Guest;
+use crate::workflow::contexts::GithubContext;
 
 /// The services of one guest.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub(crate) struct Services {
     pub(crate) egress: Egress,
     /// What it may read with credentials of the host's.
     pub(crate) registries: RegistryProxy,
+    /// Where its actions keep caches and artifacts.
+    pub(crate) results: ResultsService,
 }
 
 impl Services {
@@ -48,7 +54,10 @@ impl Services {
         let registries = async {
             if self.registries.is_offered() { guest.listen(registry::PORT, Service::Registry).await } else { Ok(()) }
         };
-        tokio::try_join!(git, egress, registries).map(drop)
+        let results = async {
+            if self.results.is_offered() { guest.listen(results::PORT, Service::Results).await } else { Ok(()) }
+        };
+        tokio::try_join!(git, egress, registries, results).map(drop)
     }
 
     /// Configures the guest's tools for what is offered. The inner error says in words what they lack.
@@ -66,6 +75,7 @@ impl Services {
         if self.egress.ca_bundle().is_some() {
             variables.extend(toolkit::trust_variables());
         }
+        variables.extend(self.results.variables());
         variables
     }
 
@@ -98,6 +108,7 @@ impl Services {
             (Service::Git, Some(git)) => git.serve_connection(stream).await,
             (Service::Egress, _) if self.egress.is_offered() => self.egress.serve_connection(stream).await,
             (Service::Registry, _) if self.registries.is_offered() => self.registries.serve_connection(stream).await,
+            (Service::Results, _) => self.results.serve_connection(stream).await,
             (Service::Git | Service::Egress | Service::Registry, _) => {}
         }
     }
@@ -137,6 +148,21 @@ pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egre
     let narrowing = settings.and_then(|settings| settings.egress);
     let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
     Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
+}
+
+/// Where the actions of that attempt keep caches and artifacts.
+pub(super) fn results_of(core: &Core, lease: &Lease, github: &GithubContext) -> ResultsService {
+    let (run, job) = (&lease.run, &lease.job);
+    let pull_request = run.origin.pull_request.map(|pull| pull.number);
+    ResultsService::new(Tenant {
+        depot: core.depot.clone(),
+        repo: run.access.repo.as_str().to_owned(),
+        run: run.root().clone(),
+        job: job.id.clone(),
+        job_name: job.name.clone(),
+        scopes: tenant::scopes_of(github, pull_request, run.origin.is_of_fork()),
+        page: Some(core.log_url(&job.log_token)),
+    })
 }
 
 /// Keeps what the job reached, if anything. Without it the job has ended all the same.

@@ -11,17 +11,23 @@ use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
 use super::ear::Ear;
 use super::hashing;
+use super::native;
 use super::verdict::StepLine;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
 use crate::log::Stream;
+use crate::net::results::ResultsService;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
 use crate::workflow::commands::Source;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::file_commands::MAX_FILE_BYTES;
-use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
+use crate::workflow::native::NativePlan;
+use crate::workflow::run::{
+    CommandFiles, JobRun, Next, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult,
+};
+use crate::workflow::setting::Condition;
 
 /// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -107,6 +113,8 @@ pub(super) struct Steps<'a, W> {
     pub(super) origin: Origin<'a>,
     /// What the next checkout into it finds.
     pub(super) workspace: Workspace,
+    /// Where caches and artifacts are kept.
+    pub(super) results: ResultsService,
     /// The variables by which programs find the way out.
     pub(super) proxies: Vec<(String, String)>,
     pub(super) guest: &'a Guest,
@@ -213,6 +221,9 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
+        if let StepAction::Native(native) = &plan.action {
+            return self.run_native(plan, native, run).await;
+        }
         match self.prepare_step(plan).await {
             Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
             // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
@@ -221,6 +232,41 @@ impl<W: Witness> Steps<'_, W> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Does an action that is the host's, within the step's time.
+    async fn run_native(
+        &mut self, plan: &StepPlan, native: &NativePlan, run: &mut JobRun,
+    ) -> Result<StepResult, VmError> {
+        let place = native::Place {
+            guest: self.guest,
+            owner: self.owner(),
+            env: self.environment(plan),
+            workspace: &self.places.workspace,
+            home: &self.places.home,
+        };
+        let own = plan.timeout.map(|limit| Instant::now() + limit);
+        let deadline = [own, self.frame.deadline].into_iter().flatten().min();
+        let already_cancelled = self.cancel.is_cancelled();
+        let (result, done) = tokio::select! {
+            done = native::run(native, self.results.tenant(), place) => done?,
+            () = until(deadline) => return Ok(StepResult::new(StepEnd::TimedOut)),
+            () = self.cancel.cancelled(), if !already_cancelled => return Ok(StepResult::new(StepEnd::Cancelled)),
+        };
+        for line in &done.said {
+            let line = run.masked(line);
+            self.witness.say(self.number_of(plan), &line).await;
+        }
+        if let Some(later) = done.later {
+            run.add_post(PostStep {
+                of: plan.index,
+                name: format!("Post Run {}", later.uses),
+                condition: Condition::default(),
+                action: StepAction::Native(later),
+                env: BTreeMap::new(),
+            });
+        }
+        Ok(result)
     }
 
     async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
@@ -248,6 +294,10 @@ impl<W: Witness> Steps<'_, W> {
                 };
                 argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
+            }
+            StepAction::Native(_) => {
+                let detail = "the host does it, without a program".to_owned();
+                return Err(VmError::Refused { what: "start a program", detail });
             }
             StepAction::Node(node) => {
                 let program = self.find_node(node.version).await?;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::{Job, Session};
 use crate::caches::CacheId;
 use crate::config::Profile;
+use crate::depot::{Tenant, tenant};
 use crate::engine::Prepared;
 use crate::ids::VmId;
 use crate::image::Logged;
@@ -23,6 +24,7 @@ use crate::metrics::EgressMetrics;
 use crate::net::egress::Egress;
 use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::net::results::ResultsService;
 use crate::report::{Results, summary};
 use crate::store::{Outcome, Reason};
 use crate::vm::machine::Machine;
@@ -151,7 +153,7 @@ async fn attend<W: Witness>(
             return nothing(Ending::NotStarted { reason: Reason::Workflow, detail });
         }
     };
-    let source = Source::Directory(session.mirror.clone());
+    let source = Source::Directory(session.source.clone());
     let attempt = Attempt {
         machine: &mut *machine,
         image: &prepared.info,
@@ -166,6 +168,15 @@ async fn attend<W: Witness>(
             EgressMetrics::default(),
         ),
         registries: session.registries.proxy(&session.repo, &profile.name, false),
+        results: ResultsService::new(Tenant {
+            depot: session.depot.clone(),
+            repo: session.repo.as_str().to_owned(),
+            run: job.run.clone(),
+            job: job.id.clone(),
+            job_name: job.planned.name.clone(),
+            scopes: tenant::scopes_of(&github, None, false),
+            page: None,
+        }),
         actions: &session.actions,
         limit: profile.timeout,
         spent: Duration::ZERO,

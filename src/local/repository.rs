@@ -83,6 +83,11 @@ impl Repository {
         })
     }
 
+    /// The directory of git's own things that all work trees share.
+    pub fn git_directory(&self) -> &Path {
+        &self.common
+    }
+
     /// The name of the directory that the files are in.
     pub fn directory_name(&self) -> String {
         let place = self.place.canonicalize().unwrap_or_else(|_| self.place.clone());

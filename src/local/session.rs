@@ -3,7 +3,6 @@
 //! Nothing is stored. VMs end with this process, and the next command removes what a killed one left.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::job::{self, Ended};
 use crate::caches::CacheId;
 use crate::config::{Config, Profile};
+use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::{Conclusion, RepoName};
 use crate::host;
@@ -22,6 +22,7 @@ use crate::job::action::Actions;
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
+use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
 use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
@@ -34,8 +35,8 @@ use crate::workflow::strategy::FAILED_FAST;
 #[derive(Debug)]
 pub struct Session {
     pub engine: Engine,
-    /// The mirror that guests fetch from.
-    pub mirror: PathBuf,
+    /// What guests fetch from.
+    pub source: Directory,
     pub repo: RepoName,
     pub server_url: String,
     /// VMs at a time.
@@ -44,6 +45,8 @@ pub struct Session {
     pub grace: Duration,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// What jobs leave for later ones, and for the jobs of later runs.
+    pub depot: Depot,
     /// Actions of other repositories.
     pub(crate) actions: Actions,
     /// The way of guests to others.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::document::reader::quoted;
 
-/// Different decisions that are kept between two takings; more are only counted.
+/// Different decisions of a kind, allowed or not, that are kept between two takings; more are only counted.
 const MAX_DECISIONS: usize = 100;
 
 /// How a request ended.
@@ -47,7 +47,7 @@ impl fmt::Display for Decision {
 pub struct Decisions {
     /// In the order in which each came first.
     pub list: Vec<Decision>,
-    /// Requests that did not fit into the list.
+    /// Requests that were not allowed or failed, and did not fit into the list.
     pub left_out: u64,
     /// Bytes of all answers since the VM began.
     pub response_bytes: u64,
@@ -71,9 +71,9 @@ impl Record {
         let same = |known: &&mut Decision| known.target == target && known.verdict == verdict;
         if let Some(known) = decisions.list.iter_mut().find(same) {
             known.count += 1;
-        } else if decisions.list.len() < MAX_DECISIONS {
+        } else if decisions.list.iter().filter(|known| of_this_kind(known, &verdict)).count() < MAX_DECISIONS {
             decisions.list.push(Decision { service: self.service, target, verdict, count: 1 });
-        } else {
+        } else if verdict != Verdict::Allowed {
             decisions.left_out += 1;
         }
     }
@@ -86,6 +86,11 @@ impl Record {
         // Whoever panicked while holding the lock left a list that is still a list.
         self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What went well, however much it is, leaves room for what did not.
+fn of_this_kind(known: &Decision, verdict: &Verdict) -> bool {
+    (known.verdict == Verdict::Allowed) == (*verdict == Verdict::Allowed)
 }
 
 #[cfg(test)]
@@ -103,9 +108,20 @@ mod tests {
         }
         let taken = record.take(7);
         assert_eq!(taken.list[0].to_string(), "git: allowed: `fetch from acme/site` (3 times)");
-        assert_eq!((taken.list.len(), taken.left_out, taken.response_bytes), (MAX_DECISIONS, 401, 7));
+        assert_eq!((taken.list.len(), taken.left_out, taken.response_bytes), (MAX_DECISIONS + 1, 400, 7));
         let shown = taken.list[1].to_string();
         assert!(shown.len() < 150 && !shown.contains('\u{1b}'), "{shown}");
         assert_eq!(record.take(7).list, []);
+    }
+
+    #[test]
+    fn what_went_well_hides_nothing() {
+        let record = Record::new("registry");
+        for number in 0..500 {
+            record.add(&format!("GET /{number}"), Verdict::Allowed);
+        }
+        record.add("GET /500", Verdict::Refused("no".into()));
+        let taken = record.take(0);
+        assert_eq!((taken.list.len(), taken.left_out), (MAX_DECISIONS + 1, 0));
     }
 }

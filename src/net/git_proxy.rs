@@ -3,15 +3,16 @@
 //! Git cannot fetch through a CONNECT proxy that adds a header (TLS would hide it), so the guest speaks plain HTTP to this
 //! proxy over streams that the caller hands in, one per TCP connection of git. Invariants:
 //!
-//! - The forge sees only smart-HTTP `upload-pack` requests for the job's repository and its allowed submodules, at addresses
-//!   that the host composed; nothing of the guest's path reaches it.
+//! - The forge sees only smart-HTTP `upload-pack` requests and downloads of Git LFS ([`lfs`]) for the job's repository and its
+//!   allowed submodules, at addresses that the host composed; nothing of the guest's path reaches it.
 //! - The credential never enters the guest: neither it nor anything by which the forge asks for one is passed back, and
-//!   redirects are not followed.
+//!   redirects of fetches are not followed.
 //! - A repository of this host is served by git's own program, from a directory that holds nothing else.
 //! - Both directions are bounded in bytes and time, and every decision is recorded for the job's log.
 
 pub mod admission;
 mod client;
+mod lfs;
 mod local;
 mod reach;
 
@@ -37,8 +38,9 @@ use crate::net::decisions::{Decisions, Record, Verdict};
 use crate::net::http::{self, Failure, one_line};
 use crate::net::transfer::{self, Budget, TransferError, cause};
 
-use admission::{Admitted, Service};
+use admission::{Admitted, Fetch, LfsRequest, Service};
 pub use client::GitClient;
+use lfs::kept::Kept;
 pub use reach::Reached;
 
 /// Requests of one VM that are under way at the forge; more wait. Git fetches submodules with a few at a time.
@@ -54,6 +56,8 @@ const PROTOCOL_V2: &str = "version=2";
 pub struct GitLimits {
     /// Requests of one VM that are passed on to the forge. What a job asks for in a loop counts against the operator there.
     pub requests: u64,
+    /// Objects of Git LFS that a VM downloads, or parts of them.
+    pub downloads: u64,
     /// Bytes of one request's body.
     pub request_bytes: u64,
     /// Bytes of all answers together.
@@ -68,6 +72,7 @@ impl Default for GitLimits {
     fn default() -> Self {
         Self {
             requests: 10_000,
+            downloads: 200_000,
             request_bytes: 64 << 20,
             response_bytes: 16 << 30,
             idle: Duration::from_secs(120),
@@ -83,8 +88,17 @@ pub enum Source {
     Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
     /// One address, whatever the guest calls the repository.
     Address { client: GitClient, upstream: GitUpstream },
-    /// A bare repository on this host that holds nothing but what the guest may have.
-    Directory(PathBuf),
+    /// A repository of this host.
+    Directory(Directory),
+}
+
+/// A user's repository on this host, as far as a guest may have it.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// A bare repository that holds nothing else.
+    pub mirror: PathBuf,
+    /// The user's own `.git`. Of it only objects of Git LFS are read, by their ids.
+    pub users: PathBuf,
 }
 
 /// Serves the git connections of one VM.
@@ -98,6 +112,9 @@ struct Shared {
     repositories: Vec<RepoName>,
     limits: GitLimits,
     requests: AtomicU64,
+    downloads: AtomicU64,
+    /// Where objects of Git LFS are.
+    kept: Kept,
     /// What all answers together may have.
     responses: Budget,
     slots: Arc<Semaphore>,
@@ -112,6 +129,8 @@ impl GitProxy {
             repositories,
             limits,
             requests: AtomicU64::new(0),
+            downloads: AtomicU64::new(0),
+            kept: Kept::default(),
             responses: Budget::new(limits.response_bytes),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
             decisions: Arc::new(Record::new("git")),
@@ -129,63 +148,126 @@ impl GitProxy {
     }
 }
 
+/// Where one request is answered.
+enum Place<'a> {
+    Here(&'a Directory),
+    There(Way<'a>),
+}
+
+/// The way to a repository at a forge.
+struct Way<'a> {
+    client: &'a GitClient,
+    upstream: GitUpstream,
+}
+
+impl Way<'_> {
+    /// The header by which the host shows itself, if it does.
+    fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        let Some(authorization) = &self.upstream.authorization else { return Ok(None) };
+        let mut value = HeaderValue::from_str(authorization.expose_secret())
+            .map_err(|_| Failure::gateway("the credential cannot stand in a header"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// Why an admitted request has no answer of the forge's.
+enum Trouble {
+    /// What it says inside may not be asked.
+    Refused(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let told = match lfs::is_asked(request.uri().path()) {
+            true => lfs::problem,
+            false => |status, text: &str| one_line(status, &text),
+        };
         let admitted = match admission::admit(request.method(), request.uri(), &self.repositories) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let target = format!("{} {}", request.method(), request.uri());
                 self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
-                return one_line(StatusCode::FORBIDDEN, &refusal);
+                return told(StatusCode::FORBIDDEN, &refusal.to_string());
             }
         };
-        match self.forward(&admitted, request).await {
-            Ok(response) => {
-                self.decisions.add(&admitted.to_string(), Verdict::Allowed);
-                response
-            }
-            Err(failure) => {
-                let response = failure.answer();
-                self.decisions.add(&admitted.to_string(), Verdict::Failed(failure.detail));
-                response
-            }
-        }
+        let (response, verdict) = match self.forward(&admitted, request).await {
+            Ok(response) => (response, Verdict::Allowed),
+            Err(Trouble::Refused(refusal)) => (told(refusal.status, &refusal.detail), Verdict::Refused(refusal.detail)),
+            Err(Trouble::Failed(failure)) => (told(failure.status, &failure.detail), Verdict::Failed(failure.detail)),
+        };
+        self.decisions.add(&admitted.to_string(), verdict);
+        response
     }
 
-    async fn forward(&self, admitted: &Admitted, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
-        if self.requests.fetch_add(1, Ordering::Relaxed) >= self.limits.requests {
-            let detail = format!("the job has made {} requests, which is as many as it may", self.limits.requests);
-            return Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, detail });
+    async fn forward(&self, admitted: &Admitted, request: Request<Incoming>) -> Result<Response<Body>, Trouble> {
+        match admitted.service {
+            Service::Lfs(LfsRequest::Object(_)) => self.count_download()?,
+            Service::Git(_) | Service::Lfs(LfsRequest::Batch) => self.count_request()?,
         }
         // Never closed; an error here would only mean that nothing is left to wait for.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Failure::gateway("the proxy is gone"))?;
+        let place = self.place(&admitted.repo).await?;
+        let fetch = match admitted.service {
+            Service::Lfs(asked) => return self.lfs(place, admitted, asked, request, slot).await,
+            Service::Git(fetch) => fetch,
+        };
+        let way = match place {
+            Place::Here(directory) => {
+                return Ok(self.answer_from(&directory.mirror, admitted, fetch, request, slot).await?);
+            }
+            Place::There(way) => way,
+        };
+        let answer = self.sent(self.upstream_request(&way, fetch, request)?).await?;
+        check_status(&admitted.repo, answer.status())?;
+        Ok(self.pass_back(admitted, answer, slot))
+    }
+
+    fn count_request(&self) -> Result<(), Failure> {
+        count(&self.requests, self.limits.requests, "requests")
+    }
+
+    fn count_download(&self) -> Result<(), Failure> {
+        count(&self.downloads, self.limits.downloads, "downloads of Git LFS")
+    }
+
+    async fn place(&self, repo: &RepoName) -> Result<Place<'_>, Failure> {
         let (client, upstream) = match &self.source {
-            Source::Directory(directory) => return self.answer_from(directory, admitted, request, slot).await,
+            Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
             Source::Forge { client, forge, installation } => {
-                let access = RepoAccess { repo: admitted.repo.clone(), installation: *installation };
+                let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.
                 let upstream = forge.git_upstream(&access).await;
                 (client, upstream.map_err(|error| Failure::gateway(error.to_string()))?)
             }
         };
-        let sent = self.upstream_request(client, admitted, &upstream, request)?.send();
-        let answer = tokio::time::timeout(self.limits.answer, sent)
+        Ok(Place::There(Way { client, upstream }))
+    }
+
+    /// The head of the forge's answer.
+    async fn sent(&self, outgoing: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        tokio::time::timeout(self.limits.answer, outgoing.send())
             .await
             .map_err(|_| Failure::gateway("the forge did not answer in time"))?
-            .map_err(|error| self.send_failure(&error))?;
-        check_status(&admitted.repo, answer.status())?;
-        Ok(self.pass_back(admitted, answer, slot))
+            .map_err(|error| self.send_failure(&error))
     }
 
     fn upstream_request(
-        &self, client: &GitClient, admitted: &Admitted, upstream: &GitUpstream, request: Request<Incoming>,
+        &self, way: &Way<'_>, fetch: Fetch, request: Request<Incoming>,
     ) -> Result<reqwest::RequestBuilder, Failure> {
-        let url = admitted.upstream_url(&upstream.url);
+        let url = fetch.upstream_url(&way.upstream.url);
         let (head, body) = request.into_parts();
-        let mut outgoing = match admitted.service {
-            Service::Advertise => client.to(&url).get(url),
-            Service::UploadPack => {
+        let mut outgoing = match fetch {
+            Fetch::Advertise => way.client.to(&url).get(url),
+            Fetch::UploadPack => {
                 let length = body.size_hint().exact();
                 if length.is_some_and(|length| length > self.limits.request_bytes) {
                     return Err(self.too_large());
@@ -195,7 +277,7 @@ impl Shared {
                     self.limits.idle,
                     Budget::new(self.limits.request_bytes).spender(),
                 );
-                let outgoing = client.to(&url).post(url).body(reqwest::Body::wrap_stream(body));
+                let outgoing = way.client.to(&url).post(url).body(reqwest::Body::wrap_stream(body));
                 // A stream has no length of its own; with it the forge need not accept chunks.
                 length.into_iter().fold(outgoing, |outgoing, length| outgoing.header(CONTENT_LENGTH, length))
             }
@@ -208,11 +290,8 @@ impl Shared {
         if head.headers.get(GIT_PROTOCOL).is_some_and(|value| value == PROTOCOL_V2) {
             outgoing = outgoing.header(GIT_PROTOCOL, PROTOCOL_V2);
         }
-        if let Some(authorization) = &upstream.authorization {
-            let mut value = HeaderValue::from_str(authorization.expose_secret())
-                .map_err(|_| Failure::gateway("the credential cannot stand in a header"))?;
-            value.set_sensitive(true);
-            outgoing = outgoing.header(AUTHORIZATION, value);
+        if let Some(authorization) = way.authorization()? {
+            outgoing = outgoing.header(AUTHORIZATION, authorization);
         }
         Ok(outgoing)
     }
@@ -248,7 +327,14 @@ impl Shared {
         &self, admitted: &Admitted, bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         held: impl Send + 'static,
     ) -> Body {
-        let body = transfer::bounded(bytes, self.limits.idle, self.responses.spender());
+        self.recorded(admitted, transfer::bounded(bytes, self.limits.idle, self.responses.spender()), held)
+    }
+
+    /// A body that is recorded if it breaks, holding `held` until it ends or is dropped.
+    fn recorded(
+        &self, admitted: &Admitted, body: impl Stream<Item = Result<Bytes, TransferError>> + Send + 'static,
+        held: impl Send + 'static,
+    ) -> Body {
         let (decisions, target) = (Arc::clone(&self.decisions), admitted.to_string());
         let recorded = body.inspect_err(move |error| decisions.add(&target, Verdict::Failed(error.to_string())));
         Body::from_stream(recorded.map(move |chunk| {
@@ -256,6 +342,15 @@ impl Shared {
             chunk
         }))
     }
+}
+
+/// Counts one more of `what`, unless the job has had as many as it may.
+fn count(counter: &AtomicU64, limit: u64, what: &str) -> Result<(), Failure> {
+    if counter.fetch_add(1, Ordering::Relaxed) < limit {
+        return Ok(());
+    }
+    let detail = format!("the job has made {limit} {what}, which is as many as it may");
+    Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, detail })
 }
 
 /// Passes 200 and explains everything else. What the forge wrote is dropped: it may ask the guest to authenticate.

@@ -5,4 +5,6 @@ pub mod egress;
 pub mod git_proxy;
 mod http;
 pub mod registry;
+pub mod results;
 mod transfer;
+mod upstream;

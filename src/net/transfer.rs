@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,8 @@ pub(super) enum TransferError {
     Idle(Duration),
     #[error("the connection broke")]
     Broken,
+    #[error("not as many bytes as were announced")]
+    Length,
 }
 
 /// Bytes that one or more transfers may have together. A clone is the same budget.
@@ -62,6 +64,33 @@ where
     })
 }
 
+/// `source`, ended by an error where it does not have exactly `announced` bytes.
+pub(super) fn exact<S>(source: S, announced: u64) -> impl Stream<Item = Result<Bytes, TransferError>> + Send
+where
+    S: Stream<Item = Result<Bytes, TransferError>> + Send,
+{
+    stream::try_unfold((Box::pin(source), announced), |(mut source, left)| async move {
+        match source.try_next().await? {
+            None if left == 0 => Ok(None),
+            Some(chunk) if chunk.len() as u64 <= left => {
+                let left = left - chunk.len() as u64;
+                Ok(Some((chunk, (source, left))))
+            }
+            Some(_) | None => Err(TransferError::Length),
+        }
+    })
+}
+
+/// All of a body in memory: for those that are [`bounded`] to what memory bears.
+pub(super) async fn whole(source: impl Stream<Item = Result<Bytes, TransferError>>) -> Result<Vec<u8>, TransferError> {
+    source
+        .try_fold(Vec::new(), async |mut bytes: Vec<u8>, chunk| {
+            bytes.extend_from_slice(&chunk);
+            Ok(bytes)
+        })
+        .await
+}
+
 /// The transfer error among the causes of `error`.
 pub(super) fn cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TransferError> {
     std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
@@ -92,6 +121,18 @@ mod tests {
         let passed: Vec<_> =
             bounded(chunks(&[3, 5]), second, budget(7)).map(|chunk| chunk.map(|c| c.len())).collect().await;
         assert_eq!(passed, [Ok(3), Err(TransferError::TooLarge)]);
+    }
+
+    #[tokio::test]
+    async fn neither_more_nor_fewer_bytes_than_announced_pass() {
+        for (sizes, announced, ends_well) in
+            [(&[3, 4][..], 7, true), (&[], 0, true), (&[3], 7, false), (&[3, 5], 7, false), (&[1], 0, false)]
+        {
+            let source = bounded(chunks(sizes), Duration::from_secs(1), budget(100));
+            let passed = whole(exact(source, announced)).await;
+            let length = passed.map(|bytes| bytes.len() as u64);
+            assert_eq!(length, if ends_well { Ok(announced) } else { Err(TransferError::Length) }, "{sizes:?}");
+        }
     }
 
     #[tokio::test]

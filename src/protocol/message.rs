@@ -48,6 +48,8 @@ pub enum Service {
     Egress,
     /// Package registries, whose credentials the host adds.
     Registry,
+    /// Caches and artifacts of actions.
+    Results,
 }
 
 /// Everything that must differ between two clones of one snapshot, and what is mounted for this job only.

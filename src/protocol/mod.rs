@@ -20,7 +20,7 @@ pub mod options;
 pub mod session;
 
 /// Raised on every incompatible change. It is part of a snapshot's key, so host and agent of one VM always agree.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Name of the virtio-serial port for control: requests, results, output.
 pub const CONTROL_PORT: &str = "dayfly.control";

@@ -24,6 +24,7 @@ use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
 use crate::log::{LogWriter, Stream};
+use crate::net::results::ResultsService;
 use crate::scheduler::capacity::{self, size_of};
 use crate::scheduler::plan::{Limits, Size, never_fits};
 use crate::store::{Upkeep, UpkeepKind};
@@ -172,6 +173,8 @@ impl Making<'_> {
             git: git_proxy_of(core, &wish.access),
             egress: egress_of(core, profile, &wish.key.repo),
             registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
+            // What is prepared outlives the attempt: it may hold nothing that is the attempt's.
+            results: ResultsService::none(),
             actions: &actions_of(core, &wish.access),
             limit: profile.timeout,
             spent: Duration::ZERO,

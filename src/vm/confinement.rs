@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::sync::Mutex;
 
 use super::VmError;
-use crate::host::cgroup::{self, IoLimits, MAX_TASKS, Support};
+use crate::host::cgroup::{self, Cgroup, IoLimits, MAX_TASKS, Support};
 use crate::host::jail::{self, Jail, Parts, parts_of};
 use crate::host::process;
 use crate::host::seen::Seen;
@@ -31,6 +31,8 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Confinement {
     groups: Support,
+    /// Of the groups of one state directory.
+    name: String,
     jails: Result<Arc<Jails>, String>,
     io: IoLimits,
 }
@@ -56,6 +58,7 @@ impl Confinement {
         let jails = try_jail(settings.uids).map(|uids| Arc::new(Jails { uids, parts: Mutex::default() }));
         Self {
             groups: cgroup::detect().within(group),
+            name: group.to_owned(),
             jails: jails.map_err(|error| error.to_string()),
             io: settings.io,
         }
@@ -64,7 +67,7 @@ impl Confinement {
     /// None at all, for tests of what is around it.
     #[cfg(test)]
     pub fn none(groups: Support) -> Self {
-        Self { groups, jails: Err("not needed".into()), io: IoLimits::default() }
+        Self { groups, name: String::new(), jails: Err("not needed".into()), io: IoLimits::default() }
     }
 
     /// What is missing and why, a sentence each; nothing where monitors are wholly confined.
@@ -84,6 +87,22 @@ impl Confinement {
     /// Where the groups of VMs are.
     pub fn groups(&self) -> &Support {
         &self.groups
+    }
+
+    /// The group of a VM, wherever it was made.
+    pub fn group_of(&self, id: &VmId) -> Option<Cgroup> {
+        let Support::V2(own) = &self.groups else { return None };
+        let others = self.groups.of_commands(&self.name);
+        [Some(own.clone()), others].into_iter().flatten().find_map(|parent| Cgroup::existing(&parent, id.as_str()))
+    }
+
+    /// The names of all groups of VMs that there are.
+    pub fn group_names(&self) -> io::Result<Vec<String>> {
+        let mut names = self.groups.names()?;
+        if let Some(others) = self.groups.of_commands(&self.name) {
+            names.extend(Support::V2(others).names()?);
+        }
+        Ok(names)
     }
 
     /// The limits on every VM's IO.

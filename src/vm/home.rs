@@ -206,8 +206,7 @@ impl Homes {
 
     /// VMs of which a user id, a process or a cgroup is left, but no directory that could have an owner.
     fn orphans<'a>(&self, with_uids: impl Iterator<Item = &'a VmId>) -> io::Result<Vec<VmId>> {
-        let mut left: Vec<VmId> =
-            self.confinement.groups().names()?.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut left: Vec<VmId> = self.confinement.group_names()?.iter().filter_map(|name| name.parse().ok()).collect();
         left.extend(self.unconfined_processes()?.into_iter().map(|(id, _)| id));
         left.extend(with_uids.cloned());
         left.sort();
@@ -236,10 +235,7 @@ impl Homes {
 
     /// Whether nothing of a VM is left: no directory, no process, no user id, no cgroup.
     pub fn is_absent(&self, id: &VmId) -> io::Result<bool> {
-        let has_cgroup = match self.confinement.groups() {
-            Support::V2(parent) => Cgroup::existing(parent, id.as_str()).is_some(),
-            Support::Missing(_) => false,
-        };
+        let has_cgroup = self.confinement.group_of(id).is_some();
         let has_uid = self.confinement.has_uid(&self.resolved.join(id.as_str()))?;
         let kin = Kin { marker: marker(id), uid: None };
         Ok(!self.has_directory(id) && !has_cgroup && !has_uid && kin.processes()?.is_empty())
@@ -360,8 +356,7 @@ impl Home {
     /// Holds the monitor itself still, or lets it go on, where it has a cgroup: a guest that stands still has no say in it,
     /// and neither has a monitor that is not what it was.
     pub fn hold(&self, is_held: bool) -> Result<(), VmError> {
-        let Support::V2(parent) = self.confinement.groups() else { return Ok(()) };
-        let Some(group) = Cgroup::existing(parent, self.id.as_str()) else { return Ok(()) };
+        let Some(group) = self.confinement.group_of(&self.id) else { return Ok(()) };
         let done = if is_held { group.freeze() } else { group.thaw() };
         done.map_err(VmError::host("holding the VM's monitor"))
     }
@@ -375,9 +370,7 @@ impl Home {
     pub async fn remove(&mut self) -> Result<(), VmError> {
         self.kin().kill(ABSENCE_LIMIT).await.map_err(VmError::host("ending the VM's processes"))?;
         self.lifecycle.reached(Step::MonitorEnded).await;
-        if let Support::V2(parent) = self.confinement.groups()
-            && let Some(group) = Cgroup::existing(parent, self.id.as_str())
-        {
+        if let Some(group) = self.confinement.group_of(&self.id) {
             group.remove(ABSENCE_LIMIT).await.map_err(VmError::host("removing the VM's cgroup"))?;
         }
         self.lifecycle.reached(Step::CgroupRemoved).await;

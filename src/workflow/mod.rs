@@ -18,6 +18,7 @@ pub mod glob;
 pub mod inputs;
 pub mod matrix;
 pub mod model;
+pub mod native;
 pub mod parse;
 pub mod plan;
 pub mod run;

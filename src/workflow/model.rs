@@ -7,6 +7,7 @@ use super::action::ActionRef;
 use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
+use super::native::Native;
 use super::schedule::Schedule;
 use super::setting::{Condition, Data, Setting};
 use crate::document::{Diagnostic, Position};
@@ -284,8 +285,10 @@ impl Step {
                         || checkout.fetch_depth.uses(contexts)
                         || checkout.fetch_tags.uses(contexts)
                         || checkout.clean.uses(contexts)
+                        || checkout.lfs.uses(contexts)
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
+                Action::Native(native) => uses(&native.with, contexts),
             }
     }
 }
@@ -305,6 +308,7 @@ pub enum Action {
         working_directory: Option<Template>,
     },
     Checkout(Checkout),
+    Native(Native),
     /// An action that is looked up when the job runs.
     Uses {
         reference: ActionRef,
@@ -326,6 +330,14 @@ pub struct Checkout {
     /// Whether to remove what is in the directory but not in the commit.
     pub clean: Setting<bool>,
     pub submodules: Submodules,
+    /// Whether files of Git LFS are more than pointers.
+    #[serde(default = "not_lfs")]
+    pub lfs: Setting<bool>,
+}
+
+/// As before there was a choice: for what was stored then.
+fn not_lfs() -> Setting<bool> {
+    Setting::Fixed(false)
 }
 
 /// Which submodules are checked out.

@@ -31,6 +31,7 @@ use crate::net::egress::log::EgressLog;
 use crate::net::egress::network::HostNetwork;
 use crate::net::egress::policy::Scope;
 use crate::net::registry::RegistryProxy;
+use crate::net::results::ResultsService;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner, VolumeFormat};
 use crate::vm::VmError;
 use crate::vm::guest::{Input, Running};
@@ -276,6 +277,7 @@ async fn run_command(
             EgressMetrics::default(),
         ),
         registries: RegistryProxy::none(),
+        results: ResultsService::none(),
     };
     let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
     services.egress.connect(machine.wire()).await.map_err(VmError::host("the machine's way to others"))?;

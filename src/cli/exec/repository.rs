@@ -17,7 +17,7 @@ use crate::job::steps::Places;
 use crate::local::event::names;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
-use crate::net::git_proxy::{GitClient, GitLimits, GitProxy, Source};
+use crate::net::git_proxy::{Directory, GitClient, GitLimits, GitProxy, Source};
 use crate::protocol::message::{Exec, Owner};
 use crate::workflow::model::Submodules;
 use crate::workflow::run::CheckoutPlan;
@@ -120,7 +120,8 @@ impl RepositoryArgs {
                 let repository = Repository::open(path).await?;
                 let mirror = Mirror::create(&repository, &Which::Commit(sha.clone()), &home.join(MIRROR)).await?;
                 let directory = repository.directory_name();
-                (Source::Directory(mirror.directory), repository.origin, directory)
+                let users = repository.git_directory().to_owned();
+                (Source::Directory(Directory { mirror: mirror.directory, users }), repository.origin, directory)
             }
         };
         let (name, server_url) = names(origin.as_deref(), &directory);
@@ -184,6 +185,7 @@ impl Clone {
             fetch_tags: false,
             clean: false,
             submodules: Submodules::None,
+            lfs: false,
         };
         let origin = Origin { repo: &self.name, forge_url: &self.server_url };
         let mut argv = ["sh", "-ec", checkout::SCRIPT, "sh"].map(str::to_owned).to_vec();

@@ -10,6 +10,7 @@ use crate::cli::say;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::clock::span;
+use crate::config::rough_size;
 use crate::net::egress::log::{EgressLog, Entry, Verdict};
 
 const EXAMPLES: &str = "\
@@ -74,8 +75,8 @@ fn table(log: &EgressLog, only_refused: bool) -> Table<7> {
             Cell::styled(entry.verdict.as_str(), style(entry.verdict)),
             (&entry.target).into(),
             entry.count.to_string().into(),
-            bytes(entry.sent).into(),
-            bytes(entry.received).into(),
+            rough_size(entry.sent).into(),
+            rough_size(entry.received).into(),
             span(i64::try_from(entry.took_ms).unwrap_or(i64::MAX)).into(),
             why(entry).into(),
         ]);
@@ -95,15 +96,6 @@ fn style(verdict: Verdict) -> Style {
 fn why(entry: &Entry) -> String {
     let first = entry.why.lines().next().map(one_line).unwrap_or_default();
     entry.address.as_ref().map_or_else(|| first.clone(), |address| format!("{first} ({address})"))
-}
-
-/// Bytes for people, in steps of 1024.
-pub(super) fn bytes(count: u64) -> String {
-    match count {
-        0..1024 => format!("{count} B"),
-        1024..1_048_576 => format!("{} KiB", count >> 10),
-        _ => format!("{} MiB", count >> 20),
-    }
 }
 
 #[cfg(test)]

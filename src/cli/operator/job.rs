@@ -4,13 +4,13 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::egress;
 use super::views::{EgressView, JobView, ResultsView};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::clock::{ago, now_ms};
+use crate::config::rough_size;
 use crate::workflow::commands::Annotation;
 
 #[derive(Debug, Subcommand)]
@@ -134,6 +134,7 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         ("ran", job.took(now)),
         ("egress", job.egress.as_ref().map_or_else(String::new, reached)),
         ("results", job.results.as_ref().map_or_else(String::new, reported)),
+        ("artifacts", job.artifacts.iter().map(|name| one_line(name)).collect::<Vec<_>>().join(", ")),
         ("log", job.log_url.clone()),
     ];
     let mut text = look.paint(Style::BOLD, &format!("{} {}", job.id, one_line(&job.name)));
@@ -164,7 +165,7 @@ fn reached(egress: &EgressView) -> String {
         (egress.failed, "failed"),
     ];
     let counted = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    let bytes = format!("{} sent, {} received", egress::bytes(egress.sent), egress::bytes(egress.received));
+    let bytes = format!("{} sent, {} received", rough_size(egress.sent), rough_size(egress.received));
     counted.chain([bytes]).collect::<Vec<_>>().join(", ")
 }
 

@@ -1,6 +1,7 @@
 //! The commands that ask a running service, over its control socket.
 
 mod approve;
+mod artifact;
 mod deliveries;
 mod egress;
 mod job;
@@ -41,6 +42,9 @@ pub(super) enum OperatorCommand {
     Why(why::WhyArgs),
     /// Show what a job reached of other hosts, and what it was refused
     Egress(egress::EgressArgs),
+    /// Artifacts of a run: list, download, remove
+    #[command(subcommand)]
+    Artifact(artifact::ArtifactCommand),
     /// List the VMs of running jobs
     Vms(vms::VmsArgs),
     /// List received webhooks, or process one again
@@ -92,6 +96,7 @@ pub(super) async fn run(command: OperatorCommand) -> anyhow::Result<u8> {
         OperatorCommand::Logs(arguments) => logs::run(arguments).await,
         OperatorCommand::Why(arguments) => why::run(arguments).await,
         OperatorCommand::Egress(arguments) => egress::run(arguments).await,
+        OperatorCommand::Artifact(command) => artifact::run(command).await,
         OperatorCommand::Vms(arguments) => vms::run(arguments).await,
         OperatorCommand::Deliveries(arguments) => deliveries::run(arguments).await,
         OperatorCommand::Prepared(command) => prepared::run(command).await,

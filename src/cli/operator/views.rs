@@ -39,6 +39,9 @@ pub(super) struct JobView {
     pub(super) events: Vec<EventView>,
     #[serde(default)]
     pub(super) annotations: Vec<Annotation>,
+    /// Names of those of its run.
+    #[serde(default)]
+    pub(super) artifacts: Vec<String>,
     pub(super) egress: Option<EgressView>,
     pub(super) results: Option<ResultsView>,
 }

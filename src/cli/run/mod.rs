@@ -8,7 +8,7 @@ mod screen;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::parser::ValueSource;
@@ -25,8 +25,9 @@ use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::actions::{ActionStore, Source};
 use crate::app::engine_settings;
-use crate::config::{Config, DEFAULT_KEPT, MatrixFork, Profile, Secrets, format_duration};
+use crate::config::{Config, DEFAULT_KEPT, DepotLimits, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
+use crate::depot::Depot;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::Conclusion;
@@ -43,6 +44,7 @@ use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
 use crate::local::session::{self, Audience, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
+use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
 use crate::report::pattern::Pattern;
 use crate::report::{Kind, Wanted};
@@ -182,6 +184,7 @@ struct Machines {
     engine: Engine,
     grace: Duration,
     registries: Registries,
+    depot: Depot,
 }
 
 /// Those that the arguments ask for, or what is wrong with the configuration.
@@ -206,7 +209,8 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
         };
         let profiles = Profiles::Any(Box::new(profile));
         let registries = Registries::default();
-        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE, registries }));
+        let depot = local_depot(&arguments.engine.state_dir, DepotLimits::default());
+        return Ok(Ok(Machines { profiles, engine: arguments.engine.engine()?, grace: GRACE, registries, depot }));
     };
     let config = match Config::load(file) {
         Ok((config, _)) => config,
@@ -215,8 +219,16 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
     let settings = EngineSettings { lifetime: Lifetime::EndsWithUs, ..engine_settings(&config) };
     let grace = config.limits.grace;
     let registries = registries(&config)?;
+    let depot = local_depot(&config.server.state_dir, config.depot);
     let profiles = Profiles::Configured(Box::new(config));
-    Ok(Ok(Machines { profiles, engine: Engine::open(settings)?, grace, registries }))
+    Ok(Ok(Machines { profiles, engine: Engine::open(settings)?, grace, registries, depot }))
+}
+
+/// Apart from the service's: what a local run leaves is no job's of the forge, and none of it is run here.
+fn local_depot(state_dir: &Path, limits: DepotLimits) -> Depot {
+    let depot = Depot::new(state_dir.join("local-depot"), limits);
+    depot.tidy(SystemTime::now());
+    depot
 }
 
 /// Those of the configuration. Whoever may not read their credentials runs without them.
@@ -234,7 +246,7 @@ fn registries(config: &Config) -> anyhow::Result<Registries> {
 async fn run_with(
     arguments: &RunArgs, given: Given, interrupts: &Interrupts, machines: Machines, place: &Path,
 ) -> anyhow::Result<u8> {
-    let Machines { profiles, engine, grace, registries } = machines;
+    let Machines { profiles, engine, grace, registries, depot } = machines;
     let prepared = async {
         let repository = Repository::open(&arguments.repo).await?;
         let which = if arguments.dirty { Which::WorkTree } else { Which::Head };
@@ -252,10 +264,11 @@ async fn run_with(
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        anyhow::Ok((facts, jobs))
+        let source = Directory { mirror: mirror.directory, users: repository.git_directory().to_owned() };
+        anyhow::Ok((facts, source, jobs))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
-    let (facts, jobs) = prepared?;
+    let (facts, source, jobs) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -266,12 +279,13 @@ async fn run_with(
     let session = Session {
         actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
-        mirror: place.to_owned(),
+        source,
         repo: facts.repo,
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         grace,
         registries,
+        depot,
         network: Arc::new(HostNetwork::default()),
     };
     let code = |ended: &[Ended]| if interrupts.came() { interrupts.code() } else { code(ended) };

@@ -47,7 +47,7 @@ impl Entry {
     pub(super) fn enter(&self) -> io::Result<()> {
         for (number, step) in self.steps.iter().enumerate() {
             if let Err(errno) = self.take(step) {
-                self.tell(number as u8, None);
+                self.tell(number as u16, None);
                 return Err(errno.into());
             }
         }
@@ -55,8 +55,8 @@ impl Entry {
     }
 
     /// By hand, because what would do it for us allocates.
-    fn tell(&self, number: u8, descriptor: Option<RawFd>) {
-        let mut bytes = [number];
+    fn tell(&self, number: u16, descriptor: Option<RawFd>) {
+        let mut bytes = number.to_ne_bytes();
         let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // Aligned as the header in it has to be.
         let mut room = [0u64; 4];

@@ -137,10 +137,10 @@ fn explained(error: io::Error, report: &OwnedFd, steps: &[String]) -> io::Error 
 }
 
 /// What a child has told, if it has.
-fn receive(report: &OwnedFd) -> io::Result<(Option<u8>, Option<OwnedFd>)> {
-    let mut byte = [0];
+fn receive(report: &OwnedFd) -> io::Result<(Option<u16>, Option<OwnedFd>)> {
+    let mut number = [0; 2];
     let mut room = nix::cmsg_space!([RawFd; 1]);
-    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut parts = [IoSliceMut::new(&mut number)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = match recvmsg::<()>(report.as_raw_fd(), &mut parts, Some(&mut room), flags) {
         Ok(message) => message,
@@ -154,8 +154,8 @@ fn receive(report: &OwnedFd) -> io::Result<(Option<u8>, Option<OwnedFd>)> {
             listener = descriptors.first().map(|descriptor| unsafe { OwnedFd::from_raw_fd(*descriptor) });
         }
     }
-    let told = (message.bytes > 0).then_some(());
-    Ok((told.map(|()| byte[0]), listener))
+    let is_told = message.bytes == number.len();
+    Ok((is_told.then(|| u16::from_ne_bytes(number)), listener))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::failure::{Asked, Failure};
 use super::{find, limit, word};
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName};
+use crate::http::artifacts::blocking;
 use crate::report::summary;
 use crate::store::{JobFilter, JobState, ListedJob, Reason};
 use crate::workflow::commands::Annotation;
@@ -67,6 +68,9 @@ pub(super) struct JobWithEvents {
     /// What its steps said of the code.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation>,
+    /// Names of the artifacts of its run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    artifacts: Vec<String>,
     /// Absent of a job without any connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     egress: Option<SummaryView>,
@@ -137,6 +141,9 @@ pub(super) async fn show(
         .collect();
     let report = core.store.get_report(&job.report).await?;
     let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
+    let (depot, root) = (core.depot.clone(), run.root().clone());
+    let artifacts = blocking(move || depot.artifacts(&root)).await;
+    let artifacts = artifacts.into_iter().map(|artifact| artifact.name).collect();
     let listed = ListedJob {
         id: job.id,
         run: job.run,
@@ -156,7 +163,7 @@ pub(super) async fn show(
         started_at: job.started_at,
         finished_at: job.finished_at,
     };
-    Ok(Json(JobWithEvents { job: view(&core, listed), events, annotations, egress, results }))
+    Ok(Json(JobWithEvents { job: view(&core, listed), events, annotations, artifacts, egress, results }))
 }
 
 /// `POST /v1/jobs/{id}/cancel`: asks for a job's end. It is stored; the scheduler carries it out.

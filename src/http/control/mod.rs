@@ -5,6 +5,7 @@
 
 mod about_delivery;
 mod actions;
+mod artifacts;
 mod deliveries;
 mod egress;
 mod failure;
@@ -40,6 +41,9 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/jobs/{id}/log", get(log::log))
         .route("/v1/jobs/{id}/why", get(why::job))
         .route("/v1/jobs/{id}/egress", get(egress::show))
+        .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
+        .route("/v1/jobs/{id}/artifacts/{name}", get(artifacts::download))
+        .route("/v1/jobs/{id}/artifacts/{name}/remove", post(artifacts::remove))
         .route("/v1/commits/{sha}/why", get(why::commit))
         .route("/v1/vms", get(vms::list))
         .route("/v1/prepared", get(prepared::list))

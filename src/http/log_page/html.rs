@@ -6,7 +6,10 @@ use axum::http::HeaderValue;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
+use url::form_urlencoded;
 
+use crate::config::rough_size;
+use crate::depot::Artifact;
 use crate::http::feed::Standing;
 use crate::store::{Job, Run};
 use crate::workflow::commands::Annotation;
@@ -30,7 +33,9 @@ fn digest(source: &str) -> String {
 }
 
 /// The page of a job, with what its programs reported. Addresses in it are relative, so that it works behind any prefix.
-pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], results: &[String]) -> String {
+pub(super) fn page(
+    job: &Job, run: &Run, annotations: &[Annotation], artifacts: &[Artifact], results: &[String],
+) -> String {
     let annotations = list(annotations);
     let token = job.log_token.as_str();
     let name = escape(&job.name);
@@ -40,6 +45,7 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], results: &[
     let number = run.number;
     let state = Standing::of(job).text;
     let results = listed(results);
+    let artifacts = list_of(token, artifacts);
     let (sha, short) = (run.sha.as_str(), run.sha.short());
     format!(
         r#"<!doctype html>
@@ -61,7 +67,7 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], results: &[
 <div><dt>Workflow</dt><dd><bdi>{workflow}</bdi> #{number}, on {event}</dd></div>
 </dl>
 <p><a href="{token}.txt">Plain text</a></p>
-{annotations}{results}</header>
+{annotations}{results}{artifacts}</header>
 <main id="log" role="log" aria-live="off" aria-label="Log" tabindex="0">
 <noscript><p>Without scripts, see the log as <a href="{token}.txt">plain text</a>.</p></noscript>
 </main>
@@ -72,12 +78,26 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], results: &[
     )
 }
 
+/// What the job's programs reported; nothing if they reported nothing.
 fn listed(results: &[String]) -> String {
     if results.is_empty() {
         return String::new();
     }
     let items: String = results.iter().map(|line| format!("<li><bdi>{}</bdi></li>\n", escape(line))).collect();
     format!("<ul id=\"results\" aria-label=\"Results\">\n{items}</ul>\n")
+}
+
+/// The artifacts of the run with their downloads; nothing where there are none.
+fn list_of(token: &str, artifacts: &[Artifact]) -> String {
+    let line = |artifact: &Artifact| {
+        let address: String = form_urlencoded::byte_serialize(artifact.name.as_bytes()).collect();
+        // In a path a plus is one.
+        let address = address.replace('+', "%20");
+        let (name, size) = (escape(&artifact.name), rough_size(artifact.size));
+        format!("<li><a href=\"{token}/artifacts/{address}\" download><bdi>{name}</bdi></a> {size}</li>\n")
+    };
+    let lines: String = artifacts.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("<h2>Artifacts</h2>\n<ul>\n{lines}</ul>\n") }
 }
 
 /// What the job's steps said of the code; nothing if they said nothing.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::config::DepotLimits;
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, ReportId, RunId, VmId};
 use crate::log::{LogWriter, Stream};
@@ -49,7 +50,8 @@ impl Site {
         };
         store.create_runs(&key, vec![run], DeliveryState::Processed, 0).await.unwrap();
         store.queue_job(&job.id, 1).await.unwrap();
-        let routes = routes(store.clone(), logs.clone());
+        let routes =
+            routes(store.clone(), logs.clone(), Depot::new(directory.path().join("depot"), DepotLimits::default()));
         Self { store, logs, routes, job, _directory: directory }
     }
 

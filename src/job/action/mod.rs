@@ -127,7 +127,7 @@ impl<W: Witness> Steps<'_, W> {
         if let Some(pre) = &node.pre {
             match self.run_before(pre, StepPlan { action: program(&pre.program), ..plan }, run).await? {
                 Ok(next) => plan = next,
-                Err(ended) => return Ok(heavy(|| run.finish_step(ended))),
+                Err(ended) => return Ok(heavy(|| run.finish_step(*ended))),
             }
         }
         if let Some(post) = &node.post {
@@ -140,14 +140,14 @@ impl<W: Witness> Steps<'_, W> {
     /// Runs what comes before an action's main program, if it is wanted; gives the step for that one, or how the whole ended.
     async fn run_before(
         &mut self, hook: &Hook, plan: StepPlan, run: &mut JobRun,
-    ) -> Result<Result<StepPlan, StepResult>, VmError> {
+    ) -> Result<Result<StepPlan, Box<StepResult>>, VmError> {
         Ok(match run.is_wanted(hook, &plan) {
             Ok(true) => {
                 let result = self.run_step(&plan, run).await?;
-                heavy(|| run.go_on(plan, result))
+                heavy(|| run.go_on(plan, result)).map_err(|result| *result)
             }
             Ok(false) => Ok(plan),
-            Err(why) => Err(StepResult::new(StepEnd::Failed(why))),
+            Err(why) => Err(Box::new(StepResult::new(StepEnd::Failed(why)))),
         })
     }
 

@@ -38,6 +38,13 @@ impl Network {
         if length < shortest {
             return Err(wrong(&format!("a range has at least `/{shortest}`: name what is really meant")));
         }
+        if let IpAddr::V6(v6) = address
+            && let Some(inner) = v6.to_ipv4_mapped()
+            && length >= 96
+        {
+            let range = Self { first: inner.into(), length: length - 96 };
+            return Err(wrong(&format!("such addresses are those of IPv4: write `{range}`")));
+        }
         let network = Self { first: address, length };
         let first = network.masked(address);
         if first != address {
@@ -51,13 +58,14 @@ impl Network {
         address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
     }
 
+    /// Whether it is one address.
+    pub fn is_single(&self) -> bool {
+        self.length == if self.first.is_ipv4() { 32 } else { 128 }
+    }
+
     /// Whether it is of IPv4.
     pub fn is_of_ipv4(&self) -> bool {
         self.first.is_ipv4()
-    }
-
-    fn is_single(&self) -> bool {
-        self.length == if self.first.is_ipv4() { 32 } else { 128 }
     }
 
     fn masked(&self, address: IpAddr) -> IpAddr {
@@ -94,7 +102,8 @@ impl Addresses {
     }
 
     /// Says why the address is out of reach, if it is. `own` are this host's addresses: those that are not loopback are only
-    /// admitted one by one, so that a range for the corporate network does not open this host.
+    /// admitted one by one, as are the services that give a host its cloud's credentials, so that a range for the corporate network
+    /// opens neither.
     pub fn refuses(&self, address: IpAddr, own: &[IpAddr]) -> Option<&'static str> {
         let address = plain(address);
         let inner = embedded(address);
@@ -105,8 +114,9 @@ impl Addresses {
         }
         let is_ones = |one: &IpAddr| plain(*one) == address || Some(plain(*one)) == inner;
         let is_own = own.iter().any(is_ones) && special(address) != Some(LOOPBACK);
-        let listed = |network: &&Network| network.contains(address) && (!is_own || network.is_single());
-        if self.allow.iter().any(|network| listed(&network)) {
+        let takes_range = !is_own && special(address) != Some(METADATA);
+        let is_listed = |network: &Network| network.contains(address) && (takes_range || network.is_single());
+        if self.allow.iter().any(is_listed) {
             return None;
         }
         if is_own { Some("it is an address of the runner's host") } else { special(address) }
@@ -151,9 +161,10 @@ const SPECIAL_V4: [([u8; 4], u32, &str); 21] = [
 ];
 
 /// Ranges of IPv6 with their names. What is in none of them and not in [`GLOBAL_V6`] is reserved.
-const SPECIAL_V6: [(Ipv6Addr, u32, &str); 12] = [
+const SPECIAL_V6: [(Ipv6Addr, u32, &str); 13] = [
     (Ipv6Addr::LOCALHOST, 128, LOOPBACK),
     (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128, METADATA),
+    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128, METADATA),
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, PRIVATE),
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, LINK_LOCAL),
     (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10, PRIVATE),
@@ -189,6 +200,11 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
 /// The ranges of IPv4 that are not the internet.
 pub fn special_ranges() -> impl Iterator<Item = Network> {
     SPECIAL_V4.iter().map(|(first, length, _)| Network { first: (*first).into(), length: *length })
+}
+
+/// Those of them where clouds hand out credentials.
+pub fn metadata_ranges() -> impl Iterator<Item = Network> {
+    special_ranges().zip(SPECIAL_V4).filter(|(_, (.., why))| *why == METADATA).map(|(range, _)| range)
 }
 
 /// Why an address is not one of the internet, if it is not.
@@ -262,6 +278,7 @@ mod tests {
             ("5f00::1", RESERVED),
             ("fc00::1", PRIVATE),
             ("fd00:ec2::254", METADATA),
+            ("fd20:ce::254", METADATA),
             ("fe80::1", LINK_LOCAL),
             ("fec0::1", PRIVATE),
             ("ff02::1", MULTICAST),
@@ -309,15 +326,37 @@ mod tests {
     }
 
     #[test]
+    fn what_hands_out_a_clouds_credentials_is_in_no_range() {
+        let ranges = addresses(&["fc00::/7", "100.64.0.0/10", "169.254.0.0/16"], &[]);
+        for text in ["fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "169.254.169.254", "::ffff:169.254.170.2"] {
+            assert_eq!(ranges.refuses(ip(text), &[]), Some(METADATA), "{text}");
+        }
+        assert_eq!(ranges.refuses(ip("fd00::1"), &[]), None);
+        assert_eq!(addresses(&["169.254.169.254"], &[]).refuses(ip("169.254.169.254"), &[]), None);
+        assert_eq!(metadata_ranges().count(), 5);
+    }
+
+    #[test]
     fn ranges_are_written_as_they_are_meant() {
         for text in ["10.0.0.0/8", "10.1.2.3", "fd12::/48", "::1", "127.0.0.0/8", "fc00::/7"] {
             assert_eq!(Network::parse(text).unwrap().to_string(), text);
         }
-        let shown = ["10.1.2.3/8", "10.0.0.0/33", "0.0.0.0/0", "::/0", "10.0.0.0/", "corp", "10.0.0", "fe80::1%eth0"]
-            .map(|text| Network::parse(text).unwrap_err().to_string().replace("\n  hint:", " ->"));
+        let shown = [
+            "::ffff:198.51.0.0/112",
+            "10.1.2.3/8",
+            "10.0.0.0/33",
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0/",
+            "corp",
+            "10.0.0",
+            "fe80::1%eth0",
+        ]
+        .map(|text| Network::parse(text).unwrap_err().to_string().replace("\n  hint:", " ->"));
         insta::assert_snapshot!(
             shown.join("\n"),
             @"
+        `::ffff:198.51.0.0/112` is not a range of addresses -> such addresses are those of IPv4: write `198.51.0.0/16`
         `10.1.2.3/8` is not a range of addresses -> did you mean `10.0.0.0/8`?
         `10.0.0.0/33` is not a range of addresses -> write it like `10.1.0.0/16`, `fd12::/48` or `10.1.2.3`
         `0.0.0.0/0` is not a range of addresses -> a range has at least `/8`: name what is really meant

@@ -53,6 +53,9 @@ use crate::metrics::EgressMetrics;
 /// How long given up connections may take to end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Names that one job has looked up at a time. All jobs share the threads that this takes.
+const MAX_LOOKUPS: usize = 4;
+
 /// Serves the connections of one job.
 #[derive(Debug, Clone)]
 pub struct Egress(Arc<Shared>);
@@ -64,6 +67,8 @@ struct Shared {
     meter: Meter,
     /// One for each connection that may be open.
     turns: Arc<Semaphore>,
+    /// One for each name that may be looked up at a time.
+    lookups: Arc<Semaphore>,
     log: Mutex<EgressLog>,
     /// Connections that are not in the log yet.
     open: TaskTracker,
@@ -82,6 +87,7 @@ impl Egress {
             network,
             meter: Meter::new(limits),
             turns,
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             log: Mutex::default(),
             open: TaskTracker::new(),
             metrics,

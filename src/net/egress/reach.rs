@@ -83,11 +83,23 @@ impl Shared {
         }
     }
 
+    /// The addresses of a name. The job's turn ends with the look-up, not with whoever waits for it: names that resolve slowly take
+    /// the job's own turns and not those of all jobs.
+    pub(super) async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let turn = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let found = self.network.resolve(name);
+        let looked_up = tokio::spawn(async move {
+            let _turn = turn;
+            found.await
+        });
+        looked_up.await.map_err(io::Error::other)?
+    }
+
     /// The addresses that may be connected to. They are not looked up again: the next answer may be another one.
     async fn admitted_addresses(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, Unreached> {
         let found = match host {
             Host::Address(address) => vec![*address],
-            Host::Name(name) => match timeout(RESOLVE_LIMIT, self.network.resolve(name)).await {
+            Host::Name(name) => match timeout(RESOLVE_LIMIT, self.look_up(name)).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
                     tracing::debug!(name, %error, "a name that a guest asked for does not resolve");

@@ -5,16 +5,33 @@ use std::fmt;
 use axum::http::{Method, Uri};
 use url::Url;
 
+use super::lfs::batch::Oid;
 use crate::document::reader::quoted;
 use crate::forge::RepoName;
 
-/// The two requests of a fetch over smart HTTP.
+/// What is asked of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
+    Git(Fetch),
+    Lfs(LfsRequest),
+}
+
+/// The two requests of a fetch over smart HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
     /// `GET …/info/refs?service=git-upload-pack`
     Advertise,
     /// `POST …/git-upload-pack`
     UploadPack,
+}
+
+/// The two requests of a download of Git LFS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LfsRequest {
+    /// `POST …/info/lfs/objects/batch`, whose content decides whether it is one.
+    Batch,
+    /// `GET …/info/lfs/objects/OID`
+    Object(Oid),
 }
 
 /// A request that may be made at the forge.
@@ -25,17 +42,17 @@ pub struct Admitted {
     pub service: Service,
 }
 
-impl Admitted {
-    /// The address of the service of the repository at `repository` (without `.git`).
-    pub fn upstream_url(&self, repository: &Url) -> Url {
+impl Fetch {
+    /// The address of this request at the repository at `repository` (without `.git`).
+    pub fn upstream_url(self, repository: &Url) -> Url {
         let mut url = repository.clone();
         let base = repository.path().trim_end_matches('/');
-        match self.service {
-            Service::Advertise => {
+        match self {
+            Self::Advertise => {
                 url.set_path(&format!("{base}.git/info/refs"));
                 url.set_query(Some("service=git-upload-pack"));
             }
-            Service::UploadPack => {
+            Self::UploadPack => {
                 url.set_path(&format!("{base}.git/git-upload-pack"));
                 url.set_query(None);
             }
@@ -47,8 +64,11 @@ impl Admitted {
 impl fmt::Display for Admitted {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.service {
-            Service::Advertise => write!(out, "look up commits of {}", self.repo),
-            Service::UploadPack => write!(out, "fetch from {}", self.repo),
+            Service::Git(Fetch::Advertise) => write!(out, "look up commits of {}", self.repo),
+            Service::Git(Fetch::UploadPack) => write!(out, "fetch from {}", self.repo),
+            Service::Lfs(LfsRequest::Batch) => write!(out, "look up Git LFS objects of {}", self.repo),
+            // Without the id: there may be thousands, and the list of decisions is short.
+            Service::Lfs(LfsRequest::Object(_)) => write!(out, "download Git LFS objects of {}", self.repo),
         }
     }
 }
@@ -59,6 +79,8 @@ pub enum Refusal {
     Push,
     OtherRepository(RepoName),
     NotAFetch,
+    /// Of Git LFS: uploads, locks, checks of them.
+    NotADownload,
 }
 
 impl fmt::Display for Refusal {
@@ -73,6 +95,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::NotAFetch => out.write_str("only git fetches over smart HTTP are served here"),
+            Self::NotADownload => out.write_str("jobs can only download from Git LFS: no uploads, no locks"),
         }
     }
 }
@@ -91,9 +114,17 @@ pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result
     let segments: Vec<&str> = target.path().split('/').collect();
     let (owner, name, service) = match (method, segments.as_slice(), target.query()) {
         (&Method::GET, ["", owner, name, "info", "refs"], Some("service=git-upload-pack")) => {
-            (owner, name, Service::Advertise)
+            (owner, name, Service::Git(Fetch::Advertise))
         }
-        (&Method::POST, ["", owner, name, "git-upload-pack"], None) => (owner, name, Service::UploadPack),
+        (&Method::POST, ["", owner, name, "git-upload-pack"], None) => (owner, name, Service::Git(Fetch::UploadPack)),
+        (&Method::POST, ["", owner, name, "info", "lfs", "objects", "batch"], None) => {
+            (owner, name, Service::Lfs(LfsRequest::Batch))
+        }
+        (&Method::GET, ["", owner, name, "info", "lfs", "objects", oid], None) => {
+            let oid = Oid::parse(oid).ok_or(Refusal::NotADownload)?;
+            (owner, name, Service::Lfs(LfsRequest::Object(oid)))
+        }
+        (_, ["", _, _, "info", "lfs", ..], _) => return Err(Refusal::NotADownload),
         (_, ["", _, _, "info", "refs"], Some("service=git-receive-pack")) | (_, ["", _, _, "git-receive-pack"], _) => {
             return Err(Refusal::Push);
         }
@@ -132,9 +163,43 @@ mod tests {
         for (method, target, upstream) in table {
             let admitted = decide(&method, target).unwrap();
             assert_eq!(admitted.repo.as_str(), "acme/site");
-            assert_eq!(admitted.upstream_url(&base).as_str(), format!("{base}{upstream}"), "{target}");
+            let Service::Git(fetch) = admitted.service else { panic!("{target}") };
+            assert_eq!(fetch.upstream_url(&base).as_str(), format!("{base}{upstream}"), "{target}");
         }
         assert_eq!(decide(&Method::POST, "/acme/lib.rs/git-upload-pack").unwrap().repo.as_str(), "acme/lib.rs");
+    }
+
+    #[test]
+    fn downloads_of_lfs_are_admitted_and_nothing_else_of_it() {
+        let oid = "0123456789abcdef".repeat(4);
+        let object = format!("/acme/site.git/info/lfs/objects/{oid}");
+        let batch = "/ACME/site.git/info/lfs/objects/batch";
+        let known = Oid::parse(&oid).unwrap();
+        assert_eq!(decide(&Method::POST, batch).unwrap().service, Service::Lfs(LfsRequest::Batch));
+        assert_eq!(decide(&Method::GET, &object).unwrap().service, Service::Lfs(LfsRequest::Object(known)));
+        let other = Refusal::OtherRepository(RepoName::parse("acme/other").unwrap());
+        assert_eq!(decide(&Method::POST, "/acme/other.git/info/lfs/objects/batch"), Err(other));
+        let table = [
+            (Method::GET, batch.to_owned()),
+            (Method::POST, format!("{batch}?x=1")),
+            (Method::PUT, object.clone()),
+            (Method::HEAD, object.clone()),
+            (Method::GET, format!("{object}0")),
+            (Method::GET, format!("{object}/verify")),
+            (
+                Method::GET,
+                object.to_uppercase().replace("/ACME/SITE.GIT/INFO/LFS/OBJECTS", "/acme/site.git/info/lfs/objects"),
+            ),
+            (Method::GET, "/acme/site.git/info/lfs/objects/..".to_owned()),
+            (Method::GET, "/acme/site.git/info/lfs/objects/../batch".to_owned()),
+            (Method::GET, "/acme/site.git/info/lfs/locks".to_owned()),
+            (Method::POST, "/acme/site.git/info/lfs/locks".to_owned()),
+            (Method::POST, "/acme/site.git/info/lfs/locks/verify".to_owned()),
+            (Method::POST, "/acme/site.git/info/lfs".to_owned()),
+        ];
+        for (method, target) in table {
+            assert_eq!(decide(&method, &target), Err(Refusal::NotADownload), "{method} {target}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::ReaderStream;
 
-use super::admission::{Admitted, Service};
+use super::admission::{Admitted, Fetch};
 use super::{Failure, GIT_PROTOCOL, PROTOCOL_V2, Shared, transfer};
 use crate::host::git;
 use crate::net::http::MAX_HEAD;
@@ -22,14 +22,15 @@ use crate::net::transfer::Budget;
 impl Shared {
     /// Answers from the bare repository in `directory`. Dropping the answer ends the program.
     pub(super) async fn answer_from(
-        &self, directory: &Path, admitted: &Admitted, request: Request<Incoming>, slot: OwnedSemaphorePermit,
+        &self, directory: &Path, admitted: &Admitted, fetch: Fetch, request: Request<Incoming>,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, Failure> {
         let (head, body) = request.into_parts();
         let failed = |error: std::io::Error| {
             tracing::warn!(%error, directory = %directory.display(), "a local repository cannot be served");
             Failure::gateway("the repository cannot be read on the host")
         };
-        let mut backend = git::http_backend(directory, &variables(admitted.service, &head.headers)).map_err(failed)?;
+        let mut backend = git::http_backend(directory, &variables(fetch, &head.headers)).map_err(failed)?;
         let input = backend.stdin.take().expect("it is piped");
         let mut output = BufReader::new(backend.stdout.take().expect("it is piped"));
         let upload = transfer::bounded(
@@ -50,13 +51,13 @@ impl Shared {
 }
 
 /// What the program is told of the request, in the variables of CGI. All values that are the guest's own are known words.
-fn variables(service: Service, headers: &HeaderMap) -> Vec<(&'static str, &'static str)> {
+fn variables(fetch: Fetch, headers: &HeaderMap) -> Vec<(&'static str, &'static str)> {
     let says = |name: HeaderName, value: &str| headers.get(name).is_some_and(|said| said == value);
-    let mut variables = match service {
-        Service::Advertise => {
+    let mut variables = match fetch {
+        Fetch::Advertise => {
             vec![("REQUEST_METHOD", "GET"), ("PATH_INFO", "/info/refs"), ("QUERY_STRING", "service=git-upload-pack")]
         }
-        Service::UploadPack => vec![
+        Fetch::UploadPack => vec![
             ("REQUEST_METHOD", "POST"),
             ("PATH_INFO", "/git-upload-pack"),
             ("CONTENT_TYPE", "application/x-git-upload-pack-request"),

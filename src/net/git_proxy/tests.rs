@@ -23,6 +23,8 @@ use crate::forge::{
 use crate::net::decisions::Decision;
 use crate::net::http::MAX_HEAD;
 
+mod lfs;
+
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";
 
 /// Longest that any of the tests waits for anything.

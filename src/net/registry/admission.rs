@@ -60,7 +60,7 @@ pub fn admit(registry: &Registry, method: &Method, path: &str, query: Option<&st
     if let RegistryKind::Npm { scoped: Some(Scoped { scopes, others }) } = &registry.kind
         && !segments.iter().any(|segment| scopes.contains(segment))
     {
-        return below(others, path, query).ok_or(Refusal::Path).map(Ask::Elsewhere);
+        return below(others, localized(others, path), query).ok_or(Refusal::Path).map(Ask::Elsewhere);
     }
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Refusal::Method);
@@ -74,7 +74,18 @@ pub fn admit(registry: &Registry, method: &Method, path: &str, query: Option<&st
             _ => {}
         }
     }
+    let path = match &registry.kind {
+        RegistryKind::Npm { .. } => localized(&registry.url, path),
+        _ => path,
+    };
     below(&registry.url, path, query).map(Ask::At).ok_or(Refusal::Path)
+}
+
+/// Where npm replaces only the host of an address, the base's own path is still in front of a package's: it is taken off. A package
+/// may have the name with which that path ends, and then nothing but a file of it follows.
+fn localized<'p>(base: &Url, path: &'p str) -> &'p str {
+    let own = &base.path()[1..];
+    path.strip_prefix(own).filter(|inner| !own.is_empty() && !inner.starts_with("-/")).unwrap_or(path)
 }
 
 /// The decoded segments, none of which leads elsewhere however often it is decoded.
@@ -111,13 +122,11 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The address of `path` below `base`. A path that has all of the base's own in front of it means the same: npm writes it
-/// so where it replaces only the host of an address.
+/// The address of `path` below `base`.
 fn below(base: &Url, path: &str, query: Option<&str>) -> Option<Url> {
     let own = base.path();
-    let inner = path.strip_prefix(&own[1..]).filter(|_| own != "/").unwrap_or(path);
     let mut url = base.clone();
-    url.set_path(&format!("{own}{inner}"));
+    url.set_path(&format!("{own}{path}"));
     url.set_query(query);
     // The last word: whatever an address means to those who read it, it is below the base.
     (url.path().starts_with(own) && url.origin() == base.origin()).then_some(url)
@@ -153,6 +162,7 @@ mod tests {
             ("/one/@acme%2fbox", "https://npm.example/repo/npm/@acme%2fbox"),
             ("/one/@acme/box/-/box-1.0.0.tgz", "https://npm.example/repo/npm/@acme/box/-/box-1.0.0.tgz"),
             ("/one/repo/npm/@acme/box/-/box-1.0.0.tgz", "https://npm.example/repo/npm/@acme/box/-/box-1.0.0.tgz"),
+            ("/one/repo/npm/-/npm-1.0.0.tgz", "https://npm.example/repo/npm/repo/npm/-/npm-1.0.0.tgz"),
             ("/one/-/v1/search?text=a&size=1", "https://npm.example/repo/npm/-/v1/search?text=a&size=1"),
             ("/one/", "https://npm.example/repo/npm/"),
             ("/one/../other", "Path"),

@@ -15,7 +15,6 @@ mod credential;
 pub mod rewrite;
 #[cfg(test)]
 mod tests;
-mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,21 +34,28 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use self::admission::{Ask, Refusal};
-use self::upstream::{Question, Upstream};
 use super::decisions::{Decisions, Record, Verdict};
 use super::http::{self, Failure, one_line};
 use super::transfer::{self, Budget};
+use super::upstream::{Question, Upstream};
 use crate::config::{self, RegistryCredential, RegistryKind};
 use crate::forge::RepoName;
 
 /// The guest's loopback port of the registries.
 pub const PORT: u16 = 3129;
 
+/// How registries see who asks.
+const AGENT: &str = concat!("dayfly/", env!("CARGO_PKG_VERSION"));
+
 /// Requests of one VM that are under way at registries; more wait.
 const MAX_PARALLEL: usize = 32;
 
 /// Largest document in which addresses are rewritten, in bytes. The largest of npm's have some tens of megabytes.
 const MAX_DOCUMENT: u64 = 64 << 20;
+
+/// What documents of one VM take at a time until it has read them, in units of memory; others wait for that.
+const DOCUMENT_UNITS: u32 = (256 << 20) / UNIT;
+const UNIT: u32 = 64 << 10;
 
 /// Headers of a request that registries get.
 const PASSED_ON: [HeaderName; 5] = [ACCEPT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE];
@@ -107,7 +113,7 @@ impl Registries {
         if settings.is_empty() {
             return Ok(Self::default());
         }
-        let upstream = Upstream::new()?;
+        let upstream = Upstream::new("the registry", AGENT, |builder| builder)?;
         let registries = settings.iter().zip(credentials).map(|(settings, credential)| {
             let credential = credential.as_ref().and_then(|credential| credential::header(&settings.kind, credential));
             let (settings, upstream) = (settings.clone(), upstream.clone());
@@ -140,6 +146,8 @@ struct Shared {
     /// What all answers together may have.
     responses: Budget,
     slots: Arc<Semaphore>,
+    /// One for each unit of memory that documents may take.
+    documents: Arc<Semaphore>,
     decisions: Arc<Record>,
 }
 
@@ -156,6 +164,7 @@ impl RegistryProxy {
             requests: AtomicU64::new(0),
             responses: Budget::new(limits.response_bytes),
             slots: Arc::new(Semaphore::new(MAX_PARALLEL)),
+            documents: Arc::new(Semaphore::new(DOCUMENT_UNITS as usize)),
             decisions: Arc::new(Record::new("registry")),
         }))
     }
@@ -251,7 +260,7 @@ impl Shared {
         check_status(registry, answer.status())?;
         let is_document = answer.status() == StatusCode::OK && request.method() == Method::GET;
         if let Some(rewritten) = rewriter(registry, answer.headers(), &url).filter(|_| is_document) {
-            return self.pass_rewritten(answer, rewritten).await;
+            return self.pass_rewritten(answer, rewritten, slot).await;
         }
         Ok(self.pass_back(answer, target, slot))
     }
@@ -260,7 +269,8 @@ impl Shared {
         &self, registry: &Registry, method: Method, url: Url, headers: HeaderMap,
     ) -> Result<(reqwest::Response, Url), Failure> {
         let own = &registry.settings.url;
-        let question = Question { method, url, headers, own, credential: registry.credential.as_ref() };
+        let credential = (own.origin(), registry.credential.iter().cloned().collect());
+        let question = Question { method, url, headers, own, credential };
         tokio::time::timeout(self.limits.answer, registry.upstream.ask(question))
             .await
             .map_err(|_| Failure::gateway("the registry did not answer in time"))?
@@ -282,23 +292,30 @@ impl Shared {
     async fn whole(&self, answer: reqwest::Response) -> Result<Vec<u8>, Failure> {
         let (mut all, mut one) = (self.responses.spender(), Budget::new(MAX_DOCUMENT).spender());
         let spend = move |bytes| one(bytes) && all(bytes);
-        let mut chunks = Box::pin(transfer::bounded(answer.bytes_stream(), self.limits.idle, spend));
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| Failure::gateway(error.to_string()))? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        let bounded = transfer::bounded(answer.bytes_stream(), self.limits.idle, spend);
+        transfer::whole(bounded).await.map_err(|error| Failure::gateway(error.to_string()))
     }
 
     async fn pass_rewritten(
-        &self, answer: reqwest::Response, rewrite: impl FnOnce(&[u8]) -> Vec<u8>,
+        &self, answer: reqwest::Response, rewrite: impl FnOnce(&[u8]) -> Vec<u8>, slot: impl Send + 'static,
     ) -> Result<Response<Body>, Failure> {
+        let most = answer.content_length().unwrap_or(MAX_DOCUMENT).min(MAX_DOCUMENT);
+        let units = (most / u64::from(UNIT) + 1) as u32;
+        let memory = Arc::clone(&self.documents).acquire_many_owned(units).await;
+        let memory = memory.map_err(|_| Failure::gateway("the proxy is gone"))?;
         let mut headers = passed_back(answer.headers());
         for of_the_original in [CONTENT_LENGTH, ACCEPT_RANGES] {
             headers.remove(of_the_original);
         }
         let document = self.whole(answer).await?;
-        let mut response = Response::new(Body::from(rewrite(&document)));
+        let mut rest = Bytes::from(rewrite(&document));
+        // In pieces, so that what the guest has not read yet still holds its place.
+        let pieces = std::iter::from_fn(move || {
+            let _held = (&slot, &memory);
+            let piece = rest.split_to(rest.len().min(UNIT as usize));
+            (!piece.is_empty()).then_some(Ok::<_, std::convert::Infallible>(piece))
+        });
+        let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces)));
         *response.headers_mut() = headers;
         Ok(response)
     }

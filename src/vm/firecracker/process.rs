@@ -43,6 +43,13 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    /// Whoever gave up a VM that is being made has nothing to wait with; the jailer is root's, and not found by its user.
+    fn drop(&mut self) {
+        self.kill.notify_one();
+    }
+}
+
 async fn look_after(
     mut child: Child, kill: Arc<Notify>, exit: watch::Sender<Option<ExitStatus>>, end: watch::Sender<Option<GuestEnd>>,
 ) {

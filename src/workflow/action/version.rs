@@ -62,7 +62,7 @@ impl Range {
         let holds = |condition: &Condition| match condition {
             Condition::AtLeast(least) => version.cmp(least) != Ordering::Less,
             Condition::Below(limit) => version.cmp(limit) == Ordering::Less,
-            Condition::Even => version.major % 2 == 0,
+            Condition::Even => version.major.is_multiple_of(2),
         };
         self.0.iter().any(|conditions| conditions.iter().all(holds))
     }

@@ -94,9 +94,13 @@ impl Listener {
     /// Gives the content of a file that was asked for, or says why there is none; gives text for the log.
     pub fn answer(&mut self, asked: Asked, content: Result<Vec<u8>, String>, hearing: &mut Hearing) -> Vec<u8> {
         let mut text = Vec::new();
-        let done = content.and_then(|content| matcher_file::read(&content)).and_then(|matchers| match asked.removes {
-            true => Ok(hearing.matchers.remove(matchers.iter().map(|matcher| matcher.owner.as_str()))),
-            false => hearing.matchers.add(matchers),
+        let read = content.and_then(|content| matcher_file::read(&content));
+        let done = read.and_then(|matchers| {
+            if !asked.removes {
+                return hearing.matchers.add(matchers);
+            }
+            hearing.matchers.remove(matchers.iter().map(|matcher| matcher.owner.as_str()));
+            Ok(())
         });
         if let Err(why) = done {
             let why = format!("the problem matchers of `{}`: {why}", asked.path);

@@ -15,7 +15,7 @@ use crate::workflow::setting::Condition;
 const MAX_INPUTS: usize = 1000;
 
 /// Values for `runs.using` with a program, and the version of Node.js that each asks for.
-const NODES: [(&str, u32); 4] = [("node12", 12), ("node16", 16), ("node20", 20), ("node24", 24)];
+const NODES: [(&str, u32); 4] = [("node24", 24), ("node20", 20), ("node16", 16), ("node12", 12)];
 
 /// Contexts of workflows that actions do not have: what they need of them is given to them.
 const NOT_IN_ACTIONS: [&str; 3] = ["secrets", "needs", "vars"];

@@ -59,13 +59,28 @@ fn mistakes_are_named_with_their_place_all_at_once() {
     action.yml:13:13: runs.steps[3].uses: `setup` names no action
       hint: write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`
     ");
-    insta::assert_snapshot!(complaints("runs: { using: node21, main: x.js }\n"), @"");
-    insta::assert_snapshot!(complaints("runs: { using: node20, mian: x.js }\n"), @"");
-    insta::assert_snapshot!(complaints("runs: { using: node20, main: /etc/x.js }\n"), @"");
-    insta::assert_snapshot!(complaints("name: x\n"), @"");
-    insta::assert_snapshot!(complaints("runs: { using: docker }\n"), @"");
-    insta::assert_snapshot!(complaints("- a\n"), @"");
-    insta::assert_snapshot!(complaints("runs: [\n"), @"");
+    insta::assert_snapshot!(complaints("runs: { using: node21, main: x.js }\n"), @"
+    action.yml:1:16: runs.using: `using` is `node21`, which is not known
+      hint: did you mean `node24`?
+    ");
+    insta::assert_snapshot!(complaints("runs: { using: node20, mian: x.js }\n"), @"
+    action.yml:1:24: runs.mian: unknown key `mian`
+      hint: did you mean `main`?
+    ");
+    insta::assert_snapshot!(complaints("runs: { using: node20, main: /etc/x.js }\n"), @"
+    action.yml:1:30: runs.main: `/etc/x.js` is no path in the action's directory
+      hint: write it relative to the `action.yml`
+    ");
+    insta::assert_snapshot!(complaints("name: x\n"), @"
+    action.yml:1:1: missing key `runs`
+      hint: it says how the action runs: `runs: { using: composite, … }`
+    ");
+    insta::assert_snapshot!(complaints("runs: { using: docker }\n"), @"
+    action.yml:1:7: runs.image: missing key `image`
+      hint: `Dockerfile`, or `docker://` and the name of an image
+    ");
+    insta::assert_snapshot!(complaints("- a\n"), @"action.yml:1:1: expected a mapping, found a list");
+    insta::assert_snapshot!(complaints("runs: [\n"), @"action.yml:2:1: this is not YAML: while parsing a node, did not find expected node content");
 }
 
 proptest! {

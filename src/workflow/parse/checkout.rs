@@ -58,6 +58,7 @@ pub(super) fn checkout(uses: &str, with: Option<&Item<'_>>) -> Option<Checkout> 
         fetch_tags: Setting::Fixed(false),
         clean: Setting::Fixed(true),
         submodules: Submodules::None,
+        lfs: Setting::Fixed(false),
     };
     let Some(with) = with else { return Some(checkout) };
     // The table refuses what is no input at all.
@@ -78,7 +79,7 @@ fn input(checkout: &mut Checkout, field: &Field<'_>) {
         "submodules" => set(&mut checkout.submodules, submodules(item)),
         "ref" => commit(item),
         "repository" => repository(item),
-        "lfs" if flag(item) == Some(true) => unsupported(field, "files of Git LFS stay pointers"),
+        "lfs" => set(&mut checkout.lfs, fields::setting(item, scope, flag)),
         // No credential is in the VM, so there is none to keep, and files are owned by who runs the job.
         "persist-credentials" | "set-safe-directory" | "show-progress" => drop(fields::setting(item, scope, flag)),
         "token" | "ssh-key" | "ssh-known-hosts" | "ssh-strict" | "ssh-user" | "github-server-url" => {

@@ -15,6 +15,7 @@ mod graph;
 mod job;
 #[cfg(test)]
 mod later_tests;
+mod native;
 mod on;
 mod step;
 #[cfg(test)]

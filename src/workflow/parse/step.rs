@@ -1,10 +1,11 @@
 //! One step of a job.
 
-use super::{checkout, fields, unsupported_keys};
+use super::{checkout, fields, native, unsupported_keys};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::workflow::action::{ActionRef, RemoteAction};
 use crate::workflow::model::{Action, Step, Variables};
+use crate::workflow::native::NativeKind;
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
@@ -113,6 +114,10 @@ fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     let is_checkout = |remote: &RemoteAction| remote.name().eq_ignore_ascii_case("actions/checkout");
     if reference.remote().is_some_and(is_checkout) {
         return checkout::checkout(uses, with.as_ref()).map(Action::Checkout);
+    }
+    let kind = reference.remote().and_then(|remote| NativeKind::of(&remote.name()));
+    if let Some(kind) = kind {
+        return native::native(kind, item, with.as_ref()).map(Action::Native);
     }
     Some(Action::Uses { reference, with: with.map(|with| inputs(&with)).unwrap_or_default() })
 }

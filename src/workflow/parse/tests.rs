@@ -192,8 +192,6 @@ jobs:
       hint: give it to the whole workflow
     ci.yml:8:29: jobs.a.concurrency.queue: `queue: max` is not supported yet
       hint: at most one run of a group waits
-    ci.yml:13:44: jobs.a.steps[2].with.lfs: `lfs` of the checkout is not supported yet
-      hint: files of Git LFS stay pointers
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
       hint: use `fetch-depth` to fetch less
     ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only

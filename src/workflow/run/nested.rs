@@ -163,14 +163,14 @@ impl JobRun {
 
     /// Takes in what came before an action's main program; gives the step for that one, which sees what was said. The error is how
     /// the whole step ended then.
-    pub fn go_on(&mut self, plan: StepPlan, result: StepResult) -> Result<StepPlan, StepResult> {
+    pub fn go_on(&mut self, plan: StepPlan, result: StepResult) -> Result<StepPlan, Box<StepResult>> {
         if result.end != StepEnd::Exited(0) {
-            return Err(result);
+            return Err(Box::new(result));
         }
         let mut ended = Ended::new(Outcome::Success);
         self.take_in(result, &mut ended);
         if let Some(error) = ended.errors.into_iter().next() {
-            return Err(StepResult::new(StepEnd::Failed(error)));
+            return Err(Box::new(StepResult::new(StepEnd::Failed(error))));
         }
         let mut env = plan.env;
         env.extend(self.exported.clone());

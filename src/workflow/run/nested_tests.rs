@@ -159,5 +159,5 @@ fn the_main_program_sees_what_came_before_it() {
         ("this", "set", "/own:/bin")
     );
     let failed = run.go_on(plan, StepResult::new(StepEnd::Exited(2))).unwrap_err();
-    assert_eq!(run.finish_step(failed).unwrap().outcome, Outcome::Failure);
+    assert_eq!(run.finish_step(*failed).unwrap().outcome, Outcome::Failure);
 }

@@ -11,6 +11,7 @@ use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
 use crate::workflow::model::{Action, Checkout, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
+use crate::workflow::native::{Native, NativePlan};
 use crate::workflow::setting::Setting;
 
 /// Different calls of `hashFiles` in one step.
@@ -121,6 +122,7 @@ impl JobRun {
                 self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
             }
             Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
+            Action::Native(native) => StepAction::Native(plan_of(native, &environment)?),
             Action::Uses { reference, with } => {
                 let given = |(name, value): &(String, Template)| Ok((name.clone(), value.evaluate_text(&environment)?));
                 let with = with.iter().map(given).collect::<Result<_, ExpressionError>>()?;
@@ -190,6 +192,7 @@ impl JobRun {
             fetch_tags: checkout.fetch_tags.resolve(environment)?,
             clean: checkout.clean.resolve(environment)?,
             submodules: checkout.submodules,
+            lfs: checkout.lfs.resolve(environment)?,
         })
     }
 
@@ -224,6 +227,7 @@ impl JobRun {
                 script.evaluate_text(&environment).unwrap_or_else(|_| script.source().to_owned())
             }
             Action::Checkout(checkout) => checkout.uses.clone(),
+            Action::Native(native) => native.uses.clone(),
             Action::Uses { reference, .. } => reference.to_string(),
         })
     }
@@ -257,6 +261,14 @@ pub(super) fn extend(
     if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { check_env(env) }
 }
 
+fn plan_of(native: &Native, environment: &Environment<'_>) -> Result<NativePlan, ExpressionError> {
+    let mut inputs = BTreeMap::new();
+    for (name, template) in &native.with {
+        inputs.insert(name.clone(), template.evaluate_text(environment)?);
+    }
+    Ok(NativePlan { uses: native.uses.clone(), kind: native.kind, inputs, is_post: false })
+}
+
 fn too_large() -> String {
     format!("the variables have more than {MAX_ENV_BYTES} bytes")
 }
@@ -274,6 +286,7 @@ fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Resu
     let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
     Ok(shown_name(written.as_deref(), || match (&step.action, action) {
         (Action::Checkout(checkout), _) => checkout.uses.clone(),
+        (Action::Native(native), _) => native.uses.clone(),
         (Action::Uses { reference, .. }, _) => reference.to_string(),
         (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),

@@ -8,6 +8,7 @@ use crate::workflow::action::inputs::Given;
 use crate::workflow::commands::{Annotation, Said};
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
+use crate::workflow::native::NativePlan;
 use crate::workflow::setting::Condition;
 
 /// What to do next.
@@ -66,6 +67,8 @@ pub enum StepAction {
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+    /// Something that the host does.
+    Native(NativePlan),
     /// An action that the driver has to look at before it knows what it is.
     Uses(UsesPlan),
     /// A program of an action.
@@ -128,6 +131,8 @@ pub struct CheckoutPlan {
     /// Whether to remove what is in the directory but not in the commit.
     pub clean: bool,
     pub submodules: Submodules,
+    /// Whether to fetch the files of Git LFS.
+    pub lfs: bool,
 }
 
 /// Paths in the VM of the files by which a step speaks to those after it.

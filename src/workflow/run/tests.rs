@@ -333,6 +333,7 @@ fn a_checkout_stays_in_the_workspace() {
             fetch_tags: false,
             clean: true,
             submodules: None,
+            lfs: false,
         },
     )
     "#);

@@ -85,7 +85,7 @@ fn workflows_are_checked_for_people_and_for_programs() {
         "mixed.yml",
         "on: [push, release]\njobs:\n  a:\n    run-on: x\n    container: debian\n    steps: [run: x]\n",
     );
-    let later = write("later.yml", "on: push\njobs: {a: {runs-on: x, steps: [uses: a/b@v1]}}\n");
+    let later = write("later.yml", "on: push\njobs: {a: {runs-on: x, snapshot: x, steps: [run: x]}}\n");
     let fine = run(&["workflow", "check", &good]);
     assert_eq!((fine.code, fine.stdout.as_str()), (Some(0), "1 file: 0 errors, 0 unsupported, 0 warnings\n"));
     let told = run(&["workflow", "check", &good, &mixed]);
@@ -111,7 +111,7 @@ fn workflows_are_checked_for_people_and_for_programs() {
     "warning" 1:12 "the event `release` starts nothing yet"
     "error" 4:5 "unknown key `run-on`"
     "unsupported" 5:5 "`container` is not supported yet"
-    "unsupported" 2:38 "the action `a/b@v1` is not supported yet"
+    "unsupported" 2:24 "`snapshot` is not supported yet"
     "#);
     assert!(found.iter().all(|found| found["file"].is_string() && found.get("hint").is_some()));
     assert_eq!(run(&["workflow", "check", "--json", &later]).code, Some(1), "it would not run");

@@ -91,7 +91,7 @@ fn composite_and_program_actions_run_as_on_github() {
     for line in [
         "hello from acme/site, mona $HOME; from=step; beside it",
         "ref main of acme/tool",
-        "said=<mona $HOME> from=workflow made=here own",
+        "said=<mona /home/runner> from=workflow made=here own",
         "INPUT_SOME_NAME=two words",
         "tool=42",
         "main after before",

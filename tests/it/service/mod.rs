@@ -3,6 +3,7 @@
 
 mod cancel;
 mod egress;
+mod leavings;
 mod machine;
 mod matrix;
 mod metrics;

@@ -41,7 +41,7 @@ impl<W: Witness> Steps<'_, W> {
         if let Some(pre) = &docker.pre {
             match self.run_before(pre, StepPlan { action: other(&pre.program), ..plan }, run).await? {
                 Ok(next) => plan = next,
-                Err(ended) => return Ok(ended),
+                Err(ended) => return Ok(*ended),
             }
         }
         if let Some(post) = &docker.post {

@@ -41,6 +41,12 @@ const FRESH: Duration = Duration::from_secs(20 * 60);
 /// Names whose addresses are remembered for the log.
 const MAX_NAMES: usize = 4096;
 
+/// Admissions that are remembered. Who forgets one makes it again.
+const MAX_ADMITTED: usize = 16_384;
+
+/// Time between two changes of the rules: each starts programs of the host, and the guest decides how many names it asks for.
+const CHANGE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Where the guest's questions arrive.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -62,8 +68,8 @@ pub(super) struct Filter {
 #[derive(Debug, Default)]
 struct Known {
     names: BTreeMap<Ipv4Addr, String>,
-    /// When an address was admitted last, for which name.
-    admitted: BTreeMap<(Ipv4Addr, String), Instant>,
+    /// When an address was admitted last on a port.
+    admitted: BTreeMap<(Ipv4Addr, u16), Instant>,
 }
 
 impl Filter {
@@ -163,7 +169,7 @@ impl Filter {
         }
         let found = self.look_up(egress, name).await?;
         let addresses = self.judged(egress, name, &found)?;
-        self.admit(name, &addresses, &ports).await.map_err(|error| {
+        self.admit(egress, name, &addresses, &ports).await.map_err(|error| {
             tracing::error!(%error, "an address could not be admitted to a guest's packet filter");
             Code::ServerFailure
         })?;
@@ -171,7 +177,7 @@ impl Filter {
     }
 
     async fn look_up(&self, egress: &Shared, name: &str) -> Result<Vec<IpAddr>, Code> {
-        match timeout(RESOLVE_LIMIT, egress.network.resolve(name)).await {
+        match timeout(RESOLVE_LIMIT, egress.look_up(name)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => {
                 tracing::debug!(name, %error, "a name that a guest asked for does not resolve");
@@ -206,28 +212,45 @@ impl Filter {
         }
     }
 
-    async fn admit(&self, name: &str, addresses: &[Ipv4Addr], ports: &[u16]) -> io::Result<()> {
+    /// Lets the addresses pass on those ports, where the filter does not let them pass for every address.
+    async fn admit(&self, egress: &Shared, name: &str, addresses: &[Ipv4Addr], ports: &[u16]) -> io::Result<()> {
+        self.remember(name, addresses);
+        let open = egress.scope.open_ports().unwrap_or_default();
+        let closed: Vec<u16> = ports.iter().copied().filter(|port| !open.contains(port)).collect();
         let _turn = self.admission.lock().await;
-        let now = Instant::now();
-        let stale: Vec<Ipv4Addr> = {
-            let known = self.known();
-            let is_fresh = |address: &Ipv4Addr| {
-                known.admitted.get(&(*address, name.to_owned())).is_some_and(|at| now.duration_since(*at) < FRESH)
-            };
-            addresses.iter().copied().filter(|address| !is_fresh(address)).collect()
-        };
-        if !stale.is_empty() && !ports.is_empty() {
-            self.wire.change_rules(&ruleset::admit(&stale, ports)).await?;
+        let stale = self.stale(addresses, &closed);
+        if stale.is_empty() {
+            return Ok(());
         }
-        let mut known = self.known();
-        known.admitted.retain(|_, at| now.duration_since(*at) < FRESH);
-        for address in stale {
-            known.admitted.insert((address, name.to_owned()), now);
-            if known.names.len() < MAX_NAMES {
-                known.names.insert(address, name.to_owned());
+        self.wire.change_rules(&ruleset::admit(&stale, &closed)).await?;
+        let now = Instant::now();
+        {
+            let admitted = &mut self.known().admitted;
+            if admitted.len() >= MAX_ADMITTED {
+                admitted.clear();
+            }
+            admitted.extend(stale.iter().flat_map(|address| closed.iter().map(|port| ((*address, *port), now))));
+        }
+        tokio::time::sleep(CHANGE_PAUSE).await;
+        Ok(())
+    }
+
+    /// Those that were not admitted lately on one of the ports.
+    fn stale(&self, addresses: &[Ipv4Addr], ports: &[u16]) -> Vec<Ipv4Addr> {
+        let known = self.known();
+        let is_fresh =
+            |pair: (Ipv4Addr, u16)| known.admitted.get(&pair).is_some_and(|admitted| admitted.elapsed() < FRESH);
+        let is_stale = |address: &Ipv4Addr| ports.iter().any(|port| !is_fresh((*address, *port)));
+        addresses.iter().copied().filter(is_stale).collect()
+    }
+
+    fn remember(&self, name: &str, addresses: &[Ipv4Addr]) {
+        let names = &mut self.known().names;
+        for address in addresses {
+            if names.len() < MAX_NAMES || names.contains_key(address) {
+                names.insert(*address, name.to_owned());
             }
         }
-        Ok(())
     }
 
     fn refuse(&self, egress: &Shared, name: &str, refusal: &Refusal) -> Code {

@@ -11,7 +11,7 @@ use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::host::wire::{LINK_PREFIX, LINK_RANGE, TAP, UPLINK};
-use crate::net::egress::addresses::{Network, special_ranges};
+use crate::net::egress::addresses::{Network, metadata_ranges, special_ranges};
 use crate::net::egress::policy::Scope;
 use crate::protocol::card;
 
@@ -127,7 +127,11 @@ fn sets(scope: &Scope, own: &[IpAddr]) -> String {
     let own = own.iter().filter(|address| address.is_ipv4() && !is_link(address)).map(IpAddr::to_string);
     let denied = addresses.deny.iter().filter(|range| range.is_of_ipv4()).map(Network::to_string);
     ranges(&mut text, "denied", denied.chain(own));
-    ranges(&mut text, "opened", addresses.allow.iter().filter(|range| range.is_of_ipv4()).map(Network::to_string));
+    let opened = addresses.allow.iter().filter(|range| range.is_of_ipv4());
+    let (single, opened): (Vec<&Network>, Vec<&Network>) = opened.partition(|range| range.is_single());
+    ranges(&mut text, "single", single.iter().map(ToString::to_string));
+    ranges(&mut text, "metadata", metadata_ranges().map(|range| range.to_string()));
+    ranges(&mut text, "opened", opened.iter().map(ToString::to_string));
     ranges(&mut text, "special", special_ranges().map(|range| range.to_string()));
     text
 }
@@ -169,10 +173,11 @@ fn judge(scope: &Scope) -> String {
     rule("ip daddr @denied goto refuse");
     rule("meta l4proto { tcp, udp } ip daddr . th dport @named goto begin");
     if scope.takes_literals() {
-        rule(&format!(
-            "ip daddr @opened meta l4proto {{ tcp, udp }} th dport {} goto begin",
-            set_of(&scope.policy.ports)
-        ));
+        let ports = set_of(&scope.policy.ports);
+        rule(&format!("ip daddr @single meta l4proto {{ tcp, udp }} th dport {ports} goto begin"));
+        // No range opens them.
+        rule("ip daddr @metadata goto refuse");
+        rule(&format!("ip daddr @opened meta l4proto {{ tcp, udp }} th dport {ports} goto begin"));
     }
     rule("ip daddr @special goto refuse");
     if let Some(ports) = scope.open_ports() {

@@ -1,18 +1,18 @@
-//! The way to a registry: its credential, its redirects, and what they must not lead to.
+//! The way to a service that the operator names, a forge or a registry: credentials, redirects, and what they must not lead to.
 //!
-//! A redirect is followed here and not by the guest, which may reach neither the registry nor the store of files behind it.
-//! Away from the registry's origin the credential stays behind, and only public addresses are connected to: the ones that
-//! were looked at, as the name is resolved once.
+//! A redirect is followed here and not by the guest, which may reach neither the service nor the store of files behind it.
+//! A credential goes to one origin only. Away from the service's own host only public addresses are connected to: the ones
+//! that were looked at, as the name is resolved once.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{LOCATION, USER_AGENT};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, Method};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Response};
-use url::{Host, Url};
+use url::{Host, Origin, Url};
 
 use crate::host::addresses;
 use crate::net::egress::addresses::Addresses;
@@ -24,14 +24,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Redirects of one request that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// Shared by all registries.
+/// Connections to all services of a kind.
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
-    /// To registries, the way that the environment names. With TLS a proxy there sees a name, and no credential.
+    /// The kind, for messages, such as `the forge`.
+    kind: &'static str,
+    /// To services, the way that the environment names. With TLS a proxy there sees a name, and no credential.
     encrypted: Client,
-    /// To registries by plain HTTP, which go to their addresses and nowhere else.
+    /// To services by plain HTTP, which go to their addresses and nowhere else: whatever is on the way reads the credential.
     plain: Client,
-    /// To wherever a registry redirects: public addresses only, and directly, as those of a proxy could not be looked at.
+    /// To wherever a service sends us: public addresses only, and directly, as those of a proxy could not be looked at.
     public: Client,
 }
 
@@ -41,31 +43,40 @@ pub(super) struct Question<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    /// The registry's own address, and the header for it.
+    /// The service's own address.
     pub(super) own: &'a Url,
-    pub(super) credential: Option<&'a (HeaderName, HeaderValue)>,
+    /// Headers for one origin, wherever else we are sent.
+    pub(super) credential: (Origin, HeaderMap),
 }
 
 impl Upstream {
-    /// Fails where the host has no usable trust roots.
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
+    /// Fails where the host has no usable trust roots. `agent` is the `User-Agent`; `proxies` may name others than the
+    /// environment does.
+    pub(super) fn new(
+        kind: &'static str, agent: &str, proxies: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, reqwest::Error> {
         // Fails only if a provider is installed already, which is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
         Ok(Self {
-            encrypted: builder().build()?,
-            plain: builder().no_proxy().build()?,
-            public: builder().no_proxy().dns_resolver(Arc::new(PublicNames)).build()?,
+            kind,
+            encrypted: proxies(builder(agent)).build()?,
+            plain: builder(agent).no_proxy().build()?,
+            public: builder(agent).no_proxy().dns_resolver(Arc::new(PublicNames)).build()?,
         })
+    }
+
+    /// The client for an address at a service itself.
+    pub(super) fn own(&self, url: &Url) -> &Client {
+        if url.scheme() == "https" { &self.encrypted } else { &self.plain }
     }
 
     /// The answer, and the address that gave it. Dropping the future breaks the request off.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<(Response, Url), Failure> {
-        let Question { method, mut url, headers, own, credential } = question;
+        let Question { method, mut url, headers, own, credential: (origin, credential) } = question;
         for _ in 0..=MAX_REDIRECTS {
-            let is_own = url.origin() == own.origin();
             let mut request = self.client(&url, own)?.request(method.clone(), url.clone()).headers(headers.clone());
-            if let Some((name, value)) = credential.filter(|_| is_own) {
-                request = request.header(name, value);
+            if url.origin() == origin {
+                request = request.headers(credential.clone());
             }
             let response = request.send().await.map_err(|error| send_failure(&error, &url))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -73,16 +84,16 @@ impl Upstream {
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
-            url = next.ok_or_else(|| Failure::gateway("the registry redirects to nowhere"))?;
+            url = next.ok_or_else(|| Failure::gateway(format!("{} redirects to nowhere", self.kind)))?;
         }
-        Err(Failure::gateway(format!("the registry redirects more than {MAX_REDIRECTS} times")))
+        Err(Failure::gateway(format!("{} redirects more than {MAX_REDIRECTS} times", self.kind)))
     }
 
-    /// The client for this address of a registry, or of wherever it sends us.
+    /// The client for this address of a service, or of wherever it sends us.
     fn client(&self, url: &Url, own: &Url) -> Result<&Client, Failure> {
         let refused = |why: &str| {
             let host = url.host_str().unwrap_or_default();
-            Err(Failure::gateway(format!("the registry redirects to `{}://{host}`, {why}", url.scheme())))
+            Err(Failure::gateway(format!("{} redirects to `{}://{host}`, {why}", self.kind, url.scheme())))
         };
         match url.scheme() {
             "https" => {}
@@ -90,7 +101,7 @@ impl Upstream {
             _ => return refused("without encryption"),
         }
         if url.host() == own.host() {
-            return Ok(if url.scheme() == "https" { &self.encrypted } else { &self.plain });
+            return Ok(self.own(url));
         }
         // Addresses are not resolved, so that nobody else looks at them.
         let is_public = match url.host() {
@@ -103,20 +114,18 @@ impl Upstream {
     }
 }
 
-fn builder() -> ClientBuilder {
-    let mut agent = HeaderMap::new();
-    agent.insert(USER_AGENT, HeaderValue::from_static(concat!("dayfly/", env!("CARGO_PKG_VERSION"))));
+fn builder(agent: &str) -> ClientBuilder {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .default_headers(agent)
+        .user_agent(agent)
 }
 
 fn send_failure(error: &reqwest::Error, url: &Url) -> Failure {
     let host = url.host_str().unwrap_or_default();
     // The chain may name addresses of the operator's network, which are not the guest's business.
-    tracing::debug!(?error, "a registry cannot be reached");
+    tracing::debug!(?error, "a service cannot be reached");
     match error.is_connect() {
         true => Failure::gateway(format!("no connection to `{host}`")),
         false => Failure::gateway(format!("the connection to `{host}` broke")),

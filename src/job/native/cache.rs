@@ -1,0 +1,196 @@
+//! `actions/cache`, its `restore` and its `save`. What is stored has the form and the version that the action itself gives it, so
+//! that either finds what the other saved.
+
+use std::io::Read as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Done;
+use super::guest::{Hands, Trouble, names};
+use super::paths::{Search, outermost, relative};
+use crate::config::rough_size;
+use crate::core::heavy;
+use crate::depot::{DepotError, Found, Tenant};
+use crate::vm::guest::Input;
+use crate::workflow::native::{NativeKind, NativePlan};
+
+/// Bytes that are read at a time.
+const BUFFER: usize = 256 << 10;
+
+/// The only piece of what is saved.
+const WHOLE: &str = "whole";
+
+/// What the action's own versions end with.
+const SALT: &str = "1.0";
+
+const METHOD: &str = r#"
+if command -v zstd >/dev/null 2>&1 && tar --version 2>/dev/null | grep -q 'GNU tar'; then echo zstd; else echo gzip; fi
+"#;
+
+/// Packs the names of its input, relative to the workspace, by the method `$1`. A smaller `tar` takes names by lines.
+const PACK: &str = r#"
+if tar --version 2>/dev/null | grep -q 'GNU tar'; then
+  if [ "$1" = zstd ]; then exec tar --posix -P --use-compress-program 'zstd -T0 -q' -cf - --null -T -; fi
+  exec tar --posix -P -czf - --null -T -
+fi
+tr '\0' '\n' | tar -czf - -T -
+"#;
+
+const UNPACK: &str = r#"
+if [ "$1" = zstd ]; then exec tar -P --use-compress-program 'zstd -d -q' -xf -; fi
+if tar --version 2>/dev/null | grep -q 'GNU tar'; then exec tar -P -xzf -; fi
+exec tar -xzf -
+"#;
+
+/// Does the step.
+pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done) -> Result<(), Trouble> {
+    if !tenant.depot.limits().cache {
+        done.say("caches are switched off on this runner");
+        return Ok(());
+    }
+    let (key, paths) = (plan.input("key"), plan.lines("path"));
+    for (name, is_missing) in [("key", key.is_empty()), ("path", paths.is_empty())] {
+        if is_missing {
+            return Err(Trouble::Said(format!("the input `{name}` is empty")));
+        }
+    }
+    let method = method(hands).await?;
+    let version = version(&paths, &method);
+    match (plan.kind, plan.is_post) {
+        (NativeKind::Cache, true) | (NativeKind::CacheSave, _) => {
+            // What could not be saved is made again: no reason to fail.
+            match save(key, &paths, &version, &method, tenant, hands).await {
+                Ok(said) => done.say(said),
+                Err(Trouble::Said(why)) => done.say(format!("warning: not saved: {why}")),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        }
+        _ => restore(plan, key, &version, &method, tenant, hands, done).await,
+    }
+}
+
+async fn restore(
+    plan: &NativePlan, key: &str, version: &str, method: &str, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
+) -> Result<(), Trouble> {
+    let keys: Vec<String> = std::iter::once(key.to_owned()).chain(plan.lines("restore-keys")).collect();
+    let only_looks = plan.flag("lookup-only", false).map_err(Trouble::Said)?;
+    let must_hit = plan.flag("fail-on-cache-miss", false).map_err(Trouble::Said)?;
+    done.output("cache-primary-key", key);
+    let found = heavy(|| tenant.find_cache(&keys, version)).map_err(Trouble::said)?;
+    let is_restored = match &found {
+        Some(found) if !only_looks => match unpack(found, method, hands).await {
+            Err(Trouble::Said(why)) => {
+                done.say(format!("warning: `{}` could not be restored: {why}", found.entry.key));
+                false
+            }
+            unpacked => unpacked.map(|()| true)?,
+        },
+        Some(_) => true,
+        None => false,
+    };
+    let Some(entry) = found.filter(|_| is_restored).map(|found| found.entry) else {
+        if must_hit {
+            let keys = keys.join("`, `");
+            return Err(Trouble::Said(format!("there is no cache for `{keys}`, and `fail-on-cache-miss` is set")));
+        }
+        done.say(format!("no cache for {}", keys.join(", ")));
+        done.save_later(plan);
+        return Ok(());
+    };
+    let is_exact = entry.key.to_lowercase() == key.to_lowercase();
+    done.output("cache-hit", if is_exact { "true" } else { "false" });
+    done.output("cache-matched-key", &entry.key);
+    let (verb, size) = (if only_looks { "found" } else { "restored" }, rough_size(entry.size));
+    done.say(format!("cache {verb}: {} ({size}, of {})", entry.key, entry.scope));
+    if !is_exact {
+        done.save_later(plan);
+    }
+    Ok(())
+}
+
+async fn unpack(found: &Found, method: &str, hands: &Hands<'_>) -> Result<(), Trouble> {
+    let content = heavy(|| found.open()).map_err(Trouble::said)?;
+    let mut content = content.ok_or_else(|| Trouble::said("it was removed meanwhile"))?;
+    let feed = async |input: Input| {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match heavy(|| content.file.read(&mut buffer)).map_err(|_| Trouble::said("the host could not read it"))? {
+                0 => break,
+                read => input.write(&buffer[..read]).await?,
+            }
+        }
+        input.end();
+        Ok(())
+    };
+    let (code, complaints) = hands.run(UNPACK, &[method], feed, |_| Ok(())).await?;
+    if code == 0 { Ok(()) } else { Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))) }
+}
+
+/// Gives what is said of it.
+async fn save(
+    key: &str, paths: &[String], version: &str, method: &str, tenant: &Tenant, hands: &Hands<'_>,
+) -> Result<String, Trouble> {
+    let search = Search::new(paths, &hands.workspace, &hands.home).map_err(Trouble::Said)?;
+    let (whole, searched): (Vec<&str>, Vec<&str>) =
+        search.roots().iter().map(String::as_str).partition(|root| search.takes(root));
+    let listed = hands.list(false, &whole, &searched).await?;
+    let taken = outermost(&search, listed.iter().map(String::as_str));
+    if taken.is_empty() {
+        return Err(Trouble::said("nothing in the machine matches `path`"));
+    }
+    let reservation = match heavy(|| tenant.reserve_cache(key, version)) {
+        Err(DepotError::Exists(_)) => return Ok(format!("cache kept: {key} exists already")),
+        reserved => reserved.map_err(Trouble::said)?,
+    };
+    let upload = heavy(|| tenant.begin_cache()).map_err(Trouble::said)?;
+    let mut block = upload.block(WHOLE).map_err(Trouble::said)?;
+    let list = names(taken.iter().map(|path| relative(path, &hands.workspace)));
+    let feed = async |input: Input| {
+        input.write(&list).await?;
+        input.end();
+        Ok(())
+    };
+    let sink = |bytes: &[u8]| block.write(bytes).map_err(Trouble::said);
+    let (code, complaints) = hands.run(PACK, &[method], feed, sink).await?;
+    if code != 0 {
+        return Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}")));
+    }
+    let uploaded = heavy(|| upload.commit(&[WHOLE.to_owned()])).map_err(Trouble::said)?;
+    match heavy(|| tenant.store_cache(key, version, &reservation, uploaded)) {
+        Err(DepotError::Exists(_)) => Ok(format!("cache kept: {key} exists already")),
+        Ok(entry) => Ok(format!("cache saved: {} ({}, of {})", entry.key, rough_size(entry.size), entry.scope)),
+        Err(error) => Err(Trouble::said(error)),
+    }
+}
+
+/// How the guest packs.
+async fn method(hands: &Hands<'_>) -> Result<String, Trouble> {
+    let mut said = Vec::new();
+    let sink = |bytes: &[u8]| {
+        said.extend_from_slice(&bytes[..bytes.len().min(16)]);
+        Ok(())
+    };
+    hands.run(METHOD, &[], super::guest::no_input, sink).await?;
+    Ok(if said.starts_with(b"zstd") { "zstd" } else { "gzip" }.to_owned())
+}
+
+/// The action's own: what the entry holds, and how it is packed.
+fn version(paths: &[String], method: &str) -> String {
+    let method = if method == "zstd" { "zstd-without-long" } else { method };
+    let parts: Vec<&str> = paths.iter().map(String::as_str).chain([method, SALT]).collect();
+    hex::encode(Sha256::digest(parts.join("|")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_action() {
+        let paths = ["~/.npm".to_owned(), "node_modules".to_owned()];
+        let of = |text: &str| hex::encode(Sha256::digest(text));
+        assert_eq!(version(&paths, "zstd"), of("~/.npm|node_modules|zstd-without-long|1.0"));
+        assert_eq!(version(&paths, "gzip"), of("~/.npm|node_modules|gzip|1.0"));
+    }
+}
