@@ -62,6 +62,8 @@ pub mod policy;
 #[cfg(feature = "service")]
 pub mod pool;
 #[cfg(feature = "service")]
+pub mod report;
+#[cfg(feature = "service")]
 pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;

@@ -74,7 +74,7 @@ impl fmt::Display for Wanted {
 }
 
 /// The parts of a path, without `.` and empty ones; `None` for a path that nobody should make.
-fn parts(path: &[u8]) -> Option<Vec<&str>> {
+pub(crate) fn parts(path: &[u8]) -> Option<Vec<&str>> {
     let text = std::str::from_utf8(path).ok().filter(|text| text.len() <= MAX_PATH)?;
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let is_safe = |part: &&str| *part != ".." && part.len() <= MAX_PART && !part.contains(char::is_control);
@@ -82,7 +82,7 @@ fn parts(path: &[u8]) -> Option<Vec<&str>> {
 }
 
 /// Whether a part fits a pattern of `*` and `?`, as shells have it: neither stands for a dot at the start.
-fn matches(pattern: &[u8], part: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], part: &[u8]) -> bool {
     if part.starts_with(b".") && !pattern.starts_with(b".") {
         return false;
     }

@@ -16,6 +16,7 @@ mod load;
 mod pools;
 pub mod prepare;
 mod registries;
+pub mod reports;
 mod repositories;
 mod secrets;
 mod sections;
@@ -35,6 +36,7 @@ use url::Url;
 
 pub use crate::caches::Retention;
 use crate::net::egress::policy::{Narrowing, Policy};
+use crate::report::Wanted;
 pub use crate::vm::volume::CacheMode;
 pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
@@ -158,6 +160,8 @@ pub struct Profile {
     pub matrix_fork: MatrixFork,
     /// What its jobs may reach.
     pub egress: Policy,
+    /// Files of its jobs that tell of tests, findings and coverage.
+    pub reports: Vec<Wanted>,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

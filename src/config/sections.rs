@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, pools, prepare, registries, repositories, secrets, select, vm,
+    depot, egress, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -260,6 +260,7 @@ impl<'d> Sections<'d> {
             "prepare",
             "matrix_fork",
             "egress",
+            "reports",
         ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
@@ -279,6 +280,7 @@ impl<'d> Sections<'d> {
                 item.one_of(&[("auto", MatrixFork::Auto), ("off", MatrixFork::Off)])
             }),
             egress: table.read_or("egress", Policy::default(), |item| egress::policy(self, item)),
+            reports: table.read_or("reports", Vec::new(), reports::read),
             labels: labels?,
             cache: match cache {
                 Some(read) => Some(read?),

@@ -303,7 +303,8 @@ fn marker_of(pid: Pid) -> Option<String> {
 
 /// What follows `-name`, as QEMU takes it, or `--id`, as Firecracker's jailer does, in a command line as the kernel gives it.
 fn name_in(command_line: &[u8]) -> Option<String> {
-    let mut arguments = command_line.split(|byte| *byte == 0).skip_while(|argument| !matches!(*argument, b"-name" | b"--id"));
+    let mut arguments =
+        command_line.split(|byte| *byte == 0).skip_while(|argument| !matches!(*argument, b"-name" | b"--id"));
     arguments.nth(1).and_then(|name| String::from_utf8(name.to_vec()).ok())
 }
 

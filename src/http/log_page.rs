@@ -33,6 +33,7 @@ use super::artifacts;
 use crate::depot::Depot;
 use crate::ids::LogToken;
 use crate::log::{LogError, LogStore};
+use crate::report::summary;
 use crate::store::{Job, Run, Store, StoreError};
 
 /// Clients that may follow logs at the same time, over all jobs. Further ones are asked to come back.
@@ -119,7 +120,9 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
             let artifacts = artifacts::blocking(move || depot.artifacts(&root)).await;
             let report = pages.store.get_report(&job.report).await?;
             let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
-            Ok(Html(html::page(&job, &run, &annotations, &artifacts)).into_response())
+            let results = pages.store.results(&job.id).await?.pop();
+            let results = results.map(|(_, results)| summary::lines(&results)).unwrap_or_default();
+            Ok(Html(html::page(&job, &run, &annotations, &artifacts, &results)).into_response())
         }
     }
 }

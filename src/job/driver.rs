@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
+use super::reports;
 use super::scene::Scene;
 use super::services::{actions_of, egress_of, keep_egress, results_of};
 use super::sharing::Part;
@@ -17,12 +18,13 @@ use super::steps::{Places, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
-use crate::core::Core;
+use crate::core::{Core, heavy};
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
 use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
+use crate::report::{Results, flaky, summary};
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::machine::Machine;
@@ -58,11 +60,12 @@ struct End {
     ending: Ending,
     lines: Vec<StepLine>,
     log_failure: Option<String>,
+    results: Results,
 }
 
 impl From<Ending> for End {
     fn from(ending: Ending) -> Self {
-        Self { ending, lines: Vec::new(), log_failure: None }
+        Self { ending, lines: Vec::new(), log_failure: None, results: Results::default() }
     }
 }
 
@@ -183,6 +186,10 @@ async fn run_and_store(
     let ran = run_steps(core, lease, profile, obtained, &mut journal, cancel).await;
     core.lifecycle.reached(Step::StepsEnded).await;
     core.metrics.jobs.ran(began.elapsed());
+    let results = match &ran {
+        Ok((ending, _)) => report(core, lease, profile, obtained, ending, &mut journal).await,
+        Err(_) => Results::default(),
+    };
     // The job is over, whatever it left running: from here on nothing in the VM moves.
     if let Err(error) = obtained.machine.pause().await {
         tracing::debug!(vm = %lease.vm, %error, "a VM could not be paused before it is destroyed");
@@ -195,7 +202,7 @@ async fn run_and_store(
         Ok(ran) => ran,
         Err(no_vm) => return give_up_or_requeue(core, lease, no_vm).await.map(|()| None),
     };
-    let end = End { ending, lines, log_failure };
+    let end = End { ending, lines, log_failure, results };
     if let Err(error) = conclude(core, lease, &end).await {
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
         return Ok(Some(end));
@@ -233,6 +240,39 @@ async fn run_steps(
         (Ending::Cancelled(_), lines) => Ok((cancelled(core, lease).await, lines)),
         ended => Ok(ended),
     }
+}
+
+/// What the job's programs reported: said in the log, compared with other attempts at the commit, and kept.
+async fn report(
+    core: &Core, lease: &Lease, profile: &Profile, obtained: &Obtained, ending: &Ending, journal: &mut Journal,
+) -> Results {
+    let Ending::Steps(end) = ending else { return Results::default() };
+    let image = &obtained.prepared.info;
+    let places = Places::new(&image.user.home(), lease.run.access.repo.name());
+    let mut results = reports::gather(
+        obtained.machine.guest(),
+        image,
+        &places,
+        &profile.reports,
+        &lease.run.workflow_path,
+        &end.masks,
+    )
+    .await;
+    if results.is_empty() {
+        return results;
+    }
+    let job = &lease.job;
+    match core.store.results_beside(&job.id, job.attempt).await {
+        Ok(others) => _ = heavy(|| flaky::compare(&mut results, &others)),
+        Err(error) => tracing::warn!(job = %job.id, %error, "earlier results cannot be read"),
+    }
+    for line in summary::lines(&results) {
+        journal.say(0, &line).await;
+    }
+    if let Err(error) = core.store.keep_results(&job.id, job.attempt, &results).await {
+        tracing::warn!(job = %job.id, %error, "results could not be kept");
+    }
+    results
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.
@@ -284,14 +324,15 @@ fn running_title(profile: &Profile, attempt: u32) -> String {
 /// the outcome is sent, again if need be.
 async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), StoreError> {
     let job = &lease.job;
-    let End { ending, lines, log_failure } = end;
+    let End { ending, lines, log_failure, results } = end;
     let outcome = verdict::outcome(ending, lines);
     let end = if let Ending::Steps(end) = ending { Some(end) } else { None };
     let now = clock::now_ms();
     let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
     let title = verdict::title(&outcome, took);
-    let summary = verdict::summary(&outcome, lines, end, log_failure.as_deref());
-    let annotations = verdict::annotations(lines);
+    let steps = verdict::summary(&outcome, lines, end, log_failure.as_deref());
+    let summary = if results.is_empty() { steps } else { format!("{steps}\n{}", summary::markdown(results)) };
+    let annotations = verdict::annotations(lines, results);
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {

@@ -15,6 +15,7 @@
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - `toolkit`: how tools learn of registries and certificates (pure); `outfit`: giving that to the guest.
+//! - `reports`: what its programs reported, brought and read.
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
@@ -29,6 +30,7 @@ mod matrix;
 mod native;
 pub(crate) mod obtain;
 pub(crate) mod outfit;
+pub(crate) mod reports;
 mod scene;
 pub(crate) mod script;
 pub(crate) mod services;

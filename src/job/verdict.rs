@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::format_duration;
+use crate::document::text::{cell, defused};
 use crate::forge::Conclusion;
+use crate::report::Results;
+use crate::report::summary::remarks;
 use crate::store::{Outcome, Reason};
 use crate::vm::loss::Loss;
 use crate::workflow::commands::{Annotation, MAX_OF_JOB};
@@ -169,8 +172,8 @@ pub(crate) fn summary(
         text.push_str("\n| | Step | Time |\n|---|---|---:|\n");
         for StepLine { report, took, .. } in steps {
             let mark = report.conclusion.as_str();
-            let name = defused(&report.name).replace('|', "\\|").replace(['\n', '\r'], " ");
-            text.push_str(&format!("| {mark} | {name} | {} |\n", format_duration(rounded(*took))));
+            let (name, took) = (cell(&report.name), format_duration(rounded(*took)));
+            text.push_str(&format!("| {mark} | {name} | {took} |\n"));
         }
     }
     for error in end.iter().flat_map(|end| &end.errors) {
@@ -185,16 +188,10 @@ pub(crate) fn summary(
     text
 }
 
-/// What the forge shows beside the code.
-pub(crate) fn annotations(steps: &[StepLine]) -> Vec<Annotation> {
-    steps.iter().flat_map(|step| &step.report.annotations).take(MAX_OF_JOB).cloned().collect()
-}
-
-/// Text of a stranger inside of ours: no tags or comments, which would hide what follows, and nobody is mentioned. Works in
-/// code too, where escapes would show.
-fn defused(text: &str) -> String {
-    const INVISIBLE: char = '\u{200b}';
-    text.chars().flat_map(|letter| [Some(letter), matches!(letter, '<' | '@').then_some(INVISIBLE)]).flatten().collect()
+/// What the forge shows beside the code: what steps said, and behind it what their reports did.
+pub(crate) fn annotations(steps: &[StepLine], results: &Results) -> Vec<Annotation> {
+    let said = steps.iter().flat_map(|step| &step.report.annotations).cloned();
+    said.chain(remarks(results)).take(MAX_OF_JOB).collect()
 }
 
 /// Nobody reads microseconds.
@@ -228,6 +225,7 @@ mod tests {
             outputs: Default::default(),
             summary: String::new(),
             errors: Vec::new(),
+            masks: Default::default(),
         })
     }
 

@@ -1,10 +1,12 @@
 //! Which workflows of a commit a person means, and by which event they start. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::document::Diagnostic;
 use crate::document::reader::{nearest, quoted};
 use crate::workflow::Workflow;
+use crate::workflow::expression::Value;
 use crate::workflow::plan::PlannedJob;
 use crate::workflow::trigger::{Match, matches};
 
@@ -158,12 +160,68 @@ pub fn narrow(planned: Vec<PlannedJob>, id: &str) -> Result<Vec<PlannedJob>, Mis
     Ok(planned.into_iter().filter(|job| keys.contains(&job.key)).collect())
 }
 
+/// Which cells of matrices a person wants: values by key. Several values of one key are alternatives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cells(Vec<(String, String)>);
+
+impl Cells {
+    /// These pairs of a matrix's key and the text of its value.
+    pub fn new(wanted: Vec<(String, String)>) -> Self {
+        Self(wanted)
+    }
+
+    /// Whether a cell is wanted. A matrix without a key that is asked for has nothing to choose by it, nor has a job without
+    /// a matrix.
+    pub fn take(&self, cell: &Value) -> bool {
+        let Value::Object(cell) = cell else { return true };
+        cell.iter().all(|(key, value)| {
+            let mut asked = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)).peekable();
+            asked.peek().is_none() || asked.any(|(_, wanted)| *value.to_text() == **wanted)
+        })
+    }
+
+    /// The jobs whose cells are wanted.
+    ///
+    /// # Errors
+    /// No matrix has such a key, or none of its cells such a value. Where a matrix is not known yet, it may still have it.
+    pub fn narrow(&self, planned: Vec<PlannedJob>) -> Result<Vec<PlannedJob>, Misuse> {
+        let may_come = planned.iter().any(|job| job.spec.unexpanded);
+        for (key, wanted) in self.0.iter().filter(|_| !may_come) {
+            let cells = planned.iter().filter_map(|job| match &job.spec.matrix {
+                Value::Object(cell) => cell.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)),
+                _ => None,
+            });
+            let mut values: Vec<String> = cells.map(|(_, value)| value.to_text().to_string()).collect();
+            if values.is_empty() {
+                return Err(Misuse(format!("no matrix has the key {}", quoted(key))));
+            }
+            if !values.contains(wanted) {
+                let mut seen = BTreeSet::new();
+                values.retain(|value| seen.insert(value.clone()));
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                let hint = format!("the matrix has {}", listed(&values));
+                return Err(Misuse(format!(
+                    "{} of the matrix is never {}\n  hint: {hint}",
+                    quoted(key),
+                    quoted(wanted)
+                )));
+            }
+        }
+        let narrowed: Vec<PlannedJob> = planned.into_iter().filter(|job| self.take(&job.spec.matrix)).collect();
+        if narrowed.is_empty() {
+            return Err(Misuse("the matrix has no cell with all of these values".to_owned()));
+        }
+        Ok(narrowed)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::forge::{CommitSha, RepoName};
     use crate::workflow::parse;
+    use crate::workflow::plan::{PlanInput, plan};
 
     fn facts() -> Facts {
         Facts {
@@ -173,7 +231,39 @@ mod tests {
             branch: Some("topic".into()),
             default_branch: "main".into(),
             actor: "somebody".into(),
+            given: serde_json::Value::Null,
         }
+    }
+
+    #[test]
+    fn cells_are_chosen_by_their_values() {
+        let text = "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: {matrix: {os: [linux, bsd], node: [20, 22.0]}}\n    \
+                    steps: [run: x]\n  b: {runs-on: x, steps: [run: x]}\n";
+        let planned = || plan(&parse("w.yml", text).unwrap(), &PlanInput::default()).unwrap();
+        let decide = |wanted: &[(&str, &str)]| {
+            let wanted = wanted.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            match Cells::new(wanted).narrow(planned()) {
+                Ok(jobs) => jobs.into_iter().map(|job| job.name).collect::<Vec<_>>().join("; "),
+                Err(Misuse(text)) => format!("refused: {text}"),
+            }
+        };
+        let shown = [
+            decide(&[]),
+            decide(&[("OS", "linux")]),
+            decide(&[("os", "linux"), ("node", "22")]),
+            decide(&[("node", "20"), ("node", "22")]),
+            decide(&[("os", "windows")]),
+            decide(&[("arch", "x86")]),
+        ];
+        insta::assert_snapshot!(shown.join("\n"), @"
+        a (linux, 20); a (linux, 22); a (bsd, 20); a (bsd, 22); b
+        a (linux, 20); a (linux, 22); b
+        a (linux, 22); b
+        a (linux, 20); a (linux, 22); a (bsd, 20); a (bsd, 22); b
+        refused: `os` of the matrix is never `windows`
+          hint: the matrix has `linux`, `bsd`
+        refused: no matrix has the key `arch`
+        ");
     }
 
     #[test]

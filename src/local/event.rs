@@ -1,5 +1,7 @@
 //! The event that a local run pretends to have received. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value as Json, json};
 
 use crate::forge::{CommitSha, RepoAccess, RepoName};
@@ -11,6 +13,9 @@ const USUAL_SERVER: &str = "https://github.com";
 
 /// The owner of a repository that has no `origin`.
 const LOCAL_OWNER: &str = "local";
+
+/// The largest payload that is read, in bytes.
+pub const MAX_PAYLOAD: usize = 4 << 20;
 
 /// The number of the pull request that there is none of.
 const PULL_REQUEST: u64 = 1;
@@ -27,6 +32,8 @@ pub struct Facts {
     pub default_branch: String,
     /// The user's name on this host.
     pub actor: String,
+    /// What a person gave of the event's payload, an object, or null. It goes before what is made up.
+    pub given: Json,
 }
 
 impl Facts {
@@ -38,44 +45,52 @@ impl Facts {
         format!("{}/api/v3", self.server_url)
     }
 
-    /// The event of that name as a request to run it.
+    /// The event of that name as a request to run it. What a person gave of its payload counts here, too; only the commit
+    /// is always that of the repository.
     pub fn request(&self, event: &str) -> Request {
-        let is_pull_request = is_pull_request(event);
-        let (branch, base) = (self.branch.clone(), self.default_branch.clone());
-        let subject = if is_pull_request {
-            Subject {
-                git_ref: format!("refs/pull/{PULL_REQUEST}/head"),
-                ref_name: format!("{PULL_REQUEST}/head"),
-                ref_type: "branch".to_owned(),
-                head_ref: branch.clone().unwrap_or_default(),
-                base_ref: base.clone(),
-                actor: self.actor.clone(),
-            }
-        } else {
-            Subject {
-                git_ref: self.git_ref(),
-                ref_name: branch.clone().unwrap_or_else(|| "HEAD".to_owned()),
-                ref_type: "branch".to_owned(),
-                actor: self.actor.clone(),
-                ..Subject::default()
-            }
-        };
+        let payload = self.payload(event);
+        let at = |place: &str| payload.pointer(place).and_then(Json::as_str).map(str::to_owned);
+        let subject = self.subject(event, &payload);
+        let branch = subject.git_ref.strip_prefix("refs/heads/").map(str::to_owned);
         let trigger = Trigger {
             event: event.to_owned(),
-            action: is_pull_request.then(|| "opened".to_owned()),
+            action: at("/action"),
             branch: match event {
                 "push" => branch,
-                _ if is_pull_request => Some(base),
+                "merge_group" => at("/merge_group/base_ref").map(|base| short(&base).to_owned()),
+                _ if is_pull_request(event) => Some(subject.base_ref.clone()),
                 _ => None,
             },
-            tag: None,
-            changed_paths: None,
+            tag: subject.git_ref.strip_prefix("refs/tags/").filter(|_| event == "push").map(str::to_owned),
+            changed_paths: changed_paths(&payload),
         };
         let access = RepoAccess { repo: self.repo.clone(), installation: None };
-        Request { access, repository_id: 0, sha: self.sha.clone(), trigger, subject, pull_request: None }
+        let repository_id = payload.pointer("/repository/id").and_then(Json::as_u64).unwrap_or(0);
+        Request { access, repository_id, sha: self.sha.clone(), trigger, subject, pull_request: None }
     }
 
-    /// The payload of that event, with the members that workflows use most.
+    fn subject(&self, event: &str, payload: &Json) -> Subject {
+        let at = |place: &str| payload.pointer(place).and_then(Json::as_str).map(str::to_owned);
+        let actor = at("/sender/login").unwrap_or_else(|| self.actor.clone());
+        if is_pull_request(event) {
+            let number = payload.pointer("/pull_request/number").and_then(Json::as_u64).unwrap_or(PULL_REQUEST);
+            return Subject {
+                git_ref: format!("refs/pull/{number}/head"),
+                ref_name: format!("{number}/head"),
+                ref_type: "branch".to_owned(),
+                head_ref: at("/pull_request/head/ref").unwrap_or_default(),
+                base_ref: at("/pull_request/base/ref").unwrap_or_else(|| self.default_branch.clone()),
+                actor,
+            };
+        }
+        let of_release = at("/release/tag_name").map(|tag| format!("refs/tags/{tag}"));
+        let git_ref = at("/ref").or_else(|| at("/merge_group/head_ref")).or(of_release);
+        let git_ref = git_ref.map_or_else(|| self.git_ref(), |name| full(name, at("/ref_type").as_deref()));
+        let ref_type = if git_ref.starts_with("refs/tags/") { "tag" } else { "branch" }.to_owned();
+        Subject { ref_name: short(&git_ref).to_owned(), ref_type, git_ref, actor, ..Subject::default() }
+    }
+
+    /// The payload of that event, with the members that workflows use most, and those that a person gave.
     pub fn payload(&self, event: &str) -> Json {
         let sender = json!({"login": self.actor, "type": "User"});
         let repository = json!({
@@ -86,37 +101,47 @@ impl Facts {
             "html_url": format!("{}/{}", self.server_url, self.repo),
         });
         let mut payload = json!({"repository": repository, "sender": sender});
-        let more = if is_pull_request(event) {
-            json!({
-                "action": "opened",
-                "number": PULL_REQUEST,
-                "pull_request": {
-                    "number": PULL_REQUEST,
-                    "title": self.branch.as_deref().unwrap_or("HEAD"),
-                    "body": null,
-                    "draft": false,
-                    "state": "open",
-                    "user": sender,
-                    "head": {"ref": self.branch, "sha": self.sha.as_str(), "repo": repository},
-                    "base": {"ref": self.default_branch, "repo": repository},
-                },
-            })
-        } else if event == "push" {
-            json!({
+        let more = match event {
+            _ if is_pull_request(event) => self.pull_request(&sender, &repository),
+            "push" => json!({
                 "ref": self.git_ref(),
                 "after": self.sha.as_str(),
                 "deleted": false,
                 "forced": false,
                 "pusher": {"name": self.actor},
                 "head_commit": {"id": self.sha.as_str()},
-            })
-        } else {
-            json!({"ref": self.git_ref()})
+            }),
+            "merge_group" => json!({
+                "action": "checks_requested",
+                "merge_group": {
+                    "head_sha": self.sha.as_str(),
+                    "head_ref": self.git_ref(),
+                    "base_ref": format!("refs/heads/{}", self.default_branch),
+                },
+            }),
+            "release" => json!({"action": "published"}),
+            _ => json!({"ref": self.git_ref()}),
         };
-        if let (Some(payload), Json::Object(more)) = (payload.as_object_mut(), more) {
-            payload.extend(more);
-        }
+        overlay(&mut payload, more);
+        overlay(&mut payload, self.given.clone());
         payload
+    }
+
+    fn pull_request(&self, sender: &Json, repository: &Json) -> Json {
+        json!({
+            "action": "opened",
+            "number": PULL_REQUEST,
+            "pull_request": {
+                "number": PULL_REQUEST,
+                "title": self.branch.as_deref().unwrap_or("HEAD"),
+                "body": null,
+                "draft": false,
+                "state": "open",
+                "user": sender,
+                "head": {"ref": self.branch, "sha": self.sha.as_str(), "repo": repository},
+                "base": {"ref": self.default_branch, "repo": repository},
+            },
+        })
     }
 
     fn git_ref(&self) -> String {
@@ -126,6 +151,81 @@ impl Facts {
 
 fn is_pull_request(event: &str) -> bool {
     matches!(event, "pull_request" | "pull_request_target")
+}
+
+/// A ref as git has it. Some payloads have its short name, and say of which kind it is.
+fn full(name: String, kind: Option<&str>) -> String {
+    match kind {
+        _ if name.starts_with("refs/") || name == "HEAD" => name,
+        Some("tag") => format!("refs/tags/{name}"),
+        _ => format!("refs/heads/{name}"),
+    }
+}
+
+/// A ref without what git puts before it.
+fn short(git_ref: &str) -> &str {
+    git_ref.strip_prefix("refs/heads/").or_else(|| git_ref.strip_prefix("refs/tags/")).unwrap_or(git_ref)
+}
+
+/// The files that the commits of a push say that they changed; nothing where the payload has no commits.
+fn changed_paths(payload: &Json) -> Option<Vec<String>> {
+    let commits = payload.get("commits")?.as_array()?;
+    let kinds = ["added", "modified", "removed"];
+    let lists = commits.iter().flat_map(|commit| kinds.map(|kind| commit.get(kind).and_then(Json::as_array)));
+    let paths = lists.flatten().flatten().filter_map(Json::as_str).map(str::to_owned);
+    Some(paths.collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Puts the members of one object over those of another; objects in both are joined the same way.
+fn overlay(below: &mut Json, above: Json) {
+    match (below, above) {
+        (Json::Object(below), Json::Object(above)) => {
+            for (name, value) in above {
+                match below.get_mut(&name) {
+                    Some(known) if known.is_object() && value.is_object() => overlay(known, value),
+                    _ => _ = below.insert(name, value),
+                }
+            }
+        }
+        (_, Json::Null) => {}
+        (below, above) => *below = above,
+    }
+}
+
+/// The payload in a file's text.
+///
+/// # Errors
+/// It is no JSON object, or larger than [`MAX_PAYLOAD`].
+pub fn read_payload(text: &str) -> Result<Json, String> {
+    if text.len() > MAX_PAYLOAD {
+        return Err(format!("a payload has at most {} MiB", MAX_PAYLOAD >> 20));
+    }
+    // Editors of some systems begin files with a byte order mark.
+    let payload: Json = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
+    if payload.is_object() { Ok(payload) } else { Err("a payload is a JSON object".to_owned()) }
+}
+
+/// Which event a payload is of, as far as its members tell.
+pub fn event_of(payload: &Json) -> Option<&'static str> {
+    let has = |name: &str| payload.get(name).is_some_and(|value| !value.is_null());
+    // What is more special comes first: the payload of a workflow's run has a workflow, too.
+    let told = [
+        ("pull_request", "pull_request"),
+        ("merge_group", "merge_group"),
+        ("release", "release"),
+        ("workflow_run", "workflow_run"),
+        ("client_payload", "repository_dispatch"),
+        ("schedule", "schedule"),
+        ("comment", "issue_comment"),
+        ("issue", "issues"),
+        ("inputs", "workflow_dispatch"),
+        ("commits", "push"),
+        ("head_commit", "push"),
+        ("pusher", "push"),
+        ("after", "push"),
+        ("workflow", "workflow_dispatch"),
+    ];
+    told.into_iter().find(|(member, _)| has(member)).map(|(_, event)| event)
 }
 
 /// What the repository is called, and its forge's address: from `origin`, else from its directory.
@@ -197,6 +297,7 @@ mod tests {
             branch: Some("topic".into()),
             default_branch: "main".into(),
             actor: "somebody".into(),
+            given: Json::Null,
         };
         let shown = ["push", "pull_request", "workflow_dispatch"].map(|event| {
             let request = facts.request(event);
@@ -216,5 +317,68 @@ mod tests {
         pull_request: refs/pull/1/head 1/head [topic] [main] Some("main") | - topic main
         workflow_dispatch: refs/heads/topic topic [] [] None | refs/heads/topic - -
         "#);
+    }
+
+    fn given(text: &str) -> Facts {
+        Facts {
+            repo: RepoName::parse("acme/site").unwrap(),
+            server_url: "https://github.com".into(),
+            sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
+            branch: Some("topic".into()),
+            default_branch: "main".into(),
+            actor: "somebody".into(),
+            given: read_payload(text).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_a_person_gives_of_a_payload_counts_everywhere() {
+        let pull = given(
+            r#"{"action": "labeled", "number": 7, "sender": {"login": "ada"},
+            "pull_request": {"number": 7, "draft": true, "base": {"ref": "release"}}}"#,
+        );
+        let request = pull.request("pull_request");
+        assert_eq!(request.subject.git_ref, "refs/pull/7/head");
+        assert_eq!((request.subject.head_ref.as_str(), request.subject.base_ref.as_str()), ("topic", "release"));
+        assert_eq!(
+            (request.trigger.action.as_deref(), request.trigger.branch.as_deref()),
+            (Some("labeled"), Some("release"))
+        );
+        assert_eq!(request.subject.actor, "ada");
+        let payload = pull.payload("pull_request");
+        assert_eq!(payload.pointer("/pull_request/draft"), Some(&json!(true)));
+        assert_eq!(payload.pointer("/pull_request/head/ref"), Some(&json!("topic")), "the rest is made up");
+
+        let tag =
+            given(r#"{"ref": "refs/tags/v1.2", "commits": [{"added": ["b"], "modified": ["a"]}, {"removed": ["a"]}]}"#);
+        let request = tag.request("push");
+        assert_eq!((request.subject.ref_name.as_str(), request.subject.ref_type.as_str()), ("v1.2", "tag"));
+        assert_eq!((request.trigger.tag.as_deref(), request.trigger.branch), (Some("v1.2"), None));
+        assert_eq!(request.trigger.changed_paths, Some(vec!["a".to_owned(), "b".to_owned()]));
+
+        let release = given(r#"{"release": {"tag_name": "v2"}}"#).request("release");
+        assert_eq!(
+            (release.subject.git_ref.as_str(), release.trigger.action.as_deref()),
+            ("refs/tags/v2", Some("published"))
+        );
+    }
+
+    #[test]
+    fn a_payload_tells_its_event_or_is_refused() {
+        for (text, event) in [
+            (r#"{"pull_request": {}, "number": 1}"#, Some("pull_request")),
+            (r#"{"ref": "refs/heads/main", "after": "x", "commits": []}"#, Some("push")),
+            (r#"{"inputs": {"a": "b"}, "ref": "x"}"#, Some("workflow_dispatch")),
+            (r#"{"inputs": null, "workflow": "ci.yml"}"#, Some("workflow_dispatch")),
+            (r#"{"schedule": "0 0 * * *"}"#, Some("schedule")),
+            ("{}", None),
+        ] {
+            assert_eq!(event_of(&read_payload(text).unwrap()), event, "{text}");
+        }
+        assert!(read_payload("\u{feff}{}").is_ok());
+        for text in ["[]", "", "{", "null", "1"] {
+            assert!(read_payload(text).is_err(), "{text}");
+        }
+        assert!(read_payload(&format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_PAYLOAD))).is_err());
     }
 }

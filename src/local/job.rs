@@ -16,6 +16,7 @@ use crate::job::attempt::Attempt;
 use crate::job::checkout::{Origin, Workspace};
 use crate::job::driver::{numeric_id, shape_of};
 use crate::job::obtain::NoVm;
+use crate::job::reports;
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::log::Stream;
@@ -24,6 +25,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::policy::Scope;
 use crate::net::git_proxy::{GitLimits, GitProxy, Source};
 use crate::net::results::ResultsService;
+use crate::report::{Results, summary};
 use crate::store::{Outcome, Reason};
 use crate::vm::machine::Machine;
 use crate::workflow::contexts::GithubContext;
@@ -39,13 +41,15 @@ pub struct Ended {
     /// From the request for a VM until it was gone.
     pub took: Duration,
     pub(crate) seen_by_needs: NeedResult,
+    /// What its programs reported.
+    pub results: Results,
 }
 
 impl Ended {
     pub(super) fn without_machine(job: &Job, outcome: Outcome) -> Self {
         let ending = Ending::NotStarted { reason: Reason::Internal, detail: String::new() };
         let seen_by_needs = verdict::need_result(&ending, &outcome);
-        Self { name: job.full_name(), outcome, took: Duration::ZERO, seen_by_needs }
+        Self { name: job.full_name(), outcome, took: Duration::ZERO, seen_by_needs, results: Results::default() }
     }
 }
 
@@ -54,29 +58,36 @@ pub(super) async fn run<W: Witness>(
     session: Arc<Session>, job: Job, needs: NeedsResults, mut witness: W, cancel: CancellationToken,
 ) -> Ended {
     let began = Instant::now();
-    let (ending, lines) = match &job.profile {
+    let (ending, lines, results) = match &job.profile {
         Ok(profile) => drive(&session, &job, profile, needs, &mut witness, &cancel).await,
-        Err(why) => (Ending::NotStarted { reason: Reason::NoProfile, detail: why.clone() }, Vec::new()),
+        Err(why) => nothing(Ending::NotStarted { reason: Reason::NoProfile, detail: why.clone() }),
     };
     let outcome = verdict::outcome(&ending, &lines);
     let seen_by_needs = verdict::need_result(&ending, &outcome);
-    Ended { name: job.full_name(), outcome, took: began.elapsed(), seen_by_needs }
+    Ended { name: job.full_name(), outcome, took: began.elapsed(), seen_by_needs, results }
+}
+
+/// How an attempt ended, how each step did, and what its programs reported.
+type Done = (Ending, Vec<StepLine>, Results);
+
+fn nothing(ending: Ending) -> Done {
+    (ending, Vec::new(), Results::default())
 }
 
 async fn drive<W: Witness>(
     session: &Session, job: &Job, profile: &Profile, needs: NeedsResults, witness: &mut W, cancel: &CancellationToken,
-) -> (Ending, Vec<StepLine>) {
+) -> Done {
     let created = tokio::select! {
         created = create(session, profile, job.cache.as_ref()) => created,
         // Dropping the creation leaves its home to the reaper, which is asked at once.
         () = cancel.cancelled() => {
             session.engine.reap().await;
-            return (Ending::Cancelled(CANCELLED.to_owned()), Vec::new());
+            return nothing(Ending::Cancelled(CANCELLED.to_owned()));
         }
     };
     let (mut machine, prepared, note) = match created {
         Ok(created) => created,
-        Err(NoVm { reason, detail, .. }) => return (Ending::NotStarted { reason, detail }, Vec::new()),
+        Err(NoVm { reason, detail, .. }) => return nothing(Ending::NotStarted { reason, detail }),
     };
     for note in prepared.notes().into_iter().chain(note) {
         witness.write(0, Stream::Service, format!("{note}\n").as_bytes()).await;
@@ -118,7 +129,7 @@ fn why_empty(mount: &str, id: Option<&CacheId>) -> String {
 async fn attend<W: Witness>(
     session: &Session, job: &Job, profile: &Profile, needs: NeedsResults, machine: &mut Machine, prepared: &Prepared,
     witness: &mut W, cancel: &CancellationToken,
-) -> (Ending, Vec<StepLine>) {
+) -> Done {
     let places = Places::new(&prepared.info.user.home(), session.repo.name());
     let github = GithubContext {
         job: job.planned.key.clone(),
@@ -139,12 +150,12 @@ async fn attend<W: Witness>(
         Ok(run) => run,
         Err(complaint) => {
             let detail = complaint.to_string();
-            return (Ending::NotStarted { reason: Reason::Workflow, detail }, Vec::new());
+            return nothing(Ending::NotStarted { reason: Reason::Workflow, detail });
         }
     };
     let source = Source::Directory(session.source.clone());
     let attempt = Attempt {
-        machine,
+        machine: &mut *machine,
         image: &prepared.info,
         places: &places,
         github: &github,
@@ -172,5 +183,12 @@ async fn attend<W: Witness>(
         grace: session.grace,
         cancel,
     };
-    attempt.run(run, witness).await
+    let (ending, lines) = attempt.run(run, witness).await;
+    let Ending::Steps(end) = &ending else { return (ending, lines, Results::default()) };
+    let (wanted, file) = (&profile.reports, &job.planned.spec.file);
+    let results = reports::gather(machine.guest(), &prepared.info, &places, wanted, file, &end.masks).await;
+    for line in summary::lines(&results) {
+        witness.write(0, Stream::Service, format!("{line}\n").as_bytes()).await;
+    }
+    (ending, lines, results)
 }

@@ -131,11 +131,24 @@ impl Job {
     }
 }
 
+/// Who is told of the jobs of a local run.
+pub(crate) trait Audience {
+    /// Sees one job's steps.
+    type Witness: Witness + 'static;
+
+    /// A job gets a VM now.
+    fn job_started(&self, job: &Job) -> Self::Witness;
+
+    /// A job has ended, perhaps without ever having had a VM.
+    fn job_ended(&self, _ended: &Ended) {}
+}
+
 /// A job and how far it is.
 struct Slot {
     job: Job,
     stage: Stage,
     ended: Option<Ended>,
+    is_told: bool,
     /// Ends it where it runs.
     stop: CancellationToken,
 }
@@ -151,12 +164,11 @@ pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> 
     Ok(())
 }
 
-/// Runs the jobs to their ends; gives those in the order of `jobs`. `witness` is asked for each job that gets a VM.
-/// Cancelled, it ends those that run and starts no more.
-pub(crate) async fn run<W: Witness + 'static>(
-    session: Arc<Session>, jobs: Vec<Job>, witness: impl Fn(&Job) -> W, cancel: &CancellationToken,
+/// Runs the jobs to their ends; gives those in the order of `jobs`. Cancelled, it ends those that run and starts no more.
+pub(crate) async fn run<A: Audience>(
+    session: Arc<Session>, jobs: Vec<Job>, audience: &A, cancel: &CancellationToken,
 ) -> Vec<Ended> {
-    let slot = |job| Slot { job, stage: Stage::Waiting, ended: None, stop: cancel.child_token() };
+    let slot = |job| Slot { job, stage: Stage::Waiting, ended: None, is_told: false, stop: cancel.child_token() };
     let mut slots: Vec<Slot> = jobs.into_iter().map(slot).collect();
     let limits = limits(&slots, session.parallel);
     let mut tasks = JoinSet::new();
@@ -165,13 +177,14 @@ pub(crate) async fn run<W: Witness + 'static>(
         if cancel.is_cancelled() {
             cancel_waiting(&mut slots);
         }
+        tell_ends(&mut slots, audience);
         let actions = planned(&slots, limits);
         // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
             if let Some(at) = apply(&mut slots, action) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
-                let (id, witness) = (job.id.clone(), witness(&job));
+                let (id, witness) = (job.id.clone(), audience.job_started(&job));
                 let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
                 running.insert(tasks.spawn(work).id(), id);
             }
@@ -195,6 +208,15 @@ pub(crate) async fn run<W: Witness + 'static>(
         }
     }
     slots.into_iter().filter_map(|slot| slot.ended).collect()
+}
+
+fn tell_ends(slots: &mut [Slot], audience: &impl Audience) {
+    for slot in slots.iter_mut().filter(|slot| !slot.is_told) {
+        if let Some(ended) = &slot.ended {
+            audience.job_ended(ended);
+            slot.is_told = true;
+        }
+    }
 }
 
 /// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.

@@ -28,6 +28,7 @@ mod origin;
 mod prepared_uses;
 mod prune;
 mod reports;
+mod results;
 mod rows;
 mod runs;
 mod swept;

@@ -206,8 +206,7 @@ impl Homes {
 
     /// VMs of which a user id, a process or a cgroup is left, but no directory that could have an owner.
     fn orphans<'a>(&self, with_uids: impl Iterator<Item = &'a VmId>) -> io::Result<Vec<VmId>> {
-        let mut left: Vec<VmId> =
-            self.confinement.group_names()?.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut left: Vec<VmId> = self.confinement.group_names()?.iter().filter_map(|name| name.parse().ok()).collect();
         left.extend(self.unconfined_processes()?.into_iter().map(|(id, _)| id));
         left.extend(with_uids.cloned());
         left.sort();

@@ -1,6 +1,6 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `clones`, `service`, `exec`, `run`, `faults`, `firecracker`, `crashes`, `hostile`, `images` and `caches`; the
+//! What runs VMs is in the modules `clones`, `service`, `examples`, `exec`, `run`, `faults`, `firecracker`, `crashes`, `hostile`, `images` and `caches`; the
 //! rest needs nothing of the host but git.
 
 mod caches;
@@ -10,6 +10,7 @@ mod crashes;
 mod dialect;
 mod doctor;
 mod documents;
+mod examples;
 mod exec;
 mod faults;
 mod firecracker;

@@ -26,6 +26,8 @@ const PURE: &[&str] = &[
     "net/egress/socks.rs",
     "local/choose.rs",
     "local/event.rs",
+    "local/variables.rs",
+    "report",
     "protocol",
     "forge/github/moved.rs",
     "host/jail/filter.rs",

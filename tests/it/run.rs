@@ -114,6 +114,20 @@ fn what_cannot_be_meant_is_refused_with_what_there_is() {
     let event = refused(&["ci.yml", "--event", "release"]);
     assert!(event.contains("no workflow starts on `release`") && event.contains("one of `push`"), "{event}");
     assert!(refused(&["bad"]).contains(".github/workflows/bad.yml:"), "its mistakes are shown");
+    for (arguments, why) in [
+        (&["ci", "--matrix", "os=bsd"][..], "no matrix has the key `os`"),
+        (&["ci", "--matrix", "os"], "--matrix `os`: it must have the form NAME=VALUE"),
+        (&["ci", "--event", "no/such.json"], "the payload `no/such.json`: No such file"),
+        (&["ci", "--event", "/dev/null"], "the payload `/dev/null`: EOF"),
+        (&["ci", "--event", "push", "--input", "a=b"], "`--input` is for `workflow_dispatch`"),
+        (&["ci", "--input", "a=b"], "no workflow starts on `workflow_dispatch`"),
+        (&["ci", "--env", "GITHUB_SHA=1"], "are Dayfly's own"),
+        (&["ci", "--env", "DAYFLY_TEST_UNSET"], "environment has no such variable"),
+        (&["ci", "--env-file", "/dev/null/x"], "--env-file"),
+    ] {
+        let told = refused(arguments);
+        assert!(told.contains(why), "{arguments:?}: {told}");
+    }
     let elsewhere = command::run(&[
         "run",
         "--repo",

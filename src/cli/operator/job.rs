@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::views::{EgressView, JobView};
+use super::views::{EgressView, JobView, ResultsView};
 use super::{EXIT_CODES, ServiceArgs, print_json, read};
 use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
@@ -133,6 +133,7 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         ("ended", job.finished_at.map_or_else(String::new, |at| when(at, now))),
         ("ran", job.took(now)),
         ("egress", job.egress.as_ref().map_or_else(String::new, reached)),
+        ("results", job.results.as_ref().map_or_else(String::new, reported)),
         ("artifacts", job.artifacts.iter().map(|name| one_line(name)).collect::<Vec<_>>().join(", ")),
         ("log", job.log_url.clone()),
     ];
@@ -148,6 +149,11 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
         text.push_str(&format!("\n\n{}", look.paint(Style::BOLD, "What happened, in seconds since the first")));
     }
     text + &timeline(job)
+}
+
+/// What a job's programs reported, below each other.
+fn reported(results: &ResultsView) -> String {
+    results.lines.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n            ")
 }
 
 /// What a job reached, in one line.

@@ -43,6 +43,13 @@ pub(super) struct JobView {
     #[serde(default)]
     pub(super) artifacts: Vec<String>,
     pub(super) egress: Option<EgressView>,
+    pub(super) results: Option<ResultsView>,
+}
+
+/// What the reports of a job said, for people.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ResultsView {
+    pub(super) lines: Vec<String>,
 }
 
 /// Connections of a job by how they ended, and their bytes.

@@ -1,5 +1,8 @@
 //! `dayfly run`: a local repository's workflows in fresh VMs, without a forge.
 
+mod events;
+mod given;
+mod list;
 mod screen;
 
 use std::io::ErrorKind;
@@ -11,6 +14,8 @@ use anyhow::Context;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
+use self::events::Events;
+use self::given::{Given, GivenArgs};
 use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
 use super::machine::{EgressArgs, MachineArgs};
@@ -37,10 +42,12 @@ use crate::local::event::{Facts, names};
 use crate::local::job::Ended;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
-use crate::local::session::{self, Job, Profiles, Session};
+use crate::local::session::{self, Audience, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
 use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
+use crate::report::pattern::Pattern;
+use crate::report::{Kind, Wanted};
 use crate::workflow::action::policy::ActionPolicy;
 use crate::workflow::parse;
 use crate::workflow::plan::{PlanInput, plan};
@@ -65,16 +72,15 @@ needed is missing, 130 interrupted.
 Examples:
   dayfly run                                 what a push would run
   dayfly run ci --event pull_request         one workflow
-  dayfly run ci --job test --dirty           one job and what it needs, with uncommitted changes")]
+  dayfly run ci --job test --dirty           one job and what it needs, with uncommitted changes
+  dayfly run deploy --input target=staging   what somebody starts by hand
+  dayfly run --matrix node=22 --list         which jobs there would be")]
 pub(super) struct RunArgs {
     /// A workflow's file, or its name without the ending
     workflow: Option<String>,
     /// The repository
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
-    /// The event [default: push, or the first of pull_request and workflow_dispatch that starts something]
-    #[arg(long, short)]
-    event: Option<String>,
     /// Only the job with this id, and those that it needs
     #[arg(long, short, value_name = "ID")]
     job: Option<String>,
@@ -84,9 +90,20 @@ pub(super) struct RunArgs {
     /// Jobs at a time [default: as many as there are processors, and memory for]
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
+    /// Print the jobs that would run, and run none
+    #[arg(long, short, visible_alias = "dry-run")]
+    list: bool,
+    /// Print what happens as JSON, one object per line; with --list the jobs as an array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
     /// Take machines from this configuration: its profiles by their labels, its state directory and its `[vm]`
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "egress", "egress_allow", "egress_address", "ca_bundle"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "reports", "egress", "egress_allow", "egress_address", "ca_bundle"])]
     config: Option<PathBuf>,
+    /// Read files of each job as a report, such as `junit=target/**/junit.xml`; KIND is junit, tap, sarif, cobertura or lcov
+    #[arg(long = "report", value_name = "KIND=PATH", value_parser = parse_report)]
+    reports: Vec<Wanted>,
     /// Take actions of other repositories from DIR/OWNER/NAME, and from nowhere else [default: from the forge]
     #[arg(long, value_name = "DIR")]
     actions: Option<PathBuf>,
@@ -99,6 +116,14 @@ pub(super) struct RunArgs {
     egress: EgressArgs,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+fn parse_report(text: &str) -> Result<Wanted, String> {
+    let (kind, path) = text.split_once('=').ok_or("it must have the form KIND=PATH")?;
+    let kind = Kind::parse(kind).ok_or_else(|| {
+        format!("`{kind}` is none of {}", Kind::ALL.map(|kind| format!("`{}`", kind.as_str())).join(", "))
+    })?;
+    Ok(Wanted { kind, path: Pattern::parse(path)? })
 }
 
 /// Refuses options that say again what the configuration says. Variables of the environment may: they are for other commands too.
@@ -115,6 +140,13 @@ pub(super) fn refuse_two_engines(matches: &ArgMatches) -> Result<(), String> {
 }
 
 pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
+    let given = match arguments.given.read() {
+        Ok(given) => given,
+        Err(misuse) => {
+            eprintln!("error: {misuse}");
+            return Ok(EXIT_USAGE);
+        }
+    };
     let interrupts = Interrupts::listen()?;
     let machines = match machines(&arguments)? {
         Ok(machines) => machines,
@@ -127,7 +159,7 @@ pub(super) async fn run(arguments: RunArgs) -> anyhow::Result<u8> {
     // A home without a machine: locked, and removed by the next command if this one is killed.
     let mut place = machines.engine.home(VmId::random())?;
     let mirror = place.path().join("repository.git");
-    let done = run_with(&arguments, &interrupts, machines, &mirror).await;
+    let done = run_with(&arguments, given, &interrupts, machines, &mirror).await;
     let removed = place.remove().await.context("the copy of the repository could not be removed");
     let code = match done {
         Err(error) if is_misuse(&error) => {
@@ -173,6 +205,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             pool: None,
             prepare: None,
             egress: arguments.egress.policy(),
+            reports: arguments.reports.clone(),
         };
         let profiles = Profiles::Any(Box::new(profile));
         let registries = Registries::default();
@@ -211,7 +244,7 @@ fn registries(config: &Config) -> anyhow::Result<Registries> {
 }
 
 async fn run_with(
-    arguments: &RunArgs, interrupts: &Interrupts, machines: Machines, place: &Path,
+    arguments: &RunArgs, given: Given, interrupts: &Interrupts, machines: Machines, place: &Path,
 ) -> anyhow::Result<u8> {
     let Machines { profiles, engine, grace, registries, depot } = machines;
     let prepared = async {
@@ -222,8 +255,11 @@ async fn run_with(
             let (files, run) = if mirror.differing == 1 { ("file differs", "it") } else { ("files differ", "them") };
             eprintln!("note: {} {files} from HEAD; --dirty runs {run}", mirror.differing);
         }
-        let facts = facts(&repository, &mirror);
-        let jobs = jobs(arguments, &mirror, &facts, &profiles).await?;
+        let facts = facts(&repository, &mirror, &given);
+        let jobs = jobs(arguments, &given, &mirror, &facts, &profiles).await?;
+        if arguments.list {
+            return Ok((facts, jobs));
+        }
         let progress = Terminal::new();
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
@@ -236,7 +272,10 @@ async fn run_with(
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
-    let screens = Screens::new(look, &jobs, output.clone());
+    if arguments.list {
+        output.put(format!("{}\n", if arguments.json { list::json(&jobs)? } else { list::table(&jobs, look) })).await;
+        return flush(&output, interrupts).await.map(|()| 0);
+    }
     let session = Session {
         actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
@@ -249,24 +288,48 @@ async fn run_with(
         depot,
         network: Arc::new(HostNetwork::default()),
     };
-    let told = output.clone();
+    let code = |ended: &[Ended]| if interrupts.came() { interrupts.code() } else { code(ended) };
+    let ended = if arguments.json {
+        let events = Events::new(output.clone());
+        events.planned(&jobs);
+        let ended = attend(session, jobs, &events, interrupts, &output).await;
+        ended.inspect(|ended| events.finished(ended, code(ended)))
+    } else {
+        let screens = Screens::new(look, &jobs, output.clone());
+        let ended = attend(session, jobs, &screens, interrupts, &output).await;
+        if let Some(ended) = &ended {
+            output.put(format!("{}\n", screen::summary(ended, look))).await;
+        }
+        ended
+    };
+    let Some(ended) = ended else { return Ok(interrupts.code()) };
+    flush(&output, interrupts).await?;
+    Ok(code(&ended))
+}
+
+/// Runs the jobs; nothing comes of it after a second interrupt, and their VMs end with this process.
+async fn attend<A: Audience>(
+    session: Session, jobs: Vec<Job>, audience: &A, interrupts: &Interrupts, output: &Screened,
+) -> Option<Vec<Ended>> {
+    let grace = session.grace;
     let note = async {
         interrupts.first().await;
-        told.printer.print_now(To::Stderr, stopping(grace).into_bytes());
+        output.printer.print_now(To::Stderr, stopping(grace).into_bytes());
         std::future::pending().await
     };
-    let ended = tokio::select! {
-        ended = session::run(Arc::new(session), jobs, |job| screens.of(job), interrupts.token()) => ended,
+    tokio::select! {
+        ended = session::run(Arc::new(session), jobs, audience, interrupts.token()) => Some(ended),
         ended = note => ended,
-        // The VMs end with this process.
-        () = interrupts.second() => return Ok(interrupts.code()),
-    };
-    output.put(format!("{}\n", screen::summary(&ended, look))).await;
-    match output.printer.flush_before(interrupts.first()).await {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
+        () = interrupts.second() => None,
     }
-    Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
+}
+
+/// Waits until everything is printed. A reader that left is no failure.
+async fn flush(output: &Screened, interrupts: &Interrupts) -> anyhow::Result<()> {
+    match output.printer.flush_before(interrupts.first()).await {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Where actions come from, and which there may be. There is no credential here.
@@ -297,7 +360,7 @@ fn code(ended: &[Ended]) -> u8 {
     if ended.iter().all(is_good) { 0 } else { EXIT_FAILED }
 }
 
-fn facts(repository: &Repository, mirror: &Mirror) -> Facts {
+fn facts(repository: &Repository, mirror: &Mirror, given: &Given) -> Facts {
     let directory = repository.directory_name();
     let (repo, server_url) = names(repository.origin.as_deref(), &directory);
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
@@ -308,14 +371,17 @@ fn facts(repository: &Repository, mirror: &Mirror) -> Facts {
         branch: repository.branch.clone(),
         default_branch: repository.default_branch.clone().unwrap_or_else(|| USUAL_BRANCH.to_owned()),
         actor: user.map_or_else(|| "local".to_owned(), |user| user.name),
+        given: given.payload.clone(),
     }
 }
 
 /// All jobs that shall run, of all workflows.
-async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles) -> anyhow::Result<Vec<Job>> {
+async fn jobs(
+    arguments: &RunArgs, given: &Given, mirror: &Mirror, facts: &Facts, profiles: &Profiles,
+) -> anyhow::Result<Vec<Job>> {
     let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
     let candidates = candidates(mirror, wanted.as_deref()).await?;
-    let choice = choose::choose(candidates, arguments.event.as_deref(), wanted.is_some(), facts)?;
+    let mut choice = choose::choose(candidates, given.event.as_deref(), wanted.is_some(), facts)?;
     for note in &choice.notes {
         eprintln!("note: {note}");
     }
@@ -323,21 +389,25 @@ async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Pr
     let payload = facts.payload(&choice.event);
     let mut jobs = Vec::new();
     let mut misuse = None;
-    for (path, workflow) in &choice.workflows {
+    for (path, workflow) in &mut choice.workflows {
+        given.equip(workflow);
+        let workflow = &*workflow;
         let name = workflow.display_name();
         let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
-        let input = PlanInput { github: github.to_value(), ..PlanInput::default() };
-        let mut planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
-        if let Some(id) = &arguments.job {
-            match choose::narrow(planned, id) {
-                Ok(narrowed) => planned = narrowed,
-                // Another workflow may have it.
-                Err(error) => {
-                    misuse.get_or_insert(error);
-                    continue;
-                }
+        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into() };
+        let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
+        let narrowed = match &arguments.job {
+            Some(id) => choose::narrow(planned, id),
+            None => Ok(planned),
+        };
+        let planned = match narrowed.and_then(|planned| given.cells.narrow(planned)) {
+            Ok(planned) => planned,
+            // Another workflow may have it.
+            Err(error) => {
+                misuse.get_or_insert(error);
+                continue;
             }
-        }
+        };
         jobs.extend(Job::of_run(name, &github, planned, profiles));
     }
     match misuse.filter(|_| jobs.is_empty()) {

@@ -11,7 +11,7 @@ use crate::config::format_duration;
 use crate::forge::Conclusion;
 use crate::job::steps::Witness;
 use crate::local::job::Ended;
-use crate::local::session::Job;
+use crate::local::session::{Audience, Job};
 use crate::log::{Entry, Stream, coloured, plain, safe_length};
 
 /// Tell jobs apart.
@@ -49,6 +49,11 @@ impl Screened {
             () = last_wait(self.hurry.cancelled()) => {}
         }
     }
+
+    /// The same without waiting, for few words.
+    pub(super) fn print_now(&self, text: String) {
+        self.printer.print_now(To::Stdout, text.into_bytes());
+    }
 }
 
 impl Screens {
@@ -56,8 +61,12 @@ impl Screens {
         let names = if jobs.len() > 1 { jobs.iter().map(Job::full_name).collect() } else { Vec::new() };
         Self { look, names, output }
     }
+}
 
-    pub(super) fn of(&self, job: &Job) -> Shown {
+impl Audience for Screens {
+    type Witness = Shown;
+
+    fn job_started(&self, job: &Job) -> Shown {
         let name = job.full_name();
         let prefix = self.names.iter().position(|known| *known == name).map(|at| {
             let style = PREFIX_STYLES[at % PREFIX_STYLES.len()];
@@ -80,14 +89,14 @@ impl Witness for Shown {
         match stream {
             Stream::Stdout | Stream::Stderr => self.output.put(text).await,
             // Few, and said where nothing may wait: such as that the job's time is over.
-            Stream::Service | Stream::Heading => self.output.printer.print_now(To::Stdout, text.into_bytes()),
+            Stream::Service | Stream::Heading => self.output.print_now(text),
         }
     }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.output.printer.print_now(To::Stdout, self.screen.end().into_bytes());
+        self.output.print_now(self.screen.end());
     }
 }
 
@@ -245,6 +254,7 @@ mod tests {
                 result: crate::workflow::contexts::Outcome::Success,
                 outputs: Default::default(),
             },
+            results: Default::default(),
         };
         let no_profile = "no profile has `gpu`\n  hint: the labels here are `linux`";
         let all = [

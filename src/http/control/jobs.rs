@@ -13,6 +13,7 @@ use super::{find, limit, word};
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName};
 use crate::http::artifacts::blocking;
+use crate::report::summary;
 use crate::store::{JobFilter, JobState, ListedJob, Reason};
 use crate::workflow::commands::Annotation;
 
@@ -73,6 +74,18 @@ pub(super) struct JobWithEvents {
     /// Absent of a job without any connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     egress: Option<SummaryView>,
+    /// What the reports of the last attempt that had any said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<ResultsView>,
+}
+
+/// What reports said: for people, and for programs.
+#[derive(Debug, Serialize)]
+struct ResultsView {
+    attempt: u32,
+    lines: Vec<String>,
+    #[serde(flatten)]
+    results: serde_json::Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +130,11 @@ pub(super) async fn show(
     let (job, run) = find::job_and_run(&core.store, &id).await?;
     let events = core.store.events(&id).await?;
     let egress = egress::summary(&core.store.egress(&id).await?);
+    let results = core.store.results(&id).await?.pop().map(|(attempt, results)| ResultsView {
+        attempt,
+        lines: summary::lines(&results),
+        results: results.to_json(),
+    });
     let events = events
         .into_iter()
         .map(|event| EventView { attempt: event.attempt, at_us: event.at_us, kind: event.kind, detail: event.detail })
@@ -145,7 +163,7 @@ pub(super) async fn show(
         started_at: job.started_at,
         finished_at: job.finished_at,
     };
-    Ok(Json(JobWithEvents { job: view(&core, listed), events, annotations, artifacts, egress }))
+    Ok(Json(JobWithEvents { job: view(&core, listed), events, annotations, artifacts, egress, results }))
 }
 
 /// `POST /v1/jobs/{id}/cancel`: asks for a job's end. It is stored; the scheduler carries it out.

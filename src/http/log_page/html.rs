@@ -32,8 +32,10 @@ fn digest(source: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(source)))
 }
 
-/// The page of a job. Addresses in it are relative, so that it works behind any prefix.
-pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], artifacts: &[Artifact]) -> String {
+/// The page of a job, with what its programs reported. Addresses in it are relative, so that it works behind any prefix.
+pub(super) fn page(
+    job: &Job, run: &Run, annotations: &[Annotation], artifacts: &[Artifact], results: &[String],
+) -> String {
     let annotations = list(annotations);
     let token = job.log_token.as_str();
     let name = escape(&job.name);
@@ -42,6 +44,7 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], artifacts: 
     let event = escape(&run.event);
     let number = run.number;
     let state = Standing::of(job).text;
+    let results = listed(results);
     let artifacts = list_of(token, artifacts);
     let (sha, short) = (run.sha.as_str(), run.sha.short());
     format!(
@@ -64,7 +67,7 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], artifacts: 
 <div><dt>Workflow</dt><dd><bdi>{workflow}</bdi> #{number}, on {event}</dd></div>
 </dl>
 <p><a href="{token}.txt">Plain text</a></p>
-{annotations}{artifacts}</header>
+{annotations}{results}{artifacts}</header>
 <main id="log" role="log" aria-live="off" aria-label="Log" tabindex="0">
 <noscript><p>Without scripts, see the log as <a href="{token}.txt">plain text</a>.</p></noscript>
 </main>
@@ -73,6 +76,15 @@ pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation], artifacts: 
 </html>
 "#
     )
+}
+
+/// What the job's programs reported; nothing if they reported nothing.
+fn listed(results: &[String]) -> String {
+    if results.is_empty() {
+        return String::new();
+    }
+    let items: String = results.iter().map(|line| format!("<li><bdi>{}</bdi></li>\n", escape(line))).collect();
+    format!("<ul id=\"results\" aria-label=\"Results\">\n{items}</ul>\n")
 }
 
 /// The artifacts of the run with their downloads; nothing where there are none.

@@ -341,8 +341,18 @@ mod tests {
         for text in ["10.0.0.0/8", "10.1.2.3", "fd12::/48", "::1", "127.0.0.0/8", "fc00::/7"] {
             assert_eq!(Network::parse(text).unwrap().to_string(), text);
         }
-        let shown = ["::ffff:198.51.0.0/112", "10.1.2.3/8", "10.0.0.0/33", "0.0.0.0/0", "::/0", "10.0.0.0/", "corp", "10.0.0", "fe80::1%eth0"]
-            .map(|text| Network::parse(text).unwrap_err().to_string().replace("\n  hint:", " ->"));
+        let shown = [
+            "::ffff:198.51.0.0/112",
+            "10.1.2.3/8",
+            "10.0.0.0/33",
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0/",
+            "corp",
+            "10.0.0",
+            "fe80::1%eth0",
+        ]
+        .map(|text| Network::parse(text).unwrap_err().to_string().replace("\n  hint:", " ->"));
         insta::assert_snapshot!(
             shown.join("\n"),
             @"

@@ -98,6 +98,7 @@ fn profile() -> Profile {
         pool: None,
         prepare: None,
         egress: Default::default(),
+        reports: Vec::new(),
     }
 }
 

@@ -41,6 +41,14 @@ pub struct Masks {
 #[error("the values to mask have more than {MAX_BYTES} bytes together, their encoded forms included")]
 pub struct TooManyMasks;
 
+impl PartialEq for Masks {
+    fn eq(&self, other: &Self) -> bool {
+        self.forms == other.forms
+    }
+}
+
+impl Eq for Masks {}
+
 impl Masks {
     /// Covers a value from now on: each of its lines, and its encoded forms. Nothing but white space is no value.
     ///

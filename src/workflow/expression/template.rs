@@ -58,6 +58,13 @@ impl Template {
         Ok(Self { source: source.to_owned(), parts })
     }
 
+    /// A text in which nothing is an expression, whatever it looks like.
+    pub fn literal(text: &str) -> Self {
+        let source = text.replace(OPENING, "${{ '${{' }}");
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.to_owned())] };
+        Self { source, parts }
+    }
+
     /// The text as written.
     pub fn source(&self) -> &str {
         &self.source

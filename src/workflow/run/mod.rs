@@ -29,7 +29,7 @@ pub use step_plan::{
 };
 
 use super::action::{self, ActionRef};
-use super::commands::{Annotation, Hearing, Level};
+use super::commands::{Annotation, Hearing, Level, Masks};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::Pairs;
@@ -76,6 +76,8 @@ pub struct JobEnd {
     pub summary: String,
     /// What went wrong beside the steps, for people.
     pub errors: Vec<String>,
+    /// What must not be shown of whatever else the job leaves.
+    pub masks: Box<Masks>,
 }
 
 impl JobEnd {
@@ -331,7 +333,7 @@ impl JobRun {
         };
         let errors = errors.iter().map(|error| self.masked(error)).collect();
         let summary = self.masked(&self.summary.clone());
-        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors }
+        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors, masks: Box::new(self.hearing.masks) }
     }
 
     fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {

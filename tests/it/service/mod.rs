@@ -13,6 +13,7 @@ mod pools;
 mod prepared;
 mod pull_request;
 mod registries;
+mod reports;
 mod reruns;
 mod room;
 mod speech;

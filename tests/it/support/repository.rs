@@ -10,10 +10,24 @@ pub(crate) struct Repository(tempfile::TempDir);
 impl Repository {
     /// With one commit of these files on `main`.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let repository = Self::empty();
+        repository.commit(files);
+        repository
+    }
+
+    fn empty() -> Self {
         let repository = Self(tempfile::tempdir().unwrap());
         repository.git(&["init", "-q", "-b", "main"]);
         repository.git(&["remote", "add", "origin", "git@git.example.org:acme/site.git"]);
-        repository.commit(files);
+        repository
+    }
+
+    /// With one commit of the files in a directory, on `main`.
+    pub(crate) fn of(directory: &Path) -> Self {
+        let repository = Self::empty();
+        let copied = Command::new("cp").arg("-r").arg(directory.join(".")).arg(repository.path()).status().unwrap();
+        assert!(copied.success(), "{directory:?} could not be copied");
+        repository.commit(&[]);
         repository
     }
 
