@@ -10,6 +10,7 @@
 mod caches;
 mod certificates;
 mod egress;
+mod given;
 mod load;
 mod pools;
 pub mod prepare;
@@ -36,6 +37,7 @@ use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
+pub use given::{Given, JobSecrets};
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
@@ -61,6 +63,8 @@ pub struct Config {
     pub metrics: Metrics,
     pub prepared: PreparedLimits,
     pub caches: Retention,
+    /// What jobs of every repository are given.
+    pub given: Given,
 }
 
 /// `[server]`: what listens, and where state lives.
@@ -124,6 +128,10 @@ pub struct Repository {
     pub forks: Option<Forks>,
     /// What of the profile's egress its jobs may not have.
     pub egress: Option<Narrowing>,
+    /// What its jobs are given beside [`Config::given`].
+    pub given: Given,
+    /// The same for jobs with this `environment`.
+    pub environments: Vec<(String, Given)>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.

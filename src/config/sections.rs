@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
-    pools, prepare, registries, repositories, secrets, select, vm,
+    given, pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -69,14 +69,17 @@ impl<'d> Sections<'d> {
 
     /// The whole file; `None` after an error that leaves a hole in the model.
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
-        let known =
-            &["server", "github", "profile", "registry", "limits", "vm", "log", "metrics", "caches", "prepared"];
+        let known = &[
+            "server", "github", "profile", "registry", "vars", "secrets", "limits", "vm", "log", "metrics", "caches",
+            "prepared",
+        ];
         let table = root.table(known)?;
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let known = profiles.as_deref().unwrap_or_default();
         let github = self.github(&table, known);
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
+        let given = given::read(&table, self.directory);
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -98,6 +101,7 @@ impl<'d> Sections<'d> {
             metrics: metrics?,
             prepared: prepared?,
             caches: retention?,
+            given,
         })
     }
 
@@ -155,7 +159,8 @@ impl<'d> Sections<'d> {
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
-        let repositories = table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles));
+        let repositories =
+            table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,

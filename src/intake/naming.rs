@@ -86,6 +86,7 @@ mod tests {
             context: serde_json::Value::Null,
             origin: Origin::default(),
             report: Some(report),
+            called: Vec::new(),
             jobs: Vec::new(),
         }
     }

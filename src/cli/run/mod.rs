@@ -26,19 +26,22 @@ use crate::engine::{Engine, EngineSettings};
 use crate::forge::Conclusion;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
+use crate::intake::calls::{self, Gathering};
 use crate::intake::context::github_context;
-use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
+use crate::intake::{MAX_FILE_BYTES, MAX_FILES, complaint};
 use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
 use crate::local::event::{Facts, names};
 use crate::local::job::Ended;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
-use crate::local::session::{self, Job, Profiles, Session};
+use crate::local::session::{self, Called, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
 use crate::net::registry::Registries;
-use crate::workflow::parse;
+use crate::workflow::call::CallTarget;
 use crate::workflow::plan::{PlanInput, plan};
+use crate::workflow::values::Values;
+use crate::workflow::{Workflow, parse};
 
 /// The code when a job did not succeed.
 const EXIT_FAILED: u8 = 1;
@@ -205,15 +208,16 @@ async fn run_with(
             eprintln!("note: {} {files} from HEAD; --dirty runs {run}", mirror.differing);
         }
         let facts = facts(&repository, &mirror);
-        let jobs = jobs(arguments, &mirror, &facts, &profiles).await?;
+        let values = profiles.values_of(&facts.repo);
+        let jobs = jobs(arguments, &mirror, &facts, &profiles, &values).await?;
         let progress = Terminal::new();
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        anyhow::Ok((facts, jobs))
+        anyhow::Ok((facts, jobs, values))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
-    let (facts, jobs) = prepared?;
+    let (facts, jobs, values) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -224,6 +228,8 @@ async fn run_with(
         repo: facts.repo,
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
+        profiles,
+        values,
         grace,
         registries,
         network: Arc::new(HostNetwork::default()),
@@ -274,7 +280,9 @@ fn facts(repository: &Repository, mirror: &Mirror) -> Facts {
 }
 
 /// All jobs that shall run, of all workflows.
-async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles) -> anyhow::Result<Vec<Job>> {
+async fn jobs(
+    arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Profiles, values: &Values,
+) -> anyhow::Result<Vec<Job>> {
     let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
     let candidates = candidates(mirror, wanted.as_deref()).await?;
     let choice = choose::choose(candidates, arguments.event.as_deref(), wanted.is_some(), facts)?;
@@ -288,7 +296,7 @@ async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Pr
     for (path, workflow) in &choice.workflows {
         let name = workflow.display_name();
         let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
-        let input = PlanInput { github: github.to_value(), ..PlanInput::default() };
+        let input = PlanInput { github: github.to_value(), vars: values.vars(), ..PlanInput::default() };
         let mut planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
         if let Some(id) = &arguments.job {
             match choose::narrow(planned, id) {
@@ -300,11 +308,43 @@ async fn jobs(arguments: &RunArgs, mirror: &Mirror, facts: &Facts, profiles: &Pr
                 }
             }
         }
-        jobs.extend(Job::of_run(name, &github, planned, profiles));
+        let called = called_by(mirror, workflow).await?;
+        jobs.extend(Job::of_run(name, &github, planned, called, profiles));
     }
     match misuse.filter(|_| jobs.is_empty()) {
         Some(misuse) => Err(misuse.into()),
         None => Ok(jobs),
+    }
+}
+
+/// The workflows that a workflow calls.
+async fn called_by(mirror: &Mirror, root: &Workflow) -> anyhow::Result<Called> {
+    let mut gathering = Gathering::default();
+    loop {
+        let missing = match gathering.look(root) {
+            calls::Look::Done(found) => {
+                let found = found.map_err(|complaints| choose::complaints(&complaints))?;
+                return Ok(found.into_iter().map(|(place, (workflow, _))| (place.to_string(), workflow)).collect());
+            }
+            calls::Look::Missing(missing) => missing,
+        };
+        for target in missing {
+            let read = called_file(mirror, &target).await?;
+            gathering.add(target, read);
+        }
+    }
+}
+
+async fn called_file(mirror: &Mirror, target: &CallTarget) -> anyhow::Result<calls::Read> {
+    let refuse = |message: &str| Ok(Err(vec![complaint(&target.to_string(), message.to_owned())]));
+    let CallTarget::Local { path } = target else {
+        return refuse("workflows of other repositories are there only in a service");
+    };
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    match mirror.list(directory).await?.into_iter().find(|(known, _)| known == path) {
+        None => refuse("the commit has no such file"),
+        Some((_, size)) if size > MAX_FILE_BYTES as u64 => refuse("the file is too large for a workflow"),
+        Some(_) => Ok(calls::parsed(path, mirror.read(path).await?, mirror.sha.clone())),
     }
 }
 

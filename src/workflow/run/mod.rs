@@ -22,6 +22,7 @@ use super::file_commands::{self, FileCommandError, Pairs};
 use super::gate::{NeedResult, NeedsResults};
 use super::plan::JobSpec;
 use super::setting::Setting;
+use super::values::{Hidden, SecretContext, Values};
 use crate::document::Diagnostic;
 use prepare::Hashes;
 
@@ -43,6 +44,8 @@ pub struct JobPlace {
     pub github: GithubContext,
     pub runner: RunnerContext,
     pub needs: NeedsResults,
+    /// All variables and secrets that there are for a job of its repository and environment.
+    pub values: Values,
     /// The directory in the VM for the files by which steps speak, without a slash at the end.
     pub command_directory: String,
 }
@@ -74,6 +77,9 @@ impl JobEnd {
 pub struct JobRun {
     spec: JobSpec,
     place: JobPlace,
+    vars: Value,
+    secrets: SecretContext,
+    hidden: Hidden,
     /// Variables that nothing overrides.
     standard: BTreeMap<String, String>,
     needs: Value,
@@ -106,7 +112,13 @@ impl JobRun {
     /// # Errors
     /// The job's own `env`, `timeout-minutes` or `continue-on-error` cannot be computed.
     pub fn new(spec: JobSpec, place: JobPlace) -> Result<Self, Diagnostic> {
+        let at = |spec: &JobSpec, path: String, error: ExpressionError| error.at(&spec.file, spec.job.position, path);
+        let values = spec.secrets.resolve(&place.values, &place.github.to_value());
+        let values = values.map_err(|error| at(&spec, "secrets".to_owned(), error))?;
         let mut run = Self {
+            vars: values.vars(),
+            secrets: values.secrets(),
+            hidden: values.hidden(),
             standard: standard_env(&place.github, &place.runner),
             needs: place.needs.to_value(&spec),
             spec,
@@ -123,7 +135,6 @@ impl JobRun {
             timeout: None,
             tolerated: false,
         };
-        let at = |spec: &JobSpec, path: String, error: ExpressionError| error.at(&spec.file, spec.job.position, path);
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
         let contexts = run.contexts(&run.env);
         let environment = Environment::new(&contexts);
@@ -143,6 +154,11 @@ impl JobRun {
     /// The job's name for people.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// What nothing may show that people read of the job: its log and its reports.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// The number of steps.
@@ -291,6 +307,8 @@ impl JobRun {
         self.at += 1;
         self.current = None;
         self.hashes = Hashes::default();
+        let errors = errors.iter().map(|error| self.hidden.hide(error).into_owned()).collect();
+        let name = self.hidden.hide(&name).into_owned();
         StepReport { index, name, outcome, conclusion, errors }
     }
 
@@ -301,13 +319,15 @@ impl JobRun {
         }
         let mut errors = Vec::new();
         let outputs = self.job_outputs(&mut errors);
+        let errors: Vec<String> = errors.iter().map(|error| self.hidden.hide(error).into_owned()).collect();
+        let summary = self.hidden.hide(&self.summary).into_owned();
         let outcome = match self.status {
             Status::Failure => Outcome::Failure,
             Status::Cancelled => Outcome::Cancelled,
             Status::Success | Status::Skipped if errors.is_empty() => Outcome::Success,
             Status::Success | Status::Skipped => Outcome::Failure,
         };
-        JobEnd { outcome, tolerated: self.tolerated, outputs, summary: self.summary, errors }
+        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors }
     }
 
     fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {
@@ -316,6 +336,8 @@ impl JobRun {
         let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
         for (name, template) in &self.spec.job.outputs {
             match template.evaluate_text(&environment) {
+                // Outputs are stored, and other jobs may show them.
+                Ok(value) if self.hidden.is_in(&value) => {}
                 Ok(value) => {
                     bytes += name.len() + value.len();
                     if bytes > MAX_OUTPUT_BYTES {

@@ -66,6 +66,8 @@ impl JobRun {
         contexts.insert("strategy", self.spec.strategy.to_value());
         contexts.insert("matrix", self.spec.matrix.clone());
         contexts.insert("inputs", self.spec.inputs.clone());
+        contexts.insert("vars", self.vars.clone());
+        contexts.insert("secrets", self.secrets.expose().clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
         let status = match self.status {
@@ -125,7 +127,7 @@ impl JobRun {
         let command_files = CommandFiles::new(&self.place.command_directory, self.at);
         let plan = StepPlan {
             index: self.at,
-            name: name(step, &action, &environment)?,
+            name: self.hidden.hide(&name(step, &action, &environment)?).into_owned(),
             timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
             env: self.with_standard(env, step, &command_files),
             path_additions: self.path.clone(),
