@@ -10,6 +10,7 @@ use dayfly::host::cgroup::{self, Cgroup, IoLimits, Limits, Support};
 use dayfly::host::jail::{self, Jail, Shown, parts_of};
 use dayfly::host::output::Output;
 use dayfly::host::process::{Lifetime, Spawn};
+use dayfly::host::xattr;
 use std::os::fd::AsFd;
 use tokio::process::Child;
 
@@ -61,6 +62,25 @@ pub(super) fn child(what: &str, more: &[&str]) -> ExitCode {
     }
 }
 
+/// What systemd does for a unit with `Delegate=yes`; and where groups are made then.
+fn enter_unit() -> io::Result<PathBuf> {
+    let unit = Path::new("/sys/fs/cgroup/dayfly-trial.service");
+    fs::create_dir(unit)?;
+    xattr::set(&File::open(unit)?, c"trusted.delegate", b"1")?;
+    fs::write(unit.join("cgroup.procs"), "0")?;
+    for _ in ["at its start", "and again, from where it is now"] {
+        let found = cgroup::detect();
+        if found != Support::V2(unit.to_owned()) {
+            return Err(io::Error::other(format!("groups would be made in {found:?}")));
+        }
+    }
+    Ok(unit.to_owned())
+}
+
+fn own_group() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/self/cgroup")?.trim().to_owned())
+}
+
 struct Trial {
     parent: PathBuf,
     directory: PathBuf,
@@ -79,6 +99,9 @@ struct Running {
 impl Trial {
     async fn run(directory: &Path) -> io::Result<()> {
         let Support::V2(parent) = cgroup::detect() else { return Err(io::Error::other("there is no cgroup v2")) };
+        println!("by itself: groups in {}, this in {}", parent.display(), own_group()?);
+        let parent = enter_unit()?;
+        println!("in a unit: groups in {}, this in {}", parent.display(), own_group()?);
         let program = std::env::current_exe()?.display().to_string();
         let trial = Self { parent, directory: directory.to_owned(), program, root: tempfile::tempdir()? };
         trial.memory().await?;

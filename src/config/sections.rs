@@ -89,6 +89,9 @@ impl<'d> Sections<'d> {
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
+        if let (Some(vm), Some(limits)) = (&vm, &limits) {
+            vm::refuse_too_few_users(&table, vm, limits);
+        }
         Some(Config {
             file: file.to_owned(),
             server: server?,

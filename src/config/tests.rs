@@ -148,6 +148,8 @@ fn users_and_limits_of_monitors_are_read_and_bounded() {
     let given = "uids = { first = 500000, count = 16 }\nio = { bandwidth = \"100 MiB\" }\nrequire_confinement = true";
     let vm = parsed(&with(given)).0.vm;
     assert_eq!((vm.uids.first, vm.uids.count, vm.require_confinement), (500_000, 16, true));
+    let too_many = errors(&format!("{SMALL}[limits]\nmax_vms = 17\n[vm]\n{given}\n"));
+    assert!(too_many.contains("`max_vms` is 17, and there are 16 users for VMs"), "{too_many}");
     assert_eq!((vm.io.bandwidth, vm.io.operations), (Some(100 << 20), None));
     for (wrong, complaint) in [
         ("uids = { first = 4294967290, count = 16 }", "go beyond the last one"),

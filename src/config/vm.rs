@@ -5,7 +5,7 @@ use std::path::Path;
 use super::sections::{Claimed, GIB, Sections};
 use super::units::size_between;
 use super::values::program;
-use super::{Backend, Firecracker, Vm};
+use super::{Backend, Firecracker, Limits, Vm};
 use crate::document::{Complaint, Item, Table};
 use crate::host::cgroup::IoLimits;
 use crate::host::uids::UidRange;
@@ -63,6 +63,16 @@ fn uids(item: &Item<'_>) -> Option<UidRange> {
         return None;
     }
     Some(UidRange { first, count })
+}
+
+/// Each VM has a user of its own.
+pub(super) fn refuse_too_few_users(root: &Table<'_>, vm: &Vm, limits: &Limits) {
+    let Some(section) = root.get("limits").filter(|_| limits.max_vms > vm.uids.count) else { return };
+    let (vms, users) = (limits.max_vms, vm.uids.count);
+    section.refuse(
+        Complaint::new(format!("`max_vms` is {vms}, and there are {users} users for VMs, each of which needs one"))
+            .hint("raise `count` of `uids` in `[vm]`, or lower `max_vms`"),
+    );
 }
 
 fn io(item: &Item<'_>) -> Option<IoLimits> {

@@ -4,8 +4,13 @@
 //! shared by all VMs that start from it, and the kernel charges a page of a file to whoever reads it first: the service reads them
 //! before any VM does (`disk::read_ahead`), so that no job pays for the others.
 //!
+//! In a unit of systemd's with `Delegate=yes` the groups are made in the unit's own, so that its limits bound them all and they end with
+//! it; the service itself moves one level down, since a group that passes controllers on has no processes of its own. Elsewhere
+//! they are made at the top.
+//!
 //! Hosts with version 1 only, or without write access, run VMs without one; the caller says so once, clearly.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -16,9 +21,15 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
+use super::xattr;
+
 const ROOT: &str = "/sys/fs/cgroup";
-/// All cgroups of this product are below this one.
+/// Where nothing was delegated, all cgroups of this product are below this one.
 const PARENT: &str = "dayfly";
+/// In what was delegated, the group of this process itself.
+const OWN: &str = "service";
+/// What systemd marks a group with that it delegates, by version.
+const DELEGATED: [&CStr; 2] = [c"trusted.delegate", c"user.delegate"];
 /// The controllers that bound a monitor.
 pub const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// The controller that bounds what it may ask of a disk, which not every kernel has.
@@ -88,11 +99,36 @@ pub fn detect() -> Support {
         Hierarchy::V1 { .. } => return Support::Missing(format!("{ROOT} is not a cgroup v2 hierarchy")),
         Hierarchy::Missing(why) => return Support::Missing(why),
     }
-    let parent = Path::new(ROOT).join(PARENT);
-    match pass_on_controllers(Path::new(ROOT)).and_then(|()| prepare(&parent)) {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let delegated = delegated(&own, is_marked);
+    let parent = delegated.clone().unwrap_or_else(|| Path::new(ROOT).join(PARENT));
+    let prepared = match &delegated {
+        Some(group) => move_down(group).and_then(|()| pass_on_controllers(group)),
+        None => pass_on_controllers(Path::new(ROOT)).and_then(|()| prepare(&parent)),
+    };
+    match prepared {
         Ok(()) => Support::V2(parent),
         Err(error) => Support::Missing(format!("{}: {error}", parent.display())),
     }
+}
+
+/// The group that was delegated to this process, of which `/proc/self/cgroup` says `own`; it may have moved down already.
+fn delegated(own: &str, is_marked: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let group = Path::new(ROOT).join(path);
+    let above = group.parent().filter(|_| group.ends_with(OWN)).map(Path::to_owned);
+    [Some(group), above].into_iter().flatten().find(|group| group != Path::new(ROOT) && is_marked(group))
+}
+
+fn is_marked(group: &Path) -> bool {
+    let Ok(directory) = fs::File::open(group) else { return false };
+    DELEGATED.iter().any(|name| xattr::get(&directory, name, 8).as_deref() == Some(b"1"))
+}
+
+fn move_down(delegated: &Path) -> io::Result<()> {
+    let own = delegated.join(OWN);
+    fs::create_dir_all(&own)?;
+    fs::write(own.join("cgroup.procs"), "0")
 }
 
 /// Makes a group whose children can have limits.
@@ -238,6 +274,23 @@ mod tests {
     fn a_limit_that_is_not_set_is_the_kernels_word_for_none() {
         let limits = IoLimits { bandwidth: Some(100 << 20), operations: None };
         assert_eq!(io_line("8:0", limits), "8:0 rbps=104857600 wbps=104857600 riops=max wiops=max");
+    }
+
+    #[test]
+    fn groups_are_made_in_what_was_delegated() {
+        let of = |own: &str, marked: &str| {
+            delegated(own, |group| group == Path::new(ROOT).join(marked)).map(|group| group.display().to_string())
+        };
+        let unit = "system.slice/dayfly.service";
+        let there = Some(format!("{ROOT}/{unit}"));
+        assert_eq!(of("0::/system.slice/dayfly.service\n", unit), there);
+        assert_eq!(of("0::/system.slice/dayfly.service/service\n", unit), there);
+        assert_eq!(of("1:name=systemd:/x\n0::/system.slice/dayfly.service\n", unit), there);
+        assert_eq!(of("0::/system.slice/dayfly.service/other\n", unit), None);
+        assert_eq!(of("0::/user.slice/session-1.scope\n", unit), None);
+        assert_eq!(of("0::/\n", ""), None);
+        assert_eq!(of("0::/service\n", ""), None);
+        assert_eq!(of("", unit), None);
     }
 
     #[test]

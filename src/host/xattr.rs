@@ -20,8 +20,7 @@ pub fn set(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
 }
 
 /// An attribute of an open file or directory, if it has it and the value has at most `limit` bytes.
-#[cfg(test)]
-pub(crate) fn get(file: &File, name: &CStr, limit: usize) -> Option<Vec<u8>> {
+pub fn get(file: &File, name: &CStr, limit: usize) -> Option<Vec<u8>> {
     let mut value = vec![0; limit];
     // SAFETY: the descriptor is open, and the kernel writes at most `value.len()` bytes to the value.
     let length = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };

@@ -111,6 +111,7 @@ impl Entry {
                 chdir(c"/")
             }
             Step::Limit(resource, value) => setrlimit(*resource, *value, *value),
+            Step::KeepPagesSmall => prctl(libc::PR_SET_THP_DISABLE, 1),
             Step::DropCapabilities => drop_capabilities(),
             Step::Become(uid) => become_user(*uid),
             Step::RefusePrivileges => prctl(libc::PR_SET_NO_NEW_PRIVS, 1),

@@ -161,6 +161,8 @@ fn groups_bound_what_is_in_them() {
     let done = state.run(&["--timeout", "120s", "--root", "--cache", &cache, "--", "sh", "-c", script]);
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     insta::assert_snapshot!(done.stdout, @"
+    by itself: groups in /sys/fs/cgroup/dayfly, this in 0::/
+    in a unit: groups in /sys/fs/cgroup/dayfly-trial.service, this in 0::/dayfly-trial.service/service
     memory: signal: 9 (SIGKILL), oom_group_kill 1
     tasks: 255 threads of 1000, refused: true
     freeze: held, let go, held, signal: 9 (SIGKILL), gone: true
