@@ -139,7 +139,7 @@ mod tests {
         let (secrets, _) = Secrets::resolve(&config, |name| Some(format!("the value of {name}"))).unwrap();
         let values = config.values_of(&RepoName::parse(repo).unwrap(), environment, &secrets.jobs);
         let vars = ["A", "B", "C", "D"].map(|name| values.vars().member(name).to_text().to_string());
-        let hides = |name: &str| values.hidden().is_in(&format!("the value of {name}"));
+        let hides = |name: &str| values.has_secret(&format!("the value of {name}"));
         let secret = ["ALL", "SITE", "PROD"].into_iter().find(|name| hides(name)).unwrap();
         format!("{} {secret}", vars.join(","))
     }

@@ -19,6 +19,7 @@ pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadN
 pub use self::backoff::backoff;
 pub use self::measured::Measured;
 use crate::ids::ReportId;
+use crate::workflow::commands::Annotation;
 
 /// `owner/name` of a repository, checked so that it can stand in an address and a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -187,6 +188,9 @@ pub struct Report {
     pub summary: String,
     /// The log so far, or its tail; plain text, cut (head dropped first) by the forge's module.
     pub log: String,
+    /// What is shown beside the code once the job has ended; the forge's module sends each one once.
+    #[serde(default)]
+    pub annotations: Vec<Annotation>,
     /// The log page.
     pub details_url: Option<String>,
     /// Milliseconds since the epoch.
@@ -202,6 +206,8 @@ pub struct ExternalIds {
     pub check_run: Option<u64>,
     /// The check run was completed. It is never reopened: a state that is not an end gets a new one.
     pub check_run_completed: bool,
+    /// How many of the report's annotations the check run has: each call adds to them.
+    pub annotations: usize,
     /// The commit status that the forge accepted last, in its own words. The same one is not sent again.
     pub last_status: Option<String>,
 }

@@ -110,7 +110,9 @@ async fn page_or_text(State(pages): State<LogPages>, Path(name): Path<String>) -
         None => {
             let job = pages.job(&name).await?;
             let run = pages.run(&job).await?;
-            Ok(Html(html::page(&job, &run)).into_response())
+            let report = pages.store.get_report(&job.report).await?;
+            let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
+            Ok(Html(html::page(&job, &run, &annotations)).into_response())
         }
     }
 }

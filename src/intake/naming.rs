@@ -71,6 +71,7 @@ mod tests {
             title: String::new(),
             summary: String::new(),
             log: String::new(),
+            annotations: Vec::new(),
             details_url: None,
             started_at: None,
             finished_at: None,

@@ -2,7 +2,7 @@
 //! and a local run share.
 //!
 //! Whatever the guest does, this ends: after the limit or a cancellation the steps have the grace period to end, and those
-//! that always run have it once more.
+//! that always run have it once more, or `cancel-timeout-minutes`.
 
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ impl Attempt<'_> {
     ) -> (Option<Ending>, Vec<StepLine>) {
         let Self { machine, image, places, github, origin, workspace, limit, spent, grace, cancel, .. } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
+        // Its author may ask for longer than two grace periods, but for no more than the host would give the job anyway.
+        let ending = run.cancel_timeout().map_or(grace * 2, |own| own.clamp(grace, limit.max(grace)));
         let services = Services { git: Some(self.git.clone()), egress: self.egress, registries: self.registries };
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
@@ -92,7 +94,7 @@ impl Attempt<'_> {
             steps.prepare(github).await?;
             steps.run(step, run).await
         };
-        let bounded = bounded(work, lost, limit.saturating_sub(spent), grace, &stop).await;
+        let bounded = bounded(work, lost, limit.saturating_sub(spent), ending, &stop).await;
         let lines = std::mem::take(&mut steps.lines);
         if let Some(serving) = serving {
             serving.abort();
@@ -157,7 +159,7 @@ enum Bounded {
 /// Runs the steps within the time that the host gives them, whatever the guest thinks of it.
 async fn bounded(
     work: impl Future<Output = Result<(), VmError>>, lost: impl Future<Output = Loss>, limit: Duration,
-    grace: Duration, stop: &CancellationToken,
+    ending: Duration, stop: &CancellationToken,
 ) -> Bounded {
     tokio::pin!(work, lost);
     let deadline = Instant::now() + limit;
@@ -172,11 +174,11 @@ async fn bounded(
         None => {
             let was_cancelled = stop.is_cancelled();
             stop.cancel();
-            // Steps get the grace period to end, and those that always run get it once more; then the VM goes with them.
+            // The step at hand gets the grace period to end, and those that always run what is left; then the VM goes.
             tokio::select! {
                 result = &mut work => (result, if was_cancelled { Bounded::Done } else { Bounded::TimedOut }),
                 loss = &mut lost => return Bounded::Lost(loss),
-                () = tokio::time::sleep(grace * 2) => return Bounded::Overran,
+                () = tokio::time::sleep(ending) => return Bounded::Overran,
             }
         }
     };

@@ -294,11 +294,13 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     let took = Duration::from_millis(lines.iter().map(|line| line.took.as_millis() as u64).sum());
     let title = verdict::title(&outcome, took);
     let summary = verdict::summary(&outcome, lines, end, log_failure.as_deref());
+    let annotations = verdict::annotations(lines);
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
+        report.annotations = annotations;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
     core.lifecycle.reached(Step::OutcomeStored).await;

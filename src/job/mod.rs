@@ -9,6 +9,7 @@
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
 //! - `toolkit`: how tools learn of registries and certificates (pure); `outfit`: giving that to the guest.
@@ -18,6 +19,8 @@
 pub mod attempt;
 pub mod checkout;
 pub mod driver;
+mod ear;
+mod hashing;
 pub mod journal;
 mod matrix;
 pub(crate) mod obtain;

@@ -8,6 +8,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::checkout::{self, Origin, Workspace};
+use super::ear::Ear;
+use super::hashing;
 use super::verdict::StepLine;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
@@ -15,6 +17,7 @@ use crate::log::Stream;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
+use crate::workflow::commands::Source;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::run::{CommandFiles, JobRun, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
@@ -133,7 +136,9 @@ impl<W: Witness> Steps<'_, W> {
             match heavy(|| run.next_step()) {
                 Next::Done => return Ok(()),
                 Next::HashFiles(patterns) => {
-                    run.answer_hash(patterns, Err("`hashFiles` is not supported yet".to_owned()));
+                    let (root, temp) = (run.workspace(), self.places.temp.as_str());
+                    let digest = hashing::hash_files(self.guest, self.owner(), root, temp, &patterns).await?;
+                    run.answer_hash(patterns, digest);
                 }
                 Next::Skipped(report) => self.note(report, Duration::ZERO).await,
                 Next::Failed(report) => {
@@ -143,7 +148,7 @@ impl<W: Witness> Steps<'_, W> {
                 Next::Run(plan) => {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
-                    let result = self.run_step(&plan).await?;
+                    let result = self.run_step(&plan, run).await?;
                     if let Some(report) = heavy(|| run.finish_step(result)) {
                         self.note(report, began.elapsed()).await;
                     }
@@ -178,9 +183,9 @@ impl<W: Witness> Steps<'_, W> {
         self.lines.push(line);
     }
 
-    async fn run_step(&mut self, plan: &StepPlan) -> Result<StepResult, VmError> {
+    async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         match self.prepare_step(plan).await {
-            Ok(exec) => self.run_prepared(plan, exec).await,
+            Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
             // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
             Err(VmError::Refused { detail, .. }) => {
                 Ok(StepResult::new(StepEnd::Failed(format!("the step could not be prepared: {detail}"))))
@@ -219,11 +224,15 @@ impl<W: Witness> Steps<'_, W> {
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 
-    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec) -> Result<StepResult, VmError> {
-        let end = self.attend(exec, plan).await?;
-        let CommandFiles { env, output, path, summary, .. } = &plan.command_files;
+    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear<'_>) -> Result<StepResult, VmError> {
+        let number = step_number(plan.index);
+        let end = self.attend(exec, plan, &mut ear).await?;
+        for source in [Source::Stdout, Source::Stderr] {
+            ear.hear(self.guest, source, true, number, self.witness).await?;
+        }
+        let CommandFiles { env, output, path, summary, state } = &plan.command_files;
         let mut contents = Vec::new();
-        for file in [env, output, path, summary] {
+        for file in [env, output, path, summary, state] {
             // One byte more than is allowed, so that what is too large is seen as such.
             let content = self.guest.read_file(file, MAX_FILE_BYTES as u32 + 1).await;
             contents.push(match content {
@@ -235,7 +244,8 @@ impl<W: Witness> Steps<'_, W> {
         }
         let mut contents = contents.into_iter();
         let mut next = || contents.next().unwrap_or_default();
-        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next() })
+        let said = ear.finish();
+        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next(), state: next(), said })
     }
 
     /// The proxies and the image's environment below the step's own.
@@ -251,7 +261,7 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     /// Runs a program to its end, its time limit or the job's cancellation.
-    async fn attend(&mut self, exec: Exec, plan: &StepPlan) -> Result<StepEnd, VmError> {
+    async fn attend(&mut self, exec: Exec, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<StepEnd, VmError> {
         let number = step_number(plan.index);
         let mut running = match self.guest.exec(exec).await {
             Ok(running) => running,
@@ -264,7 +274,7 @@ impl<W: Witness> Steps<'_, W> {
         loop {
             let live_update = self.witness.update_due();
             let end = tokio::select! {
-                output = running.next() => match self.take(number, output?).await {
+                output = running.next() => match self.take(number, output?, ear).await? {
                     Some(exit) => return Ok(step_end(exit.status)),
                     None => continue,
                 },
@@ -275,18 +285,18 @@ impl<W: Witness> Steps<'_, W> {
                 () = until(deadline) => StepEnd::TimedOut,
                 () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
             };
-            self.stop(&mut running, number).await?;
+            self.stop(&mut running, number, ear).await?;
             return Ok(end);
         }
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, running: &mut Running, number: u16) -> Result<(), VmError> {
+    async fn stop(&mut self, running: &mut Running, number: u16, ear: &mut Ear<'_>) -> Result<(), VmError> {
         for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
             running.signal(signal).await?;
             let drained = async {
                 loop {
-                    if self.take(number, running.next().await?).await.is_some() {
+                    if self.take(number, running.next().await?, ear).await?.is_some() {
                         return Ok(());
                     }
                 }
@@ -299,19 +309,20 @@ impl<W: Witness> Steps<'_, W> {
         Ok(())
     }
 
-    /// Writes output to the log; gives the exit.
-    async fn take(&mut self, number: u16, output: Output) -> Option<Exit> {
-        match output {
-            Output::Stdout(bytes) => self.witness.write(number, Stream::Stdout, &bytes).await,
-            Output::Stderr(bytes) => self.witness.write(number, Stream::Stderr, &bytes).await,
+    /// Hears output, whose text goes to the log; gives the exit.
+    async fn take(&mut self, number: u16, output: Output, ear: &mut Ear<'_>) -> Result<Option<Exit>, VmError> {
+        let (source, bytes) = match output {
+            Output::Stdout(bytes) => (Source::Stdout, bytes),
+            Output::Stderr(bytes) => (Source::Stderr, bytes),
             Output::Exited(exit) => {
                 // The guest's own count: it may say what it likes.
                 self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
                 self.is_disk_full = exit.is_disk_full;
-                return Some(exit);
+                return Ok(Some(exit));
             }
-        }
-        None
+        };
+        ear.push(source, &bytes);
+        ear.hear(self.guest, source, false, number, self.witness).await.map(|()| None)
     }
 
     fn owner(&self) -> Owner {

@@ -7,6 +7,7 @@ use crate::config::format_duration;
 use crate::forge::Conclusion;
 use crate::store::{Outcome, Reason};
 use crate::vm::loss::Loss;
+use crate::workflow::commands::{Annotation, MAX_OF_JOB};
 use crate::workflow::contexts;
 use crate::workflow::gate::NeedResult;
 use crate::workflow::run::{JobEnd, StepReport};
@@ -184,6 +185,11 @@ pub(crate) fn summary(
     text
 }
 
+/// What the forge shows beside the code.
+pub(crate) fn annotations(steps: &[StepLine]) -> Vec<Annotation> {
+    steps.iter().flat_map(|step| &step.report.annotations).take(MAX_OF_JOB).cloned().collect()
+}
+
 /// Text of a stranger inside of ours: no tags or comments, which would hide what follows, and nobody is mentioned. Works in
 /// code too, where escapes would show.
 fn defused(text: &str) -> String {
@@ -210,7 +216,8 @@ mod tests {
             contexts::Outcome::Failure => vec!["the step ended with exit code 137".to_owned()],
             _ => Vec::new(),
         };
-        let report = StepReport { index, name: format!("Run step {index}"), outcome: conclusion, conclusion, errors };
+        let name = format!("Run step {index}");
+        let report = StepReport { index, name, outcome: conclusion, conclusion, errors, annotations: Vec::new() };
         StepLine { report, took: Duration::from_millis(1234), oom_kills, is_disk_full: false }
     }
 

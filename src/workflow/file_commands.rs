@@ -1,4 +1,4 @@
-//! The files by which a step speaks to the steps after it: `GITHUB_ENV`, `GITHUB_OUTPUT`, `GITHUB_PATH` and
+//! The files by which a step speaks to the steps after it: `GITHUB_ENV`, `GITHUB_OUTPUT`, `GITHUB_PATH`, `GITHUB_STATE` and
 //! `GITHUB_STEP_SUMMARY`. Their bytes come from the guest: they are bounded, may be anything, and are only ever data.
 
 use std::fmt;
@@ -40,16 +40,29 @@ pub fn parse_env(content: &[u8]) -> Result<Pairs, FileCommandError> {
     const FILE: &str = "GITHUB_ENV";
     let mut pairs = Vec::new();
     for Pair { line, name, value } in pairs_of(FILE, content)? {
-        let refuse = |message| Err(FileCommandError { file: FILE, line: Some(line), message });
-        if is_reserved(&name) || name.eq_ignore_ascii_case("NODE_OPTIONS") {
-            return refuse(format!("`{name}` may not be set by a step"));
-        }
-        if name.contains('\0') || value.contains('\0') {
-            return refuse("an environment variable cannot contain a NUL character".to_owned());
-        }
+        check_variable(&name, &value).map_err(|message| FileCommandError { file: FILE, line: Some(line), message })?;
         pairs.push((name, value));
     }
     Ok(pairs)
+}
+
+/// Whether a step may set this variable for the steps after it; the error says why not.
+pub(super) fn check_variable(name: &str, value: &str) -> Result<(), String> {
+    if is_reserved(name) || name.eq_ignore_ascii_case("NODE_OPTIONS") {
+        return Err(format!("`{name}` may not be set by a step"));
+    }
+    if name.contains('\0') || value.contains('\0') {
+        return Err("an environment variable cannot contain a NUL character".to_owned());
+    }
+    Ok(())
+}
+
+/// What the step keeps for its own post step.
+///
+/// # Errors
+/// Too large, or not of the form.
+pub fn parse_state(content: &[u8]) -> Result<Pairs, FileCommandError> {
+    Ok(pairs_of("GITHUB_STATE", content)?.into_iter().map(|pair| (pair.name, pair.value)).collect())
 }
 
 /// Outputs of the step.

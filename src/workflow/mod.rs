@@ -6,6 +6,7 @@
 //! bounded, and no input can make one panic or hang.
 
 pub mod call;
+pub mod commands;
 pub mod concurrency;
 pub mod contexts;
 pub mod expression;

@@ -146,12 +146,15 @@ pub struct RunDefaults {
 }
 
 /// What runs a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shell {
     Bash,
     Sh,
     Python,
+    Pwsh,
+    /// The words of a command, with `{0}` for the file of the script in one of them.
+    Custom(Vec<String>),
 }
 
 /// `permissions`.
@@ -205,6 +208,9 @@ pub struct Job {
     pub outputs: Variables,
     pub steps: Vec<Step>,
     pub timeout_minutes: Option<Setting<f64>>,
+    /// How long the steps that always run have after a cancellation.
+    #[serde(default)]
+    pub cancel_timeout_minutes: Option<Setting<f64>>,
     pub continue_on_error: Setting<bool>,
     pub strategy: Strategy,
     /// Recorded: jobs get no token.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::expression::{Environment, Expression, ExpressionError, Object, Status, Template, Value};
+use super::expression::{Environment, Expression, ExpressionError, Object, Scope, Status, Template, Value};
 
 /// A value that stands in the workflow, or one expression that will give it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,12 @@ impl Condition {
     /// A condition that was written.
     pub fn new(expression: Expression) -> Self {
         Self(Some(expression))
+    }
+
+    /// One that holds whatever came before.
+    pub fn always() -> Self {
+        let scope = Scope { contexts: &[], later: &[], status_functions: true, hash_files: false };
+        Self(Expression::parse("always()", &scope).ok())
     }
 
     /// The expression as it was written, if one was.

@@ -1,10 +1,8 @@
 //! What the operator gives to jobs: the contexts `vars` and `secrets`.
 //!
 //! Variables are plain, and stay with a job's plan from the moment when it is made. Secrets are read when a job starts and
-//! are never part of what is stored: only which of them a called workflow gets is ([`SecretAccess`]). Whoever shows a text of
-//! a job hides [`Values::hidden`] in it.
+//! are never part of what is stored: only which of them a called workflow gets is ([`SecretAccess`]).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -27,9 +25,6 @@ const MAX_NAME: usize = 100;
 /// The secret that GitHub makes for each job. Here it is one like any other, if the operator has one of that name, and
 /// every called workflow gets it.
 pub const GITHUB_TOKEN: &str = "GITHUB_TOKEN";
-
-/// What stands in the place of a secret.
-pub const HIDDEN: &str = "***";
 
 /// Variables and secrets by name. Names are not told apart by case.
 #[derive(Debug, Clone, Default)]
@@ -67,43 +62,14 @@ impl Values {
         SecretContext(clear.collect::<Object>().into())
     }
 
-    /// What of it must not be shown.
-    pub fn hidden(&self) -> Hidden {
-        let lines = |secret: &SecretString| -> Vec<String> {
-            let text = secret.expose_secret();
-            let lines = text.lines().map(str::trim).filter(|line| *line != text);
-            std::iter::once(text).chain(lines).filter(|part| !part.trim().is_empty()).map(str::to_owned).collect()
-        };
-        let mut hidden: Vec<String> = self.secrets.values().flat_map(lines).collect();
-        // The longest first: a secret may be part of another.
-        hidden.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        hidden.dedup();
-        Hidden(hidden.into_iter().map(SecretString::from).collect())
-    }
-}
-
-/// What must not be shown: each secret, and each line of one with several. The longest come first.
-#[derive(Debug, Clone, Default)]
-pub struct Hidden(Vec<SecretString>);
-
-impl Hidden {
-    /// Each text that must not be shown.
-    pub fn parts(&self) -> impl Iterator<Item = &SecretString> {
-        self.0.iter()
+    /// The secrets in clear: what must not be shown.
+    pub(super) fn secret_texts(&self) -> impl Iterator<Item = &str> {
+        self.secrets.values().map(|secret| secret.expose_secret())
     }
 
-    /// The text with [`HIDDEN`] in the place of every secret.
-    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut shown = Cow::Borrowed(text);
-        for part in self.parts().filter(|part| text.contains(part.expose_secret())) {
-            shown = Cow::Owned(shown.replace(part.expose_secret(), HIDDEN));
-        }
-        shown
-    }
-
-    /// Whether a secret is in the text.
-    pub fn is_in(&self, text: &str) -> bool {
-        self.parts().any(|part| text.contains(part.expose_secret()))
+    /// Whether one of the secrets is this text.
+    pub fn has_secret(&self, text: &str) -> bool {
+        self.secrets.values().any(|secret| secret.expose_secret() == text)
     }
 }
 
@@ -229,17 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_a_secret_is_hidden_and_the_longest_first() {
-        let shown = values().hidden().hide("a s3cret-and-more b s3cret c abc -----END----- d").into_owned();
-        assert_eq!(shown, "a *** b *** c *** *** d");
-        assert!(values().hidden().is_in("x abc") && !values().hidden().is_in("x"));
-        assert_eq!(Values::default().hidden().hide("x"), "x");
-    }
-
-    #[test]
     fn no_debug_output_shows_a_secret() {
         let values = values();
-        let shown = format!("{values:?} {:?} {:?}", values.secrets(), values.hidden());
+        let shown = format!("{values:?} {:?}", values.secrets());
         assert!(!shown.contains("s3cret") && !shown.contains("abc"), "{shown}");
     }
 

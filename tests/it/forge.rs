@@ -10,6 +10,7 @@ use dayfly::forge::{
     CommitSha, Conclusion, Earlier, ExternalIds, Forge as _, ForgeError, RepoAccess, RepoName, Report, ReportState,
 };
 use dayfly::ids::ReportId;
+use dayfly::workflow::commands::{Annotation, Level};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::local_forge::{APP_PRIVATE_KEY, Fault, FaultKind, Forge, NewPullRequest, Options, WriteKind};
@@ -58,6 +59,7 @@ impl Scene {
             title: "Waiting for a machine".to_owned(),
             summary: String::new(),
             log: String::new(),
+            annotations: Vec::new(),
             details_url: Some("https://ci.example.com/log/x".to_owned()),
             started_at: None,
             finished_at: None,
@@ -199,6 +201,30 @@ async fn everything_oversized_is_cut_to_what_the_forge_accepts() {
     scene.as_app().publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap();
     let text = scene.forge.check_runs()[0].output["text"].as_str().unwrap().to_owned();
     assert!(text.contains("the end") && text.starts_with("The first "), "{}", &text[..200]);
+}
+
+#[tokio::test]
+async fn annotations_come_in_several_requests_and_each_of_them_once() {
+    let scene = Scene::new().await;
+    let github = scene.as_app();
+    let mut report = scene.report(ReportState::Finished(Conclusion::Failure));
+    report.annotations =
+        (1..=120).map(|number| Annotation::general(Level::Error, &format!("number {number}"))).collect();
+    report.annotations[0].file = Some("src/a.rs".to_owned());
+    let shown = || scene.forge.check_runs()[0].output["annotations"].as_array().unwrap().len();
+    scene.fault(Method::PATCH, "/check-runs", FaultKind::Status(502));
+    github.publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap_err();
+    assert_eq!(shown(), 50, "the second request failed");
+    let ids = github.publish(&report, &ExternalIds::default(), Earlier::Uncertain).await.unwrap();
+    assert_eq!((shown(), ids.annotations), (120, 120));
+    github.publish(&report, &ids, Earlier::None).await.unwrap();
+    github.publish(&report, &ids, Earlier::Uncertain).await.unwrap();
+    assert_eq!((shown(), scene.forge.check_runs().len()), (120, 1));
+    let first = &scene.forge.check_runs()[0].output["annotations"][0];
+    assert_eq!(
+        (&first["path"], &first["start_line"], &first["annotation_level"]),
+        (&"src/a.rs".into(), &1.into(), &"failure".into())
+    );
 }
 
 #[tokio::test]

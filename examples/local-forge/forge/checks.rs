@@ -78,12 +78,39 @@ impl Change {
             run.external_id = external_id;
         }
         if let Some(output) = self.output {
-            run.output = output;
+            run.output = with_annotations_of(&run.output, output);
         }
         run.details_url = self.details_url.or(run.details_url.take());
         run.started_at = self.started_at.or(run.started_at.take());
         run.completed_at = self.completed_at.or(run.completed_at.take());
     }
+}
+
+/// Annotations are only ever added.
+fn with_annotations_of(before: &Value, mut output: Value) -> Value {
+    let of = |output: &Value| output["annotations"].as_array().cloned().unwrap_or_default();
+    let all = [of(before), of(&output)].concat();
+    if !all.is_empty() {
+        output["annotations_count"] = all.len().into();
+        output["annotations"] = all.into();
+    }
+    output
+}
+
+fn validate_annotation(annotation: &Value) -> Result<(), ApiError> {
+    let text = |key: &str| annotation[key].as_str().filter(|text| !text.is_empty());
+    let number = |key: &str| annotation[key].as_u64().filter(|number| *number > 0);
+    let (Some(start), Some(end)) = (number("start_line"), number("end_line")) else {
+        return Err(ApiError::invalid("An annotation needs its lines"));
+    };
+    let is_level = text("annotation_level").is_some_and(|level| ["notice", "warning", "failure"].contains(&level));
+    if text("path").is_none() || text("message").is_none() || !is_level || end < start {
+        return Err(ApiError::invalid("An annotation needs a path, a message and a level"));
+    }
+    if start != end && (number("start_column").is_some() || number("end_column").is_some()) {
+        return Err(ApiError::invalid("Columns are only for annotations of one line"));
+    }
+    Ok(())
 }
 
 fn validate_output(output: &Value) -> Result<(), ApiError> {
@@ -100,7 +127,7 @@ fn validate_output(output: &Value) -> Result<(), ApiError> {
     if output["annotations"].as_array().is_some_and(|annotations| annotations.len() > MAX_ANNOTATIONS) {
         return Err(ApiError::invalid("At most 50 annotations are allowed in a request"));
     }
-    Ok(())
+    output["annotations"].as_array().into_iter().flatten().try_for_each(validate_annotation)
 }
 
 /// `POST /repos/OWNER/NAME/check-runs`

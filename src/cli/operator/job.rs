@@ -11,6 +11,7 @@ use crate::cli::client::{Client, ClientError, Query};
 use crate::cli::say;
 use crate::cli::terminal::{Look, Style, one_line};
 use crate::clock::{ago, now_ms};
+use crate::workflow::commands::Annotation;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum JobCommand {
@@ -138,6 +139,10 @@ fn described(job: &JobView, now: i64, look: Look) -> String {
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         text.push_str(&format!("\n{name:<10}  {value}"));
     }
+    if !job.annotations.is_empty() {
+        text.push_str(&format!("\n\n{}", look.paint(Style::BOLD, "What its steps said of the code")));
+        text.extend(job.annotations.iter().map(annotation));
+    }
     if !job.events.is_empty() {
         text.push_str(&format!("\n\n{}", look.paint(Style::BOLD, "What happened, in seconds since the first")));
     }
@@ -160,6 +165,16 @@ fn reached(egress: &EgressView) -> String {
 fn when(at_ms: i64, now: i64) -> String {
     let shown = Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |time| format!("{time:.3}"));
     format!("{shown} ({})", ago(now, at_ms))
+}
+
+fn annotation(told: &Annotation) -> String {
+    let place = match (&told.file, told.line) {
+        (Some(file), Some(line)) => format!("{file}:{line}  "),
+        (Some(file), None) => format!("{file}  "),
+        (None, _) => String::new(),
+    };
+    let title = told.title.as_ref().map_or_else(String::new, |title| format!("{title}: "));
+    format!("\n{:<8}  {}", told.level.as_str(), one_line(&format!("{place}{title}{}", told.message)))
 }
 
 /// One line per event.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::cli::table::Cell;
 use crate::cli::terminal::Style;
 use crate::clock::span;
+use crate::workflow::commands::Annotation;
 
 /// Letters of a shortened id beside its prefix: enough to be unique among many thousand.
 const SHORTEST: usize = 6;
@@ -36,6 +37,8 @@ pub(super) struct JobView {
     /// Only in the answer about one job.
     #[serde(default)]
     pub(super) events: Vec<EventView>,
+    #[serde(default)]
+    pub(super) annotations: Vec<Annotation>,
     pub(super) egress: Option<EgressView>,
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::forge::{Conclusion, Report, ReportState};
+use crate::workflow::commands::{Annotation, Level};
 
 /// Longest description of a commit status, in characters; GitHub refuses longer ones.
 const MAX_DESCRIPTION: usize = 140;
@@ -14,6 +15,10 @@ const MAX_TITLE: usize = 255;
 /// Longest summary and longest text of a check run. GitHub documents characters; bytes are never fewer, so counting them is
 /// right under either reading.
 const MAX_OUTPUT: usize = 65_535;
+/// Annotations that one request may carry; further requests add to them.
+pub(super) const MAX_ANNOTATIONS: usize = 50;
+/// The path of what belongs to no file: GitHub requires one, and uses this itself.
+const NO_FILE: &str = ".github";
 /// Encloses the log. Lines of the log that would close it are defused, so it need not depend on the log.
 const FENCE: &str = "````````````````";
 /// Put before a line that would close the fence: invisible, but the line no longer starts with backticks.
@@ -58,6 +63,41 @@ pub(super) fn check_run_body(report: &Report, is_new: bool) -> Value {
     body.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
     body.insert("output".to_owned(), output);
     body.into()
+}
+
+/// As many of the annotations that the check run does not have yet as one request may carry.
+pub(super) fn next_annotations(report: &Report, sent: usize) -> Vec<Value> {
+    let rest = report.annotations.get(sent..).filter(|_| matches!(report.state, ReportState::Finished(_)));
+    rest.unwrap_or_default().iter().take(MAX_ANNOTATIONS).map(annotation).collect()
+}
+
+fn annotation(annotation: &Annotation) -> Value {
+    let level = match annotation.level {
+        Level::Notice => "notice",
+        Level::Warning => "warning",
+        Level::Error => "failure",
+    };
+    let (path, line) = match &annotation.file {
+        Some(file) => (file.as_str(), annotation.line.unwrap_or(1)),
+        None => (NO_FILE, 1),
+    };
+    let end_line = annotation.end_line.filter(|_| annotation.file.is_some()).unwrap_or(line);
+    let mut value = json!({
+        "path": path,
+        "start_line": line,
+        "end_line": end_line,
+        "annotation_level": level,
+        "message": annotation.message,
+    });
+    if let Some(title) = &annotation.title {
+        value["title"] = one_line(title, MAX_TITLE).into();
+    }
+    // Columns are refused where the lines differ.
+    if let Some(column) = annotation.column.filter(|_| line == end_line && annotation.file.is_some()) {
+        value["start_column"] = column.into();
+        value["end_column"] = annotation.end_column.unwrap_or(column).into();
+    }
+    value
 }
 
 fn check_conclusion(conclusion: Conclusion) -> &'static str {

@@ -15,6 +15,7 @@ fn report(state: ReportState) -> Report {
         title: "Passed in 3 s".to_owned(),
         summary: "All **3** steps passed.".to_owned(),
         log: "hello\n".to_owned(),
+        annotations: Vec::new(),
         details_url: Some("https://ci.example.com/log/x".to_owned()),
         started_at: Some(1_700_000_000_000),
         finished_at: Some(1_700_000_003_250),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Call, JSON};
-use super::presentation::{check_run_body, commit_status_body, is_completed};
+use super::presentation::{check_run_body, commit_status_body, is_completed, next_annotations};
 use super::{GitHub, parse};
 use crate::forge::{Earlier, ExternalIds, ForgeError, Report};
 
@@ -27,6 +27,14 @@ struct CheckRun {
     external_id: Option<String>,
     #[serde(default)]
     status: String,
+    #[serde(default)]
+    output: Output,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Output {
+    annotations_count: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,7 +47,8 @@ pub(super) async fn publish(
 ) -> Result<ExternalIds, ForgeError> {
     let mut ids = known.clone();
     if let Some(app) = github.credentials.app_id() {
-        ids.check_run = Some(publish_check_run(github, report, known, earlier, app).await?);
+        let id = publish_check_run(github, report, known, earlier, app).await?;
+        (ids.check_run, ids.annotations) = (Some(id), report.annotations.len());
         ids.check_run_completed = is_completed(report.state);
     }
     let status = commit_status_body(report);
@@ -68,13 +77,33 @@ async fn publish_check_run(
             .filter(|found| stays_completed || found.status != "completed")
             .map(|found| found.id),
     };
-    let what = format!("setting the check run `{}` at {}", report.context, report.sha.short());
-    let body = check_run_body(report, existing.is_none());
-    let answer = match existing {
-        Some(id) => write(github, report, what, Method::PATCH, &["check-runs", &id.to_string()], body).await?,
-        None => write(github, report, what, Method::POST, &["check-runs"], body).await?,
+    let mut has = match existing {
+        None => 0,
+        Some(_) if earlier == Earlier::None || report.annotations.is_empty() => known.annotations,
+        // What arrived of an attempt that failed is there, and would come twice.
+        Some(id) => {
+            let found = find_check_run(github, report, app).await?.filter(|found| found.id == id);
+            found.map_or(known.annotations, |found| found.output.annotations_count)
+        }
     };
-    Ok(answer.id)
+    let what = || format!("setting the check run `{}` at {}", report.context, report.sha.short());
+    let mut id = existing;
+    loop {
+        let mut body = check_run_body(report, id.is_none());
+        let annotations = next_annotations(report, has);
+        has += annotations.len();
+        if !annotations.is_empty() {
+            body["output"]["annotations"] = annotations.into();
+        }
+        let answer = match id {
+            Some(id) => write(github, report, what(), Method::PATCH, &["check-runs", &id.to_string()], body).await?,
+            None => write(github, report, what(), Method::POST, &["check-runs"], body).await?,
+        };
+        id = Some(answer.id);
+        if next_annotations(report, has).is_empty() {
+            return Ok(answer.id);
+        }
+    }
 }
 
 /// The newest check run that an earlier attempt made for this report.

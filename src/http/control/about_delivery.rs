@@ -148,6 +148,7 @@ mod tests {
                 title: title.to_owned(),
                 summary: String::new(),
                 log: String::new(),
+                annotations: Vec::new(),
                 details_url: None,
                 started_at: None,
                 finished_at: None,

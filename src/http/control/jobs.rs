@@ -13,6 +13,7 @@ use super::{find, limit, word};
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName};
 use crate::store::{JobFilter, JobState, ListedJob, Reason};
+use crate::workflow::commands::Annotation;
 
 /// What a job's outcome says when its end was asked for here.
 const CANCELLED_BY_OPERATOR: &str = "Cancelled by the operator";
@@ -62,6 +63,9 @@ pub(super) struct JobWithEvents {
     #[serde(flatten)]
     job: JobView,
     events: Vec<EventView>,
+    /// What its steps said of the code.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation>,
     /// Absent of a job without any connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     egress: Option<SummaryView>,
@@ -113,6 +117,8 @@ pub(super) async fn show(
         .into_iter()
         .map(|event| EventView { attempt: event.attempt, at_us: event.at_us, kind: event.kind, detail: event.detail })
         .collect();
+    let report = core.store.get_report(&job.report).await?;
+    let annotations = report.map(|report| report.desired.annotations).unwrap_or_default();
     let listed = ListedJob {
         id: job.id,
         run: job.run,
@@ -132,7 +138,7 @@ pub(super) async fn show(
         started_at: job.started_at,
         finished_at: job.finished_at,
     };
-    Ok(Json(JobWithEvents { job: view(&core, listed), events, egress }))
+    Ok(Json(JobWithEvents { job: view(&core, listed), events, annotations, egress }))
 }
 
 /// `POST /v1/jobs/{id}/cancel`: asks for a job's end. It is stored; the scheduler carries it out.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::http::feed::Standing;
 use crate::store::{Job, Run};
+use crate::workflow::commands::Annotation;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -29,7 +30,8 @@ fn digest(source: &str) -> String {
 }
 
 /// The page of a job. Addresses in it are relative, so that it works behind any prefix.
-pub(super) fn page(job: &Job, run: &Run) -> String {
+pub(super) fn page(job: &Job, run: &Run, annotations: &[Annotation]) -> String {
+    let annotations = list(annotations);
     let token = job.log_token.as_str();
     let name = escape(&job.name);
     let workflow = escape(&run.workflow_name);
@@ -58,7 +60,7 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
 <div><dt>Workflow</dt><dd><bdi>{workflow}</bdi> #{number}, on {event}</dd></div>
 </dl>
 <p><a href="{token}.txt">Plain text</a></p>
-</header>
+{annotations}</header>
 <main id="log" role="log" aria-live="off" aria-label="Log" tabindex="0">
 <noscript><p>Without scripts, see the log as <a href="{token}.txt">plain text</a>.</p></noscript>
 </main>
@@ -67,6 +69,23 @@ pub(super) fn page(job: &Job, run: &Run) -> String {
 </html>
 "#
     )
+}
+
+/// What the job's steps said of the code; nothing if they said nothing.
+fn list(annotations: &[Annotation]) -> String {
+    let item = |told: &Annotation| {
+        let place = match (&told.file, told.line) {
+            (Some(file), Some(line)) => format!("<code><bdi>{}</bdi>:{line}</code> ", escape(file)),
+            (Some(file), None) => format!("<code><bdi>{}</bdi></code> ", escape(file)),
+            (None, _) => String::new(),
+        };
+        let title = told.title.as_ref().map_or_else(String::new, |title| format!("<b>{}</b> ", escape(title)));
+        format!("<li>{}: {place}<bdi>{title}{}</bdi></li>\n", told.level.as_str(), escape(&told.message))
+    };
+    match annotations {
+        [] => String::new(),
+        some => format!("<ul aria-label=\"Annotations\">\n{}</ul>\n", some.iter().map(item).collect::<String>()),
+    }
 }
 
 /// Text that is only text, between tags and in quoted attributes.

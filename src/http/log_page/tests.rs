@@ -89,6 +89,7 @@ fn new_job() -> NewJob {
         title: String::new(),
         summary: String::new(),
         log: String::new(),
+        annotations: Vec::new(),
         details_url: None,
         started_at: None,
         finished_at: None,

@@ -84,6 +84,7 @@ fn new_report(context: &str) -> Report {
         title: "Queued".into(),
         summary: String::new(),
         log: "this is never stored".into(),
+        annotations: Vec::new(),
         details_url: None,
         started_at: None,
         finished_at: None,

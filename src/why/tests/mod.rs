@@ -111,6 +111,7 @@ fn report(state: ReportState, title: &str) -> StoredReport {
         title: title.into(),
         summary: String::new(),
         log: String::new(),
+        annotations: Vec::new(),
         details_url: None,
         started_at: None,
         finished_at: None,

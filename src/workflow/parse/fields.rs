@@ -183,23 +183,51 @@ pub(super) fn run_defaults(item: &Item<'_>, scope: &Scope<'_>) -> Option<RunDefa
 
 /// `shell` of a step or of the defaults.
 pub(super) fn shell(item: &Item<'_>) -> Option<Shell> {
-    const LATER: &[&str] = &["pwsh", "powershell", "cmd", "node"];
-    const HINT: &str = "shells: `bash`, `sh`, `python`";
+    const HINT: &str = "shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file";
     match item.non_empty_string()?.trim() {
         "bash" => return Some(Shell::Bash),
         "sh" => return Some(Shell::Sh),
         "python" => return Some(Shell::Python),
+        "pwsh" => return Some(Shell::Pwsh),
+        // Known by its name alone, too.
+        "node" => return Some(Shell::Custom(vec!["node".to_owned(), "{0}".to_owned()])),
         text if text.contains(EXPRESSION) => item.refuse(Complaint::new("the shell cannot be computed").hint(HINT)),
-        text if LATER.contains(&text) => {
-            item.unsupported(Complaint::new(format!("the shell `{text}` is not supported yet")).hint(HINT));
-        }
-        text if text.contains("{0}") => {
-            let complaint = Complaint::new("shells with a command line of their own are not supported yet");
-            item.unsupported(complaint.hint(HINT));
-        }
-        text => item.refuse(Complaint::new(format!("the shell {} is not known", quoted(text))).hint(HINT)),
+        text => match (text.split_whitespace().next(), command_words(text)) {
+            (Some("cmd" | "powershell"), _) => {
+                item.unsupported(
+                    Complaint::new(format!("the shell {} is there on Windows only", quoted(text))).hint(HINT),
+                );
+            }
+            (_, Some(_)) if !text.contains("{0}") => {
+                item.refuse(Complaint::new(format!("the shell {} is not known", quoted(text))).hint(HINT));
+            }
+            (_, Some(words)) if words.first().is_some_and(|program| !program.contains("{0}")) => {
+                return Some(Shell::Custom(words));
+            }
+            _ => item.refuse(Complaint::new(format!("the shell {} is no command", quoted(text))).hint(HINT)),
+        },
     }
     None
+}
+
+/// The words of a command: white space separates them, but not between double quotes; `\"` is a quote of its own. `None` if a
+/// quote is never closed.
+fn command_words(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                is_quoted = !is_quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if letters.peek() == Some(&'"') => word.get_or_insert_default().extend(letters.next()),
+            space if space.is_whitespace() && !is_quoted => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    (!is_quoted).then_some(words)
 }
 
 /// `permissions`.

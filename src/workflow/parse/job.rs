@@ -37,7 +37,6 @@ const LATER: &[(&str, &str)] = &[
     ("services", "start what the job needs in a step"),
     ("container", "the job runs in a machine of its own; choose its image with `runs-on`"),
     ("snapshot", "images are described by the operator"),
-    ("cancel-timeout-minutes", "a cancelled job has a fixed time to end"),
 ];
 
 pub(super) fn job(field: &Field<'_>) -> Option<Job> {
@@ -61,6 +60,7 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         defaults: table.read("defaults", |item| fields::run_defaults(item, &scopes::DEFAULTS)).unwrap_or_default(),
         outputs: table.read_or("outputs", Vec::new(), outputs),
         timeout_minutes: table.read("timeout-minutes", |item| fields::timeout(item, scope)),
+        cancel_timeout_minutes: table.read("cancel-timeout-minutes", |item| fields::timeout(item, scope)),
         continue_on_error: tolerance(&table),
         strategy: table.read("strategy", strategy).unwrap_or_default(),
         permissions: table.read("permissions", fields::permissions),

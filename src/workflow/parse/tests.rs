@@ -110,7 +110,7 @@ jobs:
       - name: nothing
       - {run: x, id: s}
       - {run: '${{ steps.s.outputs.x }', id: S}
-      - {run: '${{ secrets.TOKEN }}', shell: pwsh}
+      - {run: '${{ secrets.TOKEN }}', shell: cmd}
       - {run: x, shel: bash, timeout-minutes: 0}
       - {run: x, with: {a: 1}, env: {A=B: 1}}
       - {run: x, if: '${{ github.ref }} == x'}
@@ -141,8 +141,8 @@ jobs:
     ci.yml:15:15: jobs.a.steps[3].run: an expression `${{` has no closing `}}`
     ci.yml:15:46: jobs.a.steps[3].id: an earlier step has the id `S`
       hint: ids ignore letter case
-    ci.yml:16:46: jobs.a.steps[4].shell: the shell `pwsh` is not supported yet
-      hint: shells: `bash`, `sh`, `python`
+    ci.yml:16:46: jobs.a.steps[4].shell: the shell `cmd` is there on Windows only
+      hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ci.yml:17:18: jobs.a.steps[5].shel: unknown key `shel`
       hint: did you mean `shell`?
     ci.yml:17:47: jobs.a.steps[5].timeout-minutes: `0` is not more than 0 and at most 43200 minutes
@@ -173,7 +173,7 @@ jobs:
         with: {node-version: 20}
       - uses: ./local
       - {uses: actions/checkout@v4, with: {lfs: true, sparse-checkout: src}}
-      - {run: x, shell: 'perl {0}'}
+      - {run: x, shell: powershell}
       - {run: x, env: {T: '${{ vars.T }}'}}
   b:
     uses: ./.github/workflows/x.yml
@@ -193,8 +193,8 @@ jobs:
       hint: files of Git LFS stay pointers
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
       hint: use `fetch-depth` to fetch less
-    ci.yml:14:25: jobs.a.steps[3].shell: shells with a command line of their own are not supported yet
-      hint: shells: `bash`, `sh`, `python`
+    ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only
+      hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ");
 }
 

@@ -4,8 +4,13 @@
 //! [`JobRun::finish_step`] how it went. What the VM says is data of a stranger: it is bounded here and never interpreted as
 //! anything but texts.
 
+mod listen;
+mod post;
+#[cfg(test)]
+mod post_tests;
 mod prepare;
 mod progress;
+mod shell;
 mod step_plan;
 #[cfg(test)]
 mod tests;
@@ -14,15 +19,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use progress::Progress;
-pub use step_plan::{CheckoutPlan, CommandFiles, Next, StepAction, StepEnd, StepPlan, StepReport, StepResult};
+pub use step_plan::{
+    CheckoutPlan, CommandFiles, Next, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult,
+};
 
+use super::commands::{Annotation, Hearing, Level};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
-use super::file_commands::{self, FileCommandError, Pairs};
+use super::file_commands::Pairs;
 use super::gate::{NeedResult, NeedsResults};
+use super::model::Step;
 use super::plan::JobSpec;
 use super::setting::Setting;
-use super::values::{Hidden, SecretContext, Values};
+use super::values::{SecretContext, Values};
 use crate::document::Diagnostic;
 use prepare::Hashes;
 
@@ -79,7 +88,6 @@ pub struct JobRun {
     place: JobPlace,
     vars: Value,
     secrets: SecretContext,
-    hidden: Hidden,
     /// Variables that nothing overrides.
     standard: BTreeMap<String, String>,
     needs: Value,
@@ -96,7 +104,14 @@ pub struct JobRun {
     output_bytes: usize,
     summary: String,
     timeout: Option<Duration>,
+    cancel_timeout: Option<Duration>,
     tolerated: bool,
+    /// How the steps after this one are heard.
+    hearing: Hearing,
+    /// Steps that come after all others, the last one first.
+    posts: Vec<PostStep>,
+    /// What each step keeps for its post step.
+    states: BTreeMap<usize, Pairs>,
 }
 
 /// The step that the driver runs.
@@ -104,6 +119,23 @@ pub struct JobRun {
 struct Current {
     name: String,
     tolerated: bool,
+}
+
+/// How a step ended, before it counts.
+#[derive(Debug)]
+struct Ended {
+    outcome: Outcome,
+    is_tolerated: bool,
+    outputs: Object,
+    errors: Vec<String>,
+    annotations: Vec<Annotation>,
+}
+
+impl Ended {
+    fn new(outcome: Outcome) -> Self {
+        let outputs = Object::default();
+        Self { outcome, is_tolerated: false, outputs, errors: Vec::new(), annotations: Vec::new() }
+    }
 }
 
 impl JobRun {
@@ -118,7 +150,6 @@ impl JobRun {
         let mut run = Self {
             vars: values.vars(),
             secrets: values.secrets(),
-            hidden: values.hidden(),
             standard: standard_env(&place.github, &place.runner),
             needs: place.needs.to_value(&spec),
             spec,
@@ -133,14 +164,24 @@ impl JobRun {
             output_bytes: 0,
             summary: String::new(),
             timeout: None,
+            cancel_timeout: None,
             tolerated: false,
+            hearing: Hearing::default(),
+            posts: Vec::new(),
+            states: BTreeMap::new(),
         };
+        for secret in values.secret_texts() {
+            let added = run.hearing.masks.add(secret).map_err(|error| ExpressionError::evaluation(error.to_string()));
+            added.map_err(|error| at(&run.spec, "secrets".to_owned(), error))?;
+        }
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
         let contexts = run.contexts(&run.env);
         let environment = Environment::new(&contexts);
         let job = &run.spec.job;
         run.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment)
             .map_err(|error| at(&run.spec, format!("jobs.{}.timeout-minutes", job.id), error))?;
+        run.cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment)
+            .map_err(|error| at(&run.spec, format!("jobs.{}.cancel-timeout-minutes", job.id), error))?;
         run.tolerated = Setting::resolve(&job.continue_on_error, &environment)
             .map_err(|error| at(&run.spec, format!("jobs.{}.continue-on-error", job.id), error))?;
         Ok(run)
@@ -151,14 +192,14 @@ impl JobRun {
         self.timeout
     }
 
+    /// `cancel-timeout-minutes` of the job, if it has one: how long the steps that run after a cancellation may take.
+    pub fn cancel_timeout(&self) -> Option<Duration> {
+        self.cancel_timeout
+    }
+
     /// The job's name for people.
     pub fn name(&self) -> &str {
         &self.spec.name
-    }
-
-    /// What nothing may show that people read of the job: its log and its reports.
-    pub fn hidden(&self) -> &Hidden {
-        &self.hidden
     }
 
     /// The number of steps.
@@ -173,25 +214,25 @@ impl JobRun {
 
     /// What to do next. Asking again before answering gives the same again.
     pub fn next_step(&mut self) -> Next {
-        if self.at >= self.spec.job.steps.len() {
+        if self.at >= self.spec.job.steps.len() && self.posts.is_empty() {
             return Next::Done;
         }
         match self.prepare() {
-            Ok(Some((plan, tolerated))) => {
+            Ok(Some((mut plan, tolerated))) => {
+                plan.name = self.masked(&plan.name);
                 self.current = Some(Current { name: plan.name.clone(), tolerated });
                 Next::Run(Box::new(plan))
             }
             Ok(None) => {
                 let name = self.best_name();
-                Next::Skipped(self.record(name, Outcome::Skipped, Outcome::Skipped, Object::default(), Vec::new()))
+                Next::Skipped(self.record(name, Ended::new(Outcome::Skipped)))
             }
             Err(error) => match self.hashes.take_wanted() {
                 Some(patterns) => Next::HashFiles(patterns),
                 None => {
                     let name = self.best_name();
                     let errors = vec![error.with_its_hint()];
-                    let failure = Outcome::Failure;
-                    Next::Failed(self.record(name, failure, failure, Object::default(), errors))
+                    Next::Failed(self.record(name, Ended { errors, ..Ended::new(Outcome::Failure) }))
                 }
             },
         }
@@ -205,128 +246,67 @@ impl JobRun {
     /// Takes in how the step of the last [`Next::Run`] ended; `None` if there is none.
     pub fn finish_step(&mut self, result: StepResult) -> Option<StepReport> {
         let Current { name, tolerated } = self.current.take()?;
-        let mut errors = Vec::new();
-        let mut outcome = match &result.end {
-            StepEnd::Exited(0) => Outcome::Success,
-            StepEnd::Exited(code) => {
-                errors.push(format!("the step ended with exit code {code}"));
-                Outcome::Failure
-            }
-            StepEnd::TimedOut => {
-                errors.push("the step took longer than its `timeout-minutes`".to_owned());
-                Outcome::Failure
-            }
-            StepEnd::Failed(message) => {
-                errors.push(message.clone());
-                Outcome::Failure
-            }
-            StepEnd::Cancelled => Outcome::Cancelled,
+        let mut ended = Ended::new(Outcome::Success);
+        (ended.outcome, ended.errors) = match &result.end {
+            StepEnd::Exited(0) => (Outcome::Success, Vec::new()),
+            StepEnd::Exited(code) => (Outcome::Failure, vec![format!("the step ended with exit code {code}")]),
+            StepEnd::TimedOut => (Outcome::Failure, vec!["the step took longer than its `timeout-minutes`".to_owned()]),
+            StepEnd::Failed(message) => (Outcome::Failure, vec![message.clone()]),
+            StepEnd::Cancelled => (Outcome::Cancelled, Vec::new()),
         };
-        let outputs = self.take_in(&result, &mut errors);
-        if outcome == Outcome::Success && !errors.is_empty() {
-            outcome = Outcome::Failure;
+        self.take_in(result, &mut ended);
+        if ended.outcome == Outcome::Success && !ended.errors.is_empty() {
+            ended.outcome = Outcome::Failure;
         }
-        let is_tolerated = tolerated && outcome == Outcome::Failure;
-        let conclusion = if is_tolerated { Outcome::Success } else { outcome };
-        Some(self.record(name, outcome, conclusion, outputs, errors))
-    }
-
-    /// Reads the step's files; what is wrong with one does not keep the others from counting.
-    fn take_in(&mut self, result: &StepResult, errors: &mut Vec<String>) -> Object {
-        let mut note = |error: FileCommandError| errors.push(error.to_string());
-        if let Some(pairs) = file_commands::parse_env(&result.env).map_err(&mut note).ok()
-            && let Err(error) = self.extend_env(pairs)
-        {
-            note(error);
-        }
-        match file_commands::parse_path(&result.path) {
-            // Of all directories the last one written comes first.
-            Ok(directories) => {
-                let directories = &directories[directories.len().saturating_sub(MAX_PATH_ENTRIES)..];
-                self.path.retain(|known| !directories.contains(known));
-                self.path.splice(0..0, directories.iter().rev().cloned());
-                self.path.truncate(MAX_PATH_ENTRIES);
-            }
-            Err(error) => note(error),
-        }
-        match file_commands::parse_summary(&result.summary) {
-            Ok(text) if self.summary.len() + text.len() > MAX_SUMMARY_BYTES => {
-                note(limit(
-                    "GITHUB_STEP_SUMMARY",
-                    format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes"),
-                ));
-            }
-            Ok(text) => self.add_summary(&text),
-            Err(error) => note(error),
-        }
-        let outputs = file_commands::parse_output(&result.output).and_then(|pairs| self.outputs(pairs));
-        outputs.map_err(note).unwrap_or_default()
-    }
-
-    fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
-        let mut env = self.env.clone();
-        env.extend(pairs);
-        prepare::check_env(&env).map_err(|error| limit("GITHUB_ENV", error.message))?;
-        self.env = env;
-        Ok(())
-    }
-
-    fn add_summary(&mut self, text: &str) {
-        if !self.summary.is_empty() && !self.summary.ends_with('\n') && !text.is_empty() {
-            self.summary.push('\n');
-        }
-        self.summary.push_str(text);
-    }
-
-    fn outputs(&mut self, pairs: Pairs) -> Result<Object, FileCommandError> {
-        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if self.output_bytes + bytes > MAX_OUTPUT_BYTES {
-            return Err(limit("GITHUB_OUTPUT", format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes")));
-        }
-        self.output_bytes += bytes;
-        Ok(pairs.into_iter().collect())
+        ended.is_tolerated = tolerated;
+        Some(self.record(name, ended))
     }
 
     /// Writes down how the step at hand ended, and goes on to the next.
-    fn record(
-        &mut self, name: String, outcome: Outcome, conclusion: Outcome, outputs: Object, errors: Vec<String>,
-    ) -> StepReport {
+    fn record(&mut self, name: String, ended: Ended) -> StepReport {
+        let Ended { outcome, is_tolerated, outputs, errors, mut annotations } = ended;
+        let conclusion = if is_tolerated && outcome == Outcome::Failure { Outcome::Success } else { outcome };
         match conclusion {
             Outcome::Failure if self.status == Status::Success => self.status = Status::Failure,
             Outcome::Cancelled => self.status = Status::Cancelled,
             _ => {}
         }
-        if let Some(id) = self.spec.job.steps.get(self.at).and_then(|step| step.id.clone()) {
-            let mut step = Object::default();
-            step.insert("outputs", outputs);
-            step.insert("outcome", outcome.as_str());
-            step.insert("conclusion", conclusion.as_str());
-            self.steps.insert(id, step);
+        match self.spec.job.steps.get(self.at) {
+            Some(Step { id: Some(id), .. }) => {
+                let mut step = Object::default();
+                step.insert("outputs", outputs);
+                step.insert("outcome", outcome.as_str());
+                step.insert("conclusion", conclusion.as_str());
+                self.steps.insert(id.clone(), step);
+            }
+            Some(_) => {}
+            None => drop(self.posts.pop()),
         }
         let index = self.at;
         self.at += 1;
         self.current = None;
         self.hashes = Hashes::default();
-        let errors = errors.iter().map(|error| self.hidden.hide(error).into_owned()).collect();
-        let name = self.hidden.hide(&name).into_owned();
-        StepReport { index, name, outcome, conclusion, errors }
+        let errors: Vec<String> = errors.iter().map(|error| self.masked(error)).collect();
+        annotations.extend(errors.iter().map(|error| Annotation::general(Level::Error, error)));
+        StepReport { index, name: self.masked(&name), outcome, conclusion, errors, annotations }
     }
 
     /// How the job ended. A job whose steps were not all asked for was cancelled.
     pub fn finish(mut self) -> JobEnd {
-        if self.at < self.spec.job.steps.len() {
+        if self.at < self.spec.job.steps.len() || !self.posts.is_empty() {
             self.cancel();
         }
         let mut errors = Vec::new();
-        let outputs = self.job_outputs(&mut errors);
-        let errors: Vec<String> = errors.iter().map(|error| self.hidden.hide(error).into_owned()).collect();
-        let summary = self.hidden.hide(&self.summary).into_owned();
+        let mut outputs = self.job_outputs(&mut errors);
+        self.leave_out_secrets(&mut outputs);
         let outcome = match self.status {
             Status::Failure => Outcome::Failure,
             Status::Cancelled => Outcome::Cancelled,
             Status::Success | Status::Skipped if errors.is_empty() => Outcome::Success,
             Status::Success | Status::Skipped => Outcome::Failure,
         };
+        let errors = errors.iter().map(|error| self.masked(error)).collect();
+        let summary = self.masked(&self.summary.clone());
         JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors }
     }
 
@@ -336,8 +316,6 @@ impl JobRun {
         let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
         for (name, template) in &self.spec.job.outputs {
             match template.evaluate_text(&environment) {
-                // Outputs are stored, and other jobs may show them.
-                Ok(value) if self.hidden.is_in(&value) => {}
                 Ok(value) => {
                     bytes += name.len() + value.len();
                     if bytes > MAX_OUTPUT_BYTES {
@@ -351,11 +329,4 @@ impl JobRun {
         }
         outputs
     }
-}
-
-/// Directories that steps may put into `PATH`.
-const MAX_PATH_ENTRIES: usize = 256;
-
-fn limit(file: &'static str, message: String) -> FileCommandError {
-    FileCommandError { file, line: None, message }
 }

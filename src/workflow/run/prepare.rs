@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::shell::{self, Invocation};
 use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
 use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
 use crate::document::text::one_line;
@@ -103,7 +104,7 @@ impl JobRun {
     }
 
     fn prepare_with(&self, files: &dyn FileHashes) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
-        let step = &self.spec.job.steps[self.at];
+        let Some(step) = self.spec.job.steps.get(self.at) else { return self.prepare_post(files) };
         if step.condition.is_ruled_out(self.status) {
             return Ok(None);
         }
@@ -120,16 +121,16 @@ impl JobRun {
         let tolerated = step.continue_on_error.resolve(&environment)?;
         let action = match &step.action {
             Action::Run { script, shell, working_directory } => {
-                self.script(script, *shell, working_directory.as_ref(), &environment)?
+                self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
             }
             Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
         };
         let command_files = CommandFiles::new(&self.place.command_directory, self.at);
         let plan = StepPlan {
             index: self.at,
-            name: self.hidden.hide(&name(step, &action, &environment)?).into_owned(),
+            name: name(step, &action, &environment)?,
             timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
-            env: self.with_standard(env, step, &command_files),
+            env: self.with_standard(env, self.at, &command_files),
             path_additions: self.path.clone(),
             command_files,
             action,
@@ -137,18 +138,21 @@ impl JobRun {
         Ok(Some((plan, tolerated)))
     }
 
-    fn environment<'a>(&self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort) -> Environment<'a> {
+    pub(super) fn environment<'a>(
+        &self, contexts: &'a Object, files: &'a dyn FileHashes, effort: &Effort,
+    ) -> Environment<'a> {
         Environment::new(contexts).with_status(self.status).with_files(files).with_effort(effort)
     }
 
     fn script(
-        &self, script: &Template, shell: Option<Shell>, directory: Option<&Template>, environment: &Environment<'_>,
+        &self, script: &Template, shell: Option<&Shell>, directory: Option<&Template>, environment: &Environment<'_>,
     ) -> Result<StepAction, ExpressionError> {
         let defaults = [&self.spec.job.defaults, &self.spec.workflow_defaults];
         let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
         let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
-        let (argv, extension) = command(shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell)));
-        let text = script.evaluate_text(environment)?;
+        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
+        let Invocation { argv, extension, before, after } = shell::invocation(shell);
+        let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })
     }
@@ -180,21 +184,23 @@ impl JobRun {
         })
     }
 
-    fn with_standard(&self, mut env: Env, step: &Step, files: &CommandFiles) -> Env {
+    /// With the variables that every step has; `index` is the step that it is or belongs to.
+    pub(super) fn with_standard(&self, mut env: Env, index: usize, files: &CommandFiles) -> Env {
         env.retain(|name, _| !is_reserved(name));
         // `CI` is the one standard variable that a workflow may change.
         for (name, value) in &self.standard {
             env.entry(name.clone()).or_insert_with(|| value.clone());
         }
         env.extend(files.variables().map(|(name, path)| (name.to_owned(), path.to_owned())));
-        let action = step.id.clone().unwrap_or_else(|| format!("__step_{}", self.at));
+        let id = self.spec.job.steps.get(index).and_then(|step| step.id.clone());
+        let action = id.unwrap_or_else(|| format!("__step_{index}"));
         env.insert("GITHUB_ACTION".to_owned(), action);
         env
     }
 
     /// The name of a step that does not run: as written, where it cannot be computed.
     pub(super) fn best_name(&self) -> String {
-        let step = &self.spec.job.steps[self.at];
+        let Some(step) = self.spec.job.steps.get(self.at) else { return self.post_name() };
         let contexts = self.contexts(&self.env);
         let environment = Environment::new(&contexts).with_status(self.status);
         let written = step
@@ -210,7 +216,9 @@ impl JobRun {
     }
 }
 
-fn extend(env: &mut Env, variables: &Variables, environment: &Environment<'_>) -> Result<(), ExpressionError> {
+pub(super) fn extend(
+    env: &mut Env, variables: &Variables, environment: &Environment<'_>,
+) -> Result<(), ExpressionError> {
     let mut bytes = 0;
     for (name, template) in variables {
         let value = template.evaluate_text(environment)?;
@@ -240,27 +248,17 @@ pub(super) fn check_env(env: &Env) -> Result<(), ExpressionError> {
     if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { Ok(()) }
 }
 
-/// The command of a shell, and how its scripts are called.
-fn command(shell: Option<Shell>) -> (Vec<&'static str>, &'static str) {
-    match shell {
-        None => (vec!["bash", "-e", "{0}"], ".sh"),
-        Some(Shell::Bash) => (vec!["bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}"], ".sh"),
-        Some(Shell::Sh) => (vec!["sh", "-e", "{0}"], ".sh"),
-        Some(Shell::Python) => (vec!["python3", "{0}"], ".py"),
-    }
-}
-
 fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Result<String, ExpressionError> {
     let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
     Ok(shown_name(written.as_deref(), || match (&step.action, action) {
         (Action::Checkout(checkout), _) => checkout.uses.clone(),
-        (_, StepAction::Script { text, .. }) => text.clone(),
+        (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),
     }))
 }
 
 /// The name as written, else `Run` and the first line of what the step does; on one line, and cut.
-fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String {
+pub(super) fn shown_name(written: Option<&str>, action: impl FnOnce() -> String) -> String {
     let name = match written.map(str::trim).filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
         None => {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::JobRun;
+use super::{JobRun, PostStep};
+use crate::workflow::commands::Hearing;
 use crate::workflow::expression::{Object, Status};
+use crate::workflow::file_commands::Pairs;
 
 /// What the first steps of a job said and how they ended, without anything that is of one cell only.
 #[derive(Debug, Clone)]
@@ -15,6 +17,9 @@ pub struct Progress {
     status: Status,
     output_bytes: usize,
     summary: String,
+    hearing: Hearing,
+    posts: Vec<PostStep>,
+    states: BTreeMap<usize, Pairs>,
 }
 
 impl JobRun {
@@ -33,15 +38,19 @@ impl JobRun {
             status: self.status,
             output_bytes: self.output_bytes,
             summary: self.summary.clone(),
+            hearing: self.hearing.clone(),
+            posts: self.posts.clone(),
+            states: self.states.clone(),
         }
     }
 
     /// Goes on where another cell of the same matrix was. Sound if [`crate::workflow::share::shared_steps`] says that they
     /// have those steps in common: then their environments are the same too.
     pub fn resume(&mut self, progress: Progress) {
-        let Progress { env, path, steps, at, status, output_bytes, summary } = progress;
+        let Progress { env, path, steps, at, status, output_bytes, summary, hearing, posts, states } = progress;
         (self.env, self.path, self.steps) = (env, path, steps);
         (self.at, self.status) = (at, status);
-        (self.output_bytes, self.summary) = (output_bytes, summary);
+        (self.output_bytes, self.summary, self.hearing) = (output_bytes, summary, hearing);
+        (self.posts, self.states) = (posts, states);
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::workflow::commands::{Annotation, Said};
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
+use crate::workflow::setting::Condition;
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,14 +54,30 @@ impl StepPlan {
 pub enum StepAction {
     Script {
         text: String,
-        /// `.sh` or `.py`.
+        /// `.sh`, `.py`, `.ps1` or nothing.
         extension: &'static str,
         /// The command; `{0}` stands for the file that holds the text.
-        argv: Vec<&'static str>,
+        argv: Vec<String>,
         /// Absolute.
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+}
+
+/// A step after all others, registered by one that ran: what an action has to put back or to store. Post steps run in the
+/// reverse order of their registration, also after a failure and a cancellation if their condition says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostStep {
+    /// The step that it belongs to, counted from 0: it shares that step's `env`, and sees what that one wrote into
+    /// `GITHUB_STATE` as `STATE_…`.
+    pub of: usize,
+    /// For people, such as `Post Run owner/action@v1`.
+    pub name: String,
+    /// `post-if`; what an action has without one is `always()`.
+    pub condition: Condition,
+    pub action: StepAction,
+    /// More variables, such as the inputs of an action.
+    pub env: BTreeMap<String, String>,
 }
 
 /// A checkout of the pinned commit.
@@ -116,12 +134,17 @@ pub struct StepResult {
     pub output: Vec<u8>,
     pub path: Vec<u8>,
     pub summary: Vec<u8>,
+    pub state: Vec<u8>,
+    /// What it said in its output.
+    pub said: Said,
 }
 
 impl StepResult {
-    /// An end without files.
+    /// An end without files, of a step that said nothing.
     pub fn new(end: StepEnd) -> Self {
-        Self { end, env: Vec::new(), output: Vec::new(), path: Vec::new(), summary: Vec::new() }
+        let nothing = Vec::new;
+        let said = Said::default();
+        Self { end, env: nothing(), output: nothing(), path: nothing(), summary: nothing(), state: nothing(), said }
     }
 }
 
@@ -149,4 +172,6 @@ pub struct StepReport {
     pub conclusion: Outcome,
     /// For people; empty on success.
     pub errors: Vec<String>,
+    /// What the job's page shows beside the code; the errors included.
+    pub annotations: Vec<Annotation>,
 }

@@ -40,25 +40,25 @@ fn try_job(head: &str, job: &str) -> Result<JobRun, Diagnostic> {
     JobRun::new(spec, place)
 }
 
-fn job(head: &str, job: &str) -> JobRun {
+pub(super) fn job(head: &str, job: &str) -> JobRun {
     try_job(head, job).unwrap()
 }
 
-fn expect_run(run: &mut JobRun) -> StepPlan {
+pub(super) fn expect_run(run: &mut JobRun) -> StepPlan {
     match run.next_step() {
         Next::Run(plan) => *plan,
         other => panic!("a step runs, not {other:?}"),
     }
 }
 
-fn script(plan: &StepPlan) -> (&str, String, &str) {
+pub(super) fn script(plan: &StepPlan) -> (&str, String, &str) {
     match &plan.action {
         StepAction::Script { text, argv, working_directory, .. } => (text, argv.join(" "), working_directory),
         StepAction::Checkout(_) => panic!("a script"),
     }
 }
 
-fn end(run: &mut JobRun, code: i32) -> StepReport {
+pub(super) fn end(run: &mut JobRun, code: i32) -> StepReport {
     run.finish_step(StepResult::new(StepEnd::Exited(code))).unwrap()
 }
 
@@ -93,10 +93,12 @@ fn shells_and_directories_follow_step_job_and_workflow() {
     - run: one
     - {run: two, shell: bash, working-directory: /abs}
     - {run: three, shell: python, working-directory: 'x/${{ github.sha }}'}
+    - {run: four, shell: 'perl -w \"{0}\" \"a b\"'}
+    - {run: five, shell: pwsh}
 ",
     );
     let mut seen = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         seen.push(format!("{:?}", script(&expect_run(&mut run))));
         end(&mut run, 0);
     }
@@ -104,6 +106,8 @@ fn shells_and_directories_follow_step_job_and_workflow() {
     ("one", "sh -e {0}", "/guest/repo/j")
     ("two", "bash --noprofile --norc -eo pipefail {0}", "/abs")
     ("three", "python3 {0}", "/guest/repo/x/0123")
+    ("four", "perl -w {0} a b", "/guest/repo/j")
+    ("$ErrorActionPreference = 'stop'\nfive\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }\n", "pwsh -command . '{0}'", "/guest/repo/j")
     "#);
     let mut plain = job("", "    steps: [{run: x, working-directory: '${{ github.none }}'}]\n");
     insta::assert_snapshot!(format!("{:?}", script(&expect_run(&mut plain))), @r#"("x", "bash -e {0}", "/guest/repo")"#);
@@ -381,7 +385,9 @@ proptest! {
                 Next::Run(_) => {
                     let end = if code < 0 { StepEnd::Cancelled } else { StepEnd::Exited(code) };
                     let text = text.into_bytes();
-                    let result = StepResult { end, env: text.clone(), output: text, path: bytes.clone(), summary: bytes };
+                    let (env, state) = (text.clone(), text.clone());
+                    let (path, summary, said) = (bytes.clone(), bytes, Default::default());
+                    let result = StepResult { end, env, output: text, path, summary, state, said };
                     prop_assert!(run.finish_step(result).is_some());
                 }
                 _ => {}
@@ -432,6 +438,8 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
                     output: file("output"),
                     path: format!("/tools/{}\n", plan.index).into_bytes(),
                     summary: format!("# Step {}\n", plan.index).into_bytes(),
+                    state: file("state"),
+                    said: Default::default(),
                 });
             }
             Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),

@@ -15,4 +15,5 @@ mod pull_request;
 mod registries;
 mod reruns;
 mod room;
+mod speech;
 mod workflow;

@@ -1,0 +1,69 @@
+//! Hears one step: passes what its programs print through the dialect's listener on the way to the log, and fetches the files
+//! that it asks for.
+
+use super::steps::Witness;
+use crate::log::Stream;
+use crate::vm::VmError;
+use crate::vm::guest::Guest;
+use crate::workflow::commands::{Asked, Hearing, Listener, MAX_MATCHER_FILE, Said, Source};
+use crate::workflow::run::{JobRun, StepPlan};
+
+/// With `true`, `set-env` and `add-path` work as they did when GitHub still allowed them.
+const ALLOWS_UNSECURE: &str = "ACTIONS_ALLOW_UNSECURE_COMMANDS";
+
+/// One step's listener, with what holds for all steps of its job.
+pub(super) struct Ear<'a> {
+    listener: Listener,
+    hearing: &'a mut Hearing,
+}
+
+impl<'a> Ear<'a> {
+    pub(super) fn new(plan: &StepPlan, run: &'a mut JobRun) -> Self {
+        let allows_unsecure = plan.env.get(ALLOWS_UNSECURE).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let listener = Listener::new(run.workspace(), run.is_debug(), allows_unsecure);
+        Self { listener, hearing: run.hearing() }
+    }
+
+    /// Bytes have arrived.
+    pub(super) fn push(&mut self, source: Source, bytes: &[u8]) {
+        self.listener.push(source, bytes);
+    }
+
+    /// Writes to the log what they come to; `is_over` if nothing follows.
+    pub(super) async fn hear<W: Witness>(
+        &mut self, guest: &Guest, source: Source, is_over: bool, step: u16, log: &mut W,
+    ) -> Result<(), VmError> {
+        let stream = match source {
+            Source::Stdout => Stream::Stdout,
+            Source::Stderr => Stream::Stderr,
+        };
+        while let Some(heard) = self.listener.next(source, is_over, self.hearing) {
+            if !heard.text.is_empty() {
+                log.write(step, stream, &heard.text).await;
+            }
+            if let Some(asked) = heard.asked {
+                let text = self.fetch(guest, asked).await?;
+                if !text.is_empty() {
+                    log.write(step, stream, &text).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(&mut self, guest: &Guest, asked: Asked) -> Result<Vec<u8>, VmError> {
+        // One byte more than is allowed, so that what is too large is seen as such.
+        let content = match guest.read_file(&asked.path, MAX_MATCHER_FILE as u32 + 1).await {
+            Ok(content) if content.bytes.is_empty() => Err("the file is not there, or empty".to_owned()),
+            Ok(content) => Ok(content.bytes),
+            Err(VmError::Refused { detail, .. }) => Err(detail),
+            Err(error) => return Err(error),
+        };
+        Ok(self.listener.answer(asked, content, self.hearing))
+    }
+
+    /// What the step said, when it has ended.
+    pub(super) fn finish(self) -> Said {
+        self.listener.finish()
+    }
+}

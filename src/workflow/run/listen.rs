@@ -1,0 +1,131 @@
+//! What a step has told the steps after it: in its files, in its output, and what of it nobody may see.
+
+use std::collections::BTreeMap;
+
+use super::prepare::check_env;
+use super::{Ended, JobRun, MAX_OUTPUT_BYTES, MAX_SUMMARY_BYTES, StepResult};
+use crate::workflow::commands::{Annotation, Hearing, Level, Said};
+use crate::workflow::expression::Object;
+use crate::workflow::file_commands::{self, FileCommandError, Pairs};
+
+/// Directories that steps may put into `PATH`.
+const MAX_PATH_ENTRIES: usize = 256;
+
+impl JobRun {
+    /// How the step at hand is heard: the masks and problem matchers of the job. Secrets of the job belong into its masks before
+    /// the first step.
+    pub fn hearing(&mut self) -> &mut Hearing {
+        &mut self.hearing
+    }
+
+    /// Whether steps shall say what they otherwise keep for themselves: `ACTIONS_STEP_DEBUG` or `RUNNER_DEBUG` in the job's
+    /// environment.
+    pub fn is_debug(&self) -> bool {
+        let is_set = |name: &str, value: &str| self.env.get(name).is_some_and(|set| set.eq_ignore_ascii_case(value));
+        is_set("ACTIONS_STEP_DEBUG", "true") || is_set("RUNNER_DEBUG", "1")
+    }
+
+    /// The directory in the VM that the repository is in.
+    pub fn workspace(&self) -> &str {
+        &self.place.github.workspace
+    }
+
+    /// The text as people may see it.
+    pub fn masked(&mut self, text: &str) -> String {
+        if self.hearing.masks.is_empty() { text.to_owned() } else { self.hearing.masks.cover_text(text) }
+    }
+
+    /// Takes in what the step said, then its files; what is wrong with one does not keep the others from counting.
+    pub(super) fn take_in(&mut self, result: StepResult, ended: &mut Ended) {
+        let StepResult { env, output, path, summary, state, said, .. } = result;
+        let Said { env: said_env, path: said_path, outputs, state: said_state, failures, annotations, .. } = said;
+        ended.errors.extend(failures);
+        ended.annotations.extend(annotations);
+        let mut note = |result: Result<(), FileCommandError>| {
+            ended.errors.extend(result.err().map(|error| error.to_string()));
+        };
+        note(self.extend_env(said_env));
+        self.extend_path(&said_path);
+        note(file_commands::parse_env(&env).and_then(|pairs| self.extend_env(pairs)));
+        note(file_commands::parse_path(&path).map(|directories| self.extend_path(&directories)));
+        note(self.keep_state(said_state));
+        note(file_commands::parse_state(&state).and_then(|pairs| self.keep_state(pairs)));
+        let mut all = outputs;
+        note(file_commands::parse_output(&output).map(|pairs| all.extend(pairs)));
+        match self.outputs(all) {
+            Ok(outputs) => ended.outputs = outputs,
+            Err(error) => note(Err(error)),
+        }
+        // A summary is for people: the step has done its work without it.
+        if let Err(error) = self.add_summary(&summary) {
+            ended.annotations.push(Annotation::general(Level::Error, &error.to_string()));
+        }
+    }
+
+    fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
+        let mut env = self.env.clone();
+        env.extend(pairs);
+        check_env(&env).map_err(|error| limit("GITHUB_ENV", error.message))?;
+        self.env = env;
+        Ok(())
+    }
+
+    /// Of all directories the last one written comes first.
+    fn extend_path(&mut self, directories: &[String]) {
+        let directories = &directories[directories.len().saturating_sub(MAX_PATH_ENTRIES)..];
+        self.path.retain(|known| !directories.contains(known));
+        self.path.splice(0..0, directories.iter().rev().cloned());
+        self.path.truncate(MAX_PATH_ENTRIES);
+    }
+
+    fn add_summary(&mut self, content: &[u8]) -> Result<(), FileCommandError> {
+        let text = file_commands::parse_summary(content)?;
+        if self.summary.len() + text.len() > MAX_SUMMARY_BYTES {
+            let message = format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes");
+            return Err(limit("GITHUB_STEP_SUMMARY", message));
+        }
+        if !self.summary.is_empty() && !self.summary.ends_with('\n') && !text.is_empty() {
+            self.summary.push('\n');
+        }
+        self.summary.push_str(&text);
+        Ok(())
+    }
+
+    fn keep_state(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
+        self.count_output(&pairs, "GITHUB_STATE")?;
+        if !pairs.is_empty() {
+            self.states.entry(self.at).or_default().extend(pairs);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, pairs: Pairs) -> Result<Object, FileCommandError> {
+        self.count_output(&pairs, "GITHUB_OUTPUT")?;
+        Ok(pairs.into_iter().collect())
+    }
+
+    fn count_output(&mut self, pairs: &Pairs, file: &'static str) -> Result<(), FileCommandError> {
+        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if self.output_bytes + bytes > MAX_OUTPUT_BYTES {
+            return Err(limit(file, format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes")));
+        }
+        self.output_bytes += bytes;
+        Ok(())
+    }
+
+    /// Outputs go to other jobs, which do not know what to mask in them.
+    pub(super) fn leave_out_secrets(&mut self, outputs: &mut BTreeMap<String, String>) {
+        let masks = &mut self.hearing.masks;
+        let secret: Vec<String> =
+            outputs.iter().filter(|(_, value)| masks.has_some_in(value)).map(|(name, _)| name.clone()).collect();
+        for name in secret {
+            outputs.remove(&name);
+            let note = format!("\nThe output `{name}` of the job is left out, because a secret may be in it.\n");
+            self.summary.push_str(&note);
+        }
+    }
+}
+
+fn limit(file: &'static str, message: String) -> FileCommandError {
+    FileCommandError { file, line: None, message }
+}
