@@ -100,5 +100,13 @@ async fn read(core: &Core, request: &Request, target: &CallTarget) -> Result<Rea
 /// A file's bytes as a workflow.
 pub(crate) fn parsed(path: &str, bytes: Vec<u8>, sha: CommitSha) -> Read {
     let text = String::from_utf8(bytes).map_err(|_| vec![complaint(path, "the file is not UTF-8".to_owned())])?;
-    heavy(|| parse(path, &text)).map(|workflow| (workflow, sha))
+    let workflow = heavy(|| parse(path, &text))?;
+    match workflow.concurrency {
+        None => Ok((workflow, sha)),
+        Some(_) => {
+            let message = "`concurrency` of a whole workflow is not supported where another one calls it".to_owned();
+            let hint = Some("give it to the workflow's jobs, or to the job that calls it".to_owned());
+            Err(vec![Diagnostic { hint, path: "concurrency".to_owned(), ..complaint(path, message) }])
+        }
+    }
 }

@@ -180,13 +180,13 @@ impl Plan {
 pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {
     let mut free = Free::of(snapshot);
     let mut plan = Plan { actions: Vec::new(), waits: HashMap::new(), room: free.room };
-    let matrices = Matrices::of(snapshot);
+    let mut matrices = Matrices::of(snapshot);
     plan.actions.extend(matrices.lost().map(Action::Cancel));
     if !plan.actions.is_empty() {
         // Nothing of the same plan may start what another part of it ends.
         return plan;
     }
-    decide_waiting(snapshot, gate, &mut plan);
+    decide_waiting(snapshot, gate, &mut matrices, &mut plan);
     start_queued(snapshot, &mut free, matrices, &mut plan);
     // What is made for later jobs takes from the disk, too.
     let is_disk_short = snapshot.disk.is_some_and(|disk| disk.free_mib < disk.reserve_mib);
@@ -204,7 +204,9 @@ struct Candidate<'a> {
     unfinished: Vec<String>,
 }
 
-fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, plan: &mut Plan) {
+fn decide_waiting<'a>(
+    snapshot: &'a Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, matrices: &mut Matrices<'a>, plan: &mut Plan,
+) {
     let candidates = candidates(snapshot);
     let groups = Groups::of(snapshot);
     let circles = runs_that_wait_for_themselves(snapshot, &candidates);
@@ -226,7 +228,16 @@ fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Ga
             plan.actions.push(match gate(job, &needed) {
                 Gate::Run => Action::Queue(id),
                 Gate::Skip => Action::Skip(id),
-                Gate::Unfold => Action::Unfold(id),
+                Gate::Unfold => match matrices.full(job).filter(|_| !job.is_entered) {
+                    Some(max) => {
+                        plan.waits.insert(id, WaitReason::Matrix { max });
+                        continue;
+                    }
+                    None => {
+                        matrices.begins(job);
+                        Action::Unfold(id)
+                    }
+                },
                 Gate::Join => Action::Join(id),
                 Gate::Error(text) => Action::Fail(id, text),
             });

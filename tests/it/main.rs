@@ -26,6 +26,7 @@ mod refusals;
 mod reruns;
 mod run;
 mod service;
+mod starts;
 mod support;
 mod sweep;
 mod webhooks;

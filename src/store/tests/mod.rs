@@ -12,6 +12,7 @@ mod lookups;
 mod model;
 mod reports;
 mod swept;
+mod unfold;
 mod upkeep;
 
 use serde_json::json;
