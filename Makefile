@@ -44,6 +44,11 @@ test: nextest ## All tests, those with real VMs included
 	$(CARGO) test --locked --doc --quiet
 	DAYFLY_REQUIRE_VMS=$(if $(AS_ROOT),0,1) $(CARGO) nextest run --locked
 
+.PHONY: leaks
+leaks: nextest ## Whether anything is left of a thousand VMs without guests, and of fifty real ones (half an hour)
+	DAYFLY_REQUIRE_VMS=$(if $(AS_ROOT),0,1) DAYFLY_LEAK_VMS=1000 DAYFLY_LEAK_REAL_VMS=50 \
+		$(CARGO) nextest run --locked --profile leaks --no-capture -E 'test(/nothing_is_left_of/)'
+
 .PHONY: lint
 lint: deny ## Format, clippy, documentation, licences, bans and sources
 	$(CARGO) fmt --check

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::{ActionStore, Source};
 use crate::clock;
 use crate::config::{Config, Credential, Secrets};
 use crate::core::{Core, Wake};
@@ -87,6 +88,7 @@ impl App {
         let engine =
             Engine::open(engine_settings(&config))?.told_to(lifecycle.clone()).measured(metrics.images.clone());
         require_confinement(&engine, config.vm.require_confinement)?;
+        require_cards(&engine, &config)?;
         let store = Store::open_measured(&state_dir.join("dayfly.db"), metrics.store.clone()).await?;
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
@@ -97,6 +99,7 @@ impl App {
             git: GitClient::new().context("the client for git fetches")?,
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
+            actions: Arc::new(action_store(&config, &engine)),
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
@@ -190,6 +193,12 @@ impl App {
     }
 }
 
+/// Where fetched actions are kept.
+fn action_store(config: &Config, engine: &Engine) -> ActionStore {
+    let url = config.actions.url.as_ref().unwrap_or(&config.github.url);
+    ActionStore::new(engine.actions(), Source::Forge(url.clone()), config.actions.max_size)
+}
+
 /// Says once what this host lacks to confine monitors, or refuses to go on.
 fn require_confinement(engine: &Engine, is_required: bool) -> anyhow::Result<()> {
     let missing = engine.homes().confinement().missing();
@@ -208,6 +217,15 @@ fn require_confinement(engine: &Engine, is_required: bool) -> anyhow::Result<()>
         "VMs are not wholly confined on this host; `dayfly doctor` says what to do"
     );
     Ok(())
+}
+
+/// Refuses to go on with profiles whose machines need what this host cannot give them.
+fn require_cards(engine: &Engine, config: &Config) -> anyhow::Result<()> {
+    let mut profiles = config.profiles.iter();
+    match profiles.find(|profile| shape_of(profile).card) {
+        Some(profile) => engine.require_cards().with_context(|| format!("profile `{}`", profile.name)),
+        None => Ok(()),
+    }
 }
 
 /// Says so as loudly as it can: nobody wants this by accident.

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::ActionStore;
 use crate::config::{Config, JobSecrets};
 use crate::engine::Engine;
 use crate::forge::Forge;
@@ -49,6 +50,8 @@ pub struct Core {
     pub git: GitClient,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// Actions of other repositories.
+    pub actions: Arc<ActionStore>,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
     pub timeline: Timeline,

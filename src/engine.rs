@@ -19,6 +19,7 @@ use crate::caches::Caches;
 use crate::host::disk;
 use crate::host::lease::Lease;
 use crate::host::process::Lifetime;
+use crate::host::wire;
 use crate::ids::VmId;
 use crate::image::bake::{self, BOOT_LIMIT, Studio};
 use crate::image::catalog::{BakeInfo, Catalog, Image, ImageInfo};
@@ -228,6 +229,24 @@ impl Engine {
         Ok(self.settings.vmm().require()?)
     }
 
+    /// Fails unless VMs can have network cards here.
+    pub fn require_cards(&self) -> Result<(), VmError> {
+        let refused = |why: String| {
+            VmError::host("network cards for VMs, which `egress` with `nat` takes")(std::io::Error::other(why))
+        };
+        if self.settings.backend == Backend::Firecracker {
+            const WHY: &str = "Firecracker's machines get none\n  hint: use `backend = \"auto\"`, or another `mode`";
+            return Err(refused(WHY.to_owned()));
+        }
+        match wire::lacking() {
+            Some(why) => Err(refused(why)),
+            None if !self.homes.confinement().has_jails() => {
+                Err(refused("monitors cannot be confined here\n  hint: `dayfly doctor` says why".to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The image of that name as its recipe says it should be, built if it is not there or the recipe has changed.
     pub async fn image(&self, name: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
         self.keeper.image(name, progress).await
@@ -261,6 +280,11 @@ impl Engine {
 
     fn packed_caches(&self) -> PathBuf {
         self.settings.state_dir.join("caches")
+    }
+
+    /// Where fetched actions are kept.
+    pub fn actions(&self) -> PathBuf {
+        self.settings.state_dir.join("actions")
     }
 
     /// The volume for a cache directory or image file.

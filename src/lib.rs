@@ -10,6 +10,8 @@ pub mod protocol;
 pub mod agent;
 
 #[cfg(feature = "service")]
+pub mod actions;
+#[cfg(feature = "service")]
 pub mod app;
 #[cfg(feature = "service")]
 pub mod artifact;

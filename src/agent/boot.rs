@@ -18,6 +18,7 @@ use nix::mount::{MsFlags, mount};
 
 use super::line::Line;
 use super::sys;
+use crate::protocol::card;
 use crate::protocol::options::MachineOptions;
 use crate::protocol::{BULK_PORT, BULK_VSOCK_PORT, CONTROL_PORT, CONTROL_VSOCK_PORT};
 
@@ -32,6 +33,12 @@ const SCRATCH_DISK: &str = "scratch";
 pub(super) const CACHE_DISK: &str = "cache";
 /// The fresh volume, which is there only in a VM that fills a cache; else whatever is written to it is gone.
 pub(super) const FILL_DISK: &str = "fill";
+
+/// The name that the kernel gives the first card.
+const CARD: &str = "eth0";
+
+/// Where programs find the address of the resolver.
+const RESOLVERS: &str = "/etc/resolv.conf";
 
 /// How long drivers may take to make a device appear. Generous: it is waited for only under emulation.
 const DEVICE_DEADLINE: Duration = Duration::from_secs(30);
@@ -61,7 +68,22 @@ pub(super) fn boot() -> io::Result<Machine> {
     let scratch = mount_root()?;
     enter_root()?;
     sys::raise_loopback()?;
+    if options()?.has_card {
+        configure_card().map_err(|error| named("the network card", error))?;
+    }
     Ok(Machine { control, bulk, scratch })
+}
+
+/// Gives the card its addresses, and resolvers the host's. An image may have a link there, to a service that does not run.
+fn configure_card() -> io::Result<()> {
+    wait_for(CARD, || Ok(Path::new("/sys/class/net").join(CARD).exists().then(|| CARD.to_owned())))?;
+    sys::configure_card(CARD)?;
+    match fs::remove_file(RESOLVERS) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(RESOLVERS, error)),
+        _ => {}
+    }
+    fs::create_dir_all("/etc")?;
+    fs::write(RESOLVERS, format!("nameserver {}\n", card::GATEWAY)).map_err(|error| named(RESOLVERS, error))
 }
 
 /// What the host says about the machine that it made.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -14,12 +15,17 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, getpeername, listen, socket,
 };
 
+use crate::protocol::card;
+
 mod ioctls {
     nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), super::EntropyPool);
     nix::ioctl_none!(reseed, b'R', 0x07);
     nix::ioctl_none_bad!(flush_buffers, nix::request_code_none!(0x12, 97));
     nix::ioctl_readwrite!(trim, b'X', 121, super::TrimRange);
     nix::ioctl_write_ptr_bad!(set_interface_flags, nix::libc::SIOCSIFFLAGS, nix::libc::ifreq);
+    nix::ioctl_write_ptr_bad!(set_interface_address, nix::libc::SIOCSIFADDR, nix::libc::ifreq);
+    nix::ioctl_write_ptr_bad!(set_interface_mask, nix::libc::SIOCSIFNETMASK, nix::libc::ifreq);
+    nix::ioctl_write_ptr_bad!(add_route, nix::libc::SIOCADDRT, nix::libc::rtentry);
 }
 
 /// `struct rand_pool_info` with its flexible array filled.
@@ -94,16 +100,59 @@ pub(super) fn wait_for_turn() {
 
 /// Brings the loopback interface up.
 pub(super) fn raise_loopback() -> io::Result<()> {
+    raise(&std::net::UdpSocket::bind("0.0.0.0:0")?, "lo")
+}
+
+/// Gives a card the addresses that every guest's has, and everything beyond loopback its way through it.
+pub(super) fn configure_card(name: &str) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: `ifreq` is plain data for which all zeros is a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *slot = *byte as libc::c_char;
-    }
+    let mask = Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(card::PREFIX)));
+    let mut request = interface(name);
+    request.ifr_ifru.ifru_addr = address_of(card::GUEST);
+    // SAFETY: the kernel reads one `ifreq` from the pointer, which outlives the call; name and address are set.
+    unsafe { ioctls::set_interface_address(socket.as_raw_fd(), &request) }?;
+    request.ifr_ifru.ifru_netmask = address_of(mask);
+    // SAFETY: as above, with the mask.
+    unsafe { ioctls::set_interface_mask(socket.as_raw_fd(), &request) }?;
+    raise(&socket, name)?;
+    // SAFETY: `rtentry` is plain data for which all zeros is a valid value.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = address_of(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = address_of(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = address_of(card::GATEWAY);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    // SAFETY: the kernel reads one `rtentry` from the pointer, which outlives the call; it names no device by pointer.
+    unsafe { ioctls::add_route(socket.as_raw_fd(), &route) }?;
+    Ok(())
+}
+
+fn raise(socket: &std::net::UdpSocket, name: &str) -> io::Result<()> {
+    let mut request = interface(name);
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the kernel reads one `ifreq` from the pointer, which outlives the call; name and flags are set.
     unsafe { ioctls::set_interface_flags(socket.as_raw_fd(), &request) }?;
     Ok(())
+}
+
+/// A request about an interface, with its name.
+fn interface(name: &str) -> libc::ifreq {
+    // SAFETY: `ifreq` is plain data for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes().take(room)) {
+        *slot = byte as libc::c_char;
+    }
+    request
+}
+
+/// As the kernel's older interfaces take addresses: a `sockaddr_in`, whose address stands behind the port.
+fn address_of(address: Ipv4Addr) -> libc::sockaddr {
+    const AT: usize = 2;
+    let mut data = [0; 14];
+    for (slot, byte) in data[AT..].iter_mut().zip(address.octets()) {
+        *slot = byte as libc::c_char;
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
 }
 
 /// Calls that wait to be taken. The host makes one at a time, and gives up those that are not answered.

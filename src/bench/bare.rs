@@ -71,6 +71,7 @@ impl Bare {
                 bulk: listeners[2].as_raw_fd(),
             },
             files: &[],
+            tap: None,
         };
         let arguments = arguments(&machine);
         let mut qmp = UnixStream::connect(directory.join("monitor"))?;

@@ -71,6 +71,9 @@ pub(super) struct BakeArgs {
     /// Size of the private disk
     #[arg(long, default_value = "4GiB", value_parser = parse_disk)]
     disk: u64,
+    /// With a network card, as `egress` with `nat` has it
+    #[arg(long)]
+    card: bool,
 }
 
 #[derive(Debug, Args)]
@@ -172,7 +175,8 @@ async fn remove(arguments: RmArgs) -> anyhow::Result<u8> {
 
 async fn bake(arguments: &BakeArgs) -> anyhow::Result<u8> {
     let (interrupts, progress) = (Interrupts::listen()?, Terminal::new());
-    let shape = Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk };
+    let shape =
+        Shape { vcpus: arguments.vcpus, memory_mib: arguments.memory, disk_mib: arguments.disk, card: arguments.card };
     let engine = engine(&arguments.engine)?;
     let prepared = interrupts.unless_first(&engine, engine.prepare(&arguments.name, shape, &progress)).await;
     progress.done();

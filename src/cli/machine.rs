@@ -28,15 +28,16 @@ pub(super) struct MachineArgs {
 }
 
 impl MachineArgs {
-    pub(super) fn shape(&self) -> Shape {
-        Shape { vcpus: self.vcpus, memory_mib: self.memory, disk_mib: self.disk }
+    /// The shape; the card is for what is reached through one.
+    pub(super) fn shape(&self, card: bool) -> Shape {
+        Shape { vcpus: self.vcpus, memory_mib: self.memory, disk_mib: self.disk, card }
     }
 }
 
 /// What the machine may reach.
 #[derive(Debug, Args)]
 pub(super) struct EgressArgs {
-    /// What the machine reaches: `proxy` (other hosts, through this one) or `none`
+    /// What the machine reaches: `proxy` (other hosts, through this one), `nat` (by a network card) or `none`
     #[arg(long, value_name = "MODE", default_value = "proxy", value_parser = parse_mode)]
     egress: Mode,
     /// Allow only this host, `*.` in front for all below it; repeatable (default: every public host, ports 80 and 443)
@@ -54,7 +55,8 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
     match text {
         "proxy" => Ok(Mode::Proxy),
         "none" => Ok(Mode::None),
-        _ => Err("it is `proxy` or `none`".to_owned()),
+        "nat" => Ok(Mode::Nat),
+        _ => Err("it is `proxy`, `nat` or `none`".to_owned()),
     }
 }
 
@@ -67,6 +69,11 @@ fn parse_network(text: &str) -> Result<Network, String> {
 }
 
 impl EgressArgs {
+    /// Whether the machine needs a network card.
+    pub(super) fn has_card(&self) -> bool {
+        self.egress == Mode::Nat
+    }
+
     pub(super) fn policy(&self) -> Policy {
         let default = Policy::default();
         let allow = if self.egress_allow.is_empty() { default.allow } else { self.egress_allow.clone() };

@@ -4,7 +4,7 @@ use super::Profile;
 use super::sections::{Claimed, KIB, Sections, TIB};
 use super::units::size_between;
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item, Value};
+use crate::document::{Complaint, Item};
 use crate::net::egress::addresses::{Addresses, Network};
 use crate::net::egress::policy::{Limits, Mode, Narrowing, Policy};
 use crate::net::egress::rules::Rule;
@@ -46,7 +46,7 @@ pub(super) fn narrowing(item: &Item<'_>, profiles: &[&Profile]) -> Option<Narrow
         }
     }
     Some(Narrowing {
-        is_off: table.read_or("mode", Mode::Proxy, mode) == Mode::None,
+        is_off: table.read("mode", |item| own_mode(item, profiles)) == Some(Mode::None),
         allow,
         deny: table.read_or("deny", Vec::new(), |item| entries(item, Rule::parse)),
     })
@@ -65,15 +65,21 @@ fn refuse_widening(rule: &Rule, item: &Item<'_>, profiles: &[&Profile]) {
     }
 }
 
-fn mode(item: &Item<'_>) -> Option<Mode> {
-    if let Value::String(text) = &item.node().value
-        && text == "nat"
+/// The mode of a repository: none at all, or what its profiles have anyway.
+fn own_mode(item: &Item<'_>, profiles: &[&Profile]) -> Option<Mode> {
+    let mode = mode(item)?;
+    if mode != Mode::None
+        && let Some(other) = profiles.iter().find(|profile| profile.egress.mode != mode)
     {
-        let complaint = Complaint::new("`nat` is not offered by this version");
-        item.refuse(complaint.hint("`proxy` serves HTTP, CONNECT and SOCKS5; programs find it by the usual variables"));
+        let complaint = Complaint::new(format!("the mode is that of the profile, such as {}", quoted(&other.name)));
+        item.refuse(complaint.hint("a repository can only say `none`"));
         return None;
     }
-    item.one_of(&[("proxy", Mode::Proxy), ("none", Mode::None)])
+    Some(mode)
+}
+
+fn mode(item: &Item<'_>) -> Option<Mode> {
+    item.one_of(&[("proxy", Mode::Proxy), ("nat", Mode::Nat), ("none", Mode::None)])
 }
 
 fn allowed(item: &Item<'_>) -> Option<Vec<Rule>> {

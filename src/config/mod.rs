@@ -7,6 +7,7 @@
 //! Invariants of a loaded [`Config`]: no two profiles answer to the same labels; paths are absolute; every number is within
 //! its range; every profile that a repository names exists.
 
+mod actions;
 mod caches;
 mod certificates;
 mod egress;
@@ -35,6 +36,7 @@ use url::Url;
 pub use crate::caches::Retention;
 use crate::net::egress::policy::{Narrowing, Policy};
 pub use crate::vm::volume::CacheMode;
+pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use given::{Given, JobSecrets};
@@ -65,6 +67,7 @@ pub struct Config {
     pub caches: Retention,
     /// What jobs of every repository are given.
     pub given: Given,
+    pub actions: Actions,
 }
 
 /// `[server]`: what listens, and where state lives.

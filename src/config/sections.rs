@@ -13,8 +13,8 @@ use url::Url;
 use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
-    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, caches, egress,
-    given, pools, prepare, registries, repositories, secrets, select, vm,
+    Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
+    egress, given, pools, prepare, registries, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -71,7 +71,7 @@ impl<'d> Sections<'d> {
     pub(super) fn config(&self, file: &str, root: &Item<'_>) -> Option<Config> {
         let known = &[
             "server", "github", "profile", "registry", "vars", "secrets", "limits", "vm", "log", "metrics", "caches",
-            "prepared",
+            "prepared", "actions",
         ];
         let table = root.table(known)?;
         let server = self.server(&table);
@@ -88,6 +88,7 @@ impl<'d> Sections<'d> {
         let metrics = metrics(&table, server.as_ref().map(|server| server.listen));
         let prepared = prepare::limits(&table);
         let retention = caches::retention(&table);
+        let actions = actions::read(&table);
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
             vm::refuse_too_few_users(&table, vm, limits);
@@ -105,6 +106,7 @@ impl<'d> Sections<'d> {
             prepared: prepared?,
             caches: retention?,
             given,
+            actions: actions?,
         })
     }
 

@@ -499,8 +499,6 @@ dayfly.toml:9:43: github.repository[0].egress.allow[2]: `a.example:22` would wid
   hint: add it to `allow` of a profile, such as `linux`
 dayfly.toml:9:60: github.repository[0].egress.ports: unknown key `ports`
   hint: known here: `mode`, `allow`, `deny`
-dayfly.toml:15:19: profile.nat.egress.mode: `nat` is not offered by this version
-  hint: `proxy` serves HTTP, CONNECT and SOCKS5; programs find it by the usual variables
 dayfly.toml:15:34: profile.nat.egress.allow: an empty list allows nothing at all
   hint: write `mode = "none"`
 dayfly.toml:15:47: profile.nat.egress.ports[0]: `0` is not between 1 and 65535
@@ -509,7 +507,7 @@ dayfly.toml:15:66: profile.nat.egress.deny[0]: `https://x.example/` is not a hos
   hint: leave the scheme and the path out: `example.org`
 dayfly.toml:15:114: profile.nat.egress.limits.connections: `101` is not between 1 and 100
 dayfly.toml:18:19: profile.wrong.egress.mode: `open` is not a known value
-  hint: known here: `proxy`, `none`
+  hint: known here: `proxy`, `nat`, `none`
 dayfly.toml:18:46: profile.wrong.egress.allow_addresses[0]: `0.0.0.0/0` is not a range of addresses
   hint: a range has at least `/8`: name what is really meant
 dayfly.toml:18:59: profile.wrong.egress.allow_addresses[1]: `10.1.2.3/8` is not a range of addresses

@@ -293,13 +293,14 @@ fn described(built: &Built) -> String {
 
 fn snapshot(facts: &BakeFacts, options: Option<&str>) -> Finding {
     let BakeFacts { wanted, baked, damage, needed } = facts;
-    let Shape { vcpus, memory_mib, disk_mib } = wanted.shape;
+    let Shape { vcpus, memory_mib, disk_mib, card } = wanted.shape;
     let (id, subject) = match &wanted.profile {
         Some(name) => (format!("profiles.{name}"), format!("profile `{name}`")),
         None => ("profiles.default".to_owned(), "`dayfly exec`".to_owned()),
     };
     let usable: Vec<Accelerator> = baked.iter().flatten().copied().filter(|baked| needed.contains(baked)).collect();
-    let shape = format!("{vcpus} vCPU, {memory_mib} MiB memory, {disk_mib} MiB disk");
+    let with_card = if card { ", network card" } else { "" };
+    let shape = format!("{vcpus} vCPU, {memory_mib} MiB memory, {disk_mib} MiB disk{with_card}");
     let finding = match (baked, usable.first()) {
         (Err(why), _) => Finding::skipped(id, format!("{subject}: no snapshot to look for: {why}")),
         (Ok(_), Some(accelerator)) => Finding::ok(id, format!("{subject}: baked for {accelerator}, {shape}")),

@@ -13,6 +13,7 @@ mod clock;
 mod configuration;
 mod confinement;
 mod disk;
+mod egress;
 mod finding;
 mod firecracker;
 mod forge;
@@ -68,6 +69,7 @@ fn checks() -> Vec<Check> {
         long("kvm", |subject| kvm::examine(subject).boxed()),
         long("firecracker", |subject| firecracker::examine(subject).boxed()),
         long("confinement", |subject| confinement::examine(subject).boxed()),
+        quick("egress", egress::examine),
         quick("disk", disk::examine),
         long("images", |subject| images::examine(subject).boxed()),
         quick("config", configuration::examine),

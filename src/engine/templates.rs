@@ -92,6 +92,9 @@ impl Engine {
 
     async fn make_template(&self, name: &str, shape: Shape, progress: &dyn Progress) -> Result<Prepared, ImageError> {
         self.settings.vmm().require()?;
+        if shape.card {
+            self.require_cards()?;
+        }
         let ready = self.keeper.ready(name, shape, progress).await?;
         let prepared = Prepared::new(ready, &self.settings.vmm());
         self.pay_for(&prepared).await;

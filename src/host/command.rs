@@ -98,7 +98,9 @@ pub fn package_of(program: &str) -> &str {
         "mkfs.ext4" | "mke2fs" => "e2fsprogs",
         "dpkg-deb" => "dpkg",
         "xz" => "xz-utils",
-        "unshare" => "util-linux",
+        "unshare" | "nsenter" => "util-linux",
+        "ip" => "iproute2",
+        "nft" => "nftables",
         other => other,
     }
 }

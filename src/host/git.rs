@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::process::{Child, Command};
 
 use super::command::{self, CommandError};
@@ -17,6 +18,9 @@ use super::process::{self, Lifetime};
 
 /// How long one command of git may take. Copying a large history takes minutes.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long it may take to fetch something from elsewhere.
+const FETCH_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// Settings that come before those of any file.
 const SETTINGS: [(&str, &str); 13] = [
@@ -69,6 +73,43 @@ pub async fn run(place: Place<'_>, arguments: &[&str], input: Vec<u8>) -> Result
     }
     command.args(arguments);
     command::run_prepared(command, input, LIMIT, |_| {}).await
+}
+
+/// A repository that this host fetches from.
+#[derive(Debug)]
+pub struct Remote {
+    /// An `https` or `http` address, or a directory of this host.
+    pub address: String,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<SecretString>,
+}
+
+/// The references of a repository whose names end with one of these, as lines of commit, tab and name.
+pub async fn list_remote(remote: &Remote, names: &[&str]) -> Result<Vec<u8>, CommandError> {
+    let mut command = fetching_git(Path::new("/nonexistent"), remote);
+    command.args(["ls-remote", "--quiet", "--", &remote.address]).args(names);
+    command::run_prepared(command, Vec::new(), FETCH_LIMIT, |_| {}).await
+}
+
+/// Fetches one commit without its history into the bare repository in `directory`.
+pub async fn fetch(directory: &Path, remote: &Remote, commit: &str) -> Result<(), CommandError> {
+    let mut command = fetching_git(directory, remote);
+    command.args(["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]);
+    command.args(["--", &remote.address, commit]);
+    command::run_prepared(command, Vec::new(), FETCH_LIMIT, |_| {}).await.map(drop)
+}
+
+/// Git that may go to one other place. It finds its way, proxies included, in the environment; a credential follows no redirect.
+fn fetching_git(directory: &Path, remote: &Remote) -> Command {
+    let mut command = quiet_git();
+    let mut settings = vec![("protocol.version".to_owned(), "2".to_owned())];
+    if let Some(authorization) = &remote.authorization {
+        settings.push(("http.extraHeader".to_owned(), format!("Authorization: {}", authorization.expose_secret())));
+        settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
+    }
+    own(&mut command, directory, &settings);
+    command.env("GIT_ALLOW_PROTOCOL", "https:http:file");
+    command
 }
 
 /// Git's CGI program for the bare repository in `directory`, with these variables of CGI, its input and output piped. It ends

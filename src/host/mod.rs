@@ -15,6 +15,7 @@ pub mod holes;
 pub mod jail;
 pub mod lease;
 pub mod memory;
+pub mod netns;
 pub mod notify;
 pub mod output;
 pub mod probe;
@@ -24,6 +25,7 @@ pub mod seen;
 pub mod tsc;
 pub mod uids;
 pub mod users;
+pub mod wire;
 pub mod xattr;
 
 /// What the host has.

@@ -176,6 +176,26 @@ mod tests {
         assert_eq!(uids.lease(Path::new("/vms/d")).unwrap().uid(), FREE.first);
     }
 
+    /// As the ids are the numbers of links to VMs, too, neither is ever used up.
+    #[test]
+    fn ten_thousand_users_one_after_the_other_need_as_many_ids_as_live_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let uids = Uids::open_in(directory.path(), UidRange { first: 3_000_000_000, count: 20 }).unwrap();
+        let mut alive = std::collections::VecDeque::new();
+        for number in 0..10_000 {
+            if alive.len() == 20 {
+                let oldest: UidLease = alive.pop_front().unwrap();
+                oldest.release().unwrap();
+            }
+            let lease = uids.lease(Path::new(&format!("/vms/{number}"))).unwrap();
+            assert!(alive.iter().all(|other| other.uid() != lease.uid()));
+            alive.push_back(lease);
+        }
+        alive.into_iter().for_each(|lease| lease.release().unwrap());
+        assert!(uids.named().unwrap().is_empty());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 20);
+    }
+
     #[test]
     fn what_a_dead_owner_had_is_found_and_used_again_only_without_processes() {
         let directory = tempfile::tempdir().unwrap();

@@ -57,7 +57,7 @@ const FILES: [&str; 4] = ["initramfs", "memory", "scratch", "state"];
 const KEPT_BAKES: usize = 32;
 
 /// Shape of the VM in which set-up scripts run.
-const SETUP_SHAPE: Shape = Shape { vcpus: 2, memory_mib: 1024, disk_mib: 8192 };
+const SETUP_SHAPE: Shape = Shape { vcpus: 2, memory_mib: 1024, disk_mib: 8192, card: false };
 
 /// With what, and where, VMs are made while images are built.
 #[derive(Debug, Clone)]
@@ -173,9 +173,9 @@ async fn lay_out(image: &Image, studio: &Studio, shape: Shape, directory: &Path)
     let boot = Boot {
         kernel: kernel_for(&studio.vmm, image, directory).await?,
         initramfs: directory.join("initramfs"),
-        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator, shape),
     };
-    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
+    write_initramfs(image, &studio.vmm, shape.card, &boot.initramfs)?;
     let placeholder = directory.join(PLACEHOLDER);
     disk::create_sparse(&placeholder, CACHE_VOLUME_BYTES).map_err(ImageError::io("the cache placeholder"))?;
     let scratch = directory.join("scratch");
@@ -282,9 +282,9 @@ async fn try_boot_for_setup(image: &Image, studio: &Studio, home: &Home) -> Resu
     let boot = Boot {
         kernel: kernel_for(&studio.vmm, image, home.path()).await?,
         initramfs: home.path().join("initramfs"),
-        command_line: command_line::of(image, &studio.vmm, studio.accelerator),
+        command_line: command_line::of(image, &studio.vmm, studio.accelerator, SETUP_SHAPE),
     };
-    write_initramfs(image, &studio.vmm, &boot.initramfs)?;
+    write_initramfs(image, &studio.vmm, SETUP_SHAPE.card, &boot.initramfs)?;
     let scratch = home.path().join("scratch");
     make_scratch(&scratch, SETUP_SHAPE.disk_mib).await?;
     let disks = Disks { root: image.file("root.erofs"), layer: None, scratch, cache: None, fill: None };

@@ -104,7 +104,7 @@ mod tests {
         }
         let info = BakeInfo {
             key: "key".into(),
-            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
+            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false },
             accelerator: Accelerator::Tcg,
             monitor: String::new(),
             command_line: String::new(),

@@ -52,8 +52,9 @@ impl Work {
     fn file(self) -> String {
         match self {
             Self::Build => format!("{FILE}build.json"),
-            Self::Bake(Shape { vcpus, memory_mib, disk_mib }) => {
-                format!("{FILE}bake-{vcpus}-{memory_mib}-{disk_mib}.json")
+            Self::Bake(Shape { vcpus, memory_mib, disk_mib, card }) => {
+                let with_card = if card { "-card" } else { "" };
+                format!("{FILE}bake-{vcpus}-{memory_mib}-{disk_mib}{with_card}.json")
             }
         }
     }
@@ -152,7 +153,7 @@ impl Catalog {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 };
+    const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false };
 
     #[test]
     fn pauses_grow_and_end() {

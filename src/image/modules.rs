@@ -13,12 +13,13 @@ use super::ImageError;
 use super::plain::Plain;
 
 /// What the agent needs. Some are built into some kernels; those are not an error.
-pub const DRIVERS: [&str; 11] = [
+pub const DRIVERS: [&str; 12] = [
     "virtio",
     "virtio_ring",
     "virtio_mmio",
     "virtio_blk",
     "virtio_console",
+    "virtio_net",
     "vmw_vsock_virtio_transport",
     "virtio_rng",
     "vmgenid",

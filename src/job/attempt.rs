@@ -4,11 +4,13 @@
 //! Whatever the guest does, this ends: after the limit or a cancellation the steps have the grace period to end, and those
 //! that always run have it once more, or `cancel-timeout-minutes`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::action::{Actions, Delivered, Frame};
 use super::checkout::{Origin, Workspace};
 use super::services::Services;
 use super::steps::{Places, Steps, Witness};
@@ -20,6 +22,7 @@ use crate::net::egress::Egress;
 use crate::net::egress::log::EgressLog;
 use crate::net::git_proxy::GitProxy;
 use crate::net::registry::RegistryProxy;
+use crate::store::Reason;
 use crate::vm::VmError;
 use crate::vm::loss::Loss;
 use crate::vm::machine::Machine;
@@ -43,6 +46,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) git: GitProxy,
     pub(crate) egress: Egress,
     pub(crate) registries: RegistryProxy,
+    pub(crate) actions: &'a Actions,
     /// The most that the host allows; a job may ask for less.
     pub(crate) limit: Duration,
     /// How much of that is over: steps that ran before this machine was there.
@@ -62,7 +66,7 @@ impl Attempt<'_> {
     pub(crate) async fn run_first<W: Witness>(
         self, step: usize, run: &mut JobRun, witness: &mut W,
     ) -> (Option<Ending>, Vec<StepLine>) {
-        let Self { machine, image, places, github, origin, workspace, limit, spent, grace, cancel, .. } = self;
+        let Self { machine, image, places, github, origin, workspace, limit, spent, grace, cancel, actions, .. } = self;
         let limit = run.timeout().map_or(limit, |own| own.min(limit));
         // Its author may ask for longer than two grace periods, but for no more than the host would give the job anyway.
         let ending = run.cancel_timeout().map_or(grace * 2, |own| own.clamp(grace, limit.max(grace)));
@@ -70,7 +74,7 @@ impl Attempt<'_> {
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.
         let stop = cancel.child_token();
-        let guest = machine.guest().clone();
+        let (guest, wire) = (machine.guest().clone(), machine.wire().cloned());
         let lost = machine.lost();
         let mut steps = Steps {
             origin,
@@ -85,14 +89,27 @@ impl Attempt<'_> {
             lines: Vec::new(),
             oom_kills: 0,
             is_disk_full: false,
+            actions,
+            delivered: Delivered::default(),
+            nodes: BTreeMap::new(),
+            frame: Frame::default(),
         };
+        let mut refused = None;
         let work = async {
+            services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
             services.offer(&guest).await?;
             if let Err(why) = services.equip(&guest, workspace == Workspace::Prepared).await? {
                 steps.witness.say(0, &format!("warning: {why}")).await;
             }
             steps.prepare(github).await?;
-            steps.run(step, run).await
+            match steps.set_up_actions(run).await? {
+                Ok(()) => steps.run(step, run).await,
+                Err(why) => {
+                    steps.witness.say(0, &format!("error: {why}")).await;
+                    refused = Some(why);
+                    Ok(())
+                }
+            }
         };
         let bounded = bounded(work, lost, limit.saturating_sub(spent), ending, &stop).await;
         let lines = std::mem::take(&mut steps.lines);
@@ -104,7 +121,7 @@ impl Attempt<'_> {
         }
         let ending = match bounded {
             Bounded::Done | Bounded::Overran if cancel.is_cancelled() => Some(Ending::Cancelled(CANCELLED.to_owned())),
-            Bounded::Done => None,
+            Bounded::Done => refused.map(|detail| Ending::NotStarted { reason: Reason::Workflow, detail }),
             Bounded::TimedOut | Bounded::Overran => Some(Ending::TimedOut(limit)),
             Bounded::Lost(loss) => Some(Ending::VmLost(explain_loss(loss, machine, witness).await)),
         };

@@ -11,7 +11,7 @@ use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
 use super::scene::Scene;
-use super::services::{egress_of, keep_egress};
+use super::services::{actions_of, egress_of, keep_egress};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
 use super::values::values_of;
@@ -22,6 +22,7 @@ use crate::core::Core;
 use crate::forge::ReportState;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
+use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
 use crate::scheduler::drain;
 use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
@@ -120,7 +121,8 @@ async fn try_drive(
 
 /// The shape of the VMs of a profile.
 pub fn shape_of(profile: &Profile) -> Shape {
-    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20 }
+    let card = profile.egress.mode == Mode::Nat;
+    Shape { vcpus: profile.vcpus, memory_mib: profile.memory >> 20, disk_mib: profile.disk >> 20, card }
 }
 
 async fn give_up_or_requeue(core: &Arc<Core>, lease: &Lease, no_vm: NoVm) -> Result<(), StoreError> {
@@ -222,7 +224,8 @@ async fn run_steps(
     let image = &prepared.info;
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let (places, github) = (&places, &github);
-    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, cancel };
+    let actions = &actions_of(core, &lease.run.access);
+    let scene = Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {

@@ -2,10 +2,11 @@
 //! that it asks for.
 
 use super::steps::Witness;
+use crate::core::heavy;
 use crate::log::Stream;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
-use crate::workflow::commands::{Asked, Hearing, Listener, MAX_MATCHER_FILE, Said, Source};
+use crate::workflow::commands::{Asked, Heard, Hearing, Listener, MAX_MATCHER_FILE, Said, Source};
 use crate::workflow::run::{JobRun, StepPlan};
 
 /// With `true`, `set-env` and `add-path` work as they did when GitHub still allowed them.
@@ -37,7 +38,7 @@ impl<'a> Ear<'a> {
             Source::Stdout => Stream::Stdout,
             Source::Stderr => Stream::Stderr,
         };
-        while let Some(heard) = self.listener.next(source, is_over, self.hearing) {
+        while let Some(heard) = self.next(source, is_over) {
             if !heard.text.is_empty() {
                 log.write(step, stream, &heard.text).await;
             }
@@ -49,6 +50,13 @@ impl<'a> Ear<'a> {
             }
         }
         Ok(())
+    }
+
+    fn next(&mut self, source: Source, is_over: bool) -> Option<Heard> {
+        // Patterns of the repository may take their time.
+        let is_quick = self.hearing.matchers.is_empty();
+        let mut next = || self.listener.next(source, is_over, self.hearing);
+        if is_quick { next() } else { heavy(next) }
     }
 
     async fn fetch(&mut self, guest: &Guest, asked: Asked) -> Result<Vec<u8>, VmError> {

@@ -57,11 +57,9 @@ pub(super) async fn hash_files(
     if chosen.is_empty() {
         return Ok(Ok(String::new()));
     }
+    let names: Vec<u8> = chosen.iter().flat_map(|path| [*path, b"\0"].concat()).collect();
     let list = format!("{temp}/_hash_files");
-    match guest
-        .write_file(&list, &chosen.iter().flat_map(|path| [*path, b"\0"].concat()).collect::<Vec<u8>>(), 0o600, owner)
-        .await
-    {
+    match guest.write_file(&list, &names, 0o600, owner).await {
         Ok(()) => {}
         Err(VmError::Refused { detail, .. }) => return Ok(Err(detail)),
         Err(error) => return Err(error),

@@ -9,6 +9,7 @@
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - `action`: actions that are no native step.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -16,6 +17,7 @@
 //! - [`verdict`]: what happened → outcome, title and summary (pure).
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
+pub(crate) mod action;
 pub mod attempt;
 pub mod checkout;
 pub mod driver;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::action::Actions;
 use super::attempt::Attempt;
 use super::checkout::{Origin, Workspace};
 use super::driver::Lease;
@@ -29,6 +30,7 @@ pub(super) struct Scene<'a> {
     pub(super) github: &'a GithubContext,
     /// One for all machines of the attempt, which share its limits and its log.
     pub(super) egress: Egress,
+    pub(super) actions: &'a Actions,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -53,6 +55,7 @@ impl Scene<'_> {
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
             git: git_proxy_of(core, access),
+            actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
             limit: self.profile.timeout,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::action::{Actions, Private};
 use super::checkout::GIT_PORT;
 use super::outfit::Outfit;
 use super::toolkit;
@@ -110,6 +111,24 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
+}
+
+/// The actions that a VM of that repository may have.
+pub(crate) fn actions_of(core: &Core, access: &RepoAccess) -> Actions {
+    let config = &core.config.actions;
+    let submodules =
+        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).chain(config.private.clone()).collect();
+    Actions {
+        store: Arc::clone(&core.actions),
+        policy: config.policy.clone(),
+        // Elsewhere the forge's credential means nothing.
+        private: config.url.is_none().then(|| Private {
+            forge: Arc::clone(&core.forge),
+            installation: access.installation,
+            repositories,
+        }),
+    }
 }
 
 /// What a VM of that profile may reach for that repository.

@@ -7,6 +7,7 @@ use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
 use super::ear::Ear;
 use super::hashing;
@@ -27,6 +28,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where jobs work, below the account's home, as on GitHub's own machines: workflows have the path written into them.
 const WORK_DIRECTORY: &str = "work";
+
+/// Where actions keep tools, as on GitHub's own machines.
+pub(super) const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 
 /// A `PATH` for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -82,13 +86,18 @@ impl Places {
         }
     }
 
+    /// Where actions of other repositories are.
+    pub(crate) fn actions(&self) -> String {
+        format!("{}/{WORK_DIRECTORY}/_actions", self.home)
+    }
+
     pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
         RunnerContext {
             name: name.to_owned(),
             os: "Linux".to_owned(),
             arch: "X64".to_owned(),
             temp: self.temp.clone(),
-            tool_cache: "/opt/hostedtoolcache".to_owned(),
+            tool_cache: TOOL_CACHE.to_owned(),
         }
     }
 }
@@ -112,6 +121,13 @@ pub(super) struct Steps<'a, W> {
     pub(super) oom_kills: u64,
     /// When the step that runs ended.
     pub(super) is_disk_full: bool,
+    /// Where actions of other repositories come from, and what of them the guest has.
+    pub(super) actions: &'a Actions,
+    pub(super) delivered: Delivered,
+    /// Programs of Node.js in the guest, by the version that was asked for.
+    pub(super) nodes: BTreeMap<u32, String>,
+    /// Whose steps run now.
+    pub(super) frame: Frame,
 }
 
 impl<W: Witness> Steps<'_, W> {
@@ -130,7 +146,7 @@ impl<W: Witness> Steps<'_, W> {
     /// Runs the steps that shall run, up to this one, counted from 0.
     pub(super) async fn run(&mut self, up_to: usize, run: &mut JobRun) -> Result<(), VmError> {
         while run.at() < up_to {
-            if self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() && !self.frame.ignores_cancellation {
                 run.cancel();
             }
             match heavy(|| run.next_step()) {
@@ -148,8 +164,14 @@ impl<W: Witness> Steps<'_, W> {
                 Next::Run(plan) => {
                     self.begin(plan.index, &plan.name).await;
                     let began = Instant::now();
-                    let result = self.run_step(&plan, run).await?;
-                    if let Some(report) = heavy(|| run.finish_step(result)) {
+                    let report = match &plan.action {
+                        StepAction::Uses(uses) => self.run_uses(&plan, uses, run).await?,
+                        _ => {
+                            let result = self.run_step(&plan, run).await?;
+                            heavy(|| run.finish_step(result))
+                        }
+                    };
+                    if let Some(report) = report {
                         self.note(report, began.elapsed()).await;
                     }
                 }
@@ -159,15 +181,22 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn begin(&mut self, index: usize, name: &str) {
-        self.witness.step_started(index, name);
-        self.witness.write(step_number(index), Stream::Heading, name.as_bytes()).await;
-        (self.oom_kills, self.is_disk_full) = (0, false);
+        let number = self.frame.within.unwrap_or_else(|| step_number(index));
+        if self.frame.within.is_none() {
+            self.witness.step_started(index, name);
+            (self.oom_kills, self.is_disk_full) = (0, false);
+        }
+        self.witness.write(number, Stream::Heading, name.as_bytes()).await;
     }
 
     async fn note(&mut self, report: StepReport, took: Duration) {
-        let number = step_number(report.index);
+        let number = self.frame.within.unwrap_or_else(|| step_number(report.index));
         for error in &report.errors {
             self.witness.say(number, &format!("error: {error}")).await;
+        }
+        // The rest is told of the whole action.
+        if self.frame.within.is_some() {
+            return;
         }
         if self.oom_kills > 0 {
             let text = "the machine ran out of memory and killed a process; a profile with more memory may help";
@@ -183,7 +212,7 @@ impl<W: Witness> Steps<'_, W> {
         self.lines.push(line);
     }
 
-    async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
+    pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         match self.prepare_step(plan).await {
             Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
             // Steps before this one filled the disk or removed the directory: that is theirs, and no fault of the VM.
@@ -202,12 +231,12 @@ impl<W: Witness> Steps<'_, W> {
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {
-                let script = format!("{}/step_{}{extension}", self.places.temp, plan.index + 1);
+                let script = format!("{}/step_{}{extension}", self.places.temp, plan.key);
                 self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
                 (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
             }
             StepAction::Checkout(checkout) => {
-                let script = format!("{}/checkout_{}.sh", self.places.temp, plan.index + 1);
+                let script = format!("{}/checkout_{}.sh", self.places.temp, plan.key);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
@@ -220,12 +249,22 @@ impl<W: Witness> Steps<'_, W> {
                 argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
             }
+            StepAction::Node(node) => {
+                let program = self.find_node(node.version).await?;
+                (vec![program, node.script.clone()], self.places.workspace.clone())
+            }
+            StepAction::Container(container) => return self.prepare_container(plan, container).await,
+            StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
+            StepAction::Uses(uses) => {
+                let detail = format!("`{}` is not one program", uses.reference);
+                return Err(VmError::Refused { what: "run an action", detail });
+            }
         };
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 
     async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear<'_>) -> Result<StepResult, VmError> {
-        let number = step_number(plan.index);
+        let number = self.number_of(plan);
         let end = self.attend(exec, plan, &mut ear).await?;
         for source in [Source::Stdout, Source::Stderr] {
             ear.hear(self.guest, source, true, number, self.witness).await?;
@@ -250,25 +289,33 @@ impl<W: Witness> Steps<'_, W> {
 
     /// The proxies and the image's environment below the step's own.
     fn environment(&self, plan: &StepPlan) -> Vec<(String, String)> {
-        let image_path = self.image.environment.iter().find(|(name, _)| name == "PATH");
+        let mut env = self.image_environment();
+        let path = plan.path(env.get("PATH").map_or(DEFAULT_PATH, String::as_str));
+        env.extend(plan.env.clone());
+        env.insert("PATH".to_owned(), path);
+        env.into_iter().collect()
+    }
+
+    /// What programs get whatever the workflow says.
+    pub(super) fn image_environment(&self) -> BTreeMap<String, String> {
         let mut env: BTreeMap<String, String> = self.proxies.iter().cloned().collect();
         env.insert("HOME".to_owned(), self.places.home.clone());
         env.insert("USER".to_owned(), self.image.user.name.clone());
+        env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
         env.extend(self.image.environment.iter().cloned());
-        env.extend(plan.env.clone());
-        env.insert("PATH".to_owned(), plan.path(image_path.map_or(DEFAULT_PATH, |(_, path)| path)));
-        env.into_iter().collect()
+        env
     }
 
     /// Runs a program to its end, its time limit or the job's cancellation.
     async fn attend(&mut self, exec: Exec, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<StepEnd, VmError> {
-        let number = step_number(plan.index);
+        let number = self.number_of(plan);
         let mut running = match self.guest.exec(exec).await {
             Ok(running) => running,
             Err(VmError::Refused { detail, .. }) => return Ok(StepEnd::Failed(detail)),
             Err(error) => return Err(error),
         };
-        let deadline = plan.timeout.map(|limit| Instant::now() + limit);
+        let own = plan.timeout.map(|limit| Instant::now() + limit);
+        let deadline = [own, self.frame.deadline].into_iter().flatten().min();
         // A step that runs although the job was cancelled is not ended by that cancellation again.
         let already_cancelled = self.cancel.is_cancelled();
         loop {
@@ -325,13 +372,13 @@ impl<W: Witness> Steps<'_, W> {
         ear.hear(self.guest, source, false, number, self.witness).await.map(|()| None)
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         self.image.user.owner()
     }
 }
 
 /// Steps are numbered from 1 in the log; 0 is what comes before them.
-fn step_number(index: usize) -> u16 {
+pub(super) fn step_number(index: usize) -> u16 {
     u16::try_from(index + 1).unwrap_or(u16::MAX)
 }
 

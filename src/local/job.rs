@@ -156,6 +156,7 @@ async fn attend<W: Witness>(
             EgressMetrics::default(),
         ),
         registries: session.registries.proxy(&session.repo, &profile.name, false),
+        actions: &session.actions,
         limit: profile.timeout,
         spent: Duration::ZERO,
         grace: session.grace,

@@ -19,6 +19,7 @@ use crate::forge::{Conclusion, RepoName};
 use crate::host;
 use crate::ids::{JobId, RunId};
 use crate::image::{ImageError, Progress};
+use crate::job::action::Actions;
 use crate::job::driver::shape_of;
 use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
@@ -50,6 +51,8 @@ pub struct Session {
     pub grace: Duration,
     /// Package registries with their credentials.
     pub registries: Registries,
+    /// Actions of other repositories.
+    pub(crate) actions: Actions,
     /// The way of guests to others.
     pub network: Arc<dyn Network>,
 }

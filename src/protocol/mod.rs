@@ -4,6 +4,7 @@
 //! still sit in it. So a conversation starts with an *attach*: the host sends a frame with a fresh nonce, the agent drops
 //! everything older and answers with the same nonce. Until then both sides throw bytes away.
 //!
+//! - [`card`]: what host and guest agree on about a network card.
 //! - [`frame`]: bytes ↔ frames, with resynchronisation.
 //! - [`session`]: frames ↔ streams with credit-based flow control. A peer that breaks a rule ends its session.
 //! - [`message`]: what the host asks of the agent and what it answers.
@@ -12,6 +13,7 @@
 //! The guest is hostile. Nothing here allocates more than a constant for a peer that lies about lengths, and no value from
 //! the peer is used as an index without a check.
 
+pub mod card;
 pub mod frame;
 pub mod message;
 pub mod options;

@@ -12,6 +12,10 @@ const VSOCK: &str = "vsock";
 /// Has the names of the disks in the order in which they are attached, with commas between them.
 const DISKS: &str = "dayfly.disks";
 
+/// Says that there is a network card, which has the addresses of [`super::card`].
+const NETWORK: &str = "dayfly.network";
+const CARD: &str = "card";
+
 /// What was said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MachineOptions {
@@ -19,6 +23,8 @@ pub struct MachineOptions {
     pub has_vsock: bool,
     /// The disks by their order, where serial numbers do not say which is which.
     pub disks: Option<Vec<String>>,
+    /// Whether there is a network card to be configured.
+    pub has_card: bool,
 }
 
 impl MachineOptions {
@@ -30,6 +36,7 @@ impl MachineOptions {
         Self {
             has_vsock: value(LINK) == Some(VSOCK),
             disks: value(DISKS).map(|names| names.split(',').map(str::to_owned).collect()),
+            has_card: value(NETWORK) == Some(CARD),
         }
     }
 }
@@ -39,10 +46,10 @@ impl fmt::Display for MachineOptions {
         if self.has_vsock {
             write!(out, " {LINK}={VSOCK}")?;
         }
-        match &self.disks {
-            Some(names) => write!(out, " {DISKS}={}", names.join(",")),
-            None => Ok(()),
+        if let Some(names) = &self.disks {
+            write!(out, " {DISKS}={}", names.join(","))?;
         }
+        if self.has_card { write!(out, " {NETWORK}={CARD}") } else { Ok(()) }
     }
 }
 
@@ -53,10 +60,12 @@ mod tests {
     #[test]
     fn what_is_said_is_heard_and_nothing_else() {
         let disks = Some(vec!["root".to_owned(), "scratch".to_owned()]);
-        for said in [MachineOptions::default(), MachineOptions { has_vsock: true, disks }] {
+        for said in [MachineOptions::default(), MachineOptions { has_vsock: true, disks, has_card: true }] {
             assert_eq!(MachineOptions::of(&format!("console=ttyS0 quiet{said}\n")), said);
         }
-        let other = MachineOptions::of("xdayfly.link=vsock dayfly.link=other dayfly.disksroot dayfly.linkvsock");
+        let other = MachineOptions::of(
+            "xdayfly.link=vsock dayfly.link=other dayfly.disksroot dayfly.linkvsock dayfly.network=cards",
+        );
         assert_eq!(other, MachineOptions::default());
     }
 }

@@ -19,7 +19,7 @@ use crate::ids::{JobId, VmId};
 use crate::job::attempt::Attempt;
 use crate::job::checkout::{self, Workspace};
 use crate::job::driver::numeric_id;
-use crate::job::services::{egress_of, git_proxy_of};
+use crate::job::services::{actions_of, egress_of, git_proxy_of};
 use crate::job::steps::{Places, Witness};
 use crate::job::verdict::{self, Ending};
 use crate::lifecycle::Step;
@@ -173,6 +173,7 @@ impl Making<'_> {
             git: git_proxy_of(core, &wish.access),
             egress: egress_of(core, profile, &wish.key.repo),
             registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
+            actions: &actions_of(core, &wish.access),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,

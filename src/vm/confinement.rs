@@ -140,6 +140,14 @@ impl Confinement {
         Ok(jails.uids.named()?.iter().any(|(_, holder)| holder == home))
     }
 
+    /// How many user ids are noted for VMs below `place`.
+    #[cfg(test)]
+    pub fn uids_below(&self, place: &Path) -> io::Result<usize> {
+        let Ok(jails) = &self.jails else { return Ok(0) };
+        let place = place.canonicalize()?;
+        Ok(jails.uids.named()?.iter().filter(|(_, holder)| holder.starts_with(&place)).count())
+    }
+
     /// The processes of VMs below `root`, by their users.
     pub fn processes(&self, root: &Path) -> io::Result<Vec<(VmId, Pid)>> {
         let Ok(jails) = &self.jails else { return Ok(Vec::new()) };

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -26,6 +26,7 @@ use crate::host::cgroup::{Cgroup, Limits, MONITOR_OVERHEAD, Support};
 use crate::host::lease::Lease;
 use crate::host::process::{self, Kin};
 use crate::host::uids::UidLease;
+use crate::host::wire::{self, Wire};
 use crate::ids::VmId;
 use crate::lifecycle::{Lifecycle, Step};
 
@@ -70,6 +71,8 @@ pub struct Home {
     confinement: Confinement,
     /// The user of its monitor, from before that starts until no process of it is left.
     uid: OnceLock<UidLease>,
+    /// Of its network card, if it has one.
+    wire: OnceLock<Arc<Wire>>,
     /// Held until the directory is gone. None where there is no directory, only what outlived it.
     lease: Option<Lease>,
     lifecycle: Lifecycle,
@@ -143,7 +146,16 @@ impl Homes {
 
     fn home(&self, id: VmId, path: PathBuf, lease: Option<Lease>) -> Home {
         let (resolved, confinement) = (self.resolved.join(id.as_str()), self.confinement.clone());
-        Home { id, path, resolved, confinement, uid: OnceLock::new(), lease, lifecycle: Lifecycle::default() }
+        Home {
+            id,
+            path,
+            resolved,
+            confinement,
+            uid: OnceLock::new(),
+            wire: OnceLock::new(),
+            lease,
+            lifecycle: Lifecycle::default(),
+        }
     }
 
     /// `None` if another process took the nameless directory for abandoned before it was locked; it removes it then.
@@ -330,6 +342,21 @@ impl Home {
         Ok(self.lease_user()?.zip(self.confinement.group()))
     }
 
+    /// Lays the wire of the VM's network card; gives the monitor's end. Its number is the monitor's user, so that both are given
+    /// back together.
+    pub fn lay_wire(&self) -> Result<OwnedFd, VmError> {
+        let context = || VmError::host("the VM's network card");
+        let uid = self.uid.get().ok_or_else(|| context()(io::Error::other("its monitor is not confined")))?.uid();
+        let (wire, tap) = Wire::lay(uid, self.id.as_str()).map_err(context())?;
+        self.wire.set(Arc::new(wire)).map_err(|_| context()(io::Error::other("it has one already")))?;
+        Ok(tap)
+    }
+
+    /// The wire of the VM's network card, if it has one.
+    pub fn wire(&self) -> Option<&Arc<Wire>> {
+        self.wire.get()
+    }
+
     /// Holds the monitor itself still, or lets it go on, where it has a cgroup: a guest that stands still has no say in it,
     /// and neither has a monitor that is not what it was.
     pub fn hold(&self, is_held: bool) -> Result<(), VmError> {
@@ -355,7 +382,14 @@ impl Home {
         }
         self.lifecycle.reached(Step::CgroupRemoved).await;
         self.remove_directory().await.map_err(VmError::host("removing the VM's directory"))?;
+        drop(self.wire.take());
         if let Some(uid) = self.uid.take() {
+            if let Err(error) = wire::cut(uid.uid()).await {
+                let context = VmError::host("removing the VM's link");
+                // Whoever comes again finds the id, and by that the link.
+                drop(self.uid.set(uid));
+                return Err(context(error));
+            }
             uid.release().map_err(VmError::host("giving back the VM's user id"))?;
         }
         self.lease = None;

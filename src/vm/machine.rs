@@ -1,6 +1,7 @@
 //! One VM from its restore to its verified absence.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::timeout;
@@ -18,6 +19,7 @@ use super::spec::{Accelerator, Boot, Disks, Shape};
 use super::volume::CacheMount;
 use crate::host::disk;
 use crate::host::process::Lifetime;
+use crate::host::wire::Wire;
 use crate::ids::VmId;
 use crate::lifecycle::Step;
 use crate::protocol::message::Identity;
@@ -167,6 +169,11 @@ impl Machine {
     /// The guest, to be asked for things.
     pub fn guest(&self) -> &Guest {
         &self.guest
+    }
+
+    /// The wire of its network card, if it has one.
+    pub fn wire(&self) -> Option<&Arc<Wire>> {
+        self.home.wire()
     }
 
     /// Whose VM this is.

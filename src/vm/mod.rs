@@ -38,6 +38,8 @@ pub mod volume;
 mod fake_guest;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod leak_tests;
 
 use crate::host::disk::hint_if_full;
 

@@ -24,18 +24,21 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// The size of a machine.
+/// The size of a machine, and what it has beyond disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     pub vcpus: u32,
     pub memory_mib: u64,
     /// The private scratch disk's virtual size.
     pub disk_mib: u64,
+    /// Whether it has a network card. Those without have no driver of one, either.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub card: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { vcpus: 1, memory_mib: 512, disk_mib: 4096 }
+        Self { vcpus: 1, memory_mib: 512, disk_mib: 4096, card: false }
     }
 }
 

@@ -5,6 +5,7 @@
 //! one by one: all from values that the caller brings. The text and the values come from strangers, so every reader is
 //! bounded, and no input can make one panic or hang.
 
+pub mod action;
 pub mod call;
 pub mod commands;
 pub mod concurrency;

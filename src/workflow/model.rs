@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::action::ActionRef;
 use super::call::CallTarget;
 use super::expression::{Template, Value};
 use super::glob::Patterns;
@@ -265,12 +266,51 @@ pub struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// Whether anything in it is computed from one of these contexts.
+    pub fn uses(&self, contexts: &[&str]) -> bool {
+        let by_template = |template: Option<&Template>| template.is_some_and(|template| template.uses(contexts));
+        self.condition.uses(contexts)
+            || uses(&self.env, contexts)
+            || self.continue_on_error.uses(contexts)
+            || by_template(self.name.as_ref())
+            || self.timeout_minutes.as_ref().is_some_and(|minutes| minutes.uses(contexts))
+            || match &self.action {
+                Action::Run { script, working_directory, .. } => {
+                    script.uses(contexts) || by_template(working_directory.as_ref())
+                }
+                Action::Checkout(checkout) => {
+                    by_template(checkout.path.as_ref())
+                        || checkout.fetch_depth.uses(contexts)
+                        || checkout.fetch_tags.uses(contexts)
+                        || checkout.clean.uses(contexts)
+                }
+                Action::Uses { with, .. } => uses(with, contexts),
+            }
+    }
+}
+
+/// Whether one of the values is computed from one of these contexts.
+pub fn uses(variables: &Variables, contexts: &[&str]) -> bool {
+    variables.iter().any(|(_, value)| value.uses(contexts))
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    Run { script: Template, shell: Option<Shell>, working_directory: Option<Template> },
+    Run {
+        script: Template,
+        shell: Option<Shell>,
+        working_directory: Option<Template>,
+    },
     Checkout(Checkout),
+    /// An action that is looked up when the job runs.
+    Uses {
+        reference: ActionRef,
+        /// What it gets for its inputs, in the order of the text.
+        with: Variables,
+    },
 }
 
 /// `actions/checkout`, as far as the pinned commit of the job's own repository goes.

@@ -58,3 +58,22 @@ pub(super) const STEP: Scope<'static> =
 /// `if` of a step.
 pub(super) const STEP_CONDITION: Scope<'static> =
     Scope { contexts: OF_STEPS, status_functions: true, hash_files: true };
+
+/// Defaults of an action's inputs.
+pub(super) const ACTION_INPUT: Scope<'static> =
+    Scope { contexts: &["github", "strategy", "matrix", "job", "runner"], status_functions: false, hash_files: true };
+
+/// Outputs of a composite action.
+pub(super) const ACTION_OUTPUT: Scope<'static> =
+    plain(&["github", "strategy", "matrix", "steps", "inputs", "job", "runner"]);
+
+/// Arguments and variables of an action's container.
+pub(super) const ACTION_CONTAINER: Scope<'static> =
+    plain(&["github", "inputs", "strategy", "matrix", "steps", "job", "runner", "env"]);
+
+/// `pre-if` and `post-if` of an action.
+pub(super) const ACTION_HOOK: Scope<'static> = Scope {
+    contexts: &["github", "strategy", "matrix", "job", "runner", "env"],
+    status_functions: true,
+    hash_files: true,
+};

@@ -4,9 +4,8 @@
 //! Each cell still has its own outcome, with the results of the common steps in it. What a step does beside what its text
 //! says, such as draw a random number, is the same in all cells then; so an operator has to ask for it.
 
-use super::model::{Action, Step, Variables};
+use super::model::{Action, Step, uses};
 use super::plan::JobSpec;
-use super::setting::Setting;
 
 /// Contexts that tell one cell from another, and secrets: what is shared is written to the disk.
 const OF_A_CELL: [&str; 3] = ["matrix", "strategy", "secrets"];
@@ -17,7 +16,9 @@ pub fn shared_steps(spec: &JobSpec) -> usize {
     if spec.strategy.job_total < 2 || tells_cells_apart(spec) {
         return 0;
     }
-    let shared: Vec<&Step> = spec.job.steps.iter().take_while(|step| !is_of_a_cell(step)).collect();
+    // An action may ask for the cell by itself, and what it does after the job belongs to each machine.
+    let is_common = |step: &&Step| !step.uses(&OF_A_CELL) && !matches!(step.action, Action::Uses { .. });
+    let shared: Vec<&Step> = spec.job.steps.iter().take_while(is_common).collect();
     let is_work = |step: &&Step| matches!(step.action, Action::Run { .. });
     if shared.iter().any(is_work) { shared.len() } else { 0 }
 }
@@ -28,31 +29,8 @@ fn tells_cells_apart(spec: &JobSpec) -> bool {
     // Its values depend on it.
     let environment = spec.job.environment.as_ref().is_some_and(|environment| environment.name.uses(&OF_A_CELL));
     environment
-        || has_own([&spec.workflow_env, &spec.job.env])
+        || [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL))
         || directories.into_iter().flatten().any(|path| path.uses(&OF_A_CELL))
-}
-
-fn has_own<const N: usize>(variables: [&Variables; N]) -> bool {
-    variables.into_iter().flatten().any(|(_, value)| value.uses(&OF_A_CELL))
-}
-
-fn is_of_a_cell(step: &Step) -> bool {
-    let is_own = |setting: Option<bool>| setting.unwrap_or(false);
-    step.condition.uses(&OF_A_CELL)
-        || has_own([&step.env])
-        || step.continue_on_error.uses(&OF_A_CELL)
-        || is_own(step.name.as_ref().map(|name| name.uses(&OF_A_CELL)))
-        || is_own(step.timeout_minutes.as_ref().map(|minutes| minutes.uses(&OF_A_CELL)))
-        || match &step.action {
-            Action::Run { script, working_directory, .. } => {
-                script.uses(&OF_A_CELL) || is_own(working_directory.as_ref().map(|path| path.uses(&OF_A_CELL)))
-            }
-            Action::Checkout(checkout) => {
-                is_own(checkout.path.as_ref().map(|path| path.uses(&OF_A_CELL)))
-                    || Setting::uses(&checkout.fetch_depth, &OF_A_CELL)
-                    || [&checkout.fetch_tags, &checkout.clean].into_iter().any(|setting| setting.uses(&OF_A_CELL))
-            }
-        }
 }
 
 #[cfg(test)]

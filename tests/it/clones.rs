@@ -19,7 +19,7 @@ use dayfly::vm::spec::Shape;
 use crate::support::{eventually, host, leaks};
 
 /// What every other test has baked.
-const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 };
+const SHAPE: Shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false };
 
 /// Leaves behind: a file written last of all, a program that writes on into a file that has no name any more, one that writes
 /// on into a database, and a file in memory.

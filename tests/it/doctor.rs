@@ -109,6 +109,7 @@ fn a_host_is_examined_without_a_configuration_and_left_as_it_was() {
         "confinement.jail",
         "confinement.users",
         "confinement.qemu",
+        "egress.nat",
         "state.directory",
         "state.space",
         "state.reflink",

@@ -40,7 +40,7 @@ jobs:
 ";
 
 /// A state directory that uses the images of all tests.
-fn state() -> Option<tempfile::TempDir> {
+pub(crate) fn state() -> Option<tempfile::TempDir> {
     host::can_run_vms().then(|| {
         let directory = host::short_directory();
         std::os::unix::fs::symlink(host::shared_images(), directory.path().join("images")).unwrap();
@@ -48,7 +48,7 @@ fn state() -> Option<tempfile::TempDir> {
     })
 }
 
-fn dayfly_run(state: &tempfile::TempDir, repository: &Repository, arguments: &[&str]) -> Command {
+pub(crate) fn dayfly_run(state: &tempfile::TempDir, repository: &Repository, arguments: &[&str]) -> Command {
     let mut command = command::dayfly();
     command.arg("run").args(arguments).arg("--repo").arg(repository.path()).arg("--state-dir").arg(state.path());
     command.args(["--backend", "qemu-tcg", "--memory", "256MiB", "--disk", "1GiB"]);

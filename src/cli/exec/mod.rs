@@ -173,7 +173,8 @@ async fn gather(
         None => None,
     };
     let progress = Terminal::new();
-    let prepared = engine.prepare(&arguments.machine.image, arguments.machine.shape(), &progress).await?;
+    let shape = arguments.machine.shape(arguments.egress.has_card());
+    let prepared = engine.prepare(&arguments.machine.image, shape, &progress).await?;
     progress.done();
     Ok((clone, cache, prepared))
 }
@@ -277,6 +278,7 @@ async fn run_command(
         registries: RegistryProxy::none(),
     };
     let serving = machine.take_connections().map(|connections| AbortOnDropHandle::new(services.serve(connections)));
+    services.egress.connect(machine.wire()).await.map_err(VmError::host("the machine's way to others"))?;
     services.offer(machine.guest()).await?;
     if let Err(why) = services.equip(machine.guest(), false).await? {
         eprintln!("warning: {why}");

@@ -187,8 +187,9 @@ fn told(name: &str, failure: &Failure) -> String {
     format!("{what} ({tries}, last {ago}): {}", failure.error.lines().next().unwrap_or_default())
 }
 
-pub(super) fn shape(Shape { vcpus, memory_mib, disk_mib }: Shape) -> String {
-    format!("{vcpus} vCPU, {memory_mib} MiB, {disk_mib} MiB disk")
+pub(super) fn shape(Shape { vcpus, memory_mib, disk_mib, card }: Shape) -> String {
+    let with_card = if card { ", network card" } else { "" };
+    format!("{vcpus} vCPU, {memory_mib} MiB, {disk_mib} MiB disk{with_card}")
 }
 
 fn mib(bytes: u64) -> String {

@@ -18,8 +18,9 @@ use super::printer::{Printer, To};
 use super::progress::Terminal;
 use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
+use crate::actions::{ActionStore, Source};
 use crate::app::engine_settings;
-use crate::config::{Config, MatrixFork, Profile, Secrets, format_duration};
+use crate::config::{Config, DEFAULT_KEPT, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
 use crate::document::Diagnostic;
 use crate::engine::{Engine, EngineSettings};
@@ -29,6 +30,7 @@ use crate::ids::VmId;
 use crate::intake::calls::{self, Gathering};
 use crate::intake::context::github_context;
 use crate::intake::{MAX_FILE_BYTES, MAX_FILES, complaint};
+use crate::job::action::Actions;
 use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
 use crate::local::event::{Facts, names};
@@ -38,6 +40,7 @@ use crate::local::repository::Repository;
 use crate::local::session::{self, Called, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
 use crate::net::registry::Registries;
+use crate::workflow::action::policy::ActionPolicy;
 use crate::workflow::call::CallTarget;
 use crate::workflow::plan::{PlanInput, plan};
 use crate::workflow::values::Values;
@@ -85,6 +88,9 @@ pub(super) struct RunArgs {
     /// Take machines from this configuration: its profiles by their labels, its state directory and its `[vm]`
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["image", "vcpus", "memory", "disk", "timeout", "egress", "egress_allow", "egress_address", "ca_bundle"])]
     config: Option<PathBuf>,
+    /// Take actions of other repositories from DIR/OWNER/NAME, and from nowhere else [default: from the forge]
+    #[arg(long, value_name = "DIR")]
+    actions: Option<PathBuf>,
     /// The longest that a job may take
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     timeout: Duration,
@@ -223,6 +229,7 @@ async fn run_with(
     let output = Screened { printer, hurry: interrupts.token().clone() };
     let screens = Screens::new(look, &jobs, output.clone());
     let session = Session {
+        actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
         mirror: place.to_owned(),
         repo: facts.repo,
@@ -252,6 +259,23 @@ async fn run_with(
         _ => {}
     }
     Ok(if interrupts.came() { interrupts.code() } else { code(&ended) })
+}
+
+/// Where actions come from, and which there may be. There is no credential here.
+fn actions(arguments: &RunArgs, engine: &Engine, profiles: &Profiles, facts: &Facts) -> anyhow::Result<Actions> {
+    let (policy, url, budget) = match profiles {
+        Profiles::Configured(config) => {
+            let actions = &config.actions;
+            (actions.policy.clone(), actions.url.clone(), actions.max_size)
+        }
+        Profiles::Any(_) => (ActionPolicy::default(), None, DEFAULT_KEPT),
+    };
+    let source = match (&arguments.actions, url) {
+        (Some(directory), _) => Source::Directory(std::path::absolute(directory)?),
+        (None, Some(url)) => Source::Forge(url),
+        (None, None) => Source::Forge(facts.server_url.parse().context("the address of the repository's forge")?),
+    };
+    Ok(Actions { store: Arc::new(ActionStore::new(engine.actions(), source, budget)), policy, private: None })
 }
 
 /// What is said at the first interrupt.

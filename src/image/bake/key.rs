@@ -62,7 +62,7 @@ pub async fn key(image: &Image, vmm: &Vmm, accelerator: Accelerator, shape: Shap
             // What the monitor emulates does not depend on the host.
             Accelerator::Tcg => cpu_model(accelerator).to_owned(),
         },
-        command_line: command_line::of(image, vmm, accelerator),
+        command_line: command_line::of(image, vmm, accelerator, shape),
     };
     Ok(parts.key())
 }
@@ -81,7 +81,7 @@ mod tests {
             tools: "t".into(),
             image: "i",
             built_at: 1,
-            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 },
+            shape: Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false },
             accelerator: Accelerator::Tcg,
             monitor: "QEMU emulator version 7.2",
             cpu: "max".into(),

@@ -51,6 +51,11 @@ impl Network {
         address.is_ipv4() == self.first.is_ipv4() && self.masked(address) == self.first
     }
 
+    /// Whether it is of IPv4.
+    pub fn is_of_ipv4(&self) -> bool {
+        self.first.is_ipv4()
+    }
+
     fn is_single(&self) -> bool {
         self.length == if self.first.is_ipv4() { 32 } else { 128 }
     }
@@ -179,6 +184,11 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
     let within = |first: Ipv6Addr, length| Network { first: first.into(), length }.contains(address);
     let (.., shift) = EMBEDDING.iter().find(|(first, length, _)| within(*first, *length))?;
     Some(Ipv4Addr::from_bits((v6.to_bits() >> shift) as u32).into())
+}
+
+/// The ranges of IPv4 that are not the internet.
+pub fn special_ranges() -> impl Iterator<Item = Network> {
+    SPECIAL_V4.iter().map(|(first, length, _)| Network { first: (*first).into(), length: *length })
 }
 
 /// Why an address is not one of the internet, if it is not.

@@ -1,4 +1,4 @@
-//! What jobs reach of the world: a proxy on the host for guests without a network card.
+//! What jobs reach of the world: a proxy on the host for guests without a network card, and a filter of packets for those with one.
 //!
 //! The agent listens on one loopback port of the guest and carries each connection to the host as a stream. Here it is read
 //! what the guest wants (HTTP, CONNECT or SOCKS5), judged, and connected. Invariants:
@@ -20,6 +20,7 @@ pub mod environment;
 pub mod hello;
 pub mod host;
 pub mod log;
+pub mod nat;
 pub mod network;
 mod plain;
 pub mod policy;
@@ -31,6 +32,7 @@ mod splice;
 mod ticket;
 mod tunnel;
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,10 +42,12 @@ use tokio::sync::Semaphore;
 
 use tokio_util::task::TaskTracker;
 
-use self::log::EgressLog;
+use self::log::{Connection, EgressLog};
+use self::nat::Uplink;
 use self::network::Network;
 use self::policy::Scope;
 use self::splice::Meter;
+use crate::host::wire::Wire;
 use crate::metrics::EgressMetrics;
 
 /// How long given up connections may take to end.
@@ -64,6 +68,8 @@ struct Shared {
     /// Connections that are not in the log yet.
     open: TaskTracker,
     metrics: EgressMetrics,
+    /// The way of a network card, while there is one.
+    uplink: tokio::sync::Mutex<Option<Uplink>>,
 }
 
 impl Egress {
@@ -79,6 +85,7 @@ impl Egress {
             log: Mutex::default(),
             open: TaskTracker::new(),
             metrics,
+            uplink: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -102,8 +109,27 @@ impl Egress {
         tunnel::serve(&self.0, stream).await;
     }
 
-    /// Waits until connections whose serving was given up are in the log.
+    /// Opens the way of a machine's network card, where the policy has one. It ends with [`Self::settled`].
+    ///
+    /// # Errors
+    /// When the machine has no card, or this host cannot open the way.
+    pub async fn connect(&self, wire: Option<&Arc<Wire>>) -> io::Result<()> {
+        if !self.0.scope.has_uplink() {
+            return Ok(());
+        }
+        let wire = wire.ok_or_else(|| io::Error::other("the machine has no network card"))?;
+        let mut uplink = self.0.uplink.lock().await;
+        // The machine before this one has its link no more.
+        *uplink = None;
+        *uplink = Some(Uplink::open(&self.0, Arc::clone(wire)).await?);
+        Ok(())
+    }
+
+    /// Waits until connections whose serving was given up are in the log, and closes the way of a network card.
     pub async fn settled(&self) {
+        if let Some(uplink) = self.0.uplink.lock().await.take() {
+            uplink.close(&self.0).await;
+        }
         self.0.open.close();
         // They end where they wait; one that does not must not keep a job.
         if tokio::time::timeout(SETTLE_LIMIT, self.0.open.wait()).await.is_err() {
@@ -118,6 +144,12 @@ impl Egress {
 }
 
 impl Shared {
+    /// Notes what became of something that a guest wanted.
+    fn note(&self, connection: Connection) {
+        self.metrics.ended(connection.verdict, connection.sent, connection.received);
+        self.lock_log().add(connection);
+    }
+
     fn lock_log(&self) -> std::sync::MutexGuard<'_, EgressLog> {
         // Whoever panicked while holding the lock left a list that is still a list.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)

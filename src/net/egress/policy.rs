@@ -24,6 +24,8 @@ pub enum Mode {
     Proxy,
     /// Not at all.
     None,
+    /// Through a network card and the host's filter, by address and port.
+    Nat,
 }
 
 /// `egress` of a profile.
@@ -110,12 +112,62 @@ impl Scope {
 
     /// Whether there is a proxy for the guest.
     pub fn is_offered(&self) -> bool {
-        self.policy.mode == Mode::Proxy && !self.narrowing.as_ref().is_some_and(|narrowing| narrowing.is_off)
+        self.policy.mode == Mode::Proxy && !self.is_off()
+    }
+
+    /// Whether the guest's network card leads anywhere.
+    pub fn has_uplink(&self) -> bool {
+        self.policy.mode == Mode::Nat && !self.is_off()
+    }
+
+    fn is_off(&self) -> bool {
+        self.policy.mode == Mode::None || self.narrowing.as_ref().is_some_and(|narrowing| narrowing.is_off)
+    }
+
+    /// Judges a name for every port that a list names; gives by what, and on which ports it may be reached.
+    ///
+    /// # Errors
+    /// Why it may be reached on none of them.
+    pub fn judge_all_ports(&self, name: &str) -> Result<(String, Vec<u16>), Refusal> {
+        let narrower = self.narrowing.iter().filter_map(|narrowing| narrowing.allow.as_ref()).flatten();
+        let own = self.policy.allow.iter().chain(narrower).filter_map(Rule::own_port);
+        let mut ports: Vec<u16> = self.policy.ports.iter().copied().chain(own).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let host = Host::Name(name.to_owned());
+        let judged: Vec<_> = ports.iter().map(|port| (*port, self.judge(&host, *port))).collect();
+        match judged.iter().find_map(|(_, judged)| judged.as_ref().ok()) {
+            Some(rule) => {
+                let allowed = judged.iter().filter(|(_, judged)| judged.is_ok()).map(|(port, _)| *port);
+                Ok((rule.clone(), allowed.collect()))
+            }
+            None => Err(judged.into_iter().find_map(|(_, judged)| judged.err()).unwrap_or(Refusal::NotAllowed)),
+        }
+    }
+
+    /// The ports on which every name may be reached, so that an address needs none; `None` where a list tells names apart.
+    pub fn open_ports(&self) -> Option<Vec<u16>> {
+        let Policy { allow, deny, ports, .. } = &self.policy;
+        let is_narrowed = self.narrowing.as_ref().is_some_and(|own| own.allow.is_some() || !own.deny.is_empty());
+        let of_all: Vec<&Rule> = allow.iter().filter(|rule| rule.is_of_all_names()).collect();
+        if is_narrowed || !deny.is_empty() || of_all.is_empty() {
+            return None;
+        }
+        let mut open: Vec<u16> =
+            of_all.iter().flat_map(|rule| rule.own_port().map_or_else(|| ports.clone(), |own| vec![own])).collect();
+        open.sort_unstable();
+        open.dedup();
+        Some(open)
+    }
+
+    /// Whether addresses that the operator listed may be asked for without a name.
+    pub fn takes_literals(&self) -> bool {
+        self.narrowing.as_ref().is_none_or(|narrowing| narrowing.allow.is_none())
     }
 
     /// Judges a host and port, before anything is resolved; gives by what it may be reached.
     pub fn judge(&self, host: &Host, port: u16) -> Result<String, Refusal> {
-        if !self.is_offered() {
+        if self.is_off() {
             return Err(Refusal::Off);
         }
         match host {
@@ -126,7 +178,7 @@ impl Scope {
 
     fn judge_address(&self, address: IpAddr, port: u16) -> Result<String, Refusal> {
         let Policy { addresses, ports, .. } = &self.policy;
-        if self.narrowing.as_ref().is_some_and(|narrowing| narrowing.allow.is_some()) || !addresses.lists(address) {
+        if !self.takes_literals() || !addresses.lists(address) {
             return Err(Refusal::Literal);
         }
         if ports.contains(&port) { Ok("allow_addresses".to_owned()) } else { Err(Refusal::Port) }

@@ -69,6 +69,16 @@ impl Rule {
         }
     }
 
+    /// The port that the entry itself has.
+    pub fn own_port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether it stands for every name.
+    pub fn is_of_all_names(&self) -> bool {
+        matches!(self.names, Names::All)
+    }
+
     /// Whether an entry of `allow` names this; `ports` are those of entries without one.
     pub fn allows(&self, name: &str, port: u16, ports: &[u16]) -> bool {
         self.names.contain(name) && self.port.map_or_else(|| ports.contains(&port), |own| own == port)

@@ -93,7 +93,6 @@ impl Drop for Ticket {
             began_at: self.began_at,
             took_ms: self.traffic.age(),
         };
-        self.shared.metrics.ended(connection.verdict, connection.sent, connection.received);
-        self.shared.lock_log().add(connection);
+        self.shared.note(connection);
     }
 }

@@ -46,7 +46,7 @@ fn inside(name: &str) -> String {
 /// What makes a machine and boots it, in order.
 pub fn boot(shape: Shape, command_line: &str, disks: &[Disk<'_>]) -> Vec<Call> {
     let names = disks.iter().map(|disk| disk.id.to_owned()).collect();
-    let options = MachineOptions { has_vsock: true, disks: Some(names) };
+    let options = MachineOptions { has_vsock: true, disks: Some(names), has_card: false };
     let machine = json!({ "vcpu_count": shape.vcpus, "mem_size_mib": shape.memory_mib });
     let source = json!({
         "kernel_image_path": inside(files::KERNEL),
@@ -116,7 +116,7 @@ mod tests {
             cache: Some("/c/volume".into()),
             fill: None,
         };
-        let shape = Shape { vcpus: 2, memory_mib: 256, disk_mib: 64 };
+        let shape = Shape { vcpus: 2, memory_mib: 256, disk_mib: 64, card: false };
         let mut calls = boot(shape, "quiet", &files::in_order(&disks));
         calls.extend([pause(), save(), load(), resume()]);
         calls

@@ -66,7 +66,7 @@ impl Scene {
         };
         let launch = Launch {
             accelerator: Accelerator::Kvm,
-            shape: Shape { vcpus: 1, memory_mib: 128, disk_mib: 64 },
+            shape: Shape { vcpus: 1, memory_mib: 128, disk_mib: 64, card: false },
             start,
             boot: &boot,
             disks: &disks,

@@ -22,6 +22,8 @@ pub struct Machine<'a> {
     pub sockets: Sockets,
     /// Numbers of inherited descriptors; a disk named `/dev/fdset/1` is the first of them.
     pub files: &'a [i32],
+    /// The number of an inherited tap, for a shape with a network card.
+    pub tap: Option<i32>,
 }
 
 /// Numbers of inherited listening sockets.
@@ -117,6 +119,9 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
     arguments.ports(machine.sockets);
     arguments.files(machine.files);
     arguments.disks(machine.disks);
+    if let Some(tap) = machine.tap {
+        arguments.card(tap);
+    }
     arguments.confinement();
     if is_restored {
         arguments.push("-incoming", "defer");
@@ -229,6 +234,11 @@ impl Arguments {
         self.push("-device", format!("virtio-blk-device,drive={id},serial=dayfly-{id}"));
     }
 
+    fn card(&mut self, tap: i32) {
+        self.push("-netdev", format!("tap,id=card,fd={tap}"));
+        self.push("-device", format!("virtio-net-device,netdev=card,mac={}", crate::protocol::card::MAC));
+    }
+
     fn confinement(&mut self) {
         self.push("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     }
@@ -259,13 +269,14 @@ mod tests {
         let machine = Machine {
             name: "dayfly-vm-1",
             accelerator: Accelerator::Tcg,
-            shape: Shape { vcpus: 2, memory_mib: 256, disk_mib: 64 },
+            shape: Shape { vcpus: 2, memory_mib: 256, disk_mib: 64, card: false },
             start,
             boot: &boot,
             disks: &disks,
             memory: Path::new("/i/memory"),
             sockets: Sockets { monitor: 3, control: 4, bulk: 5 },
             files,
+            tap: None,
         };
         arguments(&machine).join("\n").replace("\n-", "\u{0}-").replace('\n', " ").replace('\0', "\n")
     }

@@ -66,7 +66,8 @@ impl Qemu {
         home.passes(Step::ConfinementMade).await?;
         let view = View::open(&launch, cell.is_some())?;
         let sockets = [home.listen("monitor.sock")?, home.listen("control.sock")?, home.listen("bulk.sock")?];
-        let arguments = arguments(home, &launch, &view, &sockets);
+        let tap = if launch.shape.card { Some(home.lay_wire()?) } else { None };
+        let arguments = arguments(home, &launch, &view, &sockets, tap.as_ref());
         // Connected before the monitor runs: it finds its peers waiting.
         let connect =
             async |path: &Path| UnixStream::connect(path).await.map_err(VmError::host("connecting to the monitor"));
@@ -78,7 +79,7 @@ impl Qemu {
         let started = {
             let View { shown, offers, descriptors, largest, .. } = view;
             let inherited: Vec<OwnedFd> =
-                sockets.map(|socket| socket.listener).into_iter().chain(descriptors).collect();
+                sockets.map(|socket| socket.listener).into_iter().chain(descriptors).chain(tap).collect();
             let spawn = Spawn {
                 program,
                 arguments: &arguments,
@@ -126,7 +127,9 @@ impl Qemu {
     }
 }
 
-fn arguments(home: &Home, launch: &Launch<'_>, view: &View, sockets: &[Socket; 3]) -> Vec<String> {
+fn arguments(
+    home: &Home, launch: &Launch<'_>, view: &View, sockets: &[Socket; 3], tap: Option<&OwnedFd>,
+) -> Vec<String> {
     let [monitor, control, bulk] = sockets.each_ref().map(|socket| socket.listener.as_raw_fd());
     argv::arguments(&argv::Machine {
         name: &home.marker(),
@@ -138,6 +141,7 @@ fn arguments(home: &Home, launch: &Launch<'_>, view: &View, sockets: &[Socket; 3
         memory: &view.memory,
         sockets: Sockets { monitor, control, bulk },
         files: &view.numbers(),
+        tap: tap.map(AsRawFd::as_raw_fd),
     })
 }
 

@@ -9,10 +9,10 @@ use super::annotation::{Annotation, Level, Said};
 use super::matcher_file::{Field, Matcher, Pattern};
 
 /// Matchers of a job.
-const MAX_MATCHERS: usize = 64;
+const MAX_MATCHERS: usize = 32;
 
-/// Bytes of a line that patterns look at.
-const MAX_LINE: usize = 32 * 1024;
+/// Bytes of a line that patterns look at: with the sizes of the patterns it bounds the time that a line can take.
+const MAX_LINE: usize = 8 * 1024;
 
 /// The matchers of one job, the newest first: the first that fits takes the line.
 #[derive(Debug, Clone, Default)]

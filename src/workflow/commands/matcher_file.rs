@@ -10,11 +10,11 @@ use super::matcher::compile;
 pub const MAX_MATCHER_FILE: usize = 256 * 1024;
 
 /// Matchers of a file, and patterns of a matcher.
-const MAX_MATCHERS: usize = 64;
-const MAX_PATTERNS: usize = 32;
+const MAX_MATCHERS: usize = 32;
+const MAX_PATTERNS: usize = 8;
 
 /// Bytes of a compiled pattern.
-const MAX_COMPILED: usize = 1024 * 1024;
+const MAX_COMPILED: usize = 512 * 1024;
 
 /// Groups of a pattern that can be named.
 const MAX_GROUP: u64 = 99;

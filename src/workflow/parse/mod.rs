@@ -3,6 +3,9 @@
 //! Unknown keys are refused with the nearest known one. What the dialect has and Dayfly has not yet is told apart, in those
 //! words; it is refused as well where the workflow would run, because it would run otherwise than its author means. Expressions are checked here against what exists in their place, long before anything runs.
 
+mod action;
+#[cfg(test)]
+mod action_tests;
 mod call;
 mod checkout;
 mod container;
@@ -16,6 +19,8 @@ mod on;
 mod step;
 #[cfg(test)]
 mod tests;
+
+pub use action::action;
 
 use super::model::{Job, MAX_NAME, Workflow};
 use super::scopes;

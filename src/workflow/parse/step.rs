@@ -3,7 +3,8 @@
 use super::{checkout, fields, unsupported_keys};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
-use crate::workflow::model::{Action, Step};
+use crate::workflow::action::{ActionRef, RemoteAction};
+use crate::workflow::model::{Action, Step, Variables};
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
@@ -108,20 +109,22 @@ fn action(table: &Table<'_>) -> Option<Action> {
 fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     let uses = item.non_empty_string()?.trim();
     let with = table.get("with").filter(|with| !with.is_null());
-    let (name, version) = uses.split_once('@').unwrap_or((uses, ""));
-    let has_place = uses.starts_with("./") || uses.starts_with("docker://");
-    if !has_place && (version.is_empty() || !name.contains('/')) {
-        let complaint = Complaint::new(format!("{} names no action", quoted(uses)));
-        item.refuse(complaint.hint("write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`"));
-        return None;
-    }
-    if name.eq_ignore_ascii_case("actions/checkout") {
+    let reference = item.parse(ActionRef::parse)?;
+    let is_checkout = |remote: &RemoteAction| remote.name().eq_ignore_ascii_case("actions/checkout");
+    if reference.remote().is_some_and(is_checkout) {
         return checkout::checkout(uses, with.as_ref()).map(Action::Checkout);
     }
-    let complaint = Complaint::new(format!("the action {} is not supported yet", quoted(uses)));
-    item.unsupported(complaint.hint("do it with `run`; of the actions there is only `actions/checkout`"));
-    for field in with.and_then(|with| with.fields()).unwrap_or_default() {
-        drop(fields::template(&field.value, &scopes::STEP));
+    Some(Action::Uses { reference, with: with.map(|with| inputs(&with)).unwrap_or_default() })
+}
+
+/// What a step gives to its action.
+fn inputs(with: &Item<'_>) -> Variables {
+    let mut inputs: Variables = Vec::new();
+    for field in with.fields().unwrap_or_default() {
+        if field.key.is_empty() || field.key.contains(['=', '\0']) {
+            field.refuse_key(format!("{} is no name of an input", quoted(field.key)));
+        }
+        inputs.extend(fields::template(&field.value, &scopes::STEP).map(|value| (field.key.to_owned(), value)));
     }
-    None
+    inputs
 }

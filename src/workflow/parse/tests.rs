@@ -171,7 +171,7 @@ jobs:
     steps:
       - uses: actions/setup-node@v4
         with: {node-version: 20}
-      - uses: ./local
+      - uses: docker://alpine
       - {uses: actions/checkout@v4, with: {lfs: true, sparse-checkout: src}}
       - {run: x, shell: powershell}
       - {run: x, env: {T: '${{ vars.T }}'}}
@@ -185,10 +185,6 @@ jobs:
       hint: the job runs in a machine of its own; choose its image with `runs-on`
     ci.yml:7:5: jobs.a.services: `services` is not supported yet
       hint: start what the job needs in a step
-    ci.yml:10:15: jobs.a.steps[0].uses: the action `actions/setup-node@v4` is not supported yet
-      hint: do it with `run`; of the actions there is only `actions/checkout`
-    ci.yml:12:15: jobs.a.steps[1].uses: the action `./local` is not supported yet
-      hint: do it with `run`; of the actions there is only `actions/checkout`
     ci.yml:13:44: jobs.a.steps[2].with.lfs: `lfs` of the checkout is not supported yet
       hint: files of Git LFS stay pointers
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet

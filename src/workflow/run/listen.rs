@@ -62,11 +62,12 @@ impl JobRun {
         }
     }
 
-    fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
+    pub(super) fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
         let mut env = self.env.clone();
-        env.extend(pairs);
+        env.extend(pairs.iter().cloned());
         check_env(&env).map_err(|error| limit("GITHUB_ENV", error.message))?;
         self.env = env;
+        self.exported.extend(pairs);
         Ok(())
     }
 
@@ -78,7 +79,7 @@ impl JobRun {
         self.path.truncate(MAX_PATH_ENTRIES);
     }
 
-    fn add_summary(&mut self, content: &[u8]) -> Result<(), FileCommandError> {
+    pub(super) fn add_summary(&mut self, content: &[u8]) -> Result<(), FileCommandError> {
         let text = file_commands::parse_summary(content)?;
         if self.summary.len() + text.len() > MAX_SUMMARY_BYTES {
             let message = format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes");

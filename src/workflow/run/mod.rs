@@ -5,6 +5,9 @@
 //! anything but texts.
 
 mod listen;
+mod nested;
+#[cfg(test)]
+mod nested_tests;
 mod post;
 #[cfg(test)]
 mod post_tests;
@@ -18,11 +21,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use nested::ActionPlace;
 pub use progress::Progress;
 pub use step_plan::{
-    CheckoutPlan, CommandFiles, Next, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult,
+    CheckoutPlan, CommandFiles, ContainerPlan, Next, NodePlan, PostStep, StepAction, StepEnd, StepPlan, StepReport,
+    StepResult, UsesPlan,
 };
 
+use super::action::{self, ActionRef};
 use super::commands::{Annotation, Hearing, Level};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
@@ -46,6 +52,9 @@ pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
 /// Bytes of the summaries of all steps of a job.
 pub const MAX_SUMMARY_BYTES: usize = 1024 * 1024;
+
+/// What is said of a step that was ended for its time.
+const TOOK_TOO_LONG: &str = "the step took longer than its `timeout-minutes`";
 
 /// Where and after what a job runs.
 #[derive(Debug, Clone)]
@@ -93,6 +102,8 @@ pub struct JobRun {
     needs: Value,
     /// Of the workflow, the job, and `GITHUB_ENV`.
     env: BTreeMap<String, String>,
+    /// Of those, what steps wrote into `GITHUB_ENV`.
+    exported: BTreeMap<String, String>,
     /// From `GITHUB_PATH`, newest first.
     path: Vec<String>,
     /// The `steps` context.
@@ -112,6 +123,14 @@ pub struct JobRun {
     posts: Vec<PostStep>,
     /// What each step keeps for its post step.
     states: BTreeMap<usize, Pairs>,
+    /// What stands before the numbers of its steps, where they are those of an action.
+    label: String,
+    /// The action whose steps these are.
+    action: Option<ActionPlace>,
+    /// How the first step that failed did.
+    failure: Option<String>,
+    /// What the steps of an action noted; those of a job are in its reports.
+    annotations: Vec<Annotation>,
 }
 
 /// The step that the driver runs.
@@ -155,6 +174,7 @@ impl JobRun {
             spec,
             place,
             env: BTreeMap::new(),
+            exported: BTreeMap::new(),
             path: Vec::new(),
             steps: Object::default(),
             at: 0,
@@ -169,6 +189,10 @@ impl JobRun {
             hearing: Hearing::default(),
             posts: Vec::new(),
             states: BTreeMap::new(),
+            label: String::new(),
+            action: None,
+            failure: None,
+            annotations: Vec::new(),
         };
         for secret in values.secret_texts() {
             let added = run.hearing.masks.add(secret).map_err(|error| ExpressionError::evaluation(error.to_string()));
@@ -207,6 +231,11 @@ impl JobRun {
         self.spec.job.steps.len()
     }
 
+    /// The actions that its steps use, in their order.
+    pub fn actions(&self) -> impl Iterator<Item = &ActionRef> {
+        action::used(&self.spec.job.steps)
+    }
+
     /// Cancels the job: from now on only steps run whose `if` says so. The driver ends the step that runs.
     pub fn cancel(&mut self) {
         self.status = Status::Cancelled;
@@ -214,7 +243,8 @@ impl JobRun {
 
     /// What to do next. Asking again before answering gives the same again.
     pub fn next_step(&mut self) -> Next {
-        if self.at >= self.spec.job.steps.len() && self.posts.is_empty() {
+        // What the steps of an action leave for later comes after the job's.
+        if self.at >= self.spec.job.steps.len() && (self.posts.is_empty() || self.action.is_some()) {
             return Next::Done;
         }
         match self.prepare() {
@@ -250,7 +280,7 @@ impl JobRun {
         (ended.outcome, ended.errors) = match &result.end {
             StepEnd::Exited(0) => (Outcome::Success, Vec::new()),
             StepEnd::Exited(code) => (Outcome::Failure, vec![format!("the step ended with exit code {code}")]),
-            StepEnd::TimedOut => (Outcome::Failure, vec!["the step took longer than its `timeout-minutes`".to_owned()]),
+            StepEnd::TimedOut => (Outcome::Failure, vec![TOOK_TOO_LONG.to_owned()]),
             StepEnd::Failed(message) => (Outcome::Failure, vec![message.clone()]),
             StepEnd::Cancelled => (Outcome::Cancelled, Vec::new()),
         };
@@ -282,12 +312,19 @@ impl JobRun {
             Some(_) => {}
             None => drop(self.posts.pop()),
         }
+        if conclusion == Outcome::Failure && self.failure.is_none() {
+            let why = errors.first().map_or("it failed", String::as_str);
+            self.failure = Some(format!("`{name}`: {why}"));
+        }
         let index = self.at;
         self.at += 1;
         self.current = None;
         self.hashes = Hashes::default();
         let errors: Vec<String> = errors.iter().map(|error| self.masked(error)).collect();
         annotations.extend(errors.iter().map(|error| Annotation::general(Level::Error, error)));
+        if self.action.is_some() {
+            self.annotations.extend(annotations.iter().cloned());
+        }
         StepReport { index, name: self.masked(&name), outcome, conclusion, errors, annotations }
     }
 

@@ -34,12 +34,17 @@ impl JobRun {
             return Ok(None);
         }
         env.extend(self.state_of(post.of));
-        let command_files = CommandFiles::new(&self.place.command_directory, self.at);
+        let key = self.key();
+        let command_files = CommandFiles::new(&self.place.command_directory, &key);
+        let mut env = self.with_standard(env, post.of, &command_files);
+        // Of an action's own, which a workflow may not set.
+        env.extend(post.env.clone());
         let plan = StepPlan {
             index: self.at,
+            key,
             name: shown_name(Some(&post.name), String::new),
             timeout: None,
-            env: self.with_standard(env, post.of, &command_files),
+            env,
             path_additions: self.path.clone(),
             command_files,
             action: post.action.clone(),
@@ -48,7 +53,7 @@ impl JobRun {
     }
 
     /// What a step kept for its post step, as variables.
-    fn state_of(&self, step: usize) -> BTreeMap<String, String> {
+    pub(super) fn state_of(&self, step: usize) -> BTreeMap<String, String> {
         let state = self.states.get(&step).into_iter().flatten();
         state.map(|(name, value)| (format!("STATE_{name}"), value.clone())).collect()
     }

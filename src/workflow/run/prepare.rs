@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::shell::{self, Invocation};
-use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan};
+use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan, UsesPlan};
 use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
 use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
@@ -62,7 +62,11 @@ impl JobRun {
     /// The contexts of a step with this environment.
     pub(super) fn contexts(&self, env: &Env) -> Object {
         let mut contexts = Object::default();
-        contexts.insert("github", self.place.github.to_value());
+        let mut github = self.place.github.object();
+        if let Some(action) = &self.action {
+            action.extend_context(&mut github, self.status);
+        }
+        contexts.insert("github", github);
         contexts.insert("needs", self.needs.clone());
         contexts.insert("strategy", self.spec.strategy.to_value());
         contexts.insert("matrix", self.spec.matrix.clone());
@@ -71,12 +75,7 @@ impl JobRun {
         contexts.insert("secrets", self.secrets.expose().clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
-        let status = match self.status {
-            Status::Failure => "failure",
-            Status::Cancelled => "cancelled",
-            _ => "success",
-        };
-        contexts.insert("job", [("status", status)].into_iter().collect::<Object>());
+        contexts.insert("job", [("status", word(self.status))].into_iter().collect::<Object>());
         contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
         contexts
     }
@@ -124,10 +123,17 @@ impl JobRun {
                 self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
             }
             Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
+            Action::Uses { reference, with } => {
+                let given = |(name, value): &(String, Template)| Ok((name.clone(), value.evaluate_text(&environment)?));
+                let with = with.iter().map(given).collect::<Result<_, ExpressionError>>()?;
+                StepAction::Uses(UsesPlan { reference: reference.clone(), with })
+            }
         };
-        let command_files = CommandFiles::new(&self.place.command_directory, self.at);
+        let key = self.key();
+        let command_files = CommandFiles::new(&self.place.command_directory, &key);
         let plan = StepPlan {
             index: self.at,
+            key,
             name: name(step, &action, &environment)?,
             timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
             env: self.with_standard(env, self.at, &command_files),
@@ -136,6 +142,11 @@ impl JobRun {
             action,
         };
         Ok(Some((plan, tolerated)))
+    }
+
+    /// Tells the step at hand from all others of the job.
+    pub(super) fn key(&self) -> String {
+        format!("{}{}", self.label, self.at + 1)
     }
 
     pub(super) fn environment<'a>(
@@ -195,6 +206,9 @@ impl JobRun {
         let id = self.spec.job.steps.get(index).and_then(|step| step.id.clone());
         let action = id.unwrap_or_else(|| format!("__step_{index}"));
         env.insert("GITHUB_ACTION".to_owned(), action);
+        if let Some(action) = &self.action {
+            env.extend(action.variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         env
     }
 
@@ -212,7 +226,17 @@ impl JobRun {
                 script.evaluate_text(&environment).unwrap_or_else(|_| script.source().to_owned())
             }
             Action::Checkout(checkout) => checkout.uses.clone(),
+            Action::Uses { reference, .. } => reference.to_string(),
         })
+    }
+}
+
+/// The word for a status in contexts.
+pub(super) fn word(status: Status) -> &'static str {
+    match status {
+        Status::Failure => "failure",
+        Status::Cancelled => "cancelled",
+        Status::Success | Status::Skipped => "success",
     }
 }
 
@@ -252,6 +276,7 @@ fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Resu
     let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
     Ok(shown_name(written.as_deref(), || match (&step.action, action) {
         (Action::Checkout(checkout), _) => checkout.uses.clone(),
+        (Action::Uses { reference, .. }, _) => reference.to_string(),
         (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),
     }))

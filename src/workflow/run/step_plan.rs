@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::workflow::action::ActionRef;
+use crate::workflow::action::inputs::Given;
 use crate::workflow::commands::{Annotation, Said};
 use crate::workflow::contexts::Outcome;
 use crate::workflow::model::Submodules;
@@ -28,6 +30,8 @@ pub enum Next {
 pub struct StepPlan {
     /// Counted from 0.
     pub index: usize,
+    /// Tells it from all other steps of the job, those of actions included; a part of a file's name.
+    pub key: String,
     /// For people.
     pub name: String,
     pub action: StepAction,
@@ -62,6 +66,39 @@ pub enum StepAction {
         working_directory: String,
     },
     Checkout(CheckoutPlan),
+    /// An action that the driver has to look at before it knows what it is.
+    Uses(UsesPlan),
+    /// A program of an action.
+    Node(NodePlan),
+    /// A container of an action.
+    Container(ContainerPlan),
+    /// Docker's client, with these words as its command line.
+    Docker(Vec<String>),
+}
+
+/// An action and what it gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsesPlan {
+    pub reference: ActionRef,
+    pub with: Given,
+}
+
+/// A container and what runs in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPlan {
+    pub image: String,
+    /// What the image runs by itself, if it is not said.
+    pub entrypoint: Option<String>,
+    pub arguments: Vec<String>,
+}
+
+/// A program for Node.js.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePlan {
+    /// The lowest major version that runs it.
+    pub version: u32,
+    /// Absolute.
+    pub script: String,
 }
 
 /// A step after all others, registered by one that ran: what an action has to put back or to store. Post steps run in the
@@ -104,7 +141,7 @@ pub struct CommandFiles {
 }
 
 impl CommandFiles {
-    pub(super) fn new(directory: &str, step: usize) -> Self {
+    pub(super) fn new(directory: &str, step: &str) -> Self {
         let file = |name: &str| format!("{directory}/{name}_{step}");
         Self {
             env: file("env"),

@@ -54,7 +54,7 @@ pub(super) fn expect_run(run: &mut JobRun) -> StepPlan {
 pub(super) fn script(plan: &StepPlan) -> (&str, String, &str) {
     match &plan.action {
         StepAction::Script { text, argv, working_directory, .. } => (text, argv.join(" "), working_directory),
-        StepAction::Checkout(_) => panic!("a script"),
+        other => panic!("a script, not {other:?}"),
     }
 }
 
@@ -127,7 +127,7 @@ fn the_nearest_environment_wins_and_files_change_it() {
     assert_eq!(script(&first).0, "echo workflow step over job");
     assert_eq!([&first.env["A"], &first.env["B"], &first.env["C"]], ["workflow", "job", "step over job"]);
     assert_eq!([&first.env["CI"], &first.env["GITHUB_SHA"], &first.env["RUNNER_OS"]], ["custom", "0123", "Linux"]);
-    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_0");
+    assert_eq!(first.env["GITHUB_OUTPUT"], "/guest/commands/output_1");
     assert_eq!(first.path("/usr/bin"), "/usr/bin");
     let report = run.finish_step(StepResult {
         env: b"A=from step\nC=from step\n".to_vec(),
@@ -237,8 +237,9 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
     insta::assert_snapshot!(report.errors.join("\n"), @r"
     GITHUB_ENV: line 1: `RUNNER_TEMP` may not be set by a step
     GITHUB_PATH: line 1: a directory cannot contain a NUL character
-    GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read
     ");
+    let told = "GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read";
+    assert_eq!(report.annotations[0].message, told, "a summary is left out, and fails nothing");
     assert_eq!(script(&expect_run(&mut run)).0, "kept");
     assert!(run.finish_step(StepResult::new(StepEnd::TimedOut)).unwrap().errors[0].contains("timeout-minutes"));
     assert!(run.finish_step(StepResult::new(StepEnd::TimedOut)).is_none());
@@ -259,7 +260,9 @@ fn what_steps_say_is_bounded_over_the_whole_job() {
             ..StepResult::new(StepEnd::Exited(0))
         });
         let report = report.unwrap();
-        assert_eq!((report.outcome, report.errors.len()), (expected, if expected == Outcome::Success { 0 } else { 3 }));
+        // Variables and outputs; the summary is only left out.
+        assert_eq!((report.outcome, report.errors.len()), (expected, if expected == Outcome::Success { 0 } else { 2 }));
+        assert_eq!(report.annotations.len(), if expected == Outcome::Success { 0 } else { 3 });
     }
 }
 

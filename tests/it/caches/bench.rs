@@ -131,7 +131,7 @@ pub(super) async fn engine_in(state_dir: &Path) -> (Engine, Arc<Prepared>) {
         confinement: Default::default(),
     })
     .unwrap();
-    let shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 };
+    let shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false };
     let prepared = engine.prepare("base", shape, &Logged).await.unwrap();
     (engine, prepared)
 }

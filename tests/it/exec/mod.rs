@@ -1,8 +1,10 @@
 //! `dayfly exec`: one command in one fresh VM, as a person uses it.
 #![allow(clippy::unwrap_used)]
 
+mod actions;
 mod clone;
 mod monitor;
+mod nat;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -99,7 +99,7 @@ async fn a_bake_that_is_gone_is_made_again() {
 /// A directory with a VM of the smallest shape, frozen to be kept.
 async fn frozen(state: &Path) -> PathBuf {
     let engine = engine(state);
-    let shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024 };
+    let shape = Shape { vcpus: 1, memory_mib: 256, disk_mib: 1024, card: false };
     let prepared = engine.prepare("base", shape, &Logged).await.unwrap();
     let home = engine.home(VmId::random()).unwrap();
     let machine = engine.restore_freezable(home, &prepared, None).await.unwrap();
@@ -148,7 +148,8 @@ fn engine(state: &Path) -> Engine {
 async fn whoever_stays_gets_the_image_and_nobody_leaves_work_behind() {
     let Some(state) = own_images() else { return };
     let engine = engine(state.path());
-    let shape = Shape { vcpus: 1, memory_mib: 257 + u64::from(std::process::id() % 200), disk_mib: 1 << 10 };
+    let shape =
+        Shape { vcpus: 1, memory_mib: 257 + u64::from(std::process::id() % 200), disk_mib: 1 << 10, card: false };
     let wait = || {
         let engine = engine.clone();
         tokio::spawn(async move { engine.prepare("base", shape, &Logged).await })

@@ -38,6 +38,16 @@ impl Repository {
         self.git(&["rev-parse", "HEAD"])
     }
 
+    /// Gives the last commit a name.
+    pub(crate) fn tag(&self, name: &str) {
+        self.git(&["tag", name]);
+    }
+
+    /// Copies it without its work tree to `directory`, which does not exist.
+    pub(crate) fn copy_bare(&self, directory: &Path) {
+        self.git(&["clone", "-q", "--bare", ".", directory.to_str().unwrap()]);
+    }
+
     fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]).args(arguments);

@@ -3,6 +3,7 @@
 
 mod http;
 mod limits;
+mod nat;
 mod tunnels;
 
 use std::collections::{HashMap, VecDeque};
