@@ -43,6 +43,7 @@ use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
 use crate::scheduler;
+use crate::schedules;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
 use crate::sweep;
@@ -104,6 +105,7 @@ impl App {
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
+            job_secrets: secrets.jobs,
             engine,
             store,
             pools: Pools::new(&config),
@@ -156,6 +158,7 @@ impl App {
         parts.spawn(named("scheduler", as_part(scheduler::run(Arc::clone(&core)))));
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
+        parts.spawn(named("schedules", as_part(schedules::run(Arc::clone(&core)))));
         parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("pools", as_part(pool::run(Arc::clone(&core)))));

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::ActionStore;
-use crate::config::Config;
+use crate::config::{Config, JobSecrets};
 use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::Forge;
@@ -40,6 +40,8 @@ pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
 pub struct Core {
     pub config: Config,
     pub webhook_secret: SecretString,
+    /// What [`Config::values_of`] takes.
+    pub job_secrets: JobSecrets,
     pub store: Store,
     pub logs: LogStore,
     pub engine: Engine,
@@ -85,6 +87,8 @@ pub struct Wake {
     pub reports: Notify,
     /// A default branch moved.
     pub upkeep: Notify,
+    /// A schedule may be new.
+    pub schedules: Notify,
 }
 
 impl Core {

@@ -68,6 +68,8 @@ pub mod reporter;
 #[cfg(feature = "service")]
 pub mod scheduler;
 #[cfg(feature = "service")]
+pub mod schedules;
+#[cfg(feature = "service")]
 pub mod shutdown;
 #[cfg(feature = "service")]
 pub mod store;

@@ -10,8 +10,8 @@ use crate::config::Forks;
 use crate::forge::{CommitSha, HeadNews, RepoAccess};
 use crate::ids::ReportId;
 use crate::webhook::{
-    Event, IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push,
-    PushTarget,
+    Dispatch, Event, IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction,
+    Push, PushTarget,
 };
 use crate::workflow::trigger::Trigger;
 
@@ -26,6 +26,15 @@ pub struct Standing {
     pub sender_may_write: bool,
 }
 
+/// Who opens pull requests on GitHub with what others have published, and gets no secrets there.
+const DEPENDABOT: &str = "dependabot[bot]";
+
+/// Whether the jobs of an event may have secrets: not if a fork brought it, even if somebody approved its commit, nor if it is a
+/// pull request of a robot that takes over the work of strangers.
+pub fn may_have_secrets(is_of_fork: bool, event: &str, actor: &str) -> bool {
+    !is_of_fork && !(event == "pull_request" && actor.eq_ignore_ascii_case(DEPENDABOT))
+}
+
 /// What is to be done about an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -37,6 +46,8 @@ pub enum Verdict {
     Deny(Box<Request>),
     /// The workflows of this commit that want the event run.
     Start(Box<Request>),
+    /// The workflows that want the event run at the commit of its ref.
+    Dispatch(Box<Dispatch>),
     /// Somebody asks for an approval.
     Approve(Box<Asked>),
     /// Somebody asks for a re-run.
@@ -118,7 +129,33 @@ pub fn judge(event: &Event, standing: &Standing) -> Verdict {
             rerun(&asked.repository.access, &asked.head_sha, &asked.sender, RerunOf::Commit)
         }
         Event::IssueComment(comment) => judge_comment(comment, standing),
+        Event::Dispatch(asked) => Verdict::Dispatch(Box::new(asked.clone())),
         Event::Other { name, .. } => Verdict::Ignore(format!("events of the kind `{name}` start nothing")),
+    }
+}
+
+/// What a start asks for that named no commit: this is that of its ref.
+pub fn dispatch_request(asked: &Dispatch, sha: CommitSha) -> Request {
+    let is_tag = asked.git_ref.starts_with("refs/tags/");
+    Request {
+        access: asked.repository.access.clone(),
+        repository_id: asked.repository.id,
+        sha,
+        trigger: Trigger {
+            event: asked.event.clone(),
+            action: asked.action.clone(),
+            branch: None,
+            tag: None,
+            changed_paths: None,
+        },
+        subject: Subject {
+            git_ref: asked.git_ref.clone(),
+            ref_name: short_ref(&asked.git_ref),
+            ref_type: if is_tag { "tag" } else { "branch" }.to_owned(),
+            actor: asked.sender.clone(),
+            ..Subject::default()
+        },
+        pull_request: None,
     }
 }
 

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     let contexts: Object = contexts.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     let mut names: Vec<&str> = contexts.iter().map(|(name, _)| name).collect();
     names.extend(["github", "env"]);
-    let scope = Scope { contexts: &names, later: &["secrets"], status_functions: true, hash_files: true };
+    let scope = Scope { contexts: &names, status_functions: true, hash_files: true };
     let environment = Environment::new(&contexts).with_status(Status::Failure).with_files(&Files);
     match Expression::parse(source, &scope) {
         Ok(expression) => {

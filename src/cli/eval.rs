@@ -95,7 +95,6 @@ fn value(arguments: &EvalArgs, contexts: &Object) -> Result<Value, ExpressionErr
     let names: Vec<&str> = contexts.iter().map(|(name, _)| name).collect();
     let scope = Scope {
         contexts: &names,
-        later: &[],
         status_functions: arguments.status.is_some(),
         hash_files: arguments.directory.is_some(),
     };

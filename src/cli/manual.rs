@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "cancel",
             "rerun",
             "approve",
+            "dispatch",
             "vms",
             "deliveries",
             "prepared",

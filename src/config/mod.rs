@@ -12,6 +12,7 @@ mod caches;
 mod certificates;
 mod depot;
 mod egress;
+mod given;
 mod load;
 mod pools;
 pub mod prepare;
@@ -42,6 +43,7 @@ pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use depot::DepotLimits;
+pub use given::{Given, JobSecrets};
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
@@ -69,6 +71,8 @@ pub struct Config {
     pub caches: Retention,
     /// `[artifacts]` and `[actions_cache]`.
     pub depot: DepotLimits,
+    /// What jobs of every repository are given.
+    pub given: Given,
     pub actions: Actions,
 }
 
@@ -133,6 +137,10 @@ pub struct Repository {
     pub forks: Option<Forks>,
     /// What of the profile's egress its jobs may not have.
     pub egress: Option<Narrowing>,
+    /// What its jobs are given beside [`Config::given`].
+    pub given: Given,
+    /// The same for jobs with this `environment`.
+    pub environments: Vec<(String, Given)>,
 }
 
 /// `[profile.NAME]`: a kind of machine, and the labels by which jobs ask for it.

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 use super::values::repository_directory;
-use super::{Config, Profile, Repository, egress};
+use super::{Config, Profile, Repository, egress, given};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Value};
 use crate::forge::RepoName;
@@ -113,8 +114,11 @@ impl Config {
     }
 }
 
+const KEYS: &[&str] =
+    &["name", "workflows_dir", "profiles", "submodules", "forks", "egress", "vars", "secrets", "environment"];
+
 /// Reads the list of `[[github.repository]]`; `profiles` are those that exist.
-pub(super) fn read(list: &Item<'_>, profiles: &[Profile]) -> Option<Vec<Repository>> {
+pub(super) fn read(list: &Item<'_>, profiles: &[Profile], directory: &Path) -> Option<Vec<Repository>> {
     if let Value::Mapping(_) = list.node().value {
         let complaint = Complaint::new("repositories are a list");
         list.refuse(complaint.hint("write `[[github.repository]]`, once for each of them"));
@@ -123,9 +127,7 @@ pub(super) fn read(list: &Item<'_>, profiles: &[Profile]) -> Option<Vec<Reposito
     let mut first_lines = HashMap::new();
     let mut read = Vec::new();
     for entry in list.list()? {
-        let Some(table) = entry.table(&["name", "workflows_dir", "profiles", "submodules", "forks", "egress"]) else {
-            continue;
-        };
+        let Some(table) = entry.table(KEYS) else { continue };
         let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
         let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
         let workflows_dir = table.read("workflows_dir", repository_directory);
@@ -137,12 +139,23 @@ pub(super) fn read(list: &Item<'_>, profiles: &[Profile]) -> Option<Vec<Reposito
         let is_its = |profile: &&Profile| allowed.as_ref().is_none_or(|names| names.contains(&profile.name));
         let its_profiles: Vec<&Profile> = profiles.iter().filter(is_its).collect();
         let egress = table.read("egress", |item| egress::narrowing(item, &its_profiles));
+        let given = given::read(&table, directory);
+        let environments = table.read_or("environment", Vec::new(), |item| given::read_environments(item, directory));
         let (Some(name), Some(pattern)) = (name, pattern) else { continue };
         if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
             let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
             name.refuse(complaint.hint("merge the two entries"));
         }
-        read.push(Repository { pattern, workflows_dir, profiles: allowed, submodules, forks, egress });
+        read.push(Repository {
+            pattern,
+            workflows_dir,
+            profiles: allowed,
+            submodules,
+            forks,
+            egress,
+            given,
+            environments,
+        });
     }
     Some(read)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Config, Credential, Registry, RegistryCredential};
+use super::{Config, Credential, JobSecrets, Registry, RegistryCredential};
 use crate::document::{Complaint, Diagnostic, Item, Position, Value};
 
 /// Largest file that holds a secret, in bytes. Private keys have about two thousand.
@@ -88,6 +88,8 @@ pub struct Secrets {
     pub credential: Credential<SecretString>,
     /// Those of [`Config::registries`], in the same order.
     pub registries: Vec<Option<RegistryCredential<SecretString>>>,
+    /// Those of jobs.
+    pub jobs: JobSecrets,
 }
 
 impl Secrets {
@@ -110,9 +112,10 @@ impl Secrets {
                 .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
         };
         let registries = resolver.read_registries(&config.registries);
-        match (webhook_secret, credential, registries) {
-            (Some(webhook_secret), Some(credential), Some(registries)) => {
-                Ok((Self { webhook_secret: webhook_secret.into(), credential, registries }, resolver.warnings))
+        let jobs = resolver.read_job_secrets(config);
+        match (webhook_secret, credential, registries, jobs) {
+            (Some(webhook_secret), Some(credential), Some(registries), Some(jobs)) => {
+                Ok((Self { webhook_secret: webhook_secret.into(), credential, registries, jobs }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
@@ -175,6 +178,12 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             })
             .collect();
         read.into_iter().collect()
+    }
+
+    /// Every one of them, so that all complaints are there; `None` after one.
+    fn read_job_secrets(&mut self, config: &Config) -> Option<JobSecrets> {
+        let read = config.job_secrets().map(|secret| Some((secret.key.clone(), self.read(secret)?.into())));
+        read.collect::<Vec<Option<_>>>().into_iter().collect()
     }
 
     /// A secret that is sent in a header.

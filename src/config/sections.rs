@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -74,6 +74,8 @@ impl<'d> Sections<'d> {
             "github",
             "profile",
             "registry",
+            "vars",
+            "secrets",
             "limits",
             "vm",
             "log",
@@ -90,6 +92,7 @@ impl<'d> Sections<'d> {
         let known = profiles.as_deref().unwrap_or_default();
         let github = self.github(&table, known);
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
+        let given = given::read(&table, self.directory);
         let limits = limits(&table);
         if let (Some(profiles), Some(limits)) = (&profiles, &limits) {
             pools::refuse_too_many(&table, profiles, limits);
@@ -117,6 +120,7 @@ impl<'d> Sections<'d> {
             prepared: prepared?,
             caches: retention?,
             depot: depot?,
+            given,
             actions: actions?,
         })
     }
@@ -175,7 +179,8 @@ impl<'d> Sections<'d> {
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
-        let repositories = table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles));
+        let repositories =
+            table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,

@@ -44,6 +44,16 @@ impl Forge for Measured {
         self.timed(ForgeCall::HasCommit, self.forge.has_commit(access, sha))
     }
 
+    fn resolve<'a>(
+        &'a self, access: &'a RepoAccess, reference: &'a str,
+    ) -> BoxFuture<'a, Result<CommitSha, ForgeError>> {
+        self.timed(ForgeCall::Resolve, self.forge.resolve(access, reference))
+    }
+
+    fn repository<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<serde_json::Value, ForgeError>> {
+        self.timed(ForgeCall::Repository, self.forge.repository(access))
+    }
+
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {

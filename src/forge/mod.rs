@@ -272,6 +272,15 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// may not be read, that they do not exist.
     fn has_commit<'a>(&'a self, access: &'a RepoAccess, sha: &'a CommitSha) -> BoxFuture<'a, Result<bool, ForgeError>>;
 
+    /// The commit at which a branch (`heads/NAME`) or a tag (`tags/NAME`) is now; [`ForgeError::NotFound`] or
+    /// [`ForgeError::Permanent`] where there is none.
+    fn resolve<'a>(
+        &'a self, access: &'a RepoAccess, reference: &'a str,
+    ) -> BoxFuture<'a, Result<CommitSha, ForgeError>>;
+
+    /// The repository as the payloads of its events tell of it.
+    fn repository<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<serde_json::Value, ForgeError>>;
+
     /// The entries of a directory at a commit; an absent directory is [`ForgeError::NotFound`].
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,

@@ -89,7 +89,8 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
         return refuse(core, delivery, forge, access, *number, no_place(sha, approver, &why)).await;
     }
     let arrived_at = delivery.arrived_at;
-    let runs = Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?;
+    let planner = Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at, asked: None };
+    let runs = planner.plan().await?.runs;
     let approval = Approval {
         forge: (*forge).to_owned(),
         repo: access.repo.clone(),

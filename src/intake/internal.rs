@@ -11,6 +11,7 @@ use crate::core::Core;
 use crate::forge::CommitSha;
 use crate::ids::{JobId, RunId};
 use crate::store::{Accepted, DeliveryKey, HeldPullRequest, NewDelivery, StoreError};
+use crate::webhook::Dispatch;
 
 /// The name of the forge in the store.
 pub const FORGE: &str = "dayfly";
@@ -28,6 +29,13 @@ pub enum Wish {
         /// The name of a person at the forge.
         person: Option<String>,
     },
+    /// To start workflows, at this commit or else at that of the ref.
+    Start {
+        asked: Box<Dispatch>,
+        sha: Option<CommitSha>,
+        /// What `github.event` will be.
+        payload: serde_json::Value,
+    },
 }
 
 impl Wish {
@@ -35,6 +43,7 @@ impl Wish {
         match self {
             Self::Approval { .. } => "approval",
             Self::Rerun { .. } => "rerun",
+            Self::Start { .. } => "start",
         }
     }
 

@@ -14,12 +14,15 @@ pub(super) fn new_job(
     arrived_at: i64,
 ) -> NewJob {
     let log_token = LogToken::random();
+    let unfolds = job.spec.unfolds();
     let chosen = match &job.group {
+        _ if unfolds => Ok(None),
         Some(group) => Err(no_groups(group)),
-        None => core.config.select_profile_for(settings, &job.labels).map_err(|no_profile| no_profile.to_string()),
+        None => core.config.select_profile_for(settings, &job.labels).map(Some).map_err(|none| none.to_string()),
     };
     let (profile, title, outcome) = match chosen {
-        Ok(profile) => (Some(profile.name.clone()), format!("Queued for the profile `{}`", profile.name), None),
+        Ok(None) => (None, "Waiting for what it needs".to_owned(), None),
+        Ok(Some(profile)) => (Some(profile.name.clone()), format!("Queued for the profile `{}`", profile.name), None),
         Err(detail) => {
             let title = first_line(&detail);
             (None, title, Some(Outcome { conclusion: Conclusion::Error, reason: Some(Reason::NoProfile), detail }))
@@ -41,6 +44,7 @@ pub(super) fn new_job(
         profile,
         log_token,
         report,
+        is_silent: unfolds && outcome.is_none(),
         outcome,
     }
 }

@@ -4,7 +4,9 @@
 //! runs only reads. A crash or a forge that does not answer costs time, never a job, and never makes one twice.
 
 mod approval;
+pub(crate) mod calls;
 pub(crate) mod context;
+pub mod dispatch;
 mod held;
 pub mod internal;
 mod jobs;
@@ -12,9 +14,10 @@ mod naming;
 mod rerun;
 mod retry;
 mod runs;
+pub(crate) mod unfold;
 
 pub(crate) use self::rerun::unfinished_repetition;
-pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES};
+pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES, complaint};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use crate::metrics::labels::Processed;
 use crate::policy::{Standing, Verdict, default_branch_news, head_news, judge, needs_sender};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{Event, EventName, parse_github};
+use crate::workflow::schedule::Schedule;
 
 /// Deliveries processed at a time: one that the forge keeps waiting must not keep the others.
 const PARALLEL: usize = 8;
@@ -171,6 +175,9 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
             Wish::Rerun { run, job, person } => {
                 rerun::of_wish(core, delivery, &run, job.as_ref(), person.as_deref()).await
             }
+            Wish::Start { asked, sha, payload } => {
+                dispatch::start(core, delivery, &asked, sha.as_ref(), &payload).await
+            }
         };
     }
     let name = EventName::parse(&delivery.event).map_err(IntakeError::Payload)?;
@@ -191,9 +198,14 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, arrived_at)],
         Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, arrived_at)],
         Verdict::Start(request) => {
-            let payload = serde_json::from_slice(&payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-            Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at }.runs().await?
+            let payload = json(&payload)?;
+            let planner =
+                Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at, asked: None };
+            let planned = planner.plan().await?;
+            note_schedules(core, delivery, &event, &payload, planned.schedules).await?;
+            planned.runs
         }
+        Verdict::Dispatch(asked) => return dispatch::start(core, delivery, &asked, None, &json(&payload)?).await,
     };
     if runs.is_empty() {
         return ended(core, delivery, "no workflow of the commit asks for this event").await;
@@ -233,6 +245,22 @@ async fn note_default_branch(core: &Core, delivery: &Delivery, event: &Event) ->
         core.wake.upkeep.notify_one();
     }
     Ok(())
+}
+
+/// What a push to the default branch says about when workflows start by themselves.
+async fn note_schedules(
+    core: &Core, delivery: &Delivery, event: &Event, payload: &serde_json::Value, found: Vec<(String, Schedule)>,
+) -> Result<(), IntakeError> {
+    if let (Event::Push(push), Some((access, _))) = (event, default_branch_news(event)) {
+        let schedules = dispatch::schedules(push, payload, found);
+        core.store.set_schedules(github::NAME, &access.repo, schedules, delivery.arrived_at).await?;
+        core.wake.schedules.notify_one();
+    }
+    Ok(())
+}
+
+fn json(payload: &[u8]) -> Result<serde_json::Value, IntakeError> {
+    serde_json::from_slice(payload).map_err(|error| IntakeError::Payload(error.to_string()))
 }
 
 /// Runs were created, with the delivery's end.

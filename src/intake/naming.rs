@@ -87,6 +87,7 @@ mod tests {
             context: serde_json::Value::Null,
             origin: Origin::default(),
             report: Some(report),
+            called: Vec::new(),
             jobs: Vec::new(),
         }
     }

@@ -145,8 +145,8 @@ async fn planned_anew(
 ) -> Result<NewRun, NoAttempt> {
     let nothing = || refused("there is nothing to repeat; push again to run");
     let (request, payload) = request_of(run)?.ok_or_else(nothing)?;
-    let planner = Planner { core, request: &request, settings, payload: &payload, arrived_at };
-    let planned = planner.runs().await?.into_iter().find(|planned| planned.workflow_path == run.workflow_path);
+    let planner = Planner { core, request: &request, settings, payload: &payload, arrived_at, asked: None };
+    let planned = planner.plan().await?.runs.into_iter().find(|planned| planned.workflow_path == run.workflow_path);
     let mut planned = planned.ok_or_else(nothing)?;
     planned.origin.rerun = Some(rerun_of(run, Json::Object(Default::default())));
     Ok(planned)
@@ -193,6 +193,7 @@ async fn repeated(
             ..run.origin.clone()
         },
         report: None,
+        called: core.store.called_workflows(&run.id).await?,
         jobs,
     })
 }

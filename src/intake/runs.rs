@@ -2,18 +2,22 @@
 
 use serde_json::Value as Json;
 
+use super::calls::called_by;
 use super::context::github_context;
 use super::jobs::{first_line, new_job, new_report};
 use super::{IntakeError, naming};
-use crate::config::RepositorySettings;
+use crate::config::{JobSecrets, RepositorySettings};
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
 use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState, github};
 use crate::ids::RunId;
 use crate::policy::{OfPullRequest, Request};
-use crate::store::{Concurrency, FromPullRequest, NewJob, NewRun, Origin, check_size};
+use crate::store::{CalledWorkflow, Concurrency, FromPullRequest, NewJob, NewRun, Origin, check_size};
+use crate::webhook::Dispatch;
 use crate::workflow::contexts::GithubContext;
+use crate::workflow::model::Queue;
 use crate::workflow::plan::{PlanInput, PlannedJob, plan};
+use crate::workflow::schedule::Schedule;
 use crate::workflow::trigger::{Match, matches};
 use crate::workflow::{Workflow, concurrency, parse};
 
@@ -36,6 +40,16 @@ pub(super) struct Planner<'a> {
     pub(super) payload: &'a Json,
     /// When the delivery arrived, in milliseconds since the epoch.
     pub(super) arrived_at: i64,
+    /// What was asked for, of events that name no commit.
+    pub(super) asked: Option<&'a Dispatch>,
+}
+
+/// What follows from a commit's workflows.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    pub(super) runs: Vec<NewRun>,
+    /// When they start by themselves, with their paths.
+    pub(super) schedules: Vec<(String, Schedule)>,
 }
 
 /// A workflow that starts.
@@ -49,7 +63,7 @@ struct Source<'w> {
 
 impl Planner<'_> {
     /// One run for every workflow of the commit that asks for the event, and for every one that cannot be read.
-    pub(super) async fn runs(&self) -> Result<Vec<NewRun>, IntakeError> {
+    pub(super) async fn plan(&self) -> Result<Planned, IntakeError> {
         let Self { core, request, .. } = self;
         let (mut runs, mut workflows) = (Vec::new(), Vec::new());
         for path in workflow_files(core, request, self.settings.workflows_dir).await? {
@@ -61,31 +75,51 @@ impl Planner<'_> {
             let parsed =
                 text.map_err(|message| vec![complaint(&path, message)]).and_then(|text| heavy(|| parse(&path, &text)));
             match parsed {
-                Err(complaints) => runs.push(self.unreadable(&path, &complaints)),
+                Err(complaints) if self.may_mean(&path) => runs.push(self.unreadable(&path, &complaints)),
+                Err(_) => {}
                 Ok(workflow) => workflows.push((path, workflow)),
             }
         }
         let suffixes = naming::suffixes(&workflows);
         let full = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue);
         for (path, workflow) in &workflows {
-            if matches(workflow, &request.trigger) != Match::Starts {
+            if matches(workflow, &request.trigger) != Match::Starts || !self.is_meant(path, workflow) {
                 continue;
             }
             let suffix = suffixes.get(path).map_or("", String::as_str);
             runs.push(match &full {
                 Some(why) => self.refused(path, why),
-                None => self.run_of(Source { path, workflow, suffix }),
+                None => match called_by(core, request, workflow).await? {
+                    Ok(called) => self.run_of(Source { path, workflow, suffix }, called),
+                    Err(complaints) => self.unreadable(path, &complaints),
+                },
             });
         }
         naming::make_unique(&mut runs);
-        Ok(runs)
+        let of_workflow = |(path, workflow): &(String, Workflow)| {
+            workflow.schedules.iter().map(|schedule| (path.clone(), schedule.clone())).collect::<Vec<_>>()
+        };
+        Ok(Planned { runs, schedules: workflows.iter().flat_map(of_workflow).collect() })
     }
 
-    fn run_of(&self, source: Source<'_>) -> NewRun {
+    /// Whether it is the one workflow that was asked for, or all were.
+    fn is_meant(&self, path: &str, workflow: &Workflow) -> bool {
+        let has = |cron: &String| workflow.schedules.iter().any(|schedule| schedule.source() == cron);
+        self.may_mean(path) && self.asked.and_then(|asked| asked.schedule.as_ref()).is_none_or(has)
+    }
+
+    fn may_mean(&self, path: &str) -> bool {
+        self.asked.and_then(|asked| asked.workflow.as_ref()).is_none_or(|wanted| wanted == path)
+    }
+
+    fn run_of(&self, source: Source<'_>, called: Vec<CalledWorkflow>) -> NewRun {
         let Source { path, workflow, .. } = source;
         let name = workflow.display_name();
         let github = self.context(path, name);
-        let input = PlanInput { github: github.to_value(), ..PlanInput::default() };
+        // What is computed before a job starts is stored, and has no secrets.
+        let vars = self.core.config.values_of(&self.request.access.repo, None, &JobSecrets::new()).vars();
+        let inputs = self.payload.get("inputs").cloned().unwrap_or_default().into();
+        let input = PlanInput { github: github.to_value(), inputs, vars };
         let grouped = || concurrency::group(workflow, &input).map_err(|complaint| vec![complaint]);
         let (planned, group) = match heavy(|| plan(workflow, &input).and_then(|planned| Ok((planned, grouped()?)))) {
             Ok(planned) => planned,
@@ -104,8 +138,12 @@ impl Planner<'_> {
             new_job(self.core, self.settings, job, report, self.arrived_at)
         };
         let mut run = self.new_run(path, name, None, planned.into_iter().map(new).collect());
-        run.origin.concurrency =
-            group.map(|group| Concurrency { group: group.name, cancels: group.cancel_in_progress });
+        run.called = called;
+        run.origin.concurrency = group.map(|group| Concurrency {
+            group: group.name,
+            cancels: group.cancel_in_progress,
+            queues: group.queue == Queue::Max,
+        });
         match check_size(&run) {
             Ok(()) => run,
             // By itself: the other workflows of the commit are none the worse for it.
@@ -175,11 +213,14 @@ pub(super) fn empty_run(request: &Request, arrived_at: i64) -> NewRun {
         context: Json::Null,
         origin: Origin { pull_request: request.pull_request.map(of_pull_request), arrived_at, ..Origin::default() },
         report: None,
+        called: Vec::new(),
         jobs: Vec::new(),
     }
 }
 
-async fn workflow_files(core: &Core, request: &Request, directory: &str) -> Result<Vec<String>, IntakeError> {
+pub(super) async fn workflow_files(
+    core: &Core, request: &Request, directory: &str,
+) -> Result<Vec<String>, IntakeError> {
     let entries = entries_of(&*core.forge, request, directory).await?;
     let is_workflow = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut names: Vec<String> =
@@ -228,7 +269,8 @@ fn context_name(request: &Request, source: Source<'_>, job: &str) -> String {
     }
 }
 
-fn complaint(file: &str, message: String) -> Diagnostic {
+/// Something that is wrong with a whole file.
+pub(crate) fn complaint(file: &str, message: String) -> Diagnostic {
     Diagnostic { file: file.to_owned(), position: None, path: String::new(), message, hint: None }
 }
 

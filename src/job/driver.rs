@@ -15,6 +15,7 @@ use super::scene::Scene;
 use super::services::{actions_of, egress_of, keep_egress, results_of};
 use super::sharing::Part;
 use super::steps::{Places, Witness};
+use super::values::values_of;
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::clock;
 use crate::config::Profile;
@@ -220,7 +221,7 @@ async fn run_steps(
     let Obtained { machine, prepared, workspace, .. } = obtained;
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
-    let run = match job_run(lease, &places, &github) {
+    let run = match job_run(core, lease, &places, &github) {
         Ok(run) => run,
         Err(detail) => {
             journal.say(0, &detail).await;
@@ -283,7 +284,7 @@ async fn cancelled(core: &Core, lease: &Lease) -> Ending {
 
 fn github_of(lease: &Lease, places: &Places) -> GithubContext {
     let mut github: GithubContext = serde_json::from_value(lease.run.context.clone()).unwrap_or_default();
-    github.job = lease.job.key.clone();
+    github.job = id_of(&lease.job.key).to_owned();
     github.workspace = places.workspace.clone();
     github.event_path = places.event_path.clone();
     github.run_id = numeric_id(lease.run.root().as_str()).to_string();
@@ -293,6 +294,11 @@ fn github_of(lease: &Lease, places: &Places) -> GithubContext {
     github
 }
 
+/// A job's id in its workflow, which its key ends with.
+pub(crate) fn id_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
+
 /// Tools expect a number in `GITHUB_RUN_ID`. 52 bits of the run's id, so that it stays exact in a double.
 pub(crate) fn numeric_id(id: &str) -> u64 {
     use sha2::{Digest, Sha256};
@@ -300,13 +306,15 @@ pub(crate) fn numeric_id(id: &str) -> u64 {
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 12
 }
 
-fn job_run(lease: &Lease, places: &Places, github: &GithubContext) -> Result<JobRun, String> {
+fn job_run(core: &Core, lease: &Lease, places: &Places, github: &GithubContext) -> Result<JobRun, String> {
     let spec: JobSpec = serde_json::from_value(lease.job.spec.clone())
         .map_err(|error| format!("the job's plan does not read: {error}"))?;
+    let values = values_of(core, &lease.run, &spec, github, &lease.needs)?;
     let place = JobPlace {
         github: github.clone(),
         runner: places.runner_context(lease.vm.as_str()),
         needs: lease.needs.clone(),
+        values,
         command_directory: places.commands.clone(),
     };
     JobRun::new(spec, place).map_err(|complaint| complaint.to_string())

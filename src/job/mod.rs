@@ -38,4 +38,5 @@ pub mod sharing;
 pub mod steps;
 pub mod timeline;
 mod toolkit;
+mod values;
 pub mod verdict;

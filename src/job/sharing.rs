@@ -166,6 +166,8 @@ mod tests {
             queued_at: None,
             cancel_requested: false,
             cancel_why: None,
+            inner_prefix: None,
+            own_group: None,
             group: None,
             conclusion: None,
         }

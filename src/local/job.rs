@@ -132,7 +132,7 @@ async fn attend<W: Witness>(
 ) -> Done {
     let places = Places::new(&prepared.info.user.home(), session.repo.name());
     let github = GithubContext {
-        job: job.planned.key.clone(),
+        job: job.planned.spec.job.id.clone(),
         workspace: places.workspace.clone(),
         event_path: places.event_path.clone(),
         run_id: numeric_id(job.run.as_str()).to_string(),
@@ -144,6 +144,7 @@ async fn attend<W: Witness>(
         github: github.clone(),
         runner: places.runner_context(machine.id().as_str()),
         needs,
+        values: session.values.clone(),
         command_directory: places.commands.clone(),
     };
     let run = match JobRun::new(job.planned.spec.clone(), place) {

@@ -14,6 +14,7 @@ pub mod job;
 pub mod mirror;
 pub mod repository;
 pub mod session;
+mod unfold;
 pub mod variables;
 
 use std::path::{Path, PathBuf};

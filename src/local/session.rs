@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{self, Ended};
+use super::unfold;
 use crate::caches::CacheId;
-use crate::config::{Config, Profile};
+use crate::config::{Config, JobSecrets, Profile};
 use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::{Conclusion, RepoName};
@@ -24,12 +25,14 @@ use crate::job::steps::Witness;
 use crate::net::egress::network::Network;
 use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
-use crate::scheduler::plan::{self, Action, Limits, Size, Snapshot, Stage};
+use crate::scheduler::plan::{self, Action, Limits, OwnGroup, Size, Snapshot, Stage};
 use crate::store::{Outcome, Reason};
+use crate::workflow::Workflow;
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::PlannedJob;
 use crate::workflow::strategy::FAILED_FAST;
+use crate::workflow::values::Values;
 
 /// What all jobs of a local run share.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub struct Session {
     pub server_url: String,
     /// VMs at a time.
     pub parallel: usize,
+    /// Where jobs run that are not known yet.
+    pub profiles: Profiles,
+    /// What jobs get as `vars` and `secrets`.
+    pub values: Values,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
     /// Package registries with their credentials.
@@ -71,6 +78,14 @@ impl Profiles {
         }
     }
 
+    /// What jobs are given as `vars`. Secrets of the configuration are the service's to give.
+    pub fn values_of(&self, repo: &RepoName) -> Values {
+        match self {
+            Self::Any(_) => Values::default(),
+            Self::Configured(config) => config.values_of(repo, None, &JobSecrets::new()),
+        }
+    }
+
     /// The named cache that the jobs of a repository get on the forge, which they may read here, too. A name without its forge
     /// says nothing: then only those caches count that all repositories have in common.
     fn cache_of(&self, profile: &Profile, repo: &str, server_url: &str) -> Option<CacheId> {
@@ -81,11 +96,16 @@ impl Profiles {
     }
 }
 
+/// The workflows that a run calls, however indirectly, by their places.
+pub type Called = BTreeMap<String, Workflow>;
+
 /// A job of one of the workflows.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub(super) id: JobId,
     pub(super) run: RunId,
+    /// What its run calls.
+    called: Arc<Called>,
     /// The workflow's name.
     pub workflow: String,
     /// What is known before the VM.
@@ -100,15 +120,16 @@ pub struct Job {
 impl Job {
     /// All jobs of one workflow.
     pub fn of_run(
-        workflow: &str, github: &GithubContext, planned: Vec<PlannedJob>, profiles: &Profiles,
+        workflow: &str, github: &GithubContext, planned: Vec<PlannedJob>, called: Called, profiles: &Profiles,
     ) -> impl Iterator<Item = Self> {
-        let run = RunId::random();
+        let (run, called) = (RunId::random(), Arc::new(called));
         planned.into_iter().map(move |planned| {
             let profile = profiles.select(&planned);
             let of_profile = |profile| profiles.cache_of(profile, &github.repository, &github.server_url);
             Self {
                 id: JobId::random(),
                 run: run.clone(),
+                called: Arc::clone(&called),
                 workflow: workflow.to_owned(),
                 github: github.clone(),
                 cache: profile.as_ref().ok().and_then(of_profile),
@@ -116,6 +137,19 @@ impl Job {
                 planned,
             }
         })
+    }
+
+    /// Another job of the same run.
+    pub(super) fn beside(&self, planned: PlannedJob, profiles: &Profiles) -> Self {
+        let profile = profiles.select(&planned);
+        let of_profile = |profile| profiles.cache_of(profile, &self.github.repository, &self.github.server_url);
+        let cache = profile.as_ref().ok().and_then(of_profile);
+        Self { id: JobId::random(), cache, profile, planned, ..self.clone() }
+    }
+
+    /// The workflow that it is, if it is one.
+    pub(super) fn called_workflow(&self) -> Option<&Workflow> {
+        self.called.get(&self.planned.spec.called()?.to_string())
     }
 
     /// The job for people.
@@ -144,13 +178,18 @@ pub(crate) trait Audience {
 }
 
 /// A job and how far it is.
-struct Slot {
-    job: Job,
-    stage: Stage,
-    ended: Option<Ended>,
+pub(super) struct Slot {
+    pub(super) job: Job,
+    pub(super) stage: Stage,
+    pub(super) ended: Option<Ended>,
+    /// Of a call whose jobs are there: what their keys begin with.
+    pub(super) inner_prefix: Option<String>,
+    /// The concurrency group that it is in by itself, once it has entered it.
+    pub(super) own_group: Option<OwnGroup>,
+    /// Whether the audience knows of its end.
     is_told: bool,
     /// Ends it where it runs.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// Builds and bakes what the jobs need, so that what is missing is said before anything runs, and what cannot be there before
@@ -168,21 +207,18 @@ pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> 
 pub(crate) async fn run<A: Audience>(
     session: Arc<Session>, jobs: Vec<Job>, audience: &A, cancel: &CancellationToken,
 ) -> Vec<Ended> {
-    let slot = |job| Slot { job, stage: Stage::Waiting, ended: None, is_told: false, stop: cancel.child_token() };
-    let mut slots: Vec<Slot> = jobs.into_iter().map(slot).collect();
+    let mut slots: Vec<Slot> = jobs.into_iter().map(|job| Slot::new(job, cancel)).collect();
     let limits = limits(&slots, session.parallel);
     let mut tasks = JoinSet::new();
     let mut running = HashMap::new();
     loop {
-        if cancel.is_cancelled() {
-            cancel_waiting(&mut slots);
-        }
+        cancel_waiting(&mut slots);
         tell_ends(&mut slots, audience);
         let actions = planned(&slots, limits);
         // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
-            if let Some(at) = apply(&mut slots, action) {
+            if let Some(at) = apply(&mut slots, action, &session.profiles, cancel) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
                 let (id, witness) = (job.id.clone(), audience.job_started(&job));
                 let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
@@ -220,7 +256,7 @@ fn tell_ends(slots: &mut [Slot], audience: &impl Audience) {
 }
 
 /// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
-fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
+fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles, cancel: &CancellationToken) -> Option<usize> {
     match action {
         // In the order of the workflow.
         Action::Queue(id) => {
@@ -240,7 +276,9 @@ fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
-        Action::Cancel(id) => settle(slots, Some(id), Slot::fail_fast),
+        Action::Unfold(id) => unfold::unfold(slots, &id, profiles, cancel),
+        Action::Join(id) => unfold::join(slots, &id),
+        Action::Cancel(id) => settle(slots, Some(id), |slot| slot.cancel(FAILED_FAST)),
         // There are no pools here.
         Action::Claim(..) | Action::Evict(_) => {}
     }
@@ -248,16 +286,27 @@ fn apply(slots: &mut [Slot], action: Action) -> Option<usize> {
 }
 
 impl Slot {
+    pub(super) fn new(job: Job, cancel: &CancellationToken) -> Self {
+        let (inner_prefix, own_group, stop) = (None, None, cancel.child_token());
+        Self { job, stage: Stage::Waiting, ended: None, inner_prefix, own_group, is_told: false, stop }
+    }
+
+    /// Whether it may still begin. A call whose jobs are there has begun.
+    fn waits(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Queued { .. }) && self.inner_prefix.is_none()
+    }
+
     fn finish(&mut self, ended: Ended) {
         self.stage = Stage::Finished(ended.outcome.conclusion);
         self.ended = Some(ended);
     }
 
-    /// Ends a job because another one of its matrix failed.
-    fn fail_fast(&mut self) {
+    /// Ends a job for this reason, if it has not ended. A call ends when its jobs have.
+    pub(super) fn cancel(&mut self, why: &str) {
         match self.stage {
+            Stage::Waiting if self.inner_prefix.is_some() => self.stop.cancel(),
             Stage::Waiting | Stage::Queued { .. } => {
-                self.end(Conclusion::Cancelled, Reason::Cancelled, FAILED_FAST.to_owned());
+                self.end(Conclusion::Cancelled, Reason::Cancelled, why.to_owned());
             }
             Stage::Occupying => self.stop.cancel(),
             Stage::Finished(_) => {}
@@ -265,9 +314,14 @@ impl Slot {
     }
 
     /// Ends a job that had no VM.
-    fn end(&mut self, conclusion: Conclusion, reason: Reason, detail: String) {
+    pub(super) fn end(&mut self, conclusion: Conclusion, reason: Reason, detail: String) {
         let outcome = Outcome { conclusion, reason: Some(reason), detail };
         self.finish(Ended::without_machine(&self.job, outcome));
+    }
+
+    /// Ends a call.
+    pub(super) fn end_as(&mut self, outcome: Outcome, seen_by_needs: NeedResult) {
+        self.finish(Ended { seen_by_needs, ..Ended::without_machine(&self.job, outcome) });
     }
 }
 
@@ -278,25 +332,35 @@ fn settle(slots: &mut [Slot], id: Option<JobId>, change: impl FnOnce(&mut Slot))
 }
 
 fn has_waiting(slots: &[Slot]) -> bool {
-    slots.iter().any(|slot| matches!(slot.stage, Stage::Waiting | Stage::Queued { .. }))
+    slots.iter().any(Slot::waits)
 }
 
+/// Ends jobs that were asked to end before they began.
 fn cancel_waiting(slots: &mut [Slot]) {
-    for slot in slots.iter_mut().filter(|slot| matches!(slot.stage, Stage::Waiting | Stage::Queued { .. })) {
+    for slot in slots.iter_mut().filter(|slot| slot.waits() && slot.stop.is_cancelled()) {
         slot.end(Conclusion::Cancelled, Reason::Cancelled, "cancelled before it started".to_owned());
     }
 }
 
 fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
+    let needs = |slot: &Slot| match &slot.inner_prefix {
+        None => slot.job.planned.needs.clone(),
+        Some(prefix) => {
+            let within = slots.iter().filter(|other| other.job.run == slot.job.run);
+            within.map(|other| other.job.planned.key.clone()).filter(|key| key.starts_with(prefix)).collect()
+        }
+    };
     let of_plan = |slot: &Slot| plan::Job {
         id: slot.job.id.clone(),
         run: slot.job.run.clone(),
         // One queue for all.
         repo: RepoName::parse("local/run").expect("it is a name"),
         key: slot.job.planned.key.clone(),
-        needs: slot.job.planned.needs.clone(),
+        needs: needs(slot),
         stage: slot.stage,
         group: None,
+        own_group: slot.own_group.clone(),
+        is_entered: slot.inner_prefix.is_some(),
         starts_from: None,
         matrix: Some(slot.job.planned.spec.strategy).filter(|strategy| strategy.job_total > 1),
         has_failed: slot.ended.as_ref().is_some_and(|ended| ended.seen_by_needs.result == contexts::Outcome::Failure),
@@ -308,25 +372,44 @@ fn planned(slots: &[Slot], limits: Limits) -> Vec<Action> {
     let snapshot = Snapshot { now: 0, limits, disk: None, reserve: Vec::new(), jobs };
     plan::plan(&snapshot, |job, _| {
         let slot = slots.iter().find(|slot| slot.job.id == job.id);
-        slot.map_or_else(|| plan::Gate::Error("it is not known".to_owned()), |slot| decide(slots, &slot.job))
+        slot.map_or_else(|| plan::Gate::Error("it is not known".to_owned()), |slot| decide(slots, slot))
     })
     .actions
 }
 
-fn decide(slots: &[Slot], job: &Job) -> plan::Gate {
-    match gate::gate(&job.planned.spec, &needs_of(slots, job), &job.github.to_value()) {
+fn decide(slots: &[Slot], slot: &Slot) -> plan::Gate {
+    let (job, spec) = (&slot.job, &slot.job.planned.spec);
+    if slot.inner_prefix.is_some() {
+        return plan::Gate::Unfold;
+    }
+    let needs = needs_of(slots, job);
+    match gate::gate(spec, &needs, &job.github.to_value()) {
         Ok(gate::Gate::Skip) => plan::Gate::Skip,
-        Ok(gate::Gate::Run) => match (&job.planned.group, &job.profile) {
-            (Some(_), _) => plan::Gate::Error("there are no runner groups here; ask by labels".to_owned()),
-            (None, Err(why)) => plan::Gate::Error(why.clone()),
-            (None, Ok(_)) => plan::Gate::Run,
-        },
+        Ok(gate::Gate::Run) if spec.unexpanded => plan::Gate::Unfold,
+        Ok(gate::Gate::Run) if slot.own_group.is_none() && spec.job.concurrency.is_some() => {
+            match unfold::group_of(job, &needs) {
+                Ok(Some(_)) => plan::Gate::Join,
+                Ok(None) => ready(job),
+                Err(why) => plan::Gate::Error(why),
+            }
+        }
+        Ok(gate::Gate::Run) => ready(job),
         Err(complaint) => plan::Gate::Error(complaint.to_string()),
     }
 }
 
+/// What is done with a job that nothing stands in the way of any more.
+fn ready(job: &Job) -> plan::Gate {
+    match (&job.planned.group, &job.profile) {
+        _ if job.planned.spec.unfolds() => plan::Gate::Unfold,
+        (Some(_), _) => plan::Gate::Error("there are no runner groups here; ask by labels".to_owned()),
+        (None, Err(why)) => plan::Gate::Error(why.clone()),
+        (None, Ok(_)) => plan::Gate::Run,
+    }
+}
+
 /// How the jobs before this one ended; the cells of a matrix together.
-fn needs_of(slots: &[Slot], job: &Job) -> NeedsResults {
+pub(super) fn needs_of(slots: &[Slot], job: &Job) -> NeedsResults {
     let mut by_key: BTreeMap<String, Vec<NeedResult>> = BTreeMap::new();
     let before = |slot: &&Slot| slot.job.run == job.run && job.planned.spec.ancestors.contains(&slot.job.planned.key);
     for slot in slots.iter().filter(before) {

@@ -195,6 +195,8 @@ label_enum!(
     /// What is asked of the forge.
     ForgeCall, "call" {
         HasCommit = "has_commit",
+        Resolve = "resolve",
+        Repository = "repository",
         ListDirectory = "list_directory",
         ReadFile = "read_file",
         Publish = "publish",

@@ -64,6 +64,7 @@ fn told_with(event: &Event, standing: Standing) -> String {
         Verdict::Hold(request) => format!("hold {}", request.sha.short()),
         Verdict::Deny(request) => format!("deny {}", request.sha.short()),
         Verdict::Start(request) => format!("start {}", request.sha.short()),
+        Verdict::Dispatch(asked) => format!("dispatch {} at {}", asked.event, asked.git_ref),
         Verdict::Approve(asked) => format!("approve {:?} for {}", asked.command, asked.person),
         Verdict::Rerun(asked) => format!("rerun {:?} for {}", asked.what, asked.person),
     }

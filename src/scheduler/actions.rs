@@ -56,6 +56,8 @@ impl<'a> Round<'a> {
                 finish(core, job, Conclusion::Error, Some(Reason::Workflow), why).await?;
                 Ok(true)
             }
+            Action::Unfold(id) => self.unfold(&id).await,
+            Action::Join(id) => self.join(&id).await,
             Action::Start(_) | Action::Claim(..) if core.shutdown.drain.is_cancelled() => Ok(false),
             Action::Start(id) => match self.startable(&id) {
                 Some(job) => self.start(job, None).await,
@@ -75,7 +77,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn known(&self, id: &JobId) -> Option<&'a ScheduledJob> {
+    pub(super) fn known(&self, id: &JobId) -> Option<&'a ScheduledJob> {
         self.jobs.iter().find(|job| job.id == *id)
     }
 
@@ -133,14 +135,21 @@ fn shared_steps_of(core: &Core, job: &ScheduledJob, spec: &JobSpec) -> usize {
 pub(super) async fn finish(
     core: &Core, job: &ScheduledJob, conclusion: Conclusion, reason: Option<Reason>, detail: String,
 ) -> Result<(), StoreError> {
-    let title = detail.lines().next().unwrap_or_default().to_owned();
-    let summary = detail.clone();
-    let outcome = Outcome { conclusion, reason, detail };
+    conclude(core, job, Outcome { conclusion, reason, detail }, serde_json::Value::Null).await
+}
+
+/// Stores the outcome and the outputs of a job that never got a VM.
+pub(super) async fn conclude(
+    core: &Core, job: &ScheduledJob, outcome: Outcome, outputs: serde_json::Value,
+) -> Result<(), StoreError> {
+    let conclusion = outcome.conclusion;
+    let title = outcome.detail.lines().next().unwrap_or_default().to_owned();
+    let summary = outcome.detail.clone();
     let describe = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
     };
-    core.store.finish_job(&job.id, job.attempt, outcome, serde_json::Value::Null, clock::now_ms(), describe).await?;
+    core.store.finish_job(&job.id, job.attempt, outcome, outputs, clock::now_ms(), describe).await?;
     core.timeline.record(&job.id, job.attempt, "outcome_stored", conclusion.as_str());
     core.wake.reports.notify_one();
     Ok(())

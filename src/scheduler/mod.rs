@@ -10,6 +10,7 @@ mod forks;
 pub mod plan;
 mod recover;
 mod survey;
+mod unfold;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -160,6 +161,8 @@ async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Driver
     let mut has_changed = false;
     for job in jobs.iter().filter(|job| job.cancel_requested) {
         match job.state {
+            // It ends when its jobs have.
+            JobState::Waiting if job.inner_prefix.is_some() => has_changed |= cancel_within(core, job, jobs).await?,
             JobState::Waiting | JobState::Queued => {
                 let detail = job.cancel_why.clone().unwrap_or_else(|| CANCELLED.to_owned());
                 finish(core, job, Conclusion::Cancelled, Some(Reason::Cancelled), detail).await?;
@@ -172,6 +175,20 @@ async fn cancel_where_asked(core: &Core, jobs: &[ScheduledJob], drivers: &Driver
             }
             JobState::Finished => {}
         }
+    }
+    Ok(has_changed)
+}
+
+/// Asks for the end of the jobs that stand in the place of a call. Gives whether the store changed.
+async fn cancel_within(core: &Core, call: &ScheduledJob, jobs: &[ScheduledJob]) -> Result<bool, StoreError> {
+    let Some(prefix) = &call.inner_prefix else { return Ok(false) };
+    let is_within = |job: &&ScheduledJob| job.run == call.run && job.key.starts_with(prefix);
+    let is_open = |job: &&ScheduledJob| job.state != JobState::Finished && !job.cancel_requested;
+    let why = call.cancel_why.as_deref().unwrap_or(CANCELLED);
+    let mut has_changed = false;
+    for job in jobs.iter().filter(is_within).filter(is_open) {
+        core.store.request_cancel(&job.id, why).await?;
+        has_changed = true;
     }
     Ok(has_changed)
 }

@@ -3,7 +3,7 @@
 //! - A waiting job is decided on when all that it needs has finished. A key that is needed stands for every job that has it:
 //!   the cells of a matrix share one.
 //! - A waiting job of a run in a concurrency group waits until the runs of the group that began, or else arrived,
-//!   earlier are over.
+//!   earlier are over. A job that is in a group by itself waits for the same, and for the jobs of the group before it.
 //! - Among the queued jobs the repository with the fewest occupied VMs comes first, and within it the oldest job.
 //! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
@@ -15,6 +15,7 @@
 //!
 //! The plan may be computed again at any time; it holds nothing between two calls.
 
+mod groups;
 mod matrices;
 mod room;
 #[cfg(test)]
@@ -29,6 +30,8 @@ use crate::ids::{JobId, RunId, VmId};
 use crate::store::GroupPlace;
 use crate::workflow::plan::StrategyCell;
 
+use self::groups::Groups;
+pub use self::groups::OwnGroup;
 use self::matrices::Matrices;
 pub(crate) use self::room::never_fits;
 pub use self::room::{Aside, Limits, Room, Size, aside};
@@ -66,6 +69,10 @@ pub struct Job {
     pub size: Size,
     /// The concurrency group of its run.
     pub group: Option<GroupPlace>,
+    /// The concurrency group that it is in by itself, once it has entered it.
+    pub own_group: Option<OwnGroup>,
+    /// Whether it is a call, and the jobs of the called workflow are there; it needs them.
+    pub is_entered: bool,
     /// The job that runs the first steps of its matrix, from whose machine it will start.
     pub starts_from: Option<JobId>,
     /// The matrix of which it is a cell, with all jobs of its run that have its key.
@@ -115,6 +122,10 @@ pub struct Snapshot {
 pub enum Gate {
     Run,
     Skip,
+    /// Others take its place, or it is a call whose jobs have ended.
+    Unfold,
+    /// It has to wait for its turn in a concurrency group of its own.
+    Join,
     /// The condition cannot be evaluated.
     Error(String),
 }
@@ -126,6 +137,10 @@ pub enum Action {
     Queue(JobId),
     /// Waiting → finished, skipped.
     Skip(JobId),
+    /// Others take the place of a waiting one, or a call ends as its jobs did.
+    Unfold(JobId),
+    /// It enters its concurrency group.
+    Join(JobId),
     /// It cannot run; the text is for its author.
     Fail(JobId, String),
     /// Queued → leased.
@@ -165,13 +180,13 @@ impl Plan {
 pub fn plan(snapshot: &Snapshot, gate: impl FnMut(&Job, &[&Job]) -> Gate) -> Plan {
     let mut free = Free::of(snapshot);
     let mut plan = Plan { actions: Vec::new(), waits: HashMap::new(), room: free.room };
-    let matrices = Matrices::of(snapshot);
+    let mut matrices = Matrices::of(snapshot);
     plan.actions.extend(matrices.lost().map(Action::Cancel));
     if !plan.actions.is_empty() {
         // Nothing of the same plan may start what another part of it ends.
         return plan;
     }
-    decide_waiting(snapshot, gate, &mut plan);
+    decide_waiting(snapshot, gate, &mut matrices, &mut plan);
     start_queued(snapshot, &mut free, matrices, &mut plan);
     // What is made for later jobs takes from the disk, too.
     let is_disk_short = snapshot.disk.is_some_and(|disk| disk.free_mib < disk.reserve_mib);
@@ -189,9 +204,11 @@ struct Candidate<'a> {
     unfinished: Vec<String>,
 }
 
-fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, plan: &mut Plan) {
+fn decide_waiting<'a>(
+    snapshot: &'a Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Gate, matrices: &mut Matrices<'a>, plan: &mut Plan,
+) {
     let candidates = candidates(snapshot);
-    let groups = groups(snapshot);
+    let groups = Groups::of(snapshot);
     let circles = runs_that_wait_for_themselves(snapshot, &candidates);
     for Candidate { job, needed, missing, unfinished } in candidates {
         let id = job.id.clone();
@@ -203,43 +220,29 @@ fn decide_waiting(snapshot: &Snapshot, mut gate: impl FnMut(&Job, &[&Job]) -> Ga
             plan.actions.push(Action::Fail(id, text));
         } else if !unfinished.is_empty() {
             plan.waits.insert(id, WaitReason::Needs(unfinished));
-        } else if let Some(earlier) = earlier_in_group(job, &groups) {
-            let (group, run) = (earlier.group.clone(), earlier.label.clone());
-            plan.waits.insert(id, WaitReason::Group { group, run });
+        } else if let Some(reason) = groups.before_run(job) {
+            plan.waits.insert(id, reason);
+        } else if let Some(reason) = groups.before_job(job) {
+            plan.waits.insert(id, reason);
         } else {
             plan.actions.push(match gate(job, &needed) {
                 Gate::Run => Action::Queue(id),
                 Gate::Skip => Action::Skip(id),
+                Gate::Unfold => match matrices.full(job).filter(|_| !job.is_entered) {
+                    Some(max) => {
+                        plan.waits.insert(id, WaitReason::Matrix { max });
+                        continue;
+                    }
+                    None => {
+                        matrices.begins(job);
+                        Action::Unfold(id)
+                    }
+                },
+                Gate::Join => Action::Join(id),
                 Gate::Error(text) => Action::Fail(id, text),
             });
         }
     }
-}
-
-/// The run of each concurrency group whose turn it is: the first that is not over. One that has begun comes before those that
-/// have not, even if it arrived after them, as another attempt of a run that had its turn does. Groups are of one repository.
-fn groups(snapshot: &Snapshot) -> HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> {
-    let begun: HashSet<&RunId> =
-        snapshot.jobs.iter().filter(|job| job.stage != Stage::Waiting).map(|job| &job.run).collect();
-    let rank = |place: &GroupPlace, run: &RunId| (!begun.contains(run), place.order, run.clone());
-    let mut first: HashMap<(&RepoName, &str), (&GroupPlace, &RunId)> = HashMap::new();
-    for job in snapshot.jobs.iter().filter(|job| !matches!(job.stage, Stage::Finished(_))) {
-        let Some(place) = &job.group else { continue };
-        let known = first.entry((&job.repo, &place.group)).or_insert((place, &job.run));
-        if rank(place, &job.run) < rank(known.0, known.1) {
-            *known = (place, &job.run);
-        }
-    }
-    first
-}
-
-/// The place of the run that the job's run has to wait for. Attempts of one run do not wait for each other.
-fn earlier_in_group<'a>(
-    job: &'a Job, groups: &HashMap<(&'a RepoName, &'a str), (&'a GroupPlace, &'a RunId)>,
-) -> Option<&'a GroupPlace> {
-    let own = job.group.as_ref()?;
-    let (first, run) = groups.get(&(&job.repo, own.group.as_str()))?;
-    (**run != job.run && first.root != own.root).then_some(*first)
 }
 
 fn candidates(snapshot: &Snapshot) -> Vec<Candidate<'_>> {

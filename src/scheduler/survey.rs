@@ -1,9 +1,9 @@
 //! Everything that a plan depends on, from what the store, the pools and the desk say now.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::capacity::{self, size_of};
-use super::plan::{self, Gate, Plan, Size, Snapshot, Stage, plan};
+use super::plan::{self, Gate, OwnGroup, Plan, Size, Snapshot, Stage, plan};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, RepoName};
@@ -11,6 +11,7 @@ use crate::host;
 use crate::ids::{JobId, RunId};
 use crate::job::verdict::seen_by_needs;
 use crate::store::{self, JobState, ScheduledJob, StoreError};
+use crate::workflow::concurrency::{Group, job_group};
 use crate::workflow::contexts::{self, GithubContext};
 use crate::workflow::gate::{self, NeedResult, NeedsResults};
 use crate::workflow::plan::{JobSpec, StrategyCell};
@@ -43,7 +44,10 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob], specs: &Specs) -> Result<
             run: job.run.clone(),
             repo: job.repo.clone(),
             key: job.key.clone(),
-            needs: job.needs.clone(),
+            needs: match &job.inner_prefix {
+                Some(prefix) => keys_within(jobs, job, prefix),
+                None => job.needs.clone(),
+            },
             stage: match (job.state, job.conclusion) {
                 (JobState::Waiting, _) => Stage::Waiting,
                 (JobState::Queued, _) => Stage::Queued { since: job.queued_at.unwrap_or(job.created_at) },
@@ -53,6 +57,8 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob], specs: &Specs) -> Result<
             profile: job.profile.clone(),
             size: size_of(&core.config, job.profile.as_deref()),
             group: job.group.clone(),
+            own_group: job.own_group.clone().map(|(group, since)| OwnGroup { group, since }),
+            is_entered: job.inner_prefix.is_some(),
             starts_from: core.sharing.leader(job),
             matrix: specs.matrices.get(&job.id).copied(),
             has_failed: specs.failed.contains(&job.id),
@@ -76,6 +82,12 @@ async fn plannable(core: &Core, jobs: &[ScheduledJob], specs: &Specs) -> Result<
     Ok(plannable)
 }
 
+/// The keys of the jobs that stand in the place of a call.
+fn keys_within(jobs: &[ScheduledJob], call: &ScheduledJob, prefix: &str) -> Vec<String> {
+    let within = jobs.iter().filter(|job| job.run == call.run && job.key.starts_with(prefix));
+    within.map(|job| job.key.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// A VM whose job, if it has one, is of no interest.
 fn occupying(repo: RepoName, size: Size) -> plan::Job {
     plan::Job {
@@ -88,6 +100,8 @@ fn occupying(repo: RepoName, size: Size) -> plan::Job {
         profile: None,
         size,
         group: None,
+        own_group: None,
+        is_entered: false,
         starts_from: None,
         matrix: None,
         has_failed: false,
@@ -96,6 +110,7 @@ fn occupying(repo: RepoName, size: Size) -> plan::Job {
 }
 
 /// What deciding about waiting jobs takes: their specifications, and how the jobs of their runs ended.
+#[derive(Default)]
 pub(super) struct Specs {
     specs: HashMap<JobId, (JobSpec, GithubContext)>,
     /// By run, then by key; only keys of which every job has ended.
@@ -104,12 +119,18 @@ pub(super) struct Specs {
     matrices: HashMap<JobId, StrategyCell>,
     /// Jobs that have ended in a failure, unless `continue-on-error` allows it.
     failed: HashSet<JobId>,
+    /// By run: calls whose jobs are there and that are in a concurrency group, with their prefixes.
+    calls: HashMap<RunId, Vec<(String, String)>>,
 }
 
 impl Specs {
     async fn load(core: &Core, jobs: &[ScheduledJob]) -> Result<Self, StoreError> {
-        let mut loaded =
-            Self { specs: HashMap::new(), results: HashMap::new(), matrices: HashMap::new(), failed: HashSet::new() };
+        let mut loaded = Self::default();
+        for job in jobs {
+            if let (Some(prefix), Some((group, _))) = (&job.inner_prefix, &job.own_group) {
+                loaded.calls.entry(job.run.clone()).or_default().push((prefix.clone(), group.clone()));
+            }
+        }
         let mut runs: Vec<&RunId> =
             jobs.iter().filter(|j| !matches!(j.state, JobState::Finished)).map(|j| &j.run).collect();
         runs.sort();
@@ -147,11 +168,53 @@ impl Specs {
         let Some((spec, github)) = self.specs.get(&job.id) else {
             return Gate::Error("the job's plan in the store does not read any more".to_owned());
         };
+        if job.is_entered {
+            return Gate::Unfold;
+        }
         match gate::gate(spec, &self.needs(&job.run, &spec.ancestors), &github.to_value()) {
-            Ok(gate::Gate::Run) => Gate::Run,
+            Ok(gate::Gate::Run) if spec.unexpanded => Gate::Unfold,
+            Ok(gate::Gate::Run) => match self.group(&job.id, &job.run) {
+                Err(why) => Gate::Error(why),
+                Ok(Some(group)) if job.own_group.is_none() => self.may_join(job, spec, &group),
+                Ok(_) if spec.unfolds() => Gate::Unfold,
+                Ok(_) => Gate::Run,
+            },
             Ok(gate::Gate::Skip) => Gate::Skip,
             Err(complaint) => Gate::Error(complaint.to_string()),
         }
+    }
+
+    /// A job cannot wait for itself: for its run, or for a call that it is in.
+    fn may_join(&self, job: &plan::Job, spec: &JobSpec, group: &Group) -> Gate {
+        let is_of_run = job.group.as_ref().is_some_and(|own| own.group == group.name);
+        let is_around = |call: &(String, String)| spec.prefix.starts_with(&call.0) && call.1 == group.name;
+        let calls = self.calls.get(&job.run).map(Vec::as_slice).unwrap_or_default();
+        match is_of_run || calls.iter().any(is_around) {
+            true => Gate::Error(format!(
+                "its concurrency group `{}` is that of its run: it would wait for itself",
+                group.name
+            )),
+            false => Gate::Join,
+        }
+    }
+
+    /// The concurrency group that a job is in by itself; an error is for its author.
+    pub(super) fn group(&self, job: &JobId, run: &RunId) -> Result<Option<Group>, String> {
+        let Some((spec, github)) = self.specs.get(job) else { return Ok(None) };
+        let needs = self.needs(run, &spec.ancestors);
+        job_group(spec, &github.to_value(), &needs).map_err(|complaint| complaint.to_string())
+    }
+
+    /// A waiting job's specification.
+    pub(super) fn of(&self, job: &JobId) -> Option<(&JobSpec, &GithubContext)> {
+        self.specs.get(job).map(|(spec, github)| (spec, github))
+    }
+
+    /// How the jobs ended that stand in the place of a call, by their ids in the called workflow.
+    pub(super) fn results_within(&self, run: &RunId, prefix: &str) -> BTreeMap<String, NeedResult> {
+        let results = self.results.get(run).into_iter().flatten();
+        let within = results.filter_map(|(key, result)| Some((key.strip_prefix(prefix)?.to_owned(), result.clone())));
+        within.filter(|(id, _)| !id.contains('/')).collect()
     }
 
     pub(super) fn why_skipped(&self, job: &ScheduledJob) -> String {

@@ -1,7 +1,7 @@
 //! Concurrency groups: what a new run of a group does to the others, in the transaction that creates it.
 //!
 //! The order is that in which deliveries arrived, so that an event which was processed late does not end a newer one. A group
-//! has at most one run that may run and one that waits; who may run is decided by the scheduler's plan, in the same order.
+//! has at most one run that may run and one that waits, or many if they queue; who may run is decided by the scheduler's plan, in the same order.
 
 use sqlx::sqlite::SqliteConnection;
 
@@ -10,6 +10,7 @@ use super::model::NewRun;
 use super::origin::{Concurrency, run_label};
 use super::rows::Columns;
 use crate::ids::RunId;
+use crate::workflow::concurrency::MAX_QUEUED;
 
 /// Runs that a group has at a time, unless one ends the others: one that may run, and one that waits.
 const PLACES: usize = 2;
@@ -26,6 +27,8 @@ struct Member {
     has_begun: bool,
     /// A newer run of the group ends those before it; this one does.
     cancels: bool,
+    /// It ends none that wait.
+    queues: bool,
 }
 
 /// Ends what the new run supersedes, or the new run itself if a newer one is there.
@@ -39,7 +42,12 @@ pub(super) async fn enter(db: &mut SqliteConnection, run: &NewRun, number: i64) 
         is_open: true,
         has_begun: false,
         cancels: concurrency.cancels,
+        queues: concurrency.queues,
     };
+    if is_turned_away(&new, &others) {
+        let why = format!("Cancelled: {MAX_QUEUED} runs of its concurrency group wait already");
+        return cancel_jobs(db, &new.id, &why).await;
+    }
     for (victim, by) in superseded(&new, &others) {
         cancel_jobs(db, &victim.id, &format!("Cancelled: superseded by {}", by.label)).await?;
     }
@@ -54,10 +62,13 @@ fn superseded<'m>(new: &'m Member, others: &'m [Member]) -> Vec<(&'m Member, &'m
     }
     let open = |members: &'m [Member]| members.iter().filter(|member| member.is_open);
     // One that was processed late finds the places taken through which it would have passed: to run, and to wait.
-    if let Some(newest) = open(later).next_back()
+    if let Some(newest) = open(later).rfind(|later| !later.queues)
         && open(others).count() >= PLACES
     {
         return vec![(new, newest)];
+    }
+    if new.queues {
+        return Vec::new();
     }
     if new.cancels {
         return open(earlier).map(|other| (other, new)).collect();
@@ -67,13 +78,18 @@ fn superseded<'m>(new: &'m Member, others: &'m [Member]) -> Vec<(&'m Member, &'m
     open(earlier).filter(|other| next != Some(other)).map(|other| (other, new)).collect()
 }
 
+/// Whether there is no place even for a run that waits behind all others.
+fn is_turned_away(new: &Member, others: &[Member]) -> bool {
+    new.queues && others.iter().filter(|other| other.is_open && !other.has_begun).count() >= MAX_QUEUED
+}
+
 /// The other runs of the group that are not over or ending, or newer; attempts of the same run do not count.
 async fn members(
     db: &mut SqliteConnection, run: &NewRun, concurrency: &Concurrency,
 ) -> Result<Vec<Member>, StoreError> {
     let root = run.origin.rerun.as_ref().map_or(&run.id, |rerun| &rerun.root);
     let rows = sqlx::query(
-        "SELECT id, number, sha, arrived_at, is_open, has_begun, cancels_group FROM (SELECT runs.*, EXISTS (SELECT 1 \
+        "SELECT id, number, sha, arrived_at, is_open, has_begun, cancels_group, queues_in_group FROM (SELECT runs.*, EXISTS (SELECT 1 \
          FROM jobs WHERE jobs.run_id = runs.id AND jobs.state <> 'finished' AND NOT jobs.cancel_requested) AS is_open, \
          EXISTS (SELECT 1 FROM jobs WHERE jobs.run_id = runs.id AND jobs.state <> 'waiting') AS has_begun FROM runs \
          WHERE forge = $1 AND repo = $2 AND concurrency_group = $3 AND COALESCE(root_id, id) <> $4) AS members \
@@ -95,6 +111,7 @@ async fn members(
             is_open: columns.plain("is_open")?,
             has_begun: columns.plain("has_begun")?,
             cancels: columns.plain("cancels_group")?,
+            queues: columns.plain("queues_in_group")?,
         })
     };
     rows.iter().map(read).collect()
@@ -118,7 +135,15 @@ mod tests {
     use super::*;
 
     fn member(label: &str, arrived_at: i64, is_open: bool) -> Member {
-        Member { id: RunId::random(), label: label.to_owned(), arrived_at, is_open, has_begun: false, cancels: false }
+        Member {
+            id: RunId::random(),
+            label: label.to_owned(),
+            arrived_at,
+            is_open,
+            has_begun: false,
+            cancels: false,
+            queues: false,
+        }
     }
 
     /// `old<new`: the run `old` ends for `new`.
@@ -163,5 +188,18 @@ mod tests {
         ] {
             assert_eq!(told(cancels, others), expected, "{cancels} {others:?}");
         }
+    }
+    #[test]
+    fn runs_that_queue_end_nobody_and_have_a_limit() {
+        let queued = |label: &str, arrived_at| Member { queues: true, ..member(label, arrived_at, true) };
+        let many: Vec<Member> = (0..MAX_QUEUED as i64).map(|at| queued("old", at - 1000)).collect();
+        let new = queued("new", 10);
+        assert_eq!(superseded(&new, &many), []);
+        assert!(is_turned_away(&new, &many) && !is_turned_away(&new, &many[1..]));
+        assert!(!is_turned_away(&member("new", 10, true), &many), "it takes their place");
+        let later = [member("a", 1, true), queued("later", 11), queued("latest", 12)];
+        assert_eq!(superseded(&new, &later), []);
+        let single = [member("a", 1, true), member("later", 11, true)];
+        assert_eq!(superseded(&new, &single).len(), 1, "it would have ended it");
     }
 }

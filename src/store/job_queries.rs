@@ -55,6 +55,7 @@ impl Store {
             let rows = sqlx::query(
                 "SELECT jobs.id, jobs.run_id, runs.repo, jobs.key, jobs.needs, jobs.profile, jobs.state, jobs.attempt, \
                  jobs.vm_id, jobs.created_at, jobs.queued_at, jobs.cancel_requested, jobs.cancel_why, jobs.outcome, \
+                 jobs.inner_prefix, jobs.concurrency_group AS own_group, jobs.joined_group_at, \
                  runs.concurrency_group, runs.arrived_at, runs.created_at AS run_created_at, runs.root_id, runs.number, \
                  runs.sha FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE jobs.run_id IN (SELECT run_id FROM jobs WHERE state <> 'finished') \
@@ -154,6 +155,8 @@ fn read_scheduled(row: &SqliteRow) -> Result<ScheduledJob, StoreError> {
         queued_at: columns.plain("queued_at")?,
         cancel_requested: columns.plain("cancel_requested")?,
         cancel_why: columns.plain("cancel_why")?,
+        inner_prefix: columns.plain("inner_prefix")?,
+        own_group: columns.plain::<Option<String>>("own_group")?.zip(columns.plain::<Option<i64>>("joined_group_at")?),
         group: read_group_place(columns)?,
         conclusion: outcome.map(|outcome| outcome.conclusion),
     })

@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnection;
 
 use super::model::{Finished, NewJob, Outcome, Requeued};
-use super::reports::{change_report, hasten_report, report_of_job};
+use super::reports::{change_report, hasten_report, report_of_job, tell};
 use super::rows::{Columns, to_json};
 use super::transitions::{JobState, Lifecycle};
 use super::vms::insert_vm;
@@ -151,6 +151,9 @@ impl Store {
                 .bind(now)
                 .execute(&mut *db)
                 .await?;
+                    if !known.is_entered {
+                        tell(db, &job).await?;
+                    }
                     let report = report_of_job(db, &job).await?;
                     change_report(db, &report, now, |report| {
                         describe(report);
@@ -199,14 +202,17 @@ struct Known {
     started_at: Option<i64>,
     /// Attempts that do not count towards the limit.
     spared: u32,
+    is_entered: bool,
 }
 
 async fn load(db: &mut SqliteConnection, job: &JobId) -> Result<Known, StoreError> {
-    let row = sqlx::query("SELECT state, attempt, outcome, started_at, spared_attempts FROM jobs WHERE id = $1")
-        .bind(job.as_str())
-        .fetch_optional(db)
-        .await?
-        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
+    let row = sqlx::query(
+        "SELECT state, attempt, outcome, started_at, spared_attempts, inner_prefix FROM jobs WHERE id = $1",
+    )
+    .bind(job.as_str())
+    .fetch_optional(db)
+    .await?
+    .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
     let columns = Columns::of("job", &row);
     Ok(Known {
         state: columns.state("state")?,
@@ -214,6 +220,7 @@ async fn load(db: &mut SqliteConnection, job: &JobId) -> Result<Known, StoreErro
         outcome: columns.optional_json("outcome")?,
         started_at: columns.plain("started_at")?,
         spared: columns.count("spared_attempts")?,
+        is_entered: columns.plain::<Option<String>>("inner_prefix")?.is_some(),
     })
 }
 

@@ -11,6 +11,7 @@
 
 mod approvals;
 mod attempts;
+mod called;
 mod concurrency;
 mod counts;
 mod deliveries;
@@ -19,6 +20,7 @@ mod egress;
 mod error;
 mod events;
 mod inbox;
+mod job_groups;
 mod job_queries;
 mod jobs;
 mod look;
@@ -31,8 +33,10 @@ mod reports;
 mod results;
 mod rows;
 mod runs;
+mod schedules;
 mod swept;
 mod transitions;
+mod unfold;
 mod upkeep;
 mod vms;
 mod writer;
@@ -53,9 +57,11 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 
 pub use approvals::{Approval, Approved, ForkJob, HeldPullRequest, ReplacedHead};
+pub use called::CalledWorkflow;
 pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
+pub use job_groups::Joined;
 pub use model::{
     Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
     NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, Started,
@@ -64,8 +70,10 @@ pub use model::{
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use prepared_uses::PreparedUse;
 pub use runs::{MAX_RUN_BYTES, check_size};
+pub use schedules::{DueSchedule, NewSchedule};
 pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
+pub use unfold::Unfolded;
 pub use upkeep::{Findings, LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
 
 use crate::metrics::StoreMetrics;

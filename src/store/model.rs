@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::called::CalledWorkflow;
 use super::origin::{FIRST_RUN_ATTEMPT, GroupPlace, Origin};
 use super::transitions::{DeliveryState, JobState, VmState};
 use crate::forge::{CommitSha, Conclusion, Earlier, ExternalIds, RepoAccess, RepoName, Report};
@@ -89,6 +90,8 @@ pub struct NewRun {
     pub origin: Origin,
     /// What the forge shows for the run itself: a workflow that cannot be read, a run that is held.
     pub report: Option<Report>,
+    /// The workflows that its jobs are, however indirectly.
+    pub called: Vec<CalledWorkflow>,
     pub jobs: Vec<NewJob>,
 }
 
@@ -106,6 +109,8 @@ pub struct NewJob {
     pub profile: Option<String>,
     pub log_token: LogToken,
     pub report: Report,
+    /// Whether the forge is told of it only if it ends as it is: others may take its place.
+    pub is_silent: bool,
     /// Set for a job that cannot run at all: it is stored as finished.
     pub outcome: Option<Outcome>,
 }
@@ -187,6 +192,10 @@ pub struct ScheduledJob {
     pub queued_at: Option<i64>,
     pub cancel_requested: bool,
     pub cancel_why: Option<String>,
+    /// Of a call whose jobs are there: what their keys begin with.
+    pub inner_prefix: Option<String>,
+    /// The concurrency group that it is in by itself, and since when.
+    pub own_group: Option<(String, i64)>,
     /// The concurrency group of its run, and the run's place in it.
     pub group: Option<GroupPlace>,
     /// Present exactly when the state is [`JobState::Finished`].

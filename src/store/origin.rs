@@ -59,6 +59,8 @@ pub struct Concurrency {
     pub group: String,
     /// Whether a newer run of the group ends those before it.
     pub cancels: bool,
+    /// Whether it ends none that wait, and waits behind them.
+    pub queues: bool,
 }
 
 /// A run's place in its concurrency group.
@@ -101,7 +103,11 @@ pub(super) fn read_origin(columns: Columns<'_>) -> Result<Origin, StoreError> {
             None => None,
         },
         concurrency: match group {
-            Some(group) => Some(Concurrency { group, cancels: columns.plain("cancels_group")? }),
+            Some(group) => Some(Concurrency {
+                group,
+                cancels: columns.plain("cancels_group")?,
+                queues: columns.plain("queues_in_group")?,
+            }),
             None => None,
         },
         arrived_at: columns.plain("arrived_at")?,

@@ -16,6 +16,9 @@ use crate::ids::{JobId, ReportId, RunId};
 /// is sent together.
 const LIVE_INTERVAL: i64 = 5000;
 
+/// The version up to which a report counts as sent of which the forge shall not know: that of a job whose place others take.
+const SILENT: i64 = i64::MAX;
+
 /// Reports with the forge of their run. A version that was abandoned is not due; the next one is.
 macro_rules! select_reports {
     ($rest:literal) => {
@@ -238,12 +241,13 @@ fn stored_form(report: &Report) -> Report {
     Report { log: String::new(), ..report.clone() }
 }
 
+/// Stores a new report. The forge is not told of a silent one before [`tell`].
 pub(super) async fn insert_report(
-    db: &mut SqliteConnection, run: &RunId, job: Option<&JobId>, report: &Report, now: i64,
+    db: &mut SqliteConnection, run: &RunId, job: Option<&JobId>, report: &Report, is_silent: bool, now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO reports (id, run_id, job_id, desired, is_final, version, sent_version, abandoned_version, external, uncertain, \
-         tries, next_try_at) VALUES ($1, $2, $3, $4, $7, 1, 0, 0, $5, FALSE, 0, $6)",
+         tries, next_try_at) VALUES ($1, $2, $3, $4, $7, 1, $8, 0, $5, FALSE, 0, $6)",
     )
     .bind(report.id.as_str())
     .bind(run.as_str())
@@ -252,8 +256,19 @@ pub(super) async fn insert_report(
     .bind(to_json(&ExternalIds::default()))
     .bind(now)
     .bind(is_final(report))
+    .bind(if is_silent { SILENT } else { 0 })
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Has the forge told of a job's report that was silent so far.
+pub(super) async fn tell(db: &mut SqliteConnection, job: &JobId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE reports SET sent_version = 0 WHERE job_id = $1 AND sent_version = $2")
+        .bind(job.as_str())
+        .bind(SILENT)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

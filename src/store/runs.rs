@@ -10,7 +10,7 @@ use super::origin::{FIRST_RUN_ATTEMPT, Origin, check_attempt, read_origin};
 use super::reports::insert_report;
 use super::rows::{Columns, to_bigint, to_json};
 use super::transitions::DeliveryState;
-use super::{Store, StoreError, approvals, concurrency};
+use super::{Store, StoreError, approvals, called, concurrency};
 use crate::forge::RepoAccess;
 use crate::ids::RunId;
 use crate::metrics::labels::JobEnd;
@@ -72,7 +72,8 @@ pub(super) fn ends(runs: &[NewRun]) -> Vec<(RunId, JobEnd)> {
 /// Fails for a run with more than [`MAX_RUN_BYTES`], which is not stored.
 pub fn check_size(run: &NewRun) -> Result<(), StoreError> {
     let json_size = |value: &Value| to_json(value).len();
-    let size = json_size(&run.context) + run.jobs.iter().map(|job| json_size(&job.spec)).sum::<usize>();
+    let called: usize = run.called.iter().map(|called| json_size(&called.workflow)).sum();
+    let size = json_size(&run.context) + called + run.jobs.iter().map(|job| json_size(&job.spec)).sum::<usize>();
     if size > MAX_RUN_BYTES {
         return Err(StoreError::TooLarge { what: "a run with its jobs", size, limit: MAX_RUN_BYTES });
     }
@@ -115,11 +116,14 @@ async fn insert_run(
     };
     insert_row(db, delivery, run, number, now).await?;
     if let Some(report) = &run.report {
-        insert_report(db, &run.id, None, report, now).await?;
+        insert_report(db, &run.id, None, report, false, now).await?;
     }
     for (position, job) in (0_i64..).zip(&run.jobs) {
         insert_job(db, &run.id, position, job, now).await?;
-        insert_report(db, &run.id, Some(&job.id), &job.report, now).await?;
+        insert_report(db, &run.id, Some(&job.id), &job.report, job.is_silent, now).await?;
+    }
+    for called in &run.called {
+        called::insert(db, &run.id, called).await?;
     }
     approvals::check_void(db, run).await?;
     concurrency::enter(db, run, number).await?;
@@ -133,8 +137,8 @@ async fn insert_row(
     sqlx::query(
         "INSERT INTO runs (id, forge, delivery_id, repo, installation, event, sha, workflow_path, workflow_name, context, \
          number, created_at, delivery_forge, pull_request, is_fork, is_held, root_id, attempt, carried, \
-         concurrency_group, cancels_group, arrived_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-         $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+         concurrency_group, cancels_group, arrived_at, queues_in_group) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+         $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
     )
     .bind(run.id.as_str())
     .bind(&run.forge)
@@ -158,6 +162,7 @@ async fn insert_row(
     .bind(concurrency.as_ref().map(|concurrency| concurrency.group.as_str()))
     .bind(concurrency.as_ref().is_some_and(|concurrency| concurrency.cancels))
     .bind(*arrived_at)
+    .bind(concurrency.as_ref().is_some_and(|concurrency| concurrency.queues))
     .execute(db)
     .await?;
     Ok(())

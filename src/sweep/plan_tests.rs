@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Given;
 use crate::forge::CommitSha;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -120,6 +121,8 @@ fn a_tokens_repositories_are_those_named_or_used() {
         submodules: Vec::new(),
         forks: None,
         egress: None,
+        given: Given::default(),
+        environments: Vec::new(),
     };
     let used = ["o/Used", "o/named"].map(|name| RepoAccess { repo: repo(name), installation: Some(1) });
     let found = repositories_of_token(&[entry("o/*"), entry("O/Named"), entry("p/new")], used.into());

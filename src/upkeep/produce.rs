@@ -33,6 +33,7 @@ use crate::workflow::contexts::GithubContext;
 use crate::workflow::gate::NeedsResults;
 use crate::workflow::plan::{PlanInput, plan};
 use crate::workflow::run::{JobPlace, JobRun};
+use crate::workflow::values::Values;
 
 /// Tries that ended with the service itself, or were never ended, before it is not begun any more.
 const MAX_BEGUN: u32 = 4;
@@ -245,6 +246,7 @@ impl Making<'_> {
             github: github.clone(),
             runner: places.runner_context(self.vm.as_str()),
             needs: NeedsResults::default(),
+            values: Values::default(),
             command_directory: places.commands.clone(),
         };
         JobRun::new(planned.spec, place).map_err(|complaint| Trouble::Failed(complaint.to_string()))

@@ -75,6 +75,7 @@ pub enum Event {
     CheckSuiteRerequested(CheckSuiteRerequested),
     MergeGroup(MergeGroup),
     IssueComment(IssueComment),
+    Dispatch(Dispatch),
     /// Anything else: accepted, and nothing follows from it.
     Other {
         name: EventName,
@@ -93,6 +94,7 @@ impl Event {
             Self::CheckSuiteRerequested(event) => &event.repository,
             Self::MergeGroup(event) => &event.repository,
             Self::IssueComment(event) => &event.repository,
+            Self::Dispatch(event) => &event.repository,
         };
         Some(&repository.access.repo)
     }
@@ -336,4 +338,21 @@ mod tests {
         }
         assert_eq!(PullRequestAction::from("opened".to_owned()), PullRequestAction::Opened);
     }
+}
+
+/// A person, a program or a clock starts workflows; the event names no commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    pub repository: Repository,
+    /// The event's name in the dialect: `workflow_dispatch`, `repository_dispatch` or `schedule`.
+    pub event: String,
+    /// What a program calls it, with `repository_dispatch`.
+    pub action: Option<String>,
+    /// The full name, such as `refs/heads/main`.
+    pub git_ref: String,
+    /// The path of the one workflow that is meant; absent: all that want the event.
+    pub workflow: Option<String>,
+    /// The schedule as the workflow writes it, with `schedule`.
+    pub schedule: Option<String>,
+    pub sender: String,
 }

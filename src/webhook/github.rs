@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::event::{
-    AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Event, EventName, IssueComment,
-    IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget, Repository,
+    AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
+    IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
+    Repository,
 };
 use super::json::{self, Field, PayloadError};
 use crate::forge::RepoAccess;
@@ -85,6 +86,8 @@ pub fn parse_github(name: &EventName, body: &[u8]) -> Result<Event, PayloadError
         ("check_suite", Some("rerequested")) => check_suite(&payload).map(Event::CheckSuiteRerequested),
         ("merge_group", Some(action)) => merge_group(&payload, action).map(Event::MergeGroup),
         ("issue_comment", Some(action)) => issue_comment(&payload, action).map(Event::IssueComment),
+        ("workflow_dispatch", _) => workflow_dispatch(&payload).map(Event::Dispatch),
+        ("repository_dispatch", Some(action)) => repository_dispatch(&payload, action).map(Event::Dispatch),
         _ => Ok(Event::Other { name: name.clone(), action }),
     }
 }
@@ -262,6 +265,29 @@ fn issue_comment(payload: &Field<'_>, action: &str) -> Result<IssueComment, Payl
         body: comment.get("body").prose(MAX_COMMENT)?,
         author: login(&comment.get("user"))?,
         author_association: association(&comment.get("author_association")),
+        sender: login(&payload.get("sender"))?,
+    })
+}
+
+fn workflow_dispatch(payload: &Field<'_>) -> Result<Dispatch, PayloadError> {
+    let workflow = payload.get("workflow").present().map(|workflow| workflow.name(MAX_PATH)).transpose()?;
+    Ok(Dispatch { workflow, ..dispatch(payload, "workflow_dispatch", payload.get("ref").name(MAX_REF)?)? })
+}
+
+fn repository_dispatch(payload: &Field<'_>, action: &str) -> Result<Dispatch, PayloadError> {
+    let branch = payload.get("branch").name(MAX_REF)?;
+    Ok(Dispatch { action: Some(action.to_owned()), ..dispatch(payload, "repository_dispatch", branch)? })
+}
+
+/// A short name is that of a branch.
+fn dispatch(payload: &Field<'_>, event: &str, named: String) -> Result<Dispatch, PayloadError> {
+    Ok(Dispatch {
+        repository: repository(payload)?,
+        event: event.to_owned(),
+        action: None,
+        git_ref: if named.starts_with("refs/") { named } else { format!("refs/heads/{named}") },
+        workflow: None,
+        schedule: None,
         sender: login(&payload.get("sender"))?,
     })
 }

@@ -12,8 +12,9 @@ mod json;
 mod signature;
 
 pub use event::{
-    AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Event, EventName, IssueComment,
-    IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget, Repository,
+    AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
+    IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
+    Repository,
 };
 pub use github::{GitHubHeaders, HeaderError, MAX_BODY, parse_github};
 pub use json::PayloadError;

@@ -47,6 +47,8 @@ fn concerns(action: &Action, job: &JobId) -> bool {
     match action {
         Action::Queue(id)
         | Action::Skip(id)
+        | Action::Unfold(id)
+        | Action::Join(id)
         | Action::Fail(id, _)
         | Action::Start(id)
         | Action::Claim(id, _)

@@ -5,7 +5,7 @@
 //! they have ended, [`leave`] gives the call its result and its outputs. Who may be called, and at which commit, is for the
 //! caller of this module: it only names files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::gate::{NeedResult, NeedsResults};
 use super::inputs;
 use super::model::{Call, CallInterface, CallSecrets, Job, Workflow};
 use super::plan::{Frame, JobSpec, PlannedJob};
+use super::values::SecretAccess;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic};
 
@@ -76,7 +77,7 @@ impl CallTarget {
     }
 
     /// What `target` names where this workflow calls it: local files of a remote workflow are remote too.
-    fn resolve(&self, target: &Self) -> Self {
+    pub(super) fn resolve(&self, target: &Self) -> Self {
         match (self, target) {
             (Self::Remote { repository, reference, .. }, Self::Local { path }) => {
                 Self::Remote { repository: repository.clone(), path: path.clone(), reference: reference.clone() }
@@ -244,20 +245,28 @@ fn compare(kind: &str, key: &str, given: &[&str], known: &[(&str, bool)], found:
     }
 }
 
-/// The jobs that stand in the place of the call `caller`, whose needs have ended and whose `if` holds.
+/// The jobs that stand in the place of the call `caller`, whose needs have ended and whose `if` holds. `taken` are the names of
+/// the run's other jobs.
 ///
 /// # Errors
 /// Inputs that do not fit, and what planning says about the called workflow.
 pub fn enter(
-    caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResults,
+    caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResults, taken: BTreeSet<String>,
 ) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
     let inputs = bind(caller, called, github, needs).map_err(|error| vec![error])?;
-    let frame = Frame::of(called, github, inputs).called(prefix(caller), format!("{} / ", caller.name));
-    frame.plan(&called.jobs)
+    let given = caller.job.call.as_ref().map(|call| SecretAccess::through(caller, &call.secrets, needs));
+    let frame = Frame::of(called, github, inputs, caller.vars.clone()).called(
+        caller.called(),
+        prefix(caller),
+        format!("{} / ", caller.name),
+        given.unwrap_or_default(),
+    );
+    frame.plan(&called.jobs, taken)
 }
 
-/// Cells of a matrix of calls have the same key, and jobs of their own.
-fn prefix(caller: &JobSpec) -> String {
+/// What the keys of the jobs begin with that stand in the place of a call. Cells of a matrix of calls have the same key, and
+/// jobs of their own.
+pub fn prefix(caller: &JobSpec) -> String {
     let (key, cell) = (caller.key(), caller.strategy);
     if cell.job_total > 1 { format!("{key}#{}/", cell.job_index + 1) } else { format!("{key}/") }
 }
@@ -274,7 +283,7 @@ fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResult
     let contexts = caller.contexts(github, needs);
     let environment = Environment::new(&contexts).with_effort(&effort);
     // A default may use the event, but nothing of the caller.
-    let own: Object = [("github", github.clone())].into_iter().collect();
+    let own: Object = [("github", github.clone()), ("vars", caller.vars.clone())].into_iter().collect();
     let own = Environment::new(&own).with_effort(&effort);
     let mut inputs = Object::default();
     for input in &interface.inputs {
@@ -313,6 +322,7 @@ pub fn leave(
     let mut contexts = Object::default();
     contexts.insert("github", github.clone());
     contexts.insert("inputs", inputs.clone());
+    contexts.insert("vars", caller.vars.clone());
     contexts.insert("jobs", jobs);
     let environment = Environment::new(&contexts);
     let mut outputs = BTreeMap::new();

@@ -31,6 +31,7 @@ pub fn group(workflow: &Workflow, input: &PlanInput) -> Result<Option<Group>, Di
     let mut contexts = Object::default();
     contexts.insert("github", input.github.clone());
     contexts.insert("inputs", inputs::of_dispatch(workflow, input)?);
+    contexts.insert("vars", input.vars.clone());
     // The model does not keep where it stands; the key says it.
     let at = |key: &str, complaint: ExpressionError| {
         let start = Position { line: 1, column: 1 };
@@ -101,11 +102,6 @@ pub fn arrive(members: &[Member], new: &Group) -> Arrival {
     }
 }
 
-/// The place of the member whose turn it is, if nobody of the group runs.
-pub fn next(members: &[Member]) -> Option<usize> {
-    if members.contains(&Member::Runs) { None } else { (!members.is_empty()).then_some(0) }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -121,7 +117,7 @@ mod tests {
     fn told(concurrency: &str) -> String {
         let text = format!("on: push\nconcurrency: {concurrency}\njobs:\n  a: {{runs-on: x, steps: [run: x]}}\n");
         let github = Value::from(json!({"ref": "refs/heads/Main", "event_name": "push", "long": "x".repeat(500)}));
-        match group(&parse("ci.yml", &text).unwrap(), &PlanInput { github, inputs: Value::Null }) {
+        match group(&parse("ci.yml", &text).unwrap(), &PlanInput { github, ..PlanInput::default() }) {
             Ok(None) => "none".to_owned(),
             Ok(Some(group)) => format!("{} {}", group.name, group.cancel_in_progress),
             Err(complaint) => complaint.to_string(),
@@ -179,6 +175,5 @@ mod tests {
         ] {
             assert_eq!(arrival(members, group(cancels, queue)), expected, "{members:?} {cancels} {queue:?}");
         }
-        assert_eq!([next(&[]), next(&[Waits, Waits]), next(&[Runs, Waits])], [None, Some(0), None]);
     }
 }

@@ -94,6 +94,7 @@ pub fn gate(spec: &JobSpec, needs: &NeedsResults, github: &Value) -> Result<Gate
     let mut contexts = Object::default();
     contexts.insert("github", github.clone());
     contexts.insert("inputs", spec.inputs.clone());
+    contexts.insert("vars", spec.vars.clone());
     contexts.insert("needs", needs.to_value(spec));
     let environment = Environment::new(&contexts).with_status(needs.status());
     match spec.job.condition.holds(&environment) {

@@ -28,6 +28,7 @@ pub mod setting;
 pub mod share;
 pub mod strategy;
 pub mod trigger;
+pub mod values;
 
 pub use model::Workflow;
 pub use parse::{Reading, examine, parse};

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::call::CallTarget;
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
 use super::model::{Action, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::values::SecretAccess;
 use super::{inputs, matrix};
 use crate::document::Diagnostic;
 use crate::document::text::one_line;
@@ -31,6 +33,8 @@ pub struct PlanInput {
     pub github: Value,
     /// What a person gave to `workflow_dispatch`: an object, or null.
     pub inputs: Value,
+    /// The `vars` context: [`super::values::Values::vars`].
+    pub vars: Value,
 }
 
 /// One job that will run, or be skipped.
@@ -62,6 +66,9 @@ pub struct JobSpec {
     /// Whether [`expand`] has to make the job's cells when its needs have ended.
     #[serde(default)]
     pub unexpanded: bool,
+    /// The called workflow that it stands in; absent in the first one.
+    #[serde(default)]
+    pub place: Option<CallTarget>,
     /// What stands before the ids of the workflow in keys: nothing, or the key of the call that the job belongs to and `/`.
     #[serde(default)]
     pub prefix: String,
@@ -78,6 +85,12 @@ pub struct JobSpec {
     pub matrix: Value,
     pub strategy: StrategyCell,
     pub inputs: Value,
+    /// The `vars` context, as it was when the run was planned.
+    #[serde(default)]
+    pub vars: Value,
+    /// Which secrets it gets when it starts.
+    #[serde(default)]
+    pub secrets: SecretAccess,
     /// Keys of all jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
     pub ancestors: Vec<String>,
 }
@@ -86,6 +99,17 @@ impl JobSpec {
     /// The key: see [`PlannedJob::key`].
     pub fn key(&self) -> String {
         format!("{}{}", self.prefix, self.job.id)
+    }
+
+    /// The workflow that it calls, named from the place of the first one.
+    pub fn called(&self) -> Option<CallTarget> {
+        let call = self.job.call.as_ref()?;
+        Some(self.place.as_ref().map_or_else(|| call.target.clone(), |place| place.resolve(&call.target)))
+    }
+
+    /// Whether others take its place once its needs have ended.
+    pub fn unfolds(&self) -> bool {
+        self.unexpanded || self.job.call.is_some()
     }
 
     /// The jobs that it needs itself: their ids in the workflow, and their keys.
@@ -98,6 +122,7 @@ impl JobSpec {
         let mut contexts = Object::default();
         contexts.insert("github", github.clone());
         contexts.insert("inputs", self.inputs.clone());
+        contexts.insert("vars", self.vars.clone());
         contexts.insert("needs", needs.to_value(self));
         contexts.insert("strategy", self.strategy.to_value());
         contexts.insert("matrix", self.matrix.clone());
@@ -142,7 +167,7 @@ impl StrategyCell {
 /// Everything that cannot be computed, at its job.
 pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
     let inputs = inputs::of_dispatch(workflow, input).map_err(|error| vec![error])?;
-    Frame::of(workflow, &input.github, inputs).plan(&workflow.jobs)
+    Frame::of(workflow, &input.github, inputs, input.vars.clone()).plan(&workflow.jobs, BTreeSet::new())
 }
 
 /// The jobs that an [`JobSpec::unexpanded`] one becomes, now that its needs have ended. `taken` are the names of the run's
@@ -160,7 +185,10 @@ pub fn expand(
         defaults: &spec.workflow_defaults,
         github,
         inputs: spec.inputs.clone(),
+        vars: spec.vars.clone(),
+        secrets: spec.secrets.clone(),
         needs: Some(needs.to_value(spec)),
+        place: spec.place.clone(),
         prefix: spec.prefix.clone(),
         name_prefix: spec.name_prefix.clone(),
         effort: Effort::default(),
@@ -178,8 +206,11 @@ pub(super) struct Frame<'a> {
     defaults: &'a RunDefaults,
     github: &'a Value,
     inputs: Value,
+    vars: Value,
+    secrets: SecretAccess,
     /// The `needs` context, once there is one.
     needs: Option<Value>,
+    place: Option<CallTarget>,
     /// What stands before ids in keys.
     prefix: String,
     /// What stands before names.
@@ -188,7 +219,7 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn of(workflow: &'a Workflow, github: &'a Value, inputs: Value) -> Self {
+    pub(super) fn of(workflow: &'a Workflow, github: &'a Value, inputs: Value, vars: Value) -> Self {
         Self {
             file: &workflow.file,
             workflow: workflow.display_name(),
@@ -196,7 +227,10 @@ impl<'a> Frame<'a> {
             defaults: &workflow.defaults,
             github,
             inputs,
+            vars,
+            secrets: SecretAccess::default(),
             needs: None,
+            place: None,
             prefix: String::new(),
             name_prefix: String::new(),
             effort: Effort::default(),
@@ -204,11 +238,14 @@ impl<'a> Frame<'a> {
     }
 
     /// The jobs of a workflow that another one calls.
-    pub(super) fn called(self, prefix: String, name_prefix: String) -> Self {
-        Self { prefix, name_prefix, ..self }
+    pub(super) fn called(
+        self, place: Option<CallTarget>, prefix: String, name_prefix: String, secrets: SecretAccess,
+    ) -> Self {
+        Self { place, prefix, name_prefix, secrets, ..self }
     }
 
-    pub(super) fn plan(&self, jobs: &[Job]) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
+    /// `taken` are names that these jobs cannot have.
+    pub(super) fn plan(&self, jobs: &[Job], mut taken: BTreeSet<String>) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
         let (mut planned, mut errors) = (Vec::new(), Vec::new());
         for job in jobs {
             let ancestors = self.ancestors(job, jobs);
@@ -229,7 +266,7 @@ impl<'a> Frame<'a> {
         if !errors.is_empty() {
             return Err(errors);
         }
-        naming::make_names_unique(&mut planned, &mut BTreeSet::new());
+        naming::make_names_unique(&mut planned, &mut taken);
         Ok(planned)
     }
 
@@ -242,6 +279,7 @@ impl<'a> Frame<'a> {
         let mut contexts = Object::default();
         contexts.insert("github", self.github.clone());
         contexts.insert("inputs", self.inputs.clone());
+        contexts.insert("vars", self.vars.clone());
         contexts.insert("needs", self.needs.clone().unwrap_or_default());
         let environment = Environment::new(&contexts).with_effort(&self.effort);
         let cells = match &job.strategy.matrix {
@@ -295,6 +333,7 @@ impl<'a> Frame<'a> {
             workflow_defaults: self.defaults.clone(),
             job,
             unexpanded: false,
+            place: self.place.clone(),
             prefix: self.prefix.clone(),
             name_prefix: self.name_prefix.clone(),
             name: one_line(&format!("{}{name}", self.name_prefix), MAX_NAME),
@@ -303,6 +342,8 @@ impl<'a> Frame<'a> {
             matrix: Value::Null,
             strategy: StrategyCell { fail_fast: true, max_parallel: None, job_index: 0, job_total: 1 },
             inputs: self.inputs.clone(),
+            vars: self.vars.clone(),
+            secrets: self.secrets.clone(),
             ancestors,
         }
     }

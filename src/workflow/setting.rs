@@ -89,7 +89,7 @@ impl Condition {
 
     /// One that holds whatever came before.
     pub fn always() -> Self {
-        let scope = Scope { contexts: &[], later: &[], status_functions: true, hash_files: false };
+        let scope = Scope { contexts: &[], status_functions: true, hash_files: false };
         Self(Expression::parse("always()", &scope).ok())
     }
 

@@ -7,8 +7,8 @@
 use super::model::{Action, Step, uses};
 use super::plan::JobSpec;
 
-/// Contexts that tell one cell from another.
-const OF_A_CELL: [&str; 2] = ["matrix", "strategy"];
+/// Contexts that tell one cell from another, and secrets: what is shared is written to the disk.
+const OF_A_CELL: [&str; 3] = ["matrix", "strategy", "secrets"];
 
 /// How many of a job's first steps are the same in every cell of its matrix; 0 if it has no matrix, or if nothing would be
 /// saved: a checkout alone takes less than it takes to start from a machine that has it.
@@ -26,7 +26,10 @@ pub fn shared_steps(spec: &JobSpec) -> usize {
 /// Whether what every step gets from its job and workflow depends on the cell.
 fn tells_cells_apart(spec: &JobSpec) -> bool {
     let directories = [&spec.workflow_defaults, &spec.job.defaults].map(|defaults| defaults.working_directory.as_ref());
-    [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL))
+    // Its values depend on it.
+    let environment = spec.job.environment.as_ref().is_some_and(|environment| environment.name.uses(&OF_A_CELL));
+    environment
+        || [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL))
         || directories.into_iter().flatten().any(|path| path.uses(&OF_A_CELL))
 }
 

@@ -27,6 +27,7 @@ mod refusals;
 mod reruns;
 mod run;
 mod service;
+mod starts;
 mod support;
 mod sweep;
 mod webhooks;

@@ -3,6 +3,7 @@
 mod approve;
 mod artifact;
 mod deliveries;
+mod dispatch;
 mod egress;
 mod job;
 mod jobs;
@@ -58,6 +59,8 @@ pub(super) enum OperatorCommand {
     Rerun(job::RerunArgs),
     /// Run a commit of a fork's pull request that is held
     Approve(approve::ApproveArgs),
+    /// Start a workflow by hand, with inputs
+    Dispatch(dispatch::DispatchArgs),
 }
 
 /// Which service.
@@ -103,6 +106,7 @@ pub(super) async fn run(command: OperatorCommand) -> anyhow::Result<u8> {
         OperatorCommand::Cancel(arguments) => job::cancel(arguments).await,
         OperatorCommand::Rerun(arguments) => job::rerun(arguments).await,
         OperatorCommand::Approve(arguments) => approve::run(arguments).await,
+        OperatorCommand::Dispatch(arguments) => dispatch::run(arguments).await,
     };
     let Err(error) = done else { return done };
     let code = match (error.downcast_ref::<ClientError>(), error.downcast_ref::<BadConfig>()) {

@@ -33,8 +33,9 @@ use crate::engine::{Engine, EngineSettings};
 use crate::forge::Conclusion;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
+use crate::intake::calls::{self, Gathering};
 use crate::intake::context::github_context;
-use crate::intake::{MAX_FILE_BYTES, MAX_FILES};
+use crate::intake::{MAX_FILE_BYTES, MAX_FILES, complaint};
 use crate::job::action::Actions;
 use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
@@ -42,15 +43,17 @@ use crate::local::event::{Facts, names};
 use crate::local::job::Ended;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
-use crate::local::session::{self, Audience, Job, Profiles, Session};
+use crate::local::session::{self, Audience, Called, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
 use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
 use crate::report::pattern::Pattern;
 use crate::report::{Kind, Wanted};
 use crate::workflow::action::policy::ActionPolicy;
-use crate::workflow::parse;
+use crate::workflow::call::CallTarget;
 use crate::workflow::plan::{PlanInput, plan};
+use crate::workflow::values::Values;
+use crate::workflow::{Workflow, parse};
 
 /// The code when a job did not succeed.
 const EXIT_FAILED: u8 = 1;
@@ -256,19 +259,20 @@ async fn run_with(
             eprintln!("note: {} {files} from HEAD; --dirty runs {run}", mirror.differing);
         }
         let facts = facts(&repository, &mirror, &given);
-        let jobs = jobs(arguments, &given, &mirror, &facts, &profiles).await?;
+        let source = Directory { mirror: mirror.directory.clone(), users: repository.git_directory().to_owned() };
+        let values = given.values(profiles.values_of(&facts.repo));
+        let jobs = jobs(arguments, &given, &mirror, &facts, &profiles, &values).await?;
         if arguments.list {
-            return Ok((facts, jobs));
+            return Ok((facts, source, jobs, values));
         }
         let progress = Terminal::new();
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        let source = Directory { mirror: mirror.directory, users: repository.git_directory().to_owned() };
-        anyhow::Ok((facts, source, jobs))
+        anyhow::Ok((facts, source, jobs, values))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
-    let (facts, source, jobs) = prepared?;
+    let (facts, source, jobs, values) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -283,6 +287,8 @@ async fn run_with(
         repo: facts.repo,
         server_url: facts.server_url,
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
+        profiles,
+        values,
         grace,
         registries,
         depot,
@@ -377,7 +383,7 @@ fn facts(repository: &Repository, mirror: &Mirror, given: &Given) -> Facts {
 
 /// All jobs that shall run, of all workflows.
 async fn jobs(
-    arguments: &RunArgs, given: &Given, mirror: &Mirror, facts: &Facts, profiles: &Profiles,
+    arguments: &RunArgs, given: &Given, mirror: &Mirror, facts: &Facts, profiles: &Profiles, values: &Values,
 ) -> anyhow::Result<Vec<Job>> {
     let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
     let candidates = candidates(mirror, wanted.as_deref()).await?;
@@ -394,7 +400,7 @@ async fn jobs(
         let workflow = &*workflow;
         let name = workflow.display_name();
         let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
-        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into() };
+        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into(), vars: values.vars(), ..PlanInput::default() };
         let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
         let narrowed = match &arguments.job {
             Some(id) => choose::narrow(planned, id),
@@ -408,11 +414,43 @@ async fn jobs(
                 continue;
             }
         };
-        jobs.extend(Job::of_run(name, &github, planned, profiles));
+        let called = called_by(mirror, workflow).await?;
+        jobs.extend(Job::of_run(name, &github, planned, called, profiles));
     }
     match misuse.filter(|_| jobs.is_empty()) {
         Some(misuse) => Err(misuse.into()),
         None => Ok(jobs),
+    }
+}
+
+/// The workflows that a workflow calls.
+async fn called_by(mirror: &Mirror, root: &Workflow) -> anyhow::Result<Called> {
+    let mut gathering = Gathering::default();
+    loop {
+        let missing = match gathering.look(root) {
+            calls::Look::Done(found) => {
+                let found = found.map_err(|complaints| choose::complaints(&complaints))?;
+                return Ok(found.into_iter().map(|(place, (workflow, _))| (place.to_string(), workflow)).collect());
+            }
+            calls::Look::Missing(missing) => missing,
+        };
+        for target in missing {
+            let read = called_file(mirror, &target).await?;
+            gathering.add(target, read);
+        }
+    }
+}
+
+async fn called_file(mirror: &Mirror, target: &CallTarget) -> anyhow::Result<calls::Read> {
+    let refuse = |message: &str| Ok(Err(vec![complaint(&target.to_string(), message.to_owned())]));
+    let CallTarget::Local { path } = target else {
+        return refuse("workflows of other repositories are there only in a service");
+    };
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    match mirror.list(directory).await?.into_iter().find(|(known, _)| known == path) {
+        None => refuse("the commit has no such file"),
+        Some((_, size)) if size > MAX_FILE_BYTES as u64 => refuse("the file is too large for a workflow"),
+        Some(_) => Ok(calls::parsed(path, mirror.read(path).await?, mirror.sha.clone())),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::forge::{CommitSha, DirectoryEntry, ForgeError, RepoAccess};
 
 /// Largest accepted listing, in bytes. GitHub lists at most 1,000 entries, with about 1.5 KB of addresses each.
 const MAX_LISTING: usize = 4 * 1024 * 1024;
+/// Largest accepted description of a repository, in bytes.
+const MAX_REPOSITORY: usize = 256 * 1024;
 /// Files above this size come without content in JSON, and have to be asked for raw.
 const MAX_INLINE_FILE: usize = 1024 * 1024;
 /// Room for what stands beside the content in a file's JSON, in bytes.
@@ -49,6 +51,23 @@ pub(super) async fn has_commit(github: &GitHub, access: &RepoAccess, sha: &Commi
         Err(ForgeError::NotFound { .. } | ForgeError::Permanent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+pub(super) async fn resolve(github: &GitHub, access: &RepoAccess, reference: &str) -> Result<CommitSha, ForgeError> {
+    let what = format!("looking for `{reference}` of {}", access.repo);
+    let url = github.client.url(["repos", access.repo.owner(), access.repo.name(), "commits", reference]);
+    let call =
+        Call { what: what.clone(), method: Method::GET, url, accept: COMMIT_ID, body: None, limit: MAX_COMMIT_ID };
+    let answer = github.ask(access, &call).await?;
+    let sha = String::from_utf8_lossy(&answer);
+    CommitSha::parse(sha.trim()).map_err(|error| permanent(&what, &error))
+}
+
+pub(super) async fn repository(github: &GitHub, access: &RepoAccess) -> Result<serde_json::Value, ForgeError> {
+    let what = format!("reading about {}", access.repo);
+    let url = github.client.url(["repos", access.repo.owner(), access.repo.name()]);
+    let call = Call { what: what.clone(), method: Method::GET, url, accept: JSON, body: None, limit: MAX_REPOSITORY };
+    parse(&what, &github.ask(access, &call).await?)
 }
 
 pub(super) async fn list_directory(

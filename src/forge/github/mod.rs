@@ -174,6 +174,16 @@ impl Forge for GitHub {
         contents::has_commit(self, access, sha).boxed()
     }
 
+    fn resolve<'a>(
+        &'a self, access: &'a RepoAccess, reference: &'a str,
+    ) -> BoxFuture<'a, Result<CommitSha, ForgeError>> {
+        contents::resolve(self, access, reference).boxed()
+    }
+
+    fn repository<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<serde_json::Value, ForgeError>> {
+        contents::repository(self, access).boxed()
+    }
+
     fn list_directory<'a>(
         &'a self, access: &'a RepoAccess, directory: &'a str, sha: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {

@@ -61,6 +61,7 @@ async fn of_wish(core: &Core, payload: &[u8]) -> Result<About, StoreError> {
             Some(run) => About::of(&run.access.repo, run.sha.short().to_owned()),
             None => About::default(),
         },
+        Ok(Wish::Start { asked, .. }) => About::of(&asked.repository.access.repo, asked.workflow.unwrap_or_default()),
         Err(_) => About::default(),
     })
 }
@@ -77,6 +78,7 @@ fn of_event(name: &str, payload: &[u8]) -> About {
             PushTarget::Branch(name) | PushTarget::Tag(name) => name.clone(),
             PushTarget::Other => event.ref_name.clone(),
         },
+        Event::Dispatch(event) => event.git_ref.clone(),
         Event::MergeGroup(event) => event.base_ref.clone(),
         Event::CheckRunRerequested(event) => event.head_sha.short().to_owned(),
         Event::CheckSuiteRerequested(event) => event.head_sha.short().to_owned(),

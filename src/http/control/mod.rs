@@ -7,6 +7,7 @@ mod about_delivery;
 mod actions;
 mod artifacts;
 mod deliveries;
+mod dispatch;
 mod egress;
 mod failure;
 mod find;
@@ -38,6 +39,7 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/rerun", post(actions::rerun))
         .route("/v1/approvals", post(actions::approve))
+        .route("/v1/dispatches", post(dispatch::dispatch))
         .route("/v1/jobs/{id}/log", get(log::log))
         .route("/v1/jobs/{id}/why", get(why::job))
         .route("/v1/jobs/{id}/egress", get(egress::show))

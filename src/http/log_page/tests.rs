@@ -46,6 +46,7 @@ impl Site {
             context: Value::Null,
             origin: Origin::default(),
             report: None,
+            called: Vec::new(),
             jobs: vec![job.clone()],
         };
         store.create_runs(&key, vec![run], DeliveryState::Processed, 0).await.unwrap();
@@ -104,6 +105,7 @@ fn new_job() -> NewJob {
         profile: Some("linux".into()),
         log_token: LogToken::random(),
         report,
+        is_silent: false,
         outcome: None,
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Repeat<'a> {
 /// Chooses from all attempts of a run, oldest first: `job` and what needs it, or all. What counts of each job is its newest
 /// attempt. An error says why nothing can be repeated.
 pub(super) fn select<'a>(attempts: &'a [(Run, Vec<Job>)], job: Option<&JobId>) -> Result<Repeat<'a>, String> {
-    let newest = newest_by_name(attempts);
+    let newest: Vec<&Job> = newest_by_name(attempts).into_iter().filter(|job| call_around(job).is_none()).collect();
     let chosen = match job {
         None => newest.iter().map(|job| job.name.as_str()).collect(),
         Some(id) => with_dependents(attempts, &newest, id)?,
@@ -68,10 +68,32 @@ fn with_dependents<'a>(
     let Some(wanted) = attempts.iter().flat_map(|(_, jobs)| jobs).find(|job| job.id == *id) else {
         return Err("the job is not one of the run".to_owned());
     };
+    // A call is repeated as a whole.
+    let wanted = match call_around(wanted) {
+        None => wanted,
+        Some((key, cell)) => newest
+            .iter()
+            .find(|job| job.key == key && cell.is_none_or(|cell| cell_of(job) == Some(cell)))
+            .ok_or_else(|| format!("the call `{key}` of the job is not known, or no longer"))?,
+    };
     let needs_it = |job: &&&Job| ancestors(job).contains(&wanted.key);
     let mut chosen: HashSet<&str> = newest.iter().filter(needs_it).map(|job| job.name.as_str()).collect();
     chosen.insert(&wanted.name);
     Ok(chosen)
+}
+
+/// The key of the outermost call that the job stands in the place of a part of, and the number of the call's cell from 1.
+fn call_around(job: &Job) -> Option<(&str, Option<u32>)> {
+    let (call, _) = job.key.split_once('/')?;
+    Some(match call.split_once('#') {
+        Some((key, cell)) => (key, cell.parse().ok()),
+        None => (call, None),
+    })
+}
+
+/// The number of the job in its matrix, from 1.
+fn cell_of(job: &Job) -> Option<u32> {
+    spec(job).map(|spec| spec.strategy.job_index + 1)
 }
 
 fn spec(job: &Job) -> Option<JobSpec> {

@@ -108,6 +108,14 @@ impl Forge for GitOnly {
         Self::unasked()
     }
 
+    fn resolve<'a>(&'a self, _: &'a RepoAccess, _: &'a str) -> BoxFuture<'a, Result<CommitSha, ForgeError>> {
+        Self::unasked()
+    }
+
+    fn repository<'a>(&'a self, _: &'a RepoAccess) -> BoxFuture<'a, Result<serde_json::Value, ForgeError>> {
+        Self::unasked()
+    }
+
     fn list_directory<'a>(
         &'a self, _: &'a RepoAccess, _: &'a str, _: &'a CommitSha,
     ) -> BoxFuture<'a, Result<Vec<DirectoryEntry>, ForgeError>> {

@@ -62,6 +62,8 @@ impl Matrix<'_> {
     fn cells(&self) -> Vec<Cell> {
         let outcome = |job: &Job| if job.has_failed { Outcome::Failure } else { Outcome::Success };
         let cell = |job: &&Job| match job.stage {
+            // A call whose jobs are there has no machine, and runs all the same.
+            Stage::Waiting if job.is_entered => Cell::Runs,
             Stage::Waiting | Stage::Queued { .. } => Cell::Waits,
             Stage::Occupying => Cell::Runs,
             Stage::Finished(_) => Cell::Ended(outcome(job)),

@@ -38,6 +38,8 @@ impl World {
             profile: Some(profile_of(size)),
             size,
             group: None,
+            own_group: None,
+            is_entered: false,
             starts_from: None,
             matrix: None,
             has_failed: false,
@@ -78,6 +80,8 @@ impl World {
             .map(|action| match action {
                 Action::Queue(id) => format!("queue {}", key(id)),
                 Action::Skip(id) => format!("skip {}", key(id)),
+                Action::Unfold(id) => format!("unfold {}", key(id)),
+                Action::Join(id) => format!("join {}", key(id)),
                 Action::Fail(id, text) => format!("fail {}: {text}", key(id)),
                 Action::Start(id) => format!("start {}", key(id)),
                 Action::Claim(id, _) => format!("claim {}", key(id)),
@@ -449,7 +453,7 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
                 assert!(claimed.is_ready && !claimed.is_leaving && Some(claimed.profile) == job.profile);
                 (id, Stage::Occupying)
             }
-            Action::Queue(id) => (id, queued(now)),
+            Action::Queue(id) | Action::Unfold(id) | Action::Join(id) => (id, queued(now)),
             Action::Skip(id) => (id, Stage::Finished(Conclusion::Skipped)),
             Action::Fail(id, _) => (id, Stage::Finished(Conclusion::Error)),
             Action::Cancel(id) => (id, Stage::Finished(Conclusion::Cancelled)),
@@ -462,7 +466,7 @@ fn carry_out(world: &mut World, plan: &Plan, now: i64) {
                 assert!(matches!(job.stage, Stage::Queued { .. }), "only queued jobs start, and once");
             }
             Action::Evict(_) | Action::Cancel(_) => {}
-            Action::Queue(_) | Action::Skip(_) => {
+            Action::Queue(_) | Action::Skip(_) | Action::Unfold(_) | Action::Join(_) => {
                 assert_eq!(job.stage, Stage::Waiting);
                 let is_open = |other: &&Job| {
                     other.run == job.run && job.needs.contains(&other.key) && !matches!(other.stage, Stage::Finished(_))
@@ -488,7 +492,7 @@ proptest! {
         let plan = world.plan(now);
         for job in &world.jobs {
             let acts = plan.actions.iter().filter(|action| match action {
-                Action::Queue(id) | Action::Skip(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) | Action::Cancel(id) => *id == job.id,
+                Action::Queue(id) | Action::Skip(id) | Action::Unfold(id) | Action::Join(id) | Action::Fail(id, _) | Action::Start(id) | Action::Claim(id, _) | Action::Cancel(id) => *id == job.id,
                 Action::Evict(_) => false,
             }).count();
             let is_open = matches!(job.stage, Stage::Waiting | Stage::Queued { .. });

@@ -40,7 +40,7 @@ async fn each_attempt_of_a_run_is_made_once_and_keeps_its_number() {
 async fn enter(store: &TestStore, delivery: &str, arrived_at: i64, cancels: bool) -> NewRun {
     let mut run = new_run("ci.yml", &["test"]);
     run.origin.arrived_at = arrived_at;
-    run.origin.concurrency = Some(Concurrency { group: "deploy".into(), cancels });
+    run.origin.concurrency = Some(Concurrency { group: "deploy".into(), cancels, queues: false });
     create(store, delivery, &run).await.unwrap();
     run
 }

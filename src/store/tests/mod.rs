@@ -12,6 +12,7 @@ mod lookups;
 mod model;
 mod reports;
 mod swept;
+mod unfold;
 mod upkeep;
 
 use serde_json::json;
@@ -101,6 +102,7 @@ fn new_job(key: &str) -> NewJob {
         profile: Some("linux".into()),
         log_token: LogToken::random(),
         report: new_report(&format!("dayfly/ci/{key}")),
+        is_silent: false,
         outcome: None,
     }
 }
@@ -117,6 +119,7 @@ fn new_run(path: &str, keys: &[&str]) -> NewRun {
         context: json!({ "actor": "octocat" }),
         origin: Origin::default(),
         report: None,
+        called: Vec::new(),
         jobs: keys.iter().map(|key| new_job(key)).collect(),
     }
 }

@@ -194,6 +194,8 @@ fn planned(letter: char, repo: &str, stage: Stage, memory_mib: u64) -> plan::Job
         profile: Some("linux".into()),
         size: Size { memory_mib, vcpus: 2 },
         group: None,
+        own_group: None,
+        is_entered: false,
         starts_from: None,
         matrix: None,
         has_failed: false,

@@ -105,13 +105,13 @@ fn a_call_becomes_the_jobs_of_the_called_workflow() {
     );
     let library = library(&root, &[(LOCAL, DEPLOY)]).unwrap();
     let github = Value::from(json!({"event_name": "push"}));
-    let planned = plan(&root, &PlanInput { github: github.clone(), inputs: Value::Null }).unwrap();
+    let planned = plan(&root, &PlanInput { github: github.clone(), ..PlanInput::default() }).unwrap();
     let caller = &planned[1].spec;
     assert!(caller.job.call.is_some() && caller.labels.is_empty());
     let build = NeedResult { result: Outcome::Success, outputs: [("place".into(), "prod".into())].into() };
     let needs = NeedsResults { jobs: [("build".to_owned(), build.clone())].into(), cancelled: false };
     let called = library.get(&[CallTarget::parse(LOCAL).unwrap()]).unwrap();
-    let jobs = enter(caller, called, &github, &needs).unwrap();
+    let jobs = enter(caller, called, &github, &needs, BTreeSet::new()).unwrap();
     let told: Vec<String> = jobs
         .iter()
         .map(|job| {
@@ -152,7 +152,7 @@ fn cells_of_calls_keep_their_jobs_apart() {
     let planned = plan(&root, &PlanInput::default()).unwrap();
     let keys: Vec<String> = planned
         .iter()
-        .flat_map(|call| enter(&call.spec, &called, &Value::Null, &NeedsResults::default()).unwrap())
+        .flat_map(|call| enter(&call.spec, &called, &Value::Null, &NeedsResults::default(), BTreeSet::new()).unwrap())
         .map(|job| format!("{} = {} needs {:?}", job.key, job.name, job.needs))
         .collect();
     insta::assert_snapshot!(keys.join("\n"), @r#"
@@ -188,7 +188,7 @@ fn calls_are_checked_against_what_they_call() {
     let root = calling("  a: {uses: ./.github/workflows/deploy.yml, with: {place: x, dry: 'yes'}, secrets: inherit}\n");
     let called = read("deploy.yml", DEPLOY);
     let spec = &plan(&root, &PlanInput::default()).unwrap()[0].spec;
-    insta::assert_snapshot!(enter(spec, &called, &Value::Null, &NeedsResults::default()).unwrap_err()[0], @".github/workflows/ci.yml:3:3: jobs.a.with.dry: expected a boolean, but the value is a string");
+    insta::assert_snapshot!(enter(spec, &called, &Value::Null, &NeedsResults::default(), BTreeSet::new()).unwrap_err()[0], @".github/workflows/ci.yml:3:3: jobs.a.with.dry: expected a boolean, but the value is a string");
 }
 
 #[test]
@@ -201,7 +201,7 @@ jobs:
 ";
     let root = calling("  go: {uses: ./.github/workflows/each.yml}\n");
     let spec = &plan(&root, &PlanInput::default()).unwrap()[0].spec;
-    let jobs = enter(spec, &read("each.yml", text), &Value::Null, &NeedsResults::default()).unwrap();
+    let jobs = enter(spec, &read("each.yml", text), &Value::Null, &NeedsResults::default(), BTreeSet::new()).unwrap();
     let listed = NeedResult { result: Outcome::Success, outputs: [("m".into(), "{\"v\": [1, 2]}".into())].into() };
     let needs = NeedsResults { jobs: [("go/list".to_owned(), listed)].into(), cancelled: false };
     let cells = expand(&jobs[1].spec, &Value::Null, &needs, BTreeSet::new()).unwrap();

@@ -55,7 +55,7 @@ fn every_vector_passes() {
 
 fn check(case: &Case) -> Result<(), String> {
     let names: Vec<&str> = case.contexts.keys().map(String::as_str).collect();
-    let scope = Scope { contexts: &names, later: &[], status_functions: false, hash_files: false };
+    let scope = Scope { contexts: &names, status_functions: false, hash_files: false };
     let contexts: Object =
         case.contexts.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
     let actual =

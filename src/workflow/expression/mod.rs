@@ -45,8 +45,6 @@ pub const MAX_DEPTH: usize = 50;
 pub struct Scope<'a> {
     /// Names of contexts.
     pub contexts: &'a [&'a str],
-    /// Contexts that the dialect has in this place, but to which Dayfly gives no value yet: see [`Expression::later`].
-    pub later: &'a [&'a str],
     /// Whether `always`, `success`, `failure` and `cancelled` may be called.
     pub status_functions: bool,
     /// Whether `hashFiles` may be called.
@@ -178,9 +176,9 @@ impl Expression {
         self.root.uses(contexts)
     }
 
-    /// The first context of [`Scope::later`] that is named in it.
-    pub fn later<'s>(&self, scope: &Scope<'s>) -> Option<&'s str> {
-        scope.later.iter().copied().find(|name| self.uses(&[name]))
+    /// Whether this member of a context is named in it, as `context.member` or `context['member']`.
+    pub fn uses_member(&self, context: &str, member: &str) -> bool {
+        self.root.uses_member(context, member)
     }
 
     /// The value.

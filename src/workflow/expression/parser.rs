@@ -51,6 +51,13 @@ impl Ast {
         self.has(&|part| matches!(part, Self::Context(name) if contexts.iter().any(|known| known.eq_ignore_ascii_case(name))))
     }
 
+    pub(super) fn uses_member(&self, context: &str, member: &str) -> bool {
+        let is_context = |target: &Self| matches!(target, Self::Context(name) if name.eq_ignore_ascii_case(context));
+        let is_member =
+            |index: &Self| matches!(index, Self::Literal(Value::String(name)) if name.eq_ignore_ascii_case(member));
+        self.has(&|part| matches!(part, Self::Index { target, index } if is_context(target) && is_member(index)))
+    }
+
     /// Whether a part of the tree is one of those that `is_it` knows.
     fn has(&self, is_it: &impl Fn(&Self) -> bool) -> bool {
         is_it(self)
@@ -299,7 +306,7 @@ impl<'a> Parser<'a> {
     fn check_context(&self, token: &Token) -> Result<(), ExpressionError> {
         let Some(scope) = self.scope else { return Ok(()) };
         let is_in = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(&token.text));
-        if is_in(scope.contexts) || is_in(scope.later) {
+        if is_in(scope.contexts) {
             return Ok(());
         }
         let hint = match scope.contexts {

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::{Environment, Expression, ExpressionError, Object, Scope, Status, Template, Value};
 
-const SCOPE: Scope<'_> =
-    Scope { contexts: &["github", "env", "matrix"], later: &["secrets"], status_functions: true, hash_files: true };
+const SCOPE: Scope<'_> = Scope { contexts: &["github", "env", "matrix"], status_functions: true, hash_files: true };
 
 fn contexts() -> Object {
     let github = json!({"ref": "refs/heads/main", "event": {"labels": [{"name": "bug"}, {"name": "ci"}], "number": 7}});
@@ -50,11 +49,14 @@ fn messages_name_the_place_and_help() {
 }
 
 #[test]
-fn what_comes_later_is_read_and_named() {
-    let later = |text: &str| Template::parse(text, &SCOPE).unwrap().later(&SCOPE);
-    assert_eq!(later("${{ env.A }} ${{ github.ref && Secrets.TOKEN }}"), Some("secrets"));
-    assert_eq!(later("${{ env.secrets }} secrets.TOKEN"), None);
-    assert_eq!(evaluate("secrets.TOKEN").unwrap(), Value::Null);
+fn a_member_is_found_however_it_is_written() {
+    let uses = |text: &str| Template::parse(text, &SCOPE).unwrap().uses_member("env", "TOKEN");
+    for text in ["x ${{ Env.token }}", "${{ format('{0}', env['Token'].x) }}", "${{ env.A || env.TOKEN }}"] {
+        assert!(uses(text), "{text}");
+    }
+    for text in ["env.TOKEN", "${{ env.A }}", "${{ env }}", "${{ matrix.env.TOKEN }}", "${{ env[matrix.x] }}"] {
+        assert!(!uses(text), "{text}");
+    }
 }
 
 #[test]

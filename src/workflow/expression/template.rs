@@ -92,9 +92,11 @@ impl Template {
         self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.uses(contexts)))
     }
 
-    /// The first context of [`Scope::later`] that is named in one of its expressions.
-    pub fn later<'s>(&self, scope: &Scope<'s>) -> Option<&'s str> {
-        scope.later.iter().copied().find(|name| self.uses(&[name]))
+    /// As [`Expression::uses_member`], of any of its expressions.
+    pub fn uses_member(&self, context: &str, member: &str) -> bool {
+        let uses =
+            |part: &Part| matches!(part, Part::Expression(expression) if expression.uses_member(context, member));
+        self.parts.iter().any(uses)
     }
 
     /// The value: of the expression if the text is nothing else, so that it keeps its kind; else the text.

@@ -91,8 +91,6 @@ pub(super) fn call(table: &Table<'_>) -> Option<Call> {
             field.refuse_key(complaint.hint("it belongs to the jobs of the called workflow"));
         }
     }
-    let complaint = Complaint::new("reusable workflows are not supported yet");
-    uses.unsupported_key(complaint.hint("copy the jobs of the called workflow into this one"));
     Some(Call {
         target: uses.value.parse(CallTarget::parse)?,
         with: table.read("with", with).unwrap_or_default(),

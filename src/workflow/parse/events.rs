@@ -119,8 +119,8 @@ pub(super) const EVENTS: [Event; 36] = [
     later("registry_package", TYPES, &["published", "updated"]),
     later("release", TYPES, &["published", "unpublished", "created", "edited", "deleted", "prereleased", "released"]),
     // Its activities are whatever the sender calls them.
-    later("repository_dispatch", TYPES, &[]),
-    later("schedule", NO_KEYS, &[]),
+    starting("repository_dispatch", TYPES, &[]),
+    starting("schedule", NO_KEYS, &[]),
     later("status", NO_KEYS, &[]),
     later("watch", TYPES, &["started"]),
     later(

@@ -8,6 +8,7 @@ use crate::workflow::model::{
     Access, Concurrency, MAX_TIMEOUT_MINUTES, Permissions, Queue, RunDefaults, Shell, Variables,
 };
 use crate::workflow::setting::{Condition, Data, Setting};
+use crate::workflow::values::GITHUB_TOKEN;
 
 /// Characters of an id.
 const MAX_ID: usize = 100;
@@ -46,17 +47,14 @@ fn complaint(error: ExpressionError) -> Complaint {
     }
 }
 
-/// Reports a context that the dialect has in this place, and this version has not.
-fn note_later(item: &Item<'_>, context: Option<&str>) {
-    let Some(context) = context else { return };
-    let complaint = Complaint::new(format!("the context `{context}` is not supported here yet"));
-    item.unsupported(match context {
-        "needs" => {
-            complaint.hint("jobs are planned before any of them has run; `needs` is there in `if`, `env` and steps")
+/// Says that GitHub's own token, which many workflows pass on, is not there by itself.
+fn note_token(item: &Item<'_>, template: &Template) {
+    for (context, member) in [("github", "token"), ("secrets", GITHUB_TOKEN)] {
+        if template.uses_member(context, member) {
+            let complaint = Complaint::new(format!("`{context}.{member}` is empty: no token is made for jobs"));
+            item.warn(complaint.hint(format!("the operator may give a secret of the name `{GITHUB_TOKEN}`")));
         }
-        "vars" => complaint.hint("write the value into the workflow's `env`"),
-        _ => complaint,
-    });
+    }
 }
 
 /// Whether a text with expressions stands here.
@@ -68,7 +66,7 @@ pub(super) fn is_expression(item: &Item<'_>) -> bool {
 pub(super) fn template(item: &Item<'_>, scope: &Scope<'_>) -> Option<Template> {
     let template = Template::parse(&item.scalar_text()?, scope);
     let template = template.map_err(|error| item.refuse(complaint(error))).ok()?;
-    note_later(item, template.later(scope));
+    note_token(item, &template);
     Some(template)
 }
 
@@ -131,7 +129,6 @@ pub(super) fn condition(item: &Item<'_>, scope: &Scope<'_>) -> Option<Condition>
     if !text.contains(EXPRESSION) {
         let expression = Expression::parse(text, scope);
         let expression = expression.map_err(|error| item.refuse(complaint(error.within(text)))).ok()?;
-        note_later(item, expression.later(scope));
         return Some(Condition::new(expression));
     }
     let template = template(item, scope)?;
@@ -269,14 +266,10 @@ pub(super) fn concurrency(item: &Item<'_>, scope: &Scope<'_>) -> Option<Concurre
     let table = item.table(&["group", "cancel-in-progress", "queue"])?;
     let cancel_in_progress = table.read("cancel-in-progress", |item| setting(item, scope, Item::bool));
     let queue = table.read("queue", |item| item.one_of(&[("single", Queue::Single), ("max", Queue::Max)]));
-    if let (Some(Queue::Max), Some(field)) = (queue, table.field("queue")) {
-        if cancel_in_progress == Some(Setting::Fixed(true)) {
-            let complaint = Complaint::new("a run that cancels those in progress has nothing to queue behind");
-            field.refuse_key(complaint.hint("`queue: max` and `cancel-in-progress: true` exclude each other"));
-        } else {
-            let complaint = Complaint::new("`queue: max` is not supported yet");
-            field.unsupported_key(complaint.hint("at most one run of a group waits"));
-        }
+    let cancels = cancel_in_progress == Some(Setting::Fixed(true));
+    if let (true, Some(Queue::Max), Some(field)) = (cancels, queue, table.field("queue")) {
+        let complaint = Complaint::new("a run that cancels those in progress has nothing to queue behind");
+        field.refuse_key(complaint.hint("`queue: max` and `cancel-in-progress: true` exclude each other"));
     }
     Some(Concurrency {
         cancel_in_progress: cancel_in_progress.unwrap_or(Setting::Fixed(false)),

@@ -5,7 +5,7 @@ use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::expression::Environment;
 use crate::workflow::expression::Object;
 use crate::workflow::matrix;
-use crate::workflow::model::{Concurrency, DeploymentEnvironment, Job, RunsOn, Step, Strategy, Variables};
+use crate::workflow::model::{DeploymentEnvironment, Job, RunsOn, Step, Strategy, Variables};
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
@@ -53,7 +53,7 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
     let job = Job {
         id: field.key.to_owned(),
         position: field.key_position(),
-        name: table.read("name", |item| fields::template(item, &scopes::PLANNED)),
+        name: table.read("name", |item| fields::template(item, &scopes::JOB)),
         needs: table.read_or("needs", Vec::new(), Item::string_or_list),
         condition: table.read("if", |item| fields::condition(item, &scopes::JOB_CONDITION)).unwrap_or_default(),
         env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, &scopes::JOB_ENV))),
@@ -64,7 +64,7 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         continue_on_error: tolerance(&table),
         strategy: table.read("strategy", strategy).unwrap_or_default(),
         permissions: table.read("permissions", fields::permissions),
-        concurrency: table.read("concurrency", concurrency),
+        concurrency: table.read("concurrency", |item| fields::concurrency(item, scope)),
         environment: table.read("environment", environment),
         runs_on: runs_on?,
         steps: steps?,
@@ -84,13 +84,6 @@ fn machine(table: &Table<'_>) -> (Option<RunsOn>, Option<Vec<Step>>) {
     (runs_on, table.required("steps").and_then(|item| steps(&item)))
 }
 
-/// A job of a group that would run beside others of it would do what its author wanted to prevent.
-fn concurrency(item: &Item<'_>) -> Option<Concurrency> {
-    let complaint = Complaint::new("`concurrency` of a job is not supported yet");
-    item.unsupported(complaint.hint("give it to the whole workflow"));
-    fields::concurrency(item, &scopes::JOB)
-}
-
 fn tolerance(table: &Table<'_>) -> Setting<bool> {
     table
         .read("continue-on-error", |item| fields::setting(item, &scopes::JOB, Item::bool))
@@ -103,13 +96,13 @@ fn runs_on(item: &Item<'_>) -> Option<RunsOn> {
         if labels.is_empty() {
             item.refuse(Complaint::new("there is no label").hint("write the label of a profile, such as `linux`"));
         }
-        labels.iter().filter_map(|item| fields::non_empty_template(item, &scopes::PLANNED)).collect()
+        labels.iter().filter_map(|item| fields::non_empty_template(item, &scopes::JOB)).collect()
     };
     if !matches!(item.node().value, Yaml::Mapping(_)) {
         return Some(RunsOn { labels: labels_of(item), group: None });
     }
     let table = item.table(&["group", "labels"])?;
-    let group = table.read("group", |item| fields::non_empty_template(item, &scopes::PLANNED));
+    let group = table.read("group", |item| fields::non_empty_template(item, &scopes::JOB));
     let labels = table.get("labels").map(|item| labels_of(&item)).unwrap_or_default();
     if table.get("group").is_none() && table.get("labels").is_none() {
         item.refuse("either `labels` or `group` must say where the job runs");

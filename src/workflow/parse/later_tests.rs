@@ -28,28 +28,24 @@ fn events_that_start_nothing_are_checked_all_the_same() {
     );
     insta::assert_snapshot!(found(&text), @"
     warning: ci.yml:2:3: on.release: the event `release` starts nothing yet
-      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch, repository_dispatch, schedule
     error: ci.yml:2:21: on.release.types[0]: `release` has no activity `publishd`
       hint: did you mean `published`?
     warning: ci.yml:3:3: on.create: the event `create` starts nothing yet
-      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch, repository_dispatch, schedule
     error: ci.yml:3:11: on.create: nothing narrows the event `create`
-    warning: ci.yml:4:3: on.schedule: the event `schedule` starts nothing yet
-      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
     error: ci.yml:4:21: on.schedule[0].cron: `61` is no minute (0 to 59)
       hint: minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC
     warning: ci.yml:4:66: on.schedule[1].timezone: no time zone but UTC is supported yet
       hint: the schedule is left out
     error: ci.yml:4:103: on.schedule[3].cron: missing key `cron`
-    warning: ci.yml:5:3: on.workflow_call: no workflow can be called yet
-      hint: the workflow still starts for its other events
     error: ci.yml:6:24: on.workflow_call.inputs.a.type: `choice` is not a known value
       hint: known here: `string`, `boolean`, `number`
     error: ci.yml:6:60: on.workflow_call.inputs.b.default: expected a number, found the string `x`
     error: ci.yml:6:64: on.workflow_call.inputs.1c: `1c` is no name of an input
       hint: letters, digits, `-` and `_`; a letter or `_` first; at most 100 characters
     error: ci.yml:7:26: on.workflow_call.outputs.o.value: in the expression `steps.x`: there is no context `steps` here (character 1 of the expression)
-      hint: contexts that exist here: github, inputs, jobs
+      hint: contexts that exist here: github, inputs, vars, jobs
     error: ci.yml:8:76: on.workflow_dispatch.inputs.a.default: `z` is none of the options
       hint: known here: `x`, `y`
     ");
@@ -86,8 +82,6 @@ jobs:
       hint: start what the job needs in a step
     error: ci.yml:7:20: jobs.a.services.db.image: missing key `image`
     error: ci.yml:7:28: jobs.a.services.db.ports: expected a list, found the number `80`
-    unsupported: ci.yml:8:18: jobs.a.concurrency: `concurrency` of a job is not supported yet
-      hint: give it to the whole workflow
     error: ci.yml:8:55: jobs.a.concurrency.queue: a run that cancels those in progress has nothing to queue behind
       hint: `queue: max` and `cancel-in-progress: true` exclude each other
     error: ci.yml:9:40: jobs.a.environment.deployment: expected `true` or `false`, found the string `no way`
@@ -123,8 +117,6 @@ jobs:
   b: {runs-on: x, steps: [run: x], with: {a: 1}}
 ";
     insta::assert_snapshot!(found(wrong), @"
-    unsupported: ci.yml:3:7: jobs.a.uses: reusable workflows are not supported yet
-      hint: copy the jobs of the called workflow into this one
     error: ci.yml:3:13: jobs.a.uses: `./x.yml` names no workflow
       hint: write `./.github/workflows/NAME.yml`, or `OWNER/NAME/.github/workflows/NAME.yml@REF` for another repository
     error: ci.yml:3:22: jobs.a.runs-on: a job with `uses` has no `runs-on`
@@ -138,7 +130,7 @@ fn a_workflow_that_is_only_unsupported_has_a_model() {
     let text = "on: push
 jobs:
   a: {runs-on: x, steps: [run: x], concurrency: {group: g, queue: max}}
-  b: {needs: a, runs-on: '${{ needs.a.outputs.x }}', env: {V: '${{ vars.V }}'}, steps: [run: x]}
+  b: {needs: a, runs-on: '${{ needs.a.outputs.x }}', cancel-timeout-minutes: 5, steps: [run: x]}
 ";
     let reading = examine("ci.yml", text);
     assert!(reading.findings.into_sorted().iter().all(|(severity, _)| *severity == Severity::Unsupported));

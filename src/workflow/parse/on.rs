@@ -54,7 +54,6 @@ fn plain(event: &str) -> EventTrigger {
 /// The event, if it is one that comes from the forge.
 fn check_event(name: &str, refuse: impl FnOnce(Complaint), warn: impl FnOnce(Complaint)) -> Option<&'static Event> {
     if name == WORKFLOW_CALL {
-        warn(Complaint::new("no workflow can be called yet").hint("the workflow still starts for its other events"));
         return None;
     }
     let Some(event) = events::find(name) else {

@@ -141,7 +141,6 @@ jobs:
     ci.yml:15:15: jobs.a.steps[3].run: an expression `${{` has no closing `}}`
     ci.yml:15:46: jobs.a.steps[3].id: an earlier step has the id `S`
       hint: ids ignore letter case
-    ci.yml:16:15: jobs.a.steps[4].run: the context `secrets` is not supported here yet
     ci.yml:16:46: jobs.a.steps[4].shell: the shell `cmd` is there on Windows only
       hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ci.yml:17:18: jobs.a.steps[5].shel: unknown key `shel`
@@ -156,8 +155,6 @@ jobs:
       hint: the functions are contains, startsWith, endsWith, format, join, toJSON, fromJSON, case, hashFiles, always, success, failure, cancelled
     ci.yml:20:62: jobs.a.steps[8].continue-on-error: expected `true` or `false`, found the string `maybe`
     ci.yml:21:9: jobs.a.steps[9]: expected a mapping, found the string `just text`
-    ci.yml:25:11: jobs.b.name: the context `needs` is not supported here yet
-      hint: jobs are planned before any of them has run; `needs` is there in `if`, `env` and steps
     "#);
 }
 
@@ -188,18 +185,10 @@ jobs:
       hint: the job runs in a machine of its own; choose its image with `runs-on`
     ci.yml:7:5: jobs.a.services: `services` is not supported yet
       hint: start what the job needs in a step
-    ci.yml:8:18: jobs.a.concurrency: `concurrency` of a job is not supported yet
-      hint: give it to the whole workflow
-    ci.yml:8:29: jobs.a.concurrency.queue: `queue: max` is not supported yet
-      hint: at most one run of a group waits
     ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
       hint: use `fetch-depth` to fetch less
     ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only
       hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
-    ci.yml:15:27: jobs.a.steps[4].env.T: the context `vars` is not supported here yet
-      hint: write the value into the workflow's `env`
-    ci.yml:17:5: jobs.b.uses: reusable workflows are not supported yet
-      hint: copy the jobs of the called workflow into this one
     ");
 }
 
@@ -266,8 +255,6 @@ jobs: {a: {runs-on: x, steps: [run: x]}}
       hint: did you mean `boolean`?
     "#);
     insta::assert_snapshot!(warnings("on: {schedule: [{cron: '0 0 * * *'}], push: }\nenv: {GITHUB_SHA: x}\njobs: {a: {runs-on: x, steps: [run: x]}}"), @r"
-    ci.yml:1:6: on.schedule: the event `schedule` starts nothing yet
-      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
     ci.yml:2:7: env.GITHUB_SHA: `GITHUB_SHA` keeps its standard value
       hint: variables of the workflow should not begin with `GITHUB_` or `RUNNER_`
     ");

@@ -26,7 +26,7 @@ fn input() -> PlanInput {
         github: Value::from(
             json!({"event_name": "push", "event": {"matrix": "{\"os\":[\"x\",\"y\"]}", "labels": ["l1", "l2"]}}),
         ),
-        inputs: Value::Null,
+        ..PlanInput::default()
     }
 }
 
@@ -130,6 +130,7 @@ jobs:
     let dispatch = |inputs| PlanInput {
         github: Value::from(json!({"event_name": "workflow_dispatch"})),
         inputs: Value::from(inputs),
+        ..PlanInput::default()
     };
     let jobs = planned(text, &dispatch(json!({"count": "3", "dry": "true"}))).unwrap();
     assert_eq!(jobs[0].spec.inputs, Value::from(json!({"level": "low", "dry": true, "count": 3})));

@@ -37,6 +37,7 @@ use super::gate::{NeedResult, NeedsResults};
 use super::model::Step;
 use super::plan::JobSpec;
 use super::setting::Setting;
+use super::values::{SecretContext, Values};
 use crate::document::Diagnostic;
 use prepare::Hashes;
 
@@ -61,6 +62,8 @@ pub struct JobPlace {
     pub github: GithubContext,
     pub runner: RunnerContext,
     pub needs: NeedsResults,
+    /// All variables and secrets that there are for a job of its repository and environment.
+    pub values: Values,
     /// The directory in the VM for the files by which steps speak, without a slash at the end.
     pub command_directory: String,
 }
@@ -94,6 +97,8 @@ impl JobEnd {
 pub struct JobRun {
     spec: JobSpec,
     place: JobPlace,
+    vars: Value,
+    secrets: SecretContext,
     /// Variables that nothing overrides.
     standard: BTreeMap<String, String>,
     needs: Value,
@@ -160,7 +165,12 @@ impl JobRun {
     /// # Errors
     /// The job's own `env`, `timeout-minutes` or `continue-on-error` cannot be computed.
     pub fn new(spec: JobSpec, place: JobPlace) -> Result<Self, Diagnostic> {
+        let at = |spec: &JobSpec, path: String, error: ExpressionError| error.at(&spec.file, spec.job.position, path);
+        let values = spec.secrets.resolve(&place.values, &place.github.to_value());
+        let values = values.map_err(|error| at(&spec, "secrets".to_owned(), error))?;
         let mut run = Self {
+            vars: values.vars(),
+            secrets: values.secrets(),
             standard: standard_env(&place.github, &place.runner),
             needs: place.needs.to_value(&spec),
             spec,
@@ -186,7 +196,10 @@ impl JobRun {
             failure: None,
             annotations: Vec::new(),
         };
-        let at = |spec: &JobSpec, path: String, error: ExpressionError| error.at(&spec.file, spec.job.position, path);
+        for secret in values.secret_texts() {
+            let added = run.hearing.masks.add(secret).map_err(|error| ExpressionError::evaluation(error.to_string()));
+            added.map_err(|error| at(&run.spec, "secrets".to_owned(), error))?;
+        }
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
         let contexts = run.contexts(&run.env);
         let environment = Environment::new(&contexts);

@@ -11,8 +11,9 @@ use super::{Current, Ended, Hashes, JobRun, MAX_OUTPUT_BYTES, TOOK_TOO_LONG};
 use crate::workflow::action::inputs::{Given, Inputs};
 use crate::workflow::action::manifest::{Hook, Input};
 use crate::workflow::contexts::{Outcome, is_reserved};
-use crate::workflow::expression::{Environment, Object, Status, Template};
+use crate::workflow::expression::{Environment, Object, Status, Template, Value};
 use crate::workflow::model::{RunDefaults, Step, Variables};
+use crate::workflow::values::SecretContext;
 
 /// Where an action is, for its own steps and programs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +101,9 @@ impl JobRun {
             place: self.place.clone(),
             standard: self.standard.clone(),
             needs: self.needs.clone(),
+            // An action has what it was given, and nothing else of whoever uses it.
+            vars: Value::Null,
+            secrets: SecretContext::default(),
             env: own_env(plan),
             exported: BTreeMap::new(),
             path: self.path.clone(),

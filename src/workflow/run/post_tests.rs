@@ -37,7 +37,7 @@ fn rest(run: &mut JobRun) -> Vec<String> {
 }
 
 fn on_failure() -> Condition {
-    let scope = Scope { contexts: &[], later: &[], status_functions: true, hash_files: false };
+    let scope = Scope { contexts: &[], status_functions: true, hash_files: false };
     Condition::new(Expression::parse("failure()", &scope).unwrap())
 }
 

@@ -72,6 +72,8 @@ impl JobRun {
         contexts.insert("strategy", self.spec.strategy.to_value());
         contexts.insert("matrix", self.spec.matrix.clone());
         contexts.insert("inputs", self.spec.inputs.clone());
+        contexts.insert("vars", self.vars.clone());
+        contexts.insert("secrets", self.secrets.expose().clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
         contexts.insert("job", [("status", word(self.status))].into_iter().collect::<Object>());

@@ -24,6 +24,7 @@ fn place() -> JobPlace {
             temp: "/guest/temp".into(),
             tool_cache: "/opt/tools".into(),
         },
+        values: Values::default(),
         needs: NeedsResults::default(),
         command_directory: "/guest/commands".into(),
     }
@@ -34,7 +35,7 @@ fn try_job(head: &str, job: &str) -> Result<JobRun, Diagnostic> {
     let text = format!("on: push\n{head}\njobs:\n  a:\n    runs-on: linux\n{job}");
     let workflow = parse("ci.yml", &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
     let place = place();
-    let input = PlanInput { github: place.github.to_value(), inputs: Value::Null };
+    let input = PlanInput { github: place.github.to_value(), ..PlanInput::default() };
     let spec = plan(&workflow, &input).unwrap().remove(0).spec;
     JobRun::new(spec, place)
 }
@@ -458,7 +459,8 @@ fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
     for first in ["true", "exit 1"] {
         let text = HALF_SHARED.replace("FIRST", first);
         let workflow = parse("ci.yml", &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
-        let planned = plan(&workflow, &PlanInput { github: place().github.to_value(), inputs: Value::Null }).unwrap();
+        let planned =
+            plan(&workflow, &PlanInput { github: place().github.to_value(), ..PlanInput::default() }).unwrap();
         let shared = crate::workflow::share::shared_steps(&planned[0].spec);
         assert_eq!(shared, 3);
         let (leader, common) = cell(&planned[0].spec, None, shared);

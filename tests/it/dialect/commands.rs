@@ -93,7 +93,7 @@ fn workflows_are_checked_for_people_and_for_programs() {
     let root = format!("{}/", directory.path().display());
     insta::assert_snapshot!(told.stdout.replace(&root, ""), @"
     mixed.yml:1:12: warning: on[1]: the event `release` starts nothing yet
-      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch
+      hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch, repository_dispatch, schedule
     mixed.yml:4:5: error: jobs.a.run-on: unknown key `run-on`
       hint: did you mean `runs-on`?
     mixed.yml:5:5: unsupported: jobs.a.container: `container` is not supported yet

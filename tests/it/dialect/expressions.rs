@@ -123,7 +123,7 @@ fn ours(text: &str, contexts: &Json) -> Json {
     let object: Object =
         contexts.as_object().unwrap().iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
     let names: Vec<&str> = object.iter().map(|(name, _)| name).collect();
-    let scope = Scope { contexts: &names, later: &[], status_functions: false, hash_files: false };
+    let scope = Scope { contexts: &names, status_functions: false, hash_files: false };
     match Expression::parse(text, &scope).and_then(|expression| expression.evaluate(&Environment::new(&object))) {
         Ok(Value::Number(number)) if !number.is_finite() => {
             json!({"kind": "Number", "value": &*Value::Number(number).to_text()})

@@ -9,6 +9,7 @@ mod matrix;
 mod metrics;
 mod operator;
 mod outcomes;
+mod planning;
 mod pools;
 mod prepared;
 mod pull_request;

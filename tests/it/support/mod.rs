@@ -20,7 +20,7 @@ pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of, waiting};
 pub(crate) use self::service::Service;
 pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
-pub(crate) use self::store::{forget_end, processed, stored_deliveries, stored_vms, wishes};
+pub(crate) use self::store::{forget_end, make_schedules_due, processed, stored_deliveries, stored_vms, wishes};
 
 /// The longest that anything is waited for. Only a failure takes it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

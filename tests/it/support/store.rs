@@ -62,3 +62,13 @@ pub(crate) async fn stored_vms(state_dir: &Path) -> Vec<Vm> {
     store.close().await;
     vms
 }
+
+/// Has every schedule be due since the beginning of time, after the service has ended.
+pub(crate) async fn make_schedules_due(state_dir: &Path) {
+    use sqlx::Connection;
+
+    let address = format!("sqlite://{}", state_dir.join("dayfly.db").display());
+    let mut db = sqlx::SqliteConnection::connect(&address).await.unwrap();
+    assert_eq!(sqlx::query("UPDATE schedules SET next_at = 1").execute(&mut db).await.unwrap().rows_affected(), 1);
+    db.close().await.unwrap();
+}
