@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
 use crate::local::choose::{Cells, Misuse};
@@ -13,6 +14,7 @@ use crate::local::variables::{self, MAX_FILE};
 use crate::workflow::Workflow;
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::Template;
+use crate::workflow::values::{Values, check_name};
 
 /// The event that inputs are for.
 const DISPATCH: &str = "workflow_dispatch";
@@ -38,6 +40,18 @@ pub(super) struct GivenArgs {
     /// A file of such variables: lines of NAME=VALUE
     #[arg(long = "env-file", value_name = "FILE")]
     env_files: Vec<PathBuf>,
+    /// A variable of the `vars` context
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    vars: Vec<String>,
+    /// A file of such variables
+    #[arg(long = "var-file", value_name = "FILE")]
+    var_files: Vec<PathBuf>,
+    /// A secret, masked in what is printed; without VALUE, which others on this host can see, that of this command's environment
+    #[arg(long = "secret", value_name = "NAME[=VALUE]")]
+    secrets: Vec<String>,
+    /// A file of secrets
+    #[arg(long = "secret-file", value_name = "FILE")]
+    secret_files: Vec<PathBuf>,
 }
 
 /// What was given, read and checked.
@@ -48,6 +62,8 @@ pub(super) struct Given {
     pub(super) payload: Json,
     pub(super) cells: Cells,
     env: BTreeMap<String, String>,
+    vars: BTreeMap<String, String>,
+    secrets: BTreeMap<String, SecretString>,
 }
 
 impl GivenArgs {
@@ -81,7 +97,15 @@ impl GivenArgs {
                 "`--env {name}`: names that begin with `GITHUB_` or `RUNNER_` are Dayfly's own"
             )));
         }
-        Ok(Given { event, payload, cells: Cells::new(matrix), env })
+        let vars = gather("--var", &self.vars, &self.var_files, Lacking::IsWrong)?;
+        let secrets = gather("--secret", &self.secrets, &self.secret_files, Lacking::IsInEnvironment)?;
+        for (option, name) in
+            vars.keys().map(|name| ("--var", name)).chain(secrets.keys().map(|name| ("--secret", name)))
+        {
+            check_name(name).map_err(|why| Misuse(format!("{option} `{name}`: {why}")))?;
+        }
+        let secrets = secrets.into_iter().map(|(name, value)| (name, value.into())).collect();
+        Ok(Given { event, payload, cells: Cells::new(matrix), env, vars, secrets })
     }
 }
 
@@ -89,6 +113,14 @@ impl Given {
     /// The inputs that a person gave: those of the payload.
     pub(super) fn inputs(&self) -> Json {
         self.payload.get("inputs").cloned().unwrap_or_default()
+    }
+
+    /// Variables and secrets for jobs: these go before those that are `configured`.
+    pub(super) fn values(&self, configured: Values) -> Values {
+        let mut values = configured;
+        self.vars.iter().for_each(|(name, value)| values.set_var(name, value.clone()));
+        self.secrets.iter().for_each(|(name, value)| values.set_secret(name, value.clone()));
+        values
     }
 
     /// Puts the variables below those of the workflow, as those of the machine would be.

@@ -400,7 +400,7 @@ async fn jobs(
         let workflow = &*workflow;
         let name = workflow.display_name();
         let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
-        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into(), vars: values.vars(), ..PlanInput::default() };
+        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into(), vars: values.vars() };
         let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
         let narrowed = match &arguments.job {
             Some(id) => choose::narrow(planned, id),
