@@ -257,14 +257,14 @@ async fn run_with(
         }
         let facts = facts(&repository, &mirror, &given);
         let jobs = jobs(arguments, &given, &mirror, &facts, &profiles).await?;
+        let source = Directory { mirror: mirror.directory.clone(), users: repository.git_directory().to_owned() };
         if arguments.list {
-            return Ok((facts, jobs));
+            return Ok((facts, source, jobs));
         }
         let progress = Terminal::new();
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        let source = Directory { mirror: mirror.directory, users: repository.git_directory().to_owned() };
         anyhow::Ok((facts, source, jobs))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };

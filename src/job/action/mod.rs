@@ -144,7 +144,7 @@ impl<W: Witness> Steps<'_, W> {
         Ok(match run.is_wanted(hook, &plan) {
             Ok(true) => {
                 let result = self.run_step(&plan, run).await?;
-                heavy(|| run.go_on(plan, result)).map_err(|result| *result)
+                heavy(|| run.go_on(plan, result))
             }
             Ok(false) => Ok(plan),
             Err(why) => Err(Box::new(StepResult::new(StepEnd::Failed(why)))),
