@@ -32,7 +32,8 @@ const DEPENDABOT: &str = "dependabot[bot]";
 /// Whether the jobs of an event may have secrets: not if a fork brought it, even if somebody approved its commit, nor if it is a
 /// pull request of a robot that takes over the work of strangers.
 pub fn may_have_secrets(is_of_fork: bool, event: &str, actor: &str) -> bool {
-    !is_of_fork && !(event == "pull_request" && actor.eq_ignore_ascii_case(DEPENDABOT))
+    let is_of_dependabot = event == "pull_request" && actor.eq_ignore_ascii_case(DEPENDABOT);
+    !(is_of_fork || is_of_dependabot)
 }
 
 /// What is to be done about an event.

@@ -79,10 +79,10 @@ impl Attempt<'_> {
             registries: self.registries,
             results: self.results,
         };
-        if let Some(token) = services.results.token() {
-            if let Err(error) = run.hearing().masks.add(token.expose_secret()) {
-                tracing::warn!(?error, "a job has so many masks that its token has none");
-            }
+        if let Some(token) = services.results.token()
+            && let Err(error) = run.hearing().masks.add(token.expose_secret())
+        {
+            tracing::warn!(?error, "a job has so many masks that its token has none");
         }
         let serving = machine.take_connections().map(|connections| services.serve(connections));
         // One token for both ways to end early, so that the steps see one thing.

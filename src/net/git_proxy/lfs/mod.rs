@@ -151,7 +151,7 @@ impl Shared {
 
 /// Where the guest finds objects of a repository: at the address by which it came here.
 fn guest_address(headers: &HeaderMap, repo: &RepoName) -> Result<String, Failure> {
-    let host = headers.get(HOST).and_then(|host| Authority::from_maybe_shared(host.as_bytes().to_vec()).ok());
+    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let host = host.filter(|host| !host.as_str().contains('@')).ok_or_else(|| Failure {
         status: StatusCode::BAD_REQUEST,
         detail: "the request does not say whom it asks".to_owned(),
