@@ -163,7 +163,22 @@ mod tests {
         let complaints: Vec<String> =
             Config::parse("f.toml", &text).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(!complaints.join("\n").contains("hunter2"));
-        insta::assert_snapshot!(complaints.join("\n"), @"");
+        insta::assert_snapshot!(complaints.join("\n"), @r#"
+        f.toml:9:1: vars.1A: `1A` is no name of a variable or secret
+          hint: letters, digits and `_`; no digit first; at most 100 characters
+        f.toml:10:1: vars.A-B: `A-B` is no name of a variable or secret
+          hint: letters, digits and `_`; no digit first; at most 100 characters
+        f.toml:11:5: vars.N: expected a string, found the number `5`
+          hint: put it in quotes
+        f.toml:13:1: vars.OK: `OK` stands here a second time, in another case
+          hint: names are not told apart by case
+        f.toml:15:5: secrets.T: a secret does not stand in the configuration itself
+          hint: write `{ file = "path" }` or `{ env = "NAME" }`
+        f.toml:16:5: secrets.U: a secret has one place, not both `file` and `env`
+          hint: remove one
+        f.toml:20:1: github.repository[0].environment.prod.var: unknown key `var`
+          hint: did you mean `vars`?
+        "#);
     }
 
     #[test]

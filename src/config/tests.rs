@@ -56,7 +56,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
     let switched_on: Vec<&str> = example
         .lines()
         .map(|line| match line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0))) {
-            Some((_, "token" | "cache" | "pool" | "prepare")) => line,
+            Some((_, "token" | "cache" | "pool" | "prepare" | "reports")) => line,
             Some((rest, key)) if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => rest,
             _ => line,
         })

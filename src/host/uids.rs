@@ -2,7 +2,7 @@
 //!
 //! An id is a file of its number. Whoever uses it holds a lock on it, which goes with that process however it ends; what the file
 //! says, whose it is, stays until the absence of every process of that id was seen. So an id is free when nobody holds it *and*
-//! it names nobody, and what a crash left is found by it: a process may write what it likes over its own command line, but
+//! its file says so. What a crash left is found by it, and where there is no file, as somebody removed it, processes are looked for: a process may write what it likes over its own command line, but
 //! not change its user. One directory serves all services and commands of a host, whatever their configurations say.
 
 use std::fs::{self, File};
@@ -51,15 +51,18 @@ pub struct UidLease {
     file: Flock<File>,
 }
 
-/// What a file said of its id when it was locked.
+/// What a file says of its id.
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
-    /// Nothing: there was no file.
-    New,
+    /// It is new, and so may its directory be.
+    Nothing,
     /// Whoever had it has given it back.
     Free,
     Named(PathBuf),
 }
+
+/// What the file of a free id says; no path is like that.
+const FREE: &[u8] = b"free";
 
 impl Uids {
     /// The ids of this host.
@@ -88,7 +91,7 @@ impl Uids {
     pub fn lease(&self, holder: &Path) -> io::Result<UidLease> {
         for uid in (0..self.range.count).filter_map(|offset| self.range.first.checked_add(offset)) {
             let Some((mut lease, known)) = self.try_lock(uid)? else { continue };
-            // A dead owner's, which nobody has looked after yet; or somebody removed the files.
+            // A dead owner's, which nobody has looked after yet; or its file was removed.
             if known != Known::Free && process::is_in_use(uid)? {
                 continue;
             }
@@ -108,7 +111,7 @@ impl Uids {
             .filter_map(|found| {
                 let abandoned = |(lease, known)| match known {
                     Known::Named(holder) => Some((lease, holder)),
-                    Known::New | Known::Free => None,
+                    Known::Nothing | Known::Free => None,
                 };
                 found.map(|found| found.and_then(abandoned)).transpose()
             })
@@ -117,8 +120,13 @@ impl Uids {
 
     /// All ids that are used for something or were, each with the directory.
     pub fn named(&self) -> io::Result<Vec<(u32, PathBuf)>> {
-        let read = |uid| Ok(holder_in(&mut File::open(self.file(uid))?)?.map(|holder| (uid, holder)));
-        self.numbers()?.into_iter().map(read).filter_map(io::Result::transpose).collect()
+        let look = |uid| {
+            Ok(match read(&mut File::open(self.file(uid))?)? {
+                Known::Named(holder) => Some((uid, holder)),
+                Known::Nothing | Known::Free => None,
+            })
+        };
+        self.numbers()?.into_iter().map(look).filter_map(io::Result::transpose).collect()
     }
 
     fn numbers(&self) -> io::Result<Vec<u32>> {
@@ -135,18 +143,10 @@ impl Uids {
 
     /// `None`: its owner lives.
     fn try_lock(&self, uid: u32) -> io::Result<Option<(UidLease, Known)>> {
-        let open = |is_new: bool| File::options().create_new(is_new).read(true).write(true).open(self.file(uid));
-        let (file, is_new) = match open(true) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open(false)?, false),
-            made => (made?, true),
-        };
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(self.file(uid))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
-                let known = match holder_in(&mut file)? {
-                    Some(holder) => Known::Named(holder),
-                    None if is_new => Known::New,
-                    None => Known::Free,
-                };
+                let known = read(&mut file)?;
                 Ok(Some((UidLease { uid, file }, known)))
             }
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -155,10 +155,14 @@ impl Uids {
     }
 }
 
-fn holder_in(file: &mut File) -> io::Result<Option<PathBuf>> {
+fn read(file: &mut File) -> io::Result<Known> {
     let mut bytes = Vec::new();
     file.take(MAX_HOLDER).read_to_end(&mut bytes)?;
-    Ok((!bytes.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(bytes))))
+    Ok(match bytes.as_slice() {
+        b"" => Known::Nothing,
+        FREE => Known::Free,
+        _ => Known::Named(PathBuf::from(std::ffi::OsString::from_vec(bytes))),
+    })
 }
 
 impl UidLease {
@@ -169,7 +173,7 @@ impl UidLease {
 
     /// Gives the id back. The caller has seen that no process of it is left.
     pub fn release(mut self) -> io::Result<()> {
-        self.write(b"")
+        self.write(FREE)
     }
 
     fn write(&mut self, holder: &[u8]) -> io::Result<()> {
@@ -184,20 +188,20 @@ impl UidLease {
 mod tests {
     use super::*;
 
-    const FREE: UidRange = UidRange { first: 3_000_000_000, count: 2 };
+    const RANGE: UidRange = UidRange { first: 3_000_000_000, count: 2 };
 
     #[test]
     fn an_id_is_one_users_until_it_is_given_back() {
         let directory = tempfile::tempdir().unwrap();
-        let uids = Uids::open_in(directory.path(), FREE).unwrap();
+        let uids = Uids::open_in(directory.path(), RANGE).unwrap();
         let first = uids.lease(Path::new("/vms/a")).unwrap();
         let second = uids.lease(Path::new("/vms/b")).unwrap();
-        assert_eq!([first.uid(), second.uid()], [FREE.first, FREE.first + 1]);
+        assert_eq!([first.uid(), second.uid()], [RANGE.first, RANGE.first + 1]);
         assert!(uids.lease(Path::new("/vms/c")).unwrap_err().to_string().contains("all 2 user ids"));
         assert!(uids.abandoned().unwrap().is_empty());
         first.release().unwrap();
-        assert_eq!(uids.named().unwrap(), [(FREE.first + 1, PathBuf::from("/vms/b"))]);
-        assert_eq!(uids.lease(Path::new("/vms/d")).unwrap().uid(), FREE.first);
+        assert_eq!(uids.named().unwrap(), [(RANGE.first + 1, PathBuf::from("/vms/b"))]);
+        assert_eq!(uids.lease(Path::new("/vms/d")).unwrap().uid(), RANGE.first);
     }
 
     /// As the ids are the numbers of links to VMs, too, neither is ever used up.
@@ -226,6 +230,10 @@ mod tests {
         // This test's own user runs something: this test.
         let ours = nix::unistd::geteuid().as_raw();
         let uids = Uids::open_in(directory.path(), UidRange { first: ours, count: 2 }).unwrap();
+        let lease = uids.lease(Path::new("/vms/a")).unwrap();
+        assert_eq!(lease.uid(), ours + 1, "somebody may have removed the file of a user that is in use");
+        lease.release().unwrap();
+        fs::write(directory.path().join(ours.to_string()), FREE).unwrap();
         drop(uids.lease(Path::new("/vms/a")).unwrap());
         let found = uids.abandoned().unwrap();
         assert_eq!((found[0].0.uid(), found[0].1.as_path()), (ours, Path::new("/vms/a")));

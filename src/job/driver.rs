@@ -232,7 +232,7 @@ async fn run_steps(
     let egress = egress_of(core, profile, &lease.run.access.repo);
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
-    let actions = &actions_of(core, &lease.run.access);
+    let actions = &actions_of(core, &lease.run.access, lease.run.origin.is_of_fork());
     let scene =
         Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;

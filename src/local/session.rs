@@ -192,6 +192,13 @@ pub(super) struct Slot {
     pub(super) stop: CancellationToken,
 }
 
+/// The runs that the jobs are of, each once.
+pub fn runs_of(jobs: &[Job]) -> Vec<RunId> {
+    let mut runs: Vec<RunId> = jobs.iter().map(|job| job.run.clone()).collect();
+    runs.dedup();
+    runs
+}
+
 /// Builds and bakes what the jobs need, so that what is missing is said before anything runs, and what cannot be there before
 /// anything is built.
 pub async fn prepare(engine: &Engine, jobs: &[Job], progress: &dyn Progress) -> Result<(), ImageError> {

@@ -176,7 +176,7 @@ impl Making<'_> {
             registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
             // What is prepared outlives the attempt: it may hold nothing that is the attempt's.
             results: ResultsService::none(),
-            actions: &actions_of(core, &wish.access),
+            actions: &actions_of(core, &wish.access, false),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,

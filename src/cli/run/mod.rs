@@ -1,5 +1,6 @@
 //! `dayfly run`: a local repository's workflows in fresh VMs, without a forge.
 
+mod artifacts;
 mod events;
 mod given;
 mod list;
@@ -107,6 +108,9 @@ pub(super) struct RunArgs {
     /// Read files of each job as a report, such as `junit=target/**/junit.xml`; KIND is junit, tap, sarif, cobertura or lcov
     #[arg(long = "report", value_name = "KIND=PATH", value_parser = parse_report)]
     reports: Vec<Wanted>,
+    /// Bring the artifacts that jobs keep to directories of their names in DIR
+    #[arg(long, value_name = "DIR")]
+    artifact_dir: Option<PathBuf>,
     /// Take actions of other repositories from DIR/OWNER/NAME, and from nowhere else [default: from the forge]
     #[arg(long, value_name = "DIR")]
     actions: Option<PathBuf>,
@@ -280,6 +284,7 @@ async fn run_with(
         output.put(format!("{}\n", if arguments.json { list::json(&jobs)? } else { list::table(&jobs, look) })).await;
         return flush(&output, interrupts).await.map(|()| 0);
     }
+    let (kept, runs) = (depot.clone(), session::runs_of(&jobs));
     let session = Session {
         actions: actions(arguments, &engine, &profiles, &facts)?,
         engine,
@@ -310,6 +315,10 @@ async fn run_with(
     };
     let Some(ended) = ended else { return Ok(interrupts.code()) };
     flush(&output, interrupts).await?;
+    if let Some(directory) = &arguments.artifact_dir {
+        // Blocking, but nothing else is left to do.
+        artifacts::bring(&kept, &runs, directory)?.iter().for_each(|line| eprintln!("{line}"));
+    }
     Ok(code(&ended))
 }
 

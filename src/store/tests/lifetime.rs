@@ -72,7 +72,7 @@ async fn a_newer_schema_is_explained() {
         .write("pretend", |db| {
             Box::pin(async move {
                 let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                           VALUES (9, 'later', TRUE, x'00', 0)";
+                           VALUES (9999, 'later', TRUE, x'00', 0)";
                 sqlx::query(sql).execute(db).await?;
                 Ok(())
             })
@@ -81,7 +81,7 @@ async fn a_newer_schema_is_explained() {
         .unwrap();
     store.close().await;
     insta::assert_snapshot!(open_error(&store.directory.path().join("dayfly.db")).await, @r"
-    the store `STATE/dayfly.db` has schema 9, which this version of Dayfly does not know
+    the store `STATE/dayfly.db` has schema 9999, which this version of Dayfly does not know
       hint: a newer Dayfly has used it; start that version, or restore a copy of the store from before the upgrade
     ");
 }

@@ -138,8 +138,7 @@ fn runs(item: &Item<'_>) -> Option<Runs> {
     let node = NODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     let Some((_, version)) = node else {
         let complaint = Complaint::new(format!("`using` is {}, which is not known", quoted(name)));
-        let known = NODES.iter().map(|(known, _)| *known).chain(["composite", "docker"]);
-        using.value.refuse(complaint.suggest(name, known));
+        using.value.refuse(complaint.hint("one of `node24`, `node20`, `node16`, `node12`, `composite` and `docker`"));
         return None;
     };
     let table = item.table(&["using", "main", "pre", "pre-if", "post", "post-if"])?;

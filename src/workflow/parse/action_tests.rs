@@ -61,7 +61,7 @@ fn mistakes_are_named_with_their_place_all_at_once() {
     ");
     insta::assert_snapshot!(complaints("runs: { using: node21, main: x.js }\n"), @"
     action.yml:1:16: runs.using: `using` is `node21`, which is not known
-      hint: did you mean `node24`?
+      hint: one of `node24`, `node20`, `node16`, `node12`, `composite` and `docker`
     ");
     insta::assert_snapshot!(complaints("runs: { using: node20, mian: x.js }\n"), @"
     action.yml:1:24: runs.mian: unknown key `mian`

@@ -3,7 +3,7 @@
 
 use crate::document::Severity;
 use crate::workflow::examine;
-use crate::workflow::model::{CallSecrets, InputKind, Queue};
+use crate::workflow::model::{CallSecrets, InputKind};
 
 /// What is found, each with its severity.
 fn found(text: &str) -> String {
@@ -129,12 +129,12 @@ jobs:
 fn a_workflow_that_is_only_unsupported_has_a_model() {
     let text = "on: push
 jobs:
-  a: {runs-on: x, steps: [run: x], concurrency: {group: g, queue: max}}
-  b: {needs: a, runs-on: '${{ needs.a.outputs.x }}', cancel-timeout-minutes: 5, steps: [run: x]}
+  a: {runs-on: x, container: debian, steps: [run: x]}
+  b: {needs: a, runs-on: x, services: {db: {image: postgres}}, steps: [run: x]}
 ";
     let reading = examine("ci.yml", text);
     assert!(reading.findings.into_sorted().iter().all(|(severity, _)| *severity == Severity::Unsupported));
     let workflow = reading.workflow.unwrap();
-    assert_eq!(workflow.jobs[0].concurrency.as_ref().unwrap().queue, Queue::Max);
+    assert_eq!(workflow.jobs.len(), 2);
     assert!(crate::workflow::parse("ci.yml", text).is_err(), "it does not run");
 }

@@ -18,11 +18,12 @@ impl JobRun {
         &mut self.hearing
     }
 
-    /// Whether steps shall say what they otherwise keep for themselves: `ACTIONS_STEP_DEBUG` or `RUNNER_DEBUG` in the job's
-    /// environment.
+    /// Whether steps shall say what they otherwise keep for themselves: `ACTIONS_STEP_DEBUG` in `vars` or the job's environment, or
+    /// `RUNNER_DEBUG` there.
     pub fn is_debug(&self) -> bool {
         let is_set = |name: &str, value: &str| self.env.get(name).is_some_and(|set| set.eq_ignore_ascii_case(value));
-        is_set("ACTIONS_STEP_DEBUG", "true") || is_set("RUNNER_DEBUG", "1")
+        let of_operator = self.vars.member("ACTIONS_STEP_DEBUG").to_text();
+        of_operator.eq_ignore_ascii_case("true") || is_set("ACTIONS_STEP_DEBUG", "true") || is_set("RUNNER_DEBUG", "1")
     }
 
     /// The directory in the VM that the repository is in.
