@@ -120,7 +120,6 @@ pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
         core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let source =
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let private = if is_of_fork { Vec::new() } else { config.private.clone() };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
     GitProxy::new(source, repositories, GitLimits::default())
 }
@@ -131,6 +130,7 @@ pub(crate) fn actions_of(core: &Core, access: &RepoAccess, is_of_fork: bool) -> 
     let config = &core.config.actions;
     let submodules =
         core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let private = if is_of_fork { Vec::new() } else { config.private.clone() };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).chain(private).collect();
     Actions {
         store: Arc::clone(&core.actions),

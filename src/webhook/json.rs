@@ -25,7 +25,7 @@ pub enum PayloadError {
 
 /// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
 /// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
-const USED: [&str; 44] = [
+const USED: [&str; 46] = [
     "action",
     "added",
     "after",
@@ -35,6 +35,7 @@ const USED: [&str; 44] = [
     "base_sha",
     "before",
     "body",
+    "branch",
     "check_run",
     "check_suite",
     "comment",
@@ -70,6 +71,7 @@ const USED: [&str; 44] = [
     "title",
     "updated_at",
     "user",
+    "workflow",
 ];
 
 /// Bytes of the longest of [`USED`], and how many of one length there can be.

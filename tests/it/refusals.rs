@@ -51,7 +51,7 @@ async fn a_mistake_in_a_workflow_is_named_with_file_line_and_column() {
         ),
         (
             "action",
-            format!("on: pull_request\njobs:\n  a:\n{step}      - uses: some/action@v1\n"),
+            format!("on: pull_request\njobs:\n  a:\n{step}      - uses: some/action\n"),
             "ci.yml:7:",
             "some/action",
         ),

@@ -51,7 +51,7 @@ async fn reports_are_shown_and_a_test_that_ended_both_ways_is_flaky() {
         assert!(first.summary().contains(text), "`{text}` is not in {}", first.summary());
     }
     assert!(first.log.contains("failed: sum › races (src/sum.c:7)"), "{}", first.log);
-    let told = scene.ask_json(&["job", "show", &first.job.id, "--json"]);
+    let told = scene.ask_json(&["job", "show", &first.job.id]);
     assert_eq!(told["results"]["failures"][0]["name"], "races");
     assert_eq!(told["results"]["coverage"]["files"][0]["file"], "src/sum.c");
 

@@ -59,8 +59,20 @@ pub(crate) fn assert_none(state_dir: &Path) {
 }
 
 /// What a state directory has in it when no service runs.
-const KEPT: [&str; 10] =
-    ["accelerator.json", "caches", "dayfly.db", "forks", "images", "inbox", "lease", "logs", "prepared", "vms"];
+const KEPT: [&str; 12] = [
+    "accelerator.json",
+    "actions",
+    "caches",
+    "dayfly.db",
+    "depot",
+    "forks",
+    "images",
+    "inbox",
+    "lease",
+    "logs",
+    "prepared",
+    "vms",
+];
 
 /// Fails if there is a file in the state directory that nobody will need again.
 pub(crate) fn assert_tidy(state_dir: &Path) {
