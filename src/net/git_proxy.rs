@@ -3,7 +3,7 @@
 //! Git cannot fetch through a CONNECT proxy that adds a header (TLS would hide it), so the guest speaks plain HTTP to this
 //! proxy over streams that the caller hands in, one per TCP connection of git. Invariants:
 //!
-//! - The forge sees only smart-HTTP `upload-pack` requests and downloads of Git LFS ([`lfs`]) for the job's repository and its
+//! - The forge sees only smart-HTTP `upload-pack` requests and downloads of Git LFS (`lfs`) for the job's repository and its
 //!   allowed submodules, at addresses that the host composed; nothing of the guest's path reaches it.
 //! - The credential never enters the guest: neither it nor anything by which the forge asks for one is passed back, and
 //!   redirects of fetches are not followed.

@@ -1,7 +1,7 @@
 //! What steps say in their output: workflow commands, problems that matchers find, and values that no log may show.
 //!
 //! A [`Listener`] hears one step. Bytes go in as they arrive, and come out as the text for the log: the same text, but for
-//! commands, which are obeyed, and for values that are [masked](mask). What holds for all steps of a job, matchers and masks,
+//! commands, which are obeyed, and for values that are masked. What holds for all steps of a job, matchers and masks,
 //! is its [`Hearing`]. Everything comes from the guest: it is bounded, obeyed only as far as it concerns the job itself, and
 //! gives the same however it is cut into pieces.
 

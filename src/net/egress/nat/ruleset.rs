@@ -198,7 +198,7 @@ fn set_of(ports: &[u16]) -> String {
     format!("{{ {} }}", ports.join(", "))
 }
 
-/// Admits addresses on ports for [`NAMED_FOR`] from now on, whether or not they are admitted already.
+/// Admits addresses on ports for `NAMED_FOR` from now on, whether or not they are admitted already.
 pub fn admit(addresses: &[Ipv4Addr], ports: &[u16]) -> String {
     let pairs = addresses.iter().flat_map(|address| ports.iter().map(move |port| format!("{address} . {port}")));
     let elements = pairs.collect::<Vec<_>>().join(", ");
