@@ -1,5 +1,7 @@
 //! What a local run prints: one job's log as it is, several with the job's name before each line, and the results.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio_util::sync::CancellationToken;
 
 use super::super::log_view::LogView;
@@ -27,8 +29,10 @@ const MAX_LINE: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Screens {
     look: Look,
-    /// Empty where there is but one job.
-    names: Vec<String>,
+    /// Whether there is but one job, and will not be more.
+    is_alone: bool,
+    /// Jobs that have started.
+    started: AtomicUsize,
     output: Screened,
 }
 
@@ -58,8 +62,8 @@ impl Screened {
 
 impl Screens {
     pub(super) fn new(look: Look, jobs: &[Job], output: Screened) -> Self {
-        let names = if jobs.len() > 1 { jobs.iter().map(Job::full_name).collect() } else { Vec::new() };
-        Self { look, names, output }
+        let is_alone = matches!(jobs, [job] if !job.planned.spec.unfolds());
+        Self { look, is_alone, started: AtomicUsize::new(0), output }
     }
 }
 
@@ -67,11 +71,9 @@ impl Audience for Screens {
     type Witness = Shown;
 
     fn job_started(&self, job: &Job) -> Shown {
-        let name = job.full_name();
-        let prefix = self.names.iter().position(|known| *known == name).map(|at| {
-            let style = PREFIX_STYLES[at % PREFIX_STYLES.len()];
-            format!("{} ", self.look.paint(style, &format!("[{}]", one_line(&name))))
-        });
+        let style = PREFIX_STYLES[self.started.fetch_add(1, Ordering::Relaxed) % PREFIX_STYLES.len()];
+        let name = format!("[{}]", one_line(&job.full_name()));
+        let prefix = (!self.is_alone).then(|| format!("{} ", self.look.paint(style, &name)));
         Shown { screen: Screen::new(self.look, prefix), output: self.output.clone() }
     }
 }
