@@ -30,9 +30,9 @@ pub struct Standing {
 const DEPENDABOT: &str = "dependabot[bot]";
 
 /// Whether the jobs of an event may have secrets: not if a fork brought it, even if somebody approved its commit, nor if it is a
-/// pull request of a robot that takes over the work of strangers.
+/// pull request or a push of a robot that takes over the work of strangers.
 pub fn may_have_secrets(is_of_fork: bool, event: &str, actor: &str) -> bool {
-    let is_of_dependabot = event == "pull_request" && actor.eq_ignore_ascii_case(DEPENDABOT);
+    let is_of_dependabot = matches!(event, "pull_request" | "push") && actor.eq_ignore_ascii_case(DEPENDABOT);
     !(is_of_fork || is_of_dependabot)
 }
 

@@ -2,7 +2,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How often a fetch is looked at, and after what time one is nobody's any more.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const TORN: Duration = Duration::from_secs(60 * 60);
 
 /// An archive, when it was used last, and its bytes.
 type Kept = (SystemTime, u64, PathBuf);
@@ -11,6 +15,39 @@ type Kept = (SystemTime, u64, PathBuf);
 pub(super) fn is_there(file: &Path) -> bool {
     // Without its new time it only goes earlier.
     File::open(file).map(|file| drop(file.set_modified(SystemTime::now()))).is_ok()
+}
+
+/// Returns when what is below the directory takes more than so many bytes.
+pub(super) async fn outgrown(directory: &Path, most: u64) {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if size_of(directory) > most {
+            return;
+        }
+    }
+}
+
+fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(facts) if facts.is_dir() => size_of(&entry.path()),
+        Ok(facts) => facts.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).fold(0, u64::saturating_add)
+}
+
+/// Removes directories of fetches whose process ended long ago.
+pub(super) fn remove_torn(directory: &Path, prefix: &str) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_old = || {
+            entry.metadata().and_then(|facts| facts.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TORN))
+        };
+        if entry.file_name().to_string_lossy().starts_with(prefix) && is_old() {
+            // What cannot be removed is looked at by the next start.
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 /// Removes archives that were not used for longest until the rest has at most `budget` bytes; `but` stays.

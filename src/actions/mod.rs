@@ -22,6 +22,12 @@ use crate::workflow::action::RemoteAction;
 /// Bytes of one action's repository, unpacked. The largest that are much used have 30 MB.
 pub const MAX_ARCHIVE: u64 = 512 << 20;
 
+/// Bytes that a fetch may take on the way: what git fetched, and the archive that it makes of that.
+const MAX_FETCH: u64 = 2 * MAX_ARCHIVE;
+
+/// Before the name of a directory in which something is fetched.
+const FETCH: &str = ".fetch-";
+
 /// Where repositories of actions are.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -82,6 +88,7 @@ pub enum ActionError {
 impl ActionStore {
     /// A store in `directory`, which is made when it is needed, of at most about `budget` bytes.
     pub fn new(directory: PathBuf, source: Source, budget: u64) -> Self {
+        keep::remove_torn(&directory, FETCH);
         Self { directory, source, budget, fetching: Mutex::new(()) }
     }
 
@@ -99,14 +106,22 @@ impl ActionStore {
         let repo = action.repo.as_str().to_ascii_lowercase();
         let directory = self.directory.join(kind).join(repo);
         let file = directory.join(format!("{sha}.tar"));
+        // One that is there waits for nobody's fetch.
+        if keep::is_there(&file) {
+            return Ok(Archive { sha, file });
+        }
         let _fetching = self.fetching.lock().await;
         if keep::is_there(&file) {
             return Ok(Archive { sha, file });
         }
         let stored = |source| ActionError::NotStored { action: action.clone(), source };
         std::fs::create_dir_all(&directory).map_err(stored)?;
-        let room = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&self.directory).map_err(stored)?;
-        let archive = fetch(action, &remote, &sha, room.path()).await?;
+        let room = tempfile::Builder::new().prefix(FETCH).tempdir_in(&self.directory).map_err(stored)?;
+        // Dropped, the fetch ends with its git.
+        let archive = tokio::select! {
+            fetched = fetch(action, &remote, &sha, room.path()) => fetched?,
+            () = keep::outgrown(room.path(), MAX_FETCH) => return Err(ActionError::TooLarge { action: action.clone() }),
+        };
         let length = std::fs::metadata(&archive).map_err(stored)?.len();
         if length > MAX_ARCHIVE {
             return Err(ActionError::TooLarge { action: action.clone() });

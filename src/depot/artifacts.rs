@@ -9,7 +9,7 @@ use super::caches::object_id;
 use super::{Content, Depot, DepotError, Uploaded, object};
 use crate::clock;
 use crate::config::format_size;
-use crate::ids::RunId;
+use crate::ids::{JobId, RunId};
 
 /// Bytes of a name.
 pub const MAX_NAME: usize = 255;
@@ -32,6 +32,21 @@ const FORBIDDEN: [(char, &str); 9] = [
     ('\n', "a line feed"),
 ];
 
+/// Who made an artifact: an attempt of a job, in an attempt of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    pub run: RunId,
+    pub job: JobId,
+    pub attempt: u32,
+}
+
+impl Maker {
+    /// Whether it comes after that one and does again what that one did. Jobs of one attempt of a run stand beside each other.
+    fn repeats(&self, other: &Self) -> bool {
+        self.run != other.run || (self.job == other.job && self.attempt != other.attempt)
+    }
+}
+
 /// A stored artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
@@ -40,6 +55,8 @@ pub struct Artifact {
     pub run: RunId,
     /// The job that made it, for people.
     pub job: String,
+    #[serde(default)]
+    pub maker: Option<Maker>,
     pub name: String,
     /// Bytes of the stored file.
     pub size: u64,
@@ -72,12 +89,20 @@ pub const ZIP: &str = "application/zip";
 pub struct NewArtifact<'a> {
     pub run: &'a RunId,
     pub job: &'a str,
+    pub maker: &'a Maker,
     pub name: &'a str,
     pub mime: &'a str,
     /// How long it is kept; `None`: as the configuration says. Never longer than that.
     pub retention: Option<Duration>,
     /// Whether it takes the place of one of the same name.
     pub overwrite: bool,
+}
+
+impl NewArtifact<'_> {
+    /// Whether it takes that one's place: as was asked, or because its maker did the same in an earlier attempt.
+    fn replaces(&self, other: &Artifact) -> bool {
+        self.overwrite || other.maker.as_ref().is_some_and(|maker| self.maker.repeats(maker))
+    }
 }
 
 /// What is wrong with a name, for whoever wrote it.
@@ -150,8 +175,9 @@ impl Depot {
     pub fn check_new_artifact(&self, new: &NewArtifact<'_>) -> Result<(), DepotError> {
         check_name(new.name)?;
         let others = self.artifacts(new.run);
-        let is_there = others.iter().any(|artifact| artifact.name == new.name);
-        if is_there && !new.overwrite {
+        let there = others.iter().find(|artifact| artifact.name == new.name);
+        let is_there = there.is_some();
+        if there.is_some_and(|there| !new.replaces(there)) {
             return Err(DepotError::Exists(format!("an artifact `{}` of this run", shown(new.name))));
         }
         if !is_there && others.len() >= MAX_ARTIFACTS {
@@ -173,7 +199,7 @@ impl Depot {
     /// As [`Depot::check_new_artifact`], a run without room for it, and the host's file system.
     pub fn store_artifact(&self, new: &NewArtifact<'_>, uploaded: Uploaded) -> Result<Artifact, DepotError> {
         self.check_new_artifact(new)?;
-        if new.overwrite {
+        if self.artifact(new.run, new.name).is_some_and(|there| new.replaces(&there)) {
             self.remove_artifact(new.run, new.name);
         }
         if uploaded.size > self.artifact_room(new.run) {
@@ -187,6 +213,7 @@ impl Depot {
             id: object_id(),
             run: new.run.clone(),
             job: new.job.to_owned(),
+            maker: Some(new.maker.clone()),
             name: new.name.to_owned(),
             size: uploaded.size,
             sha256: uploaded.sha256.clone(),
@@ -237,4 +264,20 @@ impl Depot {
 /// Whole days of a retention, as the action's input counts them; 0 is what the configuration says.
 pub fn retention_of_days(days: u64) -> Option<Duration> {
     (days > 0).then(|| Duration::from_millis(days.saturating_mul(DAY_MS.unsigned_abs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_again_takes_the_place_of_what_was_and_neighbours_do_not() {
+        let (run, job) = (RunId::random(), JobId::random());
+        let first = Maker { run: run.clone(), job: job.clone(), attempt: 1 };
+        let again = Maker { attempt: 2, ..first.clone() };
+        let neighbour = Maker { job: JobId::random(), ..first.clone() };
+        let rerun = Maker { run: RunId::random(), job: JobId::random(), attempt: 1 };
+        assert!(again.repeats(&first) && rerun.repeats(&first) && rerun.repeats(&again));
+        assert!(!first.repeats(&first) && !neighbour.repeats(&first) && !first.repeats(&neighbour));
+    }
 }

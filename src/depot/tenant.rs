@@ -2,7 +2,7 @@
 
 use super::scope::{Origin, Scopes};
 use super::{Artifact, CacheEntry, Depot, DepotError, Found, Reservation, Upload, Uploaded};
-use crate::depot::artifacts::NewArtifact;
+use crate::depot::artifacts::{Maker, NewArtifact};
 use crate::ids::{JobId, RunId};
 use crate::workflow::contexts::GithubContext;
 
@@ -15,6 +15,7 @@ pub struct Tenant {
     /// The run's first attempt, to which its artifacts belong.
     pub run: RunId,
     pub job: JobId,
+    pub maker: Maker,
     /// For people.
     pub job_name: String,
     pub scopes: Scopes,
@@ -87,6 +88,14 @@ impl Tenant {
 
     /// What an artifact of that name would be.
     pub fn new_artifact<'a>(&'a self, name: &'a str, mime: &'a str) -> NewArtifact<'a> {
-        NewArtifact { run: &self.run, job: &self.job_name, name, mime, retention: None, overwrite: false }
+        NewArtifact {
+            run: &self.run,
+            job: &self.job_name,
+            maker: &self.maker,
+            name,
+            mime,
+            retention: None,
+            overwrite: false,
+        }
     }
 }

@@ -60,11 +60,18 @@ async fn resolve(core: &Core, access: &RepoAccess, git_ref: &str) -> Result<Opti
     }
 }
 
+/// Schedules of one repository. Each is a row with its event, and a delivery whenever it is due.
+const MAX_SCHEDULES: usize = 100;
+
 /// What the workflows of a default branch's commit say about when they start. `payload` is that of the push.
 pub(super) fn schedules(
     asked_by: &crate::webhook::Push, payload: &Json, found: Vec<(String, Schedule)>,
 ) -> Vec<NewSchedule> {
     let now = clock::now_ms();
+    if found.len() > MAX_SCHEDULES {
+        tracing::warn!(repository = %asked_by.repository.access.repo, "a repository has more schedules than are kept");
+    }
+    let found = found.into_iter().take(MAX_SCHEDULES);
     let new = |(path, schedule): (String, Schedule)| {
         let member = |name: &str| payload.get(name).cloned().unwrap_or_default();
         Some(NewSchedule {

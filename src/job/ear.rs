@@ -53,8 +53,8 @@ impl<'a> Ear<'a> {
     }
 
     fn next(&mut self, source: Source, is_over: bool) -> Option<Heard> {
-        // Patterns of the repository may take their time.
-        let is_quick = self.hearing.matchers.is_empty();
+        // Patterns of the repository may take their time, and so may new masks.
+        let is_quick = self.hearing.matchers.is_empty() && self.hearing.masks.is_empty();
         let mut next = || self.listener.next(source, is_over, self.hearing);
         if is_quick { next() } else { heavy(next) }
     }

@@ -11,6 +11,7 @@ use super::outfit::Outfit;
 use super::toolkit;
 use crate::config::Profile;
 use crate::core::Core;
+use crate::depot::artifacts::Maker;
 use crate::depot::{Tenant, tenant};
 use crate::forge::{RepoAccess, RepoName};
 use crate::net::egress::log::EgressLog;
@@ -161,6 +162,7 @@ pub(super) fn results_of(core: &Core, lease: &Lease, github: &GithubContext) -> 
         repo: run.access.repo.as_str().to_owned(),
         run: run.root().clone(),
         job: job.id.clone(),
+        maker: Maker { run: run.id.clone(), job: job.id.clone(), attempt: job.attempt },
         job_name: job.name.clone(),
         scopes: tenant::scopes_of(github, pull_request, run.origin.is_of_fork()),
         page: Some(core.log_url(&job.log_token)),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::{Job, Session};
 use crate::caches::CacheId;
 use crate::config::Profile;
+use crate::depot::artifacts::Maker;
 use crate::depot::{Tenant, tenant};
 use crate::engine::Prepared;
 use crate::ids::VmId;
@@ -174,6 +175,7 @@ async fn attend<W: Witness>(
             repo: session.repo.as_str().to_owned(),
             run: job.run.clone(),
             job: job.id.clone(),
+            maker: Maker { run: job.run.clone(), job: job.id.clone(), attempt: 1 },
             job_name: job.planned.name.clone(),
             scopes: tenant::scopes_of(&github, None, false),
             page: None,

@@ -225,7 +225,7 @@ pub(crate) async fn run<A: Audience>(
         // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
-            if let Some(at) = apply(&mut slots, action, &session.profiles, cancel) {
+            if let Some(at) = apply(&mut slots, action, &session.profiles) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
                 let (id, witness) = (job.id.clone(), audience.job_started(&job));
                 let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
@@ -250,6 +250,11 @@ pub(crate) async fn run<A: Audience>(
             }
         }
     }
+    // Nothing runs, and nothing can: what has not ended is in a circle, such as a job in the group of its own call.
+    for slot in slots.iter_mut().filter(|slot| slot.ended.is_none()) {
+        slot.end(Conclusion::Error, Reason::Workflow, "it waits for a job that waits for it".to_owned());
+    }
+    tell_ends(&mut slots, audience);
     slots.into_iter().filter_map(|slot| slot.ended).collect()
 }
 
@@ -263,7 +268,7 @@ fn tell_ends(slots: &mut [Slot], audience: &impl Audience) {
 }
 
 /// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
-fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles, cancel: &CancellationToken) -> Option<usize> {
+fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles) -> Option<usize> {
     match action {
         // In the order of the workflow.
         Action::Queue(id) => {
@@ -283,7 +288,7 @@ fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles, cancel: &Ca
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
-        Action::Unfold(id) => unfold::unfold(slots, &id, profiles, cancel),
+        Action::Unfold(id) => unfold::unfold(slots, &id, profiles),
         Action::Join(id) => unfold::join(slots, &id),
         Action::Cancel(id) => settle(slots, Some(id), |slot| slot.cancel(FAILED_FAST)),
         // There are no pools here.

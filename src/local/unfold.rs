@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use tokio_util::sync::CancellationToken;
-
 use super::session::{Job, Profiles, Slot, needs_of};
 use crate::forge::Conclusion;
 use crate::ids::JobId;
@@ -17,7 +15,7 @@ use crate::workflow::gate::{NeedResult, NeedsResults};
 use crate::workflow::plan::{MAX_PLANNED, PlannedJob, expand};
 
 /// Others take the place of a job, or a call ends.
-pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles, cancel: &CancellationToken) {
+pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles) {
     let Some(at) = slots.iter().position(|slot| slot.job.id == *id) else { return };
     if slots[at].inner_prefix.is_some() {
         return close(slots, at);
@@ -33,8 +31,8 @@ pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles, can
     };
     let job = &slots[at].job;
     let is_replaced = job.planned.spec.unexpanded;
-    // What ends a call ends its jobs.
-    let stop = if is_replaced { cancel } else { &slots[at].stop };
+    // What ends a call ends its jobs, and what they become.
+    let stop = &slots[at].stop;
     let new: Vec<Slot> = planned.into_iter().map(|planned| Slot::new(job.beside(planned, profiles), stop)).collect();
     if is_replaced {
         slots.splice(at..=at, new);

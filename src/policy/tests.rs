@@ -205,3 +205,17 @@ fn only_what_tells_of_a_head_and_no_more_is_news_of_it() {
     assert_eq!(head_news(&Event::PullRequest(PullRequest { changed_at: None, ..pull })), None);
     assert_eq!(head_news(&Event::Ping), None);
 }
+
+#[test]
+fn secrets_are_for_what_the_repositorys_own_people_bring() {
+    for (is_of_fork, event, actor, may) in [
+        (false, "push", "octo", true),
+        (false, "pull_request", "octo", true),
+        (true, "pull_request", "octo", false),
+        (false, "pull_request", "dependabot[bot]", false),
+        (false, "push", "Dependabot[bot]", false),
+        (false, "schedule", "dependabot[bot]", true),
+    ] {
+        assert_eq!(may_have_secrets(is_of_fork, event, actor), may, "{is_of_fork} {event} {actor}");
+    }
+}

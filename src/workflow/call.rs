@@ -272,6 +272,9 @@ pub fn prefix(caller: &JobSpec) -> String {
 }
 
 /// The `inputs` context of the called workflow.
+/// Bytes of all inputs of a call: each of its jobs has them.
+const MAX_INPUT_BYTES: usize = 1 << 20;
+
 fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResults) -> Result<Value, Diagnostic> {
     let at = |key: &str, complaint: Complaint| {
         complaint.at(&caller.file, Some(caller.job.position), &format!("jobs.{}{key}", caller.job.id))
@@ -285,7 +288,7 @@ fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResult
     // A default may use the event, but nothing of the caller.
     let own: Object = [("github", github.clone()), ("vars", caller.vars.clone())].into_iter().collect();
     let own = Environment::new(&own).with_effort(&effort);
-    let mut inputs = Object::default();
+    let (mut inputs, mut bytes) = (Object::default(), 0);
     for input in &interface.inputs {
         let given = call.with.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name)).map(|(_, data)| data);
         let value = match (given, &input.default) {
@@ -295,6 +298,10 @@ fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResult
         };
         let key = format!(".with.{}", input.name);
         let value = value.map_err(|error| at(&key, complaint_of(error)))?;
+        bytes += value.to_text().len();
+        if bytes > MAX_INPUT_BYTES {
+            return Err(at(&key, format!("the inputs of a call have at most {MAX_INPUT_BYTES} bytes").into()));
+        }
         inputs
             .insert(input.name.clone(), inputs::exact(input.kind, value).map_err(|message| at(&key, message.into()))?);
     }

@@ -32,14 +32,14 @@ impl std::error::Error for FileCommandError {}
 /// Names and values in the order of the file.
 pub type Pairs = Vec<(String, String)>;
 
-/// Variables for the following steps.
+/// Variables for the following steps, without `GITHUB_*` and `RUNNER_*`: steps may write those, and they keep their values.
 ///
 /// # Errors
-/// Too large, not of the form, or a variable that steps may not set: `NODE_OPTIONS`, `GITHUB_*` and `RUNNER_*`.
+/// Too large, not of the form, or `NODE_OPTIONS`, which steps may not set.
 pub fn parse_env(content: &[u8]) -> Result<Pairs, FileCommandError> {
     const FILE: &str = "GITHUB_ENV";
     let mut pairs = Vec::new();
-    for Pair { line, name, value } in pairs_of(FILE, content)? {
+    for Pair { line, name, value } in pairs_of(FILE, content)?.into_iter().filter(|pair| !is_reserved(&pair.name)) {
         check_variable(&name, &value).map_err(|message| FileCommandError { file: FILE, line: Some(line), message })?;
         pairs.push((name, value));
     }
@@ -243,7 +243,7 @@ mod tests {
         insta::assert_snapshot!(outputs("=1"), @"GITHUB_OUTPUT: line 1: the name is missing");
         insta::assert_snapshot!(outputs(&"x".repeat(MAX_FILE_BYTES + 1)), @"GITHUB_OUTPUT: the file has 1048577 bytes, at most 1048576 are read");
         insta::assert_snapshot!(parse_env(b"A=1\nNODE_OPTIONS=--require x").unwrap_err(), @"GITHUB_ENV: line 2: `NODE_OPTIONS` may not be set by a step");
-        insta::assert_snapshot!(parse_env(b"github_sha=1").unwrap_err(), @"GITHUB_ENV: line 1: `github_sha` may not be set by a step");
+        assert_eq!(parse_env(b"github_sha=1\nRUNNER_X=2\nA=3").unwrap(), [("A".to_owned(), "3".to_owned())]);
         insta::assert_snapshot!(parse_env(b"A<<X\n\0\nX\n").unwrap_err(), @"GITHUB_ENV: line 1: an environment variable cannot contain a NUL character");
         insta::assert_snapshot!(parse_path(b"/bin\n\0").unwrap_err(), @"GITHUB_PATH: line 2: a directory cannot contain a NUL character");
     }

@@ -48,6 +48,10 @@ pub struct Entry {
     offset: u64,
 }
 
+/// Bytes of one name, as the kernel's `PATH_MAX`, and of all of them: they are kept in memory.
+const MAX_NAME: usize = 4096;
+const MAX_NAMES: usize = 32 << 20;
+
 /// An archive that is read.
 #[derive(Debug)]
 pub struct Reader<R> {
@@ -67,12 +71,16 @@ impl<R: Read + Seek> Reader<R> {
         }
         source.seek(SeekFrom::Start(offset))?;
         let mut lines = BufReader::new(&mut source);
-        let (mut entries, mut bytes) = (Vec::new(), 0_u64);
+        let (mut entries, mut bytes, mut names) = (Vec::new(), 0_u64, 0_usize);
         for _line in 0..files {
             let entry = read_line(&mut lines)?;
             bytes = bytes.saturating_add(entry.size);
             if bytes > limits.bytes {
                 return Err(ZipError::TooLarge(crate::config::format_size(limits.bytes)));
+            }
+            names += entry.name.len();
+            if entry.name.len() > MAX_NAME || names > MAX_NAMES {
+                return Err(ZipError::TooLarge("names of a length that paths have".to_owned()));
             }
             if !entry.name.ends_with('/') {
                 entries.push(entry);

@@ -48,6 +48,8 @@ fn what_has_too_much_or_is_none_is_refused() {
     let names: Vec<String> = (0..101).map(|at| at.to_string()).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
     assert!(matches!(files(&archive(&many, 0)), Err(ZipError::TooLarge(_))));
+    let endless = "n".repeat(5000);
+    assert!(matches!(files(&archive(&[(&endless, b"")], 0)), Err(ZipError::TooLarge(_))));
     assert!(matches!(files(b"PK"), Err(ZipError::Broken(_))));
     assert!(matches!(files(&[0; 4000]), Err(ZipError::Broken(_))));
 }

@@ -52,7 +52,15 @@ fn newest_by_name(attempts: &[(Run, Vec<Job>)]) -> Vec<&Job> {
             }
         }
     }
+    newest.retain(|job| !became_others(attempts, job));
     newest
+}
+
+/// Whether other jobs stand in its place in a later attempt: there it was not known yet what it would be.
+fn became_others(attempts: &[(Run, Vec<Job>)], job: &Job) -> bool {
+    let is_unexpanded = job.spec.get("unexpanded").and_then(serde_json::Value::as_bool).unwrap_or_default();
+    let later = attempts.iter().skip_while(|(run, _)| run.id != job.run).skip(1).flat_map(|(_, jobs)| jobs);
+    is_unexpanded && later.into_iter().any(|other| other.key == job.key)
 }
 
 /// The job that repeats this one, if it has not finished.

@@ -111,6 +111,8 @@ async fn send(tenant: &Tenant, hands: &Hands<'_>, artifact: Artifact, place: &st
         Ok(())
     };
     let taken = hands.run(TAKE, &[place], feed, |_| Ok(())).await;
+    // Who still reads for it is to see that nobody takes it any more.
+    drop(receiver);
     let read = reading.await.map_err(|_| Trouble::said("reading it broke off: a fault of Dayfly"))?;
     match taken? {
         (0, _) => read.map_err(Trouble::said),

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::*;
 use crate::config::DepotLimits;
 use crate::depot::Depot;
+use crate::depot::artifacts::Maker;
 use crate::depot::scope::{Origin, Scopes};
 use crate::ids::{JobId, RunId};
 
@@ -63,6 +64,7 @@ impl World {
             repo: "acme/site".to_owned(),
             run: run.clone(),
             job: JobId::random(),
+            maker: Maker { run: run.clone(), job: JobId::random(), attempt: 1 },
             job_name: "build".to_owned(),
             scopes: Scopes::of(Origin { default_branch: "main", ..origin }),
             page: None,

@@ -64,6 +64,9 @@ pub(super) struct Said<'t> {
     pub(super) end_column: Option<&'t str>,
 }
 
+/// The largest line or column: forges keep them in signed numbers of 32 bits.
+const MAX_PLACE: u32 = i32::MAX as u32;
+
 impl Annotation {
     /// About the job as a whole.
     pub fn general(level: Level, message: &str) -> Self {
@@ -72,7 +75,8 @@ impl Annotation {
 
     /// Within the limits, and with the places that make sense together.
     pub(super) fn new(level: Level, message: &str, said: Said<'_>, workspace: &str) -> Self {
-        let number = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).filter(|number| *number > 0);
+        let is_place = |number: &u32| (1..=MAX_PLACE).contains(number);
+        let number = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).filter(is_place);
         let file = said.file.and_then(|file| relative(file, workspace));
         let end_line: Option<u32> = number(said.end_line);
         let line: Option<u32> = number(said.line).or(end_line);

@@ -1,10 +1,11 @@
 //! Hears one step: see [`Listener`].
 
+use super::Hearing;
 use super::annotation::{Annotation, Level};
 use super::command::{Command, may_become_command};
 use super::lines::{Lines, MAX_LINE};
+use super::matcher_file::{self, Matching};
 use super::said::Said;
-use super::{Hearing, matcher_file};
 
 /// Characters that a word which ends a stop of commands needs to be masked.
 const MIN_MASKED_TOKEN: usize = 7;
@@ -95,16 +96,17 @@ impl Listener {
     pub fn answer(&mut self, asked: Asked, content: Result<Vec<u8>, String>, hearing: &mut Hearing) -> Vec<u8> {
         let mut text = Vec::new();
         let read = content.and_then(|content| matcher_file::read(&content));
-        let done = read.and_then(|matchers| {
+        let done = read.and_then(|Matching { matchers, left_out }| {
             if !asked.removes {
-                return hearing.matchers.add(matchers);
+                return hearing.matchers.add(matchers).map(|()| left_out);
             }
             hearing.matchers.remove(matchers.iter().map(|matcher| matcher.owner.as_str()));
-            Ok(())
+            Ok(Vec::new())
         });
-        if let Err(why) = done {
-            let why = format!("the problem matchers of `{}`: {why}", asked.path);
-            self.fail(&asked.said, &why, hearing, &mut text);
+        let of_file = |why: &str| format!("the problem matchers of `{}`: {why}", asked.path);
+        match done {
+            Ok(left_out) => left_out.iter().for_each(|why| self.warn(&of_file(why), hearing, &mut text)),
+            Err(why) => self.fail(&asked.said, &of_file(&why), hearing, &mut text),
         }
         text
     }

@@ -17,6 +17,10 @@ pub const COVER: &str = "***";
 /// Bytes of all forms of all values of a job.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Values that steps may name, and bytes of all their forms: each new one costs an automaton of all forms, before the next line.
+const MAX_SAID: usize = 1000;
+const MAX_SAID_BYTES: usize = 256 * 1024;
+
 /// Bytes of one form of a value, so that what is held back for it is bounded; longer ones are covered in pieces.
 pub(super) const MAX_FORM: usize = 64 * 1024;
 
@@ -32,13 +36,16 @@ pub struct Masks {
     forms: BTreeSet<Vec<u8>>,
     bytes: usize,
     longest: usize,
+    /// Values that steps have named, and bytes of their forms.
+    said: usize,
+    said_bytes: usize,
     /// Of the forms up to the last one looked for.
     search: Option<NFA>,
 }
 
 /// There are more values than a job may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the values to mask have more than {MAX_BYTES} bytes together, their encoded forms included")]
+#[error("the values to mask are too many, or have more than {MAX_BYTES} bytes together, their encoded forms included")]
 pub struct TooManyMasks;
 
 impl PartialEq for Masks {
@@ -61,6 +68,23 @@ impl Masks {
             }
         }
         Ok(())
+    }
+
+    /// The same for one that a step names.
+    ///
+    /// # Errors
+    /// A limit is exceeded; what came before stays covered.
+    pub(super) fn add_said(&mut self, value: &str) -> Result<(), TooManyMasks> {
+        let before = self.bytes;
+        if self.said >= MAX_SAID || self.said_bytes.saturating_add(value.len()) > MAX_SAID_BYTES {
+            return Err(TooManyMasks);
+        }
+        let added = self.add(value);
+        if self.bytes > before {
+            self.said += 1;
+            self.said_bytes += self.bytes - before;
+        }
+        added
     }
 
     fn add_form(&mut self, form: &[u8]) -> Result<(), TooManyMasks> {
@@ -215,6 +239,16 @@ mod tests {
         let mut masks = Masks::default();
         values.iter().for_each(|value| masks.add(value).unwrap());
         masks
+    }
+
+    #[test]
+    fn steps_name_a_bounded_number_of_values() {
+        let mut masks = masks(&["of the operator"]);
+        let names = (0..MAX_SAID).map(|number| format!("value {number}"));
+        names.for_each(|name| masks.add_said(&name).unwrap());
+        masks.add_said("value 0").unwrap_err();
+        assert_eq!(masks.cover_text("value 7, value 999, value x"), "***, ***, value x");
+        assert_eq!(Masks::default().add_said(&"x".repeat(MAX_SAID_BYTES + 1)), Err(TooManyMasks));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A matcher of several patterns takes as many lines in a row; with `loop` the last pattern takes every further line that fits. The
 //! patterns come from the repository, so they are only matched in time linear in the line.
 
+use std::time::{Duration, Instant};
+
 use regex::{Captures, Regex};
 
 use super::annotation::{Annotation, Level, Said};
@@ -12,11 +14,20 @@ use super::matcher_file::{Field, Matcher, Pattern};
 const MAX_MATCHERS: usize = 32;
 
 /// Bytes of a line that patterns look at: with the sizes of the patterns it bounds the time that a line can take.
-const MAX_LINE: usize = 8 * 1024;
+const MAX_LINE: usize = 4 * 1024;
+
+/// What looking at lines may take of a job's time together. Patterns of tools take microseconds for a line.
+const MAX_SPENT: Duration = Duration::from_secs(20);
+
+/// Bytes that a pattern may take to be quicker; beyond that it is as linear, and slower.
+const MAX_CACHE: usize = 512 * 1024;
 
 /// The matchers of one job, the newest first: the first that fits takes the line.
 #[derive(Debug, Clone, Default)]
-pub struct Matchers(Vec<Running>);
+pub struct Matchers {
+    running: Vec<Running>,
+    spent: Duration,
+}
 
 #[derive(Debug, Clone)]
 struct Running {
@@ -49,7 +60,7 @@ impl Found {
 impl Matchers {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.running.is_empty()
     }
 
     /// Adds matchers; those with the same owner go.
@@ -58,28 +69,40 @@ impl Matchers {
     /// There are too many.
     pub(super) fn add(&mut self, matchers: Vec<Matcher>) -> Result<(), String> {
         self.remove(matchers.iter().map(|matcher| matcher.owner.as_str()));
-        if self.0.len() + matchers.len() > MAX_MATCHERS {
+        if self.running.len() + matchers.len() > MAX_MATCHERS {
             return Err(format!("a job has at most {MAX_MATCHERS} problem matchers"));
         }
-        self.0.splice(0..0, matchers.into_iter().map(Running::new));
+        self.running.splice(0..0, matchers.into_iter().map(Running::new));
         Ok(())
     }
 
     /// Removes the matchers of these owners.
     pub(super) fn remove<'o>(&mut self, owners: impl Iterator<Item = &'o str>) {
         for owner in owners {
-            self.0.retain(|running| !running.matcher.owner.eq_ignore_ascii_case(owner));
+            self.running.retain(|running| !running.matcher.owner.eq_ignore_ascii_case(owner));
         }
     }
 
     /// Looks at a line without its end; gives what it tells.
     pub(super) fn take(&mut self, line: &str, workspace: &str) -> Option<Annotation> {
+        if self.spent > MAX_SPENT && !self.running.is_empty() {
+            self.running.clear();
+            let why = format!("problem matchers took more than {} s, and were removed", MAX_SPENT.as_secs());
+            return Some(Annotation::general(Level::Warning, &why));
+        }
+        let began = Instant::now();
+        let annotation = self.look(line, workspace);
+        self.spent += began.elapsed();
+        annotation
+    }
+
+    fn look(&mut self, line: &str, workspace: &str) -> Option<Annotation> {
         let line = without_colours(&line[..line.floor_char_boundary(MAX_LINE)]);
-        let (taker, annotation) = self.0.iter_mut().enumerate().find_map(|(index, running)| {
+        let (taker, annotation) = self.running.iter_mut().enumerate().find_map(|(index, running)| {
             let found = running.take(&line)?;
             Some((index, annotation(&found, running.matcher.severity.as_deref(), workspace)))
         })?;
-        for (_, other) in self.0.iter_mut().enumerate().filter(|(index, _)| *index != taker) {
+        for (_, other) in self.running.iter_mut().enumerate().filter(|(index, _)| *index != taker) {
             other.found.fill(None);
         }
         annotation
@@ -198,7 +221,7 @@ pub(super) fn compile(written: &str, limit: usize) -> Result<Regex, String> {
             other => pattern.push(other),
         }
     }
-    let built = regex::RegexBuilder::new(&pattern).size_limit(limit).build();
+    let built = regex::RegexBuilder::new(&pattern).size_limit(limit).dfa_size_limit(MAX_CACHE).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),
         other => other.to_string().lines().last().unwrap_or_default().trim().to_owned(),

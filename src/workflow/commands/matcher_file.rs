@@ -62,11 +62,22 @@ pub(super) struct Pattern {
     pub(super) repeats: bool,
 }
 
+/// The matchers of a file, and for people why others of it are left out: patterns of JavaScript's that cannot be matched in linear
+/// time.
+#[derive(Debug, Default)]
+pub(super) struct Matching {
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) left_out: Vec<String>,
+}
+
+/// What the engine says of patterns that it does not do.
+const NOT_DONE: &str = "not supported";
+
 /// Reads a file of matchers.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub(super) fn read(content: &[u8]) -> Result<Vec<Matcher>, String> {
+pub(super) fn read(content: &[u8]) -> Result<Matching, String> {
     if content.len() > MAX_MATCHER_FILE {
         return Err(format!("it has more than {MAX_MATCHER_FILE} bytes"));
     }
@@ -78,14 +89,21 @@ pub(super) fn read(content: &[u8]) -> Result<Vec<Matcher>, String> {
         return Err(format!("it has more than {MAX_MATCHERS} matchers"));
     }
     let mut matchers: Vec<Matcher> = Vec::new();
+    let mut left_out = Vec::new();
     for value in list {
-        let matcher = matcher(value)?;
+        let matcher = match matcher(value) {
+            Err(why) if why.ends_with(NOT_DONE) => {
+                left_out.push(why);
+                continue;
+            }
+            other => other?,
+        };
         if matchers.iter().any(|other| other.owner.eq_ignore_ascii_case(&matcher.owner)) {
             return Err(format!("two matchers have the owner `{}`", matcher.owner));
         }
         matchers.push(matcher);
     }
-    Ok(matchers)
+    Ok(Matching { matchers, left_out })
 }
 
 fn matcher(value: &Value) -> Result<Matcher, String> {

@@ -9,7 +9,7 @@ use super::*;
 fn matchers(files: &[Value]) -> Matchers {
     let mut matchers = Matchers::default();
     for file in files {
-        matchers.add(read(file.to_string().as_bytes()).unwrap()).unwrap();
+        matchers.add(read(file.to_string().as_bytes()).unwrap().matchers).unwrap();
     }
     matchers
 }
@@ -127,8 +127,20 @@ proptest! {
         let file = json!({"problemMatcher": [{"owner": "a", "pattern": [{"regexp": pattern, "message": 1}]}]});
         if let Ok(found) = read(file.to_string().as_bytes()) {
             let mut matchers = Matchers::default();
-            matchers.add(found).unwrap();
+            matchers.add(found.matchers).unwrap();
             matchers.take(&line, "");
         }
     }
+}
+
+#[test]
+fn what_javascript_can_and_we_cannot_is_left_out_and_the_rest_is_there() {
+    let file = serde_json::json!({"problemMatcher": [
+        {"owner": "behind", "pattern": [{"regexp": "(?<!MSB)(.*)", "message": 1}]},
+        {"owner": "back", "pattern": [{"regexp": "(.)\\1", "message": 1}]},
+        {"owner": "plain", "pattern": [{"regexp": "^error: (.*)$", "message": 1}]},
+    ]});
+    let read = read(file.to_string().as_bytes()).unwrap();
+    assert_eq!(read.matchers.iter().map(|matcher| matcher.owner.as_str()).collect::<Vec<_>>(), ["plain"]);
+    assert_eq!(read.left_out.len(), 2, "{:?}", read.left_out);
 }

@@ -60,7 +60,7 @@ impl Listener {
         if value.trim().is_empty() {
             return self.warn("`add-mask` names nothing to mask", hearing, text);
         }
-        if hearing.masks.add(value).is_err() {
+        if hearing.masks.add_said(value).is_err() {
             return self.fail(words, "there are too many masks", hearing, text);
         }
         if self.echoes {

@@ -226,7 +226,7 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
     let mut run = job("", "    steps: [{id: s, run: x}, {run: '${{ steps.s.outputs.a }}', if: failure()}]\n");
     expect_run(&mut run);
     let report = run.finish_step(StepResult {
-        env: b"RUNNER_TEMP=/".to_vec(),
+        env: b"NODE_OPTIONS=-r x".to_vec(),
         output: b"a=kept".to_vec(),
         path: vec![0],
         summary: vec![b'x'; MAX_SUMMARY_BYTES + 1],
@@ -235,7 +235,7 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
     let report = report.unwrap();
     assert_eq!(report.outcome, Outcome::Failure);
     insta::assert_snapshot!(report.errors.join("\n"), @r"
-    GITHUB_ENV: line 1: `RUNNER_TEMP` may not be set by a step
+    GITHUB_ENV: line 1: `NODE_OPTIONS` may not be set by a step
     GITHUB_PATH: line 1: a directory cannot contain a NUL character
     ");
     let told = "GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read";

@@ -184,3 +184,19 @@ fn what_is_being_repeated_is_known_by_its_newest_job() {
     assert_eq!(unfinished_repetition(&attempts, &job(&attempts, 0, "test").id.clone()), None);
     assert_eq!(unfinished_repetition(&attempts, &JobId::random()), None);
 }
+
+#[test]
+fn a_job_that_became_others_in_a_later_attempt_is_those() {
+    let mut attempts = Attempts::new();
+    attempt(&mut attempts, &["lint"], Conclusion::Failure);
+    // What `build` was as long as its needs had not ended.
+    let cell = attempts[0].1[0].clone();
+    let waiting = Job { id: JobId::random(), key: "build".into(), name: "build".into(), ..cell };
+    let waiting = Job { spec: serde_json::json!({ "unexpanded": true }), ..waiting };
+    attempts[0].1.push(waiting);
+    attempt(&mut attempts, &["build (a)", "build (b)", "lint"], Conclusion::Success);
+    let names: Vec<&str> = newest_by_name(&attempts).into_iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["lint", "build (a)", "build (b)"]);
+    attempts.truncate(1);
+    assert_eq!(newest_by_name(&attempts).len(), 2);
+}
