@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::DepotError;
 use super::object::digest_of;
+use crate::host::disk;
 use crate::ids::UploadId;
 
 /// Pieces of one upload. Azure's own limit.
@@ -60,7 +61,9 @@ impl Upload {
     pub(super) fn begin(parent: &Path, limit: u64) -> Result<Self, DepotError> {
         let directory = parent.join(UploadId::random().as_str());
         fs::create_dir_all(&directory).map_err(DepotError::io("an upload cannot begin"))?;
-        Ok(Self { staged: Staged(Some(directory)), limit, written: AtomicU64::new(0), blocks: AtomicU64::new(0) })
+        let staged = Staged(Some(directory));
+        require_room(staged.path())?;
+        Ok(Self { staged, limit, written: AtomicU64::new(0), blocks: AtomicU64::new(0) })
     }
 
     /// Begins the piece of that name, in the place of one that had it before.
@@ -125,6 +128,19 @@ impl Upload {
     }
 }
 
+/// Bytes between two looks at how much room the host has.
+const LOOK_EVERY: u64 = 16 << 20;
+
+/// Free bytes that uploads leave: without any, no job starts and nothing can be stored.
+const LEFT_FREE: u64 = 2 << 30;
+
+fn require_room(directory: &Path) -> Result<(), DepotError> {
+    disk::require_room(directory, LEFT_FREE).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => DepotError::TooLarge("the host's disk has no room for it".to_owned()),
+        _ => DepotError::io("the depot cannot be examined")(error),
+    })
+}
+
 impl Block<'_> {
     /// Adds bytes.
     ///
@@ -132,8 +148,13 @@ impl Block<'_> {
     /// [`DepotError::TooLarge`] when all pieces together have more than the upload may; the host's file system.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DepotError> {
         let more = bytes.len() as u64;
-        if self.upload.written.fetch_add(more, Ordering::Relaxed).saturating_add(more) > self.upload.limit {
+        let before = self.upload.written.fetch_add(more, Ordering::Relaxed);
+        let after = before.saturating_add(more);
+        if after > self.upload.limit {
             return Err(self.upload.too_large());
+        }
+        if before / LOOK_EVERY != after / LOOK_EVERY {
+            require_room(self.upload.staged.path())?;
         }
         self.file.write_all(bytes).map_err(DepotError::io("a block cannot be stored"))
     }

@@ -17,7 +17,7 @@ use crate::lifecycle::Step;
 use crate::policy::dispatch_request;
 use crate::store::{Delivery, DeliveryState, NewSchedule};
 use crate::webhook::{Dispatch, Event, EventName, parse_github};
-use crate::workflow::inputs::of_dispatch;
+use crate::workflow::inputs::{as_event, of_dispatch};
 use crate::workflow::plan::PlanInput;
 use crate::workflow::schedule::Schedule;
 use crate::workflow::{Workflow, parse};
@@ -152,7 +152,8 @@ pub async fn wish(core: &Core, wanted: Wanted) -> Result<Wish, Refused> {
     let bytes = core.forge.read_file(access, path, &sha, MAX_FILE_BYTES).await?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(format!("`{path}` is not UTF-8")))?;
     let read = heavy(|| parse(path, &text)).map_err(|complaints| wrong(complaints[0].to_string()))?;
-    check(core, access, &read, &payload["inputs"]).map_err(wrong)?;
+    // With the defaults, as a forge tells them.
+    payload["inputs"] = checked(core, access, &read, &payload["inputs"]).map_err(wrong)?;
     payload["workflow"] = path.as_str().into();
     let asked = Box::new(event_of(&payload).map_err(wrong)?);
     Ok(Wish::Start { asked, sha: Some(sha), payload })
@@ -194,7 +195,7 @@ async fn found_ref(
     Err(Refused::Wrong(format!("`{}` has no branch or tag {}", access.repo, quoted(name))))
 }
 
-fn check(core: &Core, access: &RepoAccess, workflow: &Workflow, inputs: &Json) -> Result<(), String> {
+fn checked(core: &Core, access: &RepoAccess, workflow: &Workflow, inputs: &Json) -> Result<Json, String> {
     if !workflow.on.iter().any(|trigger| trigger.event == "workflow_dispatch") {
         return Err(format!(
             "`{}` is not started by people\n  hint: its `on` must name `workflow_dispatch`",
@@ -204,5 +205,5 @@ fn check(core: &Core, access: &RepoAccess, workflow: &Workflow, inputs: &Json) -
     let vars = core.config.values_of(&access.repo, None, &JobSecrets::new()).vars();
     let github = json!({ "event_name": "workflow_dispatch" }).into();
     let input = PlanInput { github, inputs: inputs.clone().into(), vars };
-    of_dispatch(workflow, &input).map(drop).map_err(|complaint| complaint.to_string())
+    of_dispatch(workflow, &input).map(|inputs| as_event(&inputs)).map_err(|complaint| complaint.to_string())
 }

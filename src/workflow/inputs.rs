@@ -6,6 +6,13 @@ use super::plan::PlanInput;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic};
 
+/// The inputs as `github.event` has them: each as text.
+pub fn as_event(inputs: &Value) -> serde_json::Value {
+    let Value::Object(inputs) = inputs else { return serde_json::Value::Null };
+    let text = |(name, value): (&str, &Value)| (name.to_owned(), (*value.to_text()).into());
+    serde_json::Value::Object(inputs.iter().map(text).collect())
+}
+
 /// The `inputs` context of a workflow that was started: what was given, in the types that it asks for, and its defaults.
 /// Without `workflow_dispatch` it is empty.
 ///

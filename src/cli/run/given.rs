@@ -17,7 +17,7 @@ use crate::workflow::expression::Template;
 use crate::workflow::values::{Values, check_name};
 
 /// The event that inputs are for.
-const DISPATCH: &str = "workflow_dispatch";
+pub(super) const DISPATCH: &str = "workflow_dispatch";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Given")]

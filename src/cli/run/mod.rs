@@ -16,7 +16,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
 use self::events::Events;
-use self::given::{Given, GivenArgs};
+use self::given::{DISPATCH, Given, GivenArgs};
 use self::screen::{Screened, Screens};
 use super::interrupts::Interrupts;
 use super::machine::{EgressArgs, MachineArgs};
@@ -52,6 +52,7 @@ use crate::report::pattern::Pattern;
 use crate::report::{Kind, Wanted};
 use crate::workflow::action::policy::ActionPolicy;
 use crate::workflow::call::CallTarget;
+use crate::workflow::inputs::{as_event, of_dispatch};
 use crate::workflow::plan::{PlanInput, plan};
 use crate::workflow::values::Values;
 use crate::workflow::{Workflow, parse};
@@ -408,6 +409,13 @@ async fn jobs(
         given.equip(workflow);
         let workflow = &*workflow;
         let name = workflow.display_name();
+        let mut payload = payload.clone();
+        if choice.event == DISPATCH {
+            let github = serde_json::json!({ "event_name": DISPATCH }).into();
+            let input = PlanInput { github, inputs: given.inputs().into(), vars: values.vars() };
+            let inputs = of_dispatch(workflow, &input).map_err(|complaint| choose::complaints(&[complaint]))?;
+            payload["inputs"] = as_event(&inputs);
+        }
         let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
         let input = PlanInput { github: github.to_value(), inputs: given.inputs().into(), vars: values.vars() };
         let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
