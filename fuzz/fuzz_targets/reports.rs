@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((first, report)) = data.split_first() else { return };
     let kind = Kind::ALL[usize::from(*first) % Kind::ALL.len()];
     let mut results = Results::default();
-    read(kind, "report", report, "/home/runner/work/site/site", &mut results);
+    read(kind, "report", report, "/home/runner/jobs/site", &mut results);
     results.settle();
     for remark in summary::remarks(&results) {
         let file = remark.file.expect("it has a place");

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! depot/
-//!   staging/UPLOAD/               what is not finished yet; its owner removes it, a start removes what is left
+//!   staging/UPLOAD/               what is not finished yet; its owner removes it, and `tidy` what is a day old
 //!   artifacts/RUN/NAME/           `meta.json`, `data`; RUN is the run's first attempt, NAME a digest of the name
 //!   caches/REPOSITORY/ENTRY/      `meta.json`, whose time is that of the last use, `data`; both names are digests
 //! ```

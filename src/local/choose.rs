@@ -218,21 +218,13 @@ impl Cells {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::event::sample;
     use super::*;
-    use crate::forge::{CommitSha, RepoName};
     use crate::workflow::parse;
     use crate::workflow::plan::{PlanInput, plan};
 
     fn facts() -> Facts {
-        Facts {
-            repo: RepoName::parse("acme/site").unwrap(),
-            server_url: "https://github.com".into(),
-            sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
-            branch: Some("topic".into()),
-            default_branch: "main".into(),
-            actor: "somebody".into(),
-            given: serde_json::Value::Null,
-        }
+        sample(serde_json::Value::Null)
     }
 
     #[test]

@@ -261,6 +261,21 @@ fn split_address(origin: &str) -> Option<(String, &str)> {
     (!host.is_empty()).then(|| (format!("{scheme}://{host}"), path))
 }
 
+/// A topic branch of somebody's, with what a person gave of the payload.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) fn sample(given: Json) -> Facts {
+    Facts {
+        repo: RepoName::parse("acme/site").unwrap(),
+        server_url: "https://github.com".into(),
+        sha: crate::forge::CommitSha::parse(&"a1".repeat(20)).unwrap(),
+        branch: Some("topic".into()),
+        default_branch: "main".into(),
+        actor: "somebody".into(),
+        given,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -290,15 +305,7 @@ mod tests {
 
     #[test]
     fn events_say_the_same_in_their_trigger_context_and_payload() {
-        let facts = Facts {
-            repo: RepoName::parse("acme/site").unwrap(),
-            server_url: "https://github.com".into(),
-            sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
-            branch: Some("topic".into()),
-            default_branch: "main".into(),
-            actor: "somebody".into(),
-            given: Json::Null,
-        };
+        let facts = sample(Json::Null);
         let shown = ["push", "pull_request", "workflow_dispatch"].map(|event| {
             let request = facts.request(event);
             let payload = facts.payload(event);
@@ -320,15 +327,7 @@ mod tests {
     }
 
     fn given(text: &str) -> Facts {
-        Facts {
-            repo: RepoName::parse("acme/site").unwrap(),
-            server_url: "https://github.com".into(),
-            sha: CommitSha::parse(&"a1".repeat(20)).unwrap(),
-            branch: Some("topic".into()),
-            default_branch: "main".into(),
-            actor: "somebody".into(),
-            given: read_payload(text).unwrap(),
-        }
+        sample(read_payload(text).unwrap())
     }
 
     #[test]

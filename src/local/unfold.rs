@@ -7,10 +7,10 @@ use super::session::{Job, Profiles, Slot, needs_of};
 use crate::forge::Conclusion;
 use crate::ids::JobId;
 use crate::scheduler::plan::{OwnGroup, Stage};
-use crate::store::{Outcome, Reason};
+use crate::scheduler::unfold::outcome_of_call;
+use crate::store::Reason;
 use crate::workflow::call::{self, enter, leave};
 use crate::workflow::concurrency::{Arrival, Group, MAX_QUEUED, Member, arrive, job_group};
-use crate::workflow::contexts;
 use crate::workflow::gate::{NeedResult, NeedsResults};
 use crate::workflow::plan::{MAX_PLANNED, PlannedJob, expand};
 
@@ -61,16 +61,7 @@ fn close(slots: &mut [Slot], at: usize) {
     let left = left(slots, &slots[at]);
     match left {
         Err(why) => slots[at].end(Conclusion::Error, Reason::Workflow, why),
-        Ok(left) => {
-            let (conclusion, reason) = match left.result {
-                contexts::Outcome::Success => (Conclusion::Success, None),
-                contexts::Outcome::Failure => (Conclusion::Failure, None),
-                contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled)),
-                contexts::Outcome::Skipped => (Conclusion::Skipped, Some(Reason::Skipped)),
-            };
-            let detail = format!("its called workflow ended: {}", left.result.as_str());
-            slots[at].end_as(Outcome { conclusion, reason, detail }, left);
-        }
+        Ok(left) => slots[at].end_as(outcome_of_call(&left), left),
     }
 }
 

@@ -341,14 +341,14 @@ mod tests {
     #[test]
     fn places_are_in_the_repository_or_none() {
         let mut results = Results::default();
-        let sink = Sink::new(&mut results, "/home/runner/work/site/site");
+        let sink = Sink::new(&mut results, "/home/runner/jobs/site");
         let decide = |file: &str| sink.place(file, Some(3)).map(|place| place.file);
         for (file, expected) in [
             ("src/a.rs", Some("src/a.rs")),
             ("./src/a.rs", Some("src/a.rs")),
-            ("/home/runner/work/site/site/src/a.rs", Some("src/a.rs")),
-            ("file:///home/runner/work/site/site/a b.js", Some("a b.js")),
-            ("/home/runner/work/site/site2/a.rs", None),
+            ("/home/runner/jobs/site/src/a.rs", Some("src/a.rs")),
+            ("file:///home/runner/jobs/site/a b.js", Some("a b.js")),
+            ("/home/runner/jobs/site2/a.rs", None),
             ("/etc/passwd", None),
             ("../other/a.rs", None),
             ("a/../../b", None),
@@ -361,7 +361,7 @@ mod tests {
         for (text, expected) in [
             ("thread 'main' panicked at src/lib.rs:12:5:\nno", Some("src/lib.rs:12")),
             ("tests/test_a.py:7: AssertionError", Some("tests/test_a.py:7")),
-            ("at Object.<anonymous> (/home/runner/work/site/site/web/a.test.js:4:9)", Some("web/a.test.js:4")),
+            ("at Object.<anonymous> (/home/runner/jobs/site/web/a.test.js:4:9)", Some("web/a.test.js:4")),
             ("see https://example.org:443/x at 12:30", None),
             ("Error: expected 1, got 2", None),
         ] {

@@ -10,7 +10,7 @@ mod forks;
 pub mod plan;
 mod recover;
 mod survey;
-mod unfold;
+pub(crate) mod unfold;
 
 use std::collections::HashMap;
 use std::sync::Arc;

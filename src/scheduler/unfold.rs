@@ -134,17 +134,21 @@ impl Unfolding<'_> {
             Ok(left) => left,
             Err(complaint) => return Ok(Err(complaint.to_string())),
         };
-        let (conclusion, reason) = match left.result {
-            contexts::Outcome::Success => (Conclusion::Success, None),
-            contexts::Outcome::Failure => (Conclusion::Failure, None),
-            contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled)),
-            contexts::Outcome::Skipped => (Conclusion::Skipped, Some(Reason::Skipped)),
-        };
-        let detail = format!("its called workflow ended: {}", left.result.as_str());
         let outputs = serde_json::to_value(&left).unwrap_or(Json::Null);
-        conclude(core, self.job, Outcome { conclusion, reason, detail }, outputs).await?;
+        conclude(core, self.job, outcome_of_call(&left), outputs).await?;
         Ok(Ok(true))
     }
+}
+
+/// How a call ends whose jobs ended so.
+pub(crate) fn outcome_of_call(left: &NeedResult) -> Outcome {
+    let (conclusion, reason) = match left.result {
+        contexts::Outcome::Success => (Conclusion::Success, None),
+        contexts::Outcome::Failure => (Conclusion::Failure, None),
+        contexts::Outcome::Cancelled => (Conclusion::Cancelled, Some(Reason::Cancelled)),
+        contexts::Outcome::Skipped => (Conclusion::Skipped, Some(Reason::Skipped)),
+    };
+    Outcome { conclusion, reason, detail: format!("its called workflow ended: {}", left.result.as_str()) }
 }
 
 fn listed(complaints: &[Diagnostic]) -> String {

@@ -21,14 +21,14 @@ jobs:
           <testsuite name="sum"><testcase name="adds" time="0.5"/><testcase name="races">$outcome</testcase></testsuite>
           END
           echo '<html/>' > out/page.xml
-          printf 'SF:%s/src/sum.c\nLF:4\nLH:3\nend_of_record\n' "$GITHUB_WORKSPACE" > "$RUNNER_TEMP/lcov.info"
+          printf 'SF:%s/src/sum.c\nLF:4\nLH:3\nend_of_record\n' "$GITHUB_WORKSPACE" > /tmp/lcov.info
           printf '%s' '{"runs": [{"results": [{"ruleId": "style", "message": {"text": "two | spaces"}}]}]}' > lint.sarif
       - run: test "$GITHUB_RUN_ATTEMPT" = 2
 "#;
 
 const REPORTS: &str = r#"reports = [
   { kind = "junit", path = "out/**/*.xml" },
-  { kind = "lcov", path = "/home/runner/work/_temp/lcov.info" },
+  { kind = "lcov", path = "/tmp/lcov.info" },
   { kind = "sarif", path = "lint.sarif" },
   { kind = "tap", path = "absent/*.tap" },
 ]"#;

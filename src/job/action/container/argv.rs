@@ -167,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_container_gets_what_githubs_runner_gives_it() {
-        let mounts = Mounts::new("/home/ci/work/site/site", "/home/ci/work/_temp");
+        let mounts = Mounts::new("/home/ci/jobs/site/site", "/home/ci/jobs/_temp");
         let env: BTreeMap<String, String> = [
-            ("GITHUB_ENV", "/home/ci/work/_temp/_runner_file_commands/env_1"),
-            ("GITHUB_WORKSPACE", "/home/ci/work/site/site"),
+            ("GITHUB_ENV", "/home/ci/jobs/_temp/_runner_file_commands/env_1"),
+            ("GITHUB_WORKSPACE", "/home/ci/jobs/site/site"),
             ("INPUT_TOKEN", "secret"),
-            ("INPUT_PATH", "/home/ci/work/site/site/x"),
+            ("INPUT_PATH", "/home/ci/jobs/site/site/x"),
             ("PATH", "/bin"),
-            ("RUNNER_TEMP", "/home/ci/work/_temp"),
+            ("RUNNER_TEMP", "/home/ci/jobs/_temp"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -202,15 +202,15 @@ mod tests {
         --volume
         /run/docker.sock:/var/run/docker.sock
         --mount
-        type=bind,source=/home/ci/work/site/site,target=/github/workspace
+        type=bind,source=/home/ci/jobs/site/site,target=/github/workspace
         --mount
-        type=bind,source=/home/ci/work/_temp/_github_home,target=/github/home
+        type=bind,source=/home/ci/jobs/_temp/_github_home,target=/github/home
         --mount
-        type=bind,source=/home/ci/work/_temp/_github_workflow,target=/github/workflow
+        type=bind,source=/home/ci/jobs/_temp/_github_workflow,target=/github/workflow
         --mount
-        type=bind,source=/home/ci/work/_temp/_runner_file_commands,target=/github/file_commands
+        type=bind,source=/home/ci/jobs/_temp/_runner_file_commands,target=/github/file_commands
         --mount
-        type=bind,source=/home/ci/work/_temp,target=/github/runner_temp
+        type=bind,source=/home/ci/jobs/_temp,target=/github/runner_temp
         --entrypoint=/x
         --
         i:1
@@ -223,7 +223,7 @@ mod tests {
             [
                 "/github/file_commands/env_1",
                 "/github/workspace",
-                "/home/ci/work/site/site/x",
+                "/home/ci/jobs/site/site/x",
                 "secret",
                 "/github/runner_temp"
             ]
