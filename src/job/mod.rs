@@ -11,6 +11,7 @@
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
+//! - `container`: the containers of a job.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -22,6 +23,7 @@
 pub(crate) mod action;
 pub mod attempt;
 pub mod checkout;
+mod container;
 pub mod driver;
 mod ear;
 mod hashing;

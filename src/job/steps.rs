@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
+use super::container::Containers;
 use super::ear::Ear;
 use super::hashing;
 use super::native;
@@ -92,9 +93,14 @@ impl Places {
         }
     }
 
+    /// What workspaces, actions and temporary files are below.
+    pub(crate) fn work(&self) -> String {
+        format!("{}/{WORK_DIRECTORY}", self.home)
+    }
+
     /// Where actions of other repositories are.
     pub(crate) fn actions(&self) -> String {
-        format!("{}/{WORK_DIRECTORY}/_actions", self.home)
+        format!("{}/_actions", self.work())
     }
 
     pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
@@ -132,8 +138,10 @@ pub(super) struct Steps<'a, W> {
     /// Where actions of other repositories come from, and what of them the guest has.
     pub(super) actions: &'a Actions,
     pub(super) delivered: Delivered,
-    /// Programs of Node.js in the guest, by the version that was asked for.
-    pub(super) nodes: BTreeMap<u32, String>,
+    /// Command lines of Node.js where steps run, by the version that was asked for.
+    pub(super) nodes: BTreeMap<u32, Vec<String>>,
+    /// What the job has of containers.
+    pub(super) containers: Containers,
     /// Whose steps run now.
     pub(super) frame: Frame,
 }
@@ -242,8 +250,9 @@ impl<W: Witness> Steps<'_, W> {
             guest: self.guest,
             owner: self.owner(),
             env: self.environment(plan),
-            workspace: &self.places.workspace,
-            home: &self.places.home,
+            workspace: &self.seen_path(&self.places.workspace),
+            home: self.containers.job.as_ref().map_or(&self.places.home, |inside| inside.home()),
+            inside: self.containers.job.as_ref(),
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();
@@ -272,16 +281,20 @@ impl<W: Witness> Steps<'_, W> {
     async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
+        // The user of a container is another one.
+        let mode = if self.runs_inside(plan) { 0o666 } else { 0o644 };
         for file in [env, output, path, summary, state] {
-            self.guest.write_file(file, b"", 0o644, owner).await?;
+            self.guest.write_file(file, b"", mode, owner).await?;
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {
                 let script = format!("{}/step_{}{extension}", self.places.temp, plan.key);
                 self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
+                let script = self.seen_path(&script);
                 (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
             }
             StepAction::Checkout(checkout) => {
+                self.reclaim_workspace().await?;
                 let script = format!("{}/checkout_{}.sh", self.places.temp, plan.key);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
@@ -300,8 +313,9 @@ impl<W: Witness> Steps<'_, W> {
                 return Err(VmError::Refused { what: "start a program", detail });
             }
             StepAction::Node(node) => {
-                let program = self.find_node(node.version).await?;
-                (vec![program, node.script.clone()], self.places.workspace.clone())
+                let mut argv = self.find_node(node.version).await?;
+                argv.push(self.seen_path(&node.script));
+                (argv, self.places.workspace.clone())
             }
             StepAction::Container(container) => return self.prepare_container(plan, container).await,
             StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
@@ -310,6 +324,9 @@ impl<W: Witness> Steps<'_, W> {
                 return Err(VmError::Refused { what: "run an action", detail });
             }
         };
+        if let Some(inside) = self.placed_inside(plan, &argv, &directory) {
+            return Ok(inside);
+        }
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 
@@ -382,15 +399,16 @@ impl<W: Witness> Steps<'_, W> {
                 () = until(deadline) => StepEnd::TimedOut,
                 () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
             };
-            self.stop(&mut running, number, ear).await?;
+            self.stop(&mut running, plan, ear).await?;
             return Ok(end);
         }
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, running: &mut Running, number: u16, ear: &mut Ear<'_>) -> Result<(), VmError> {
+    async fn stop(&mut self, running: &mut Running, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<(), VmError> {
+        let number = self.number_of(plan);
         for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
-            running.signal(signal).await?;
+            self.signal_step(running, plan, signal).await?;
             let drained = async {
                 loop {
                     if self.take(number, running.next().await?, ear).await?.is_some() {

@@ -3,6 +3,7 @@
 
 mod actions;
 mod clone;
+mod containers;
 mod monitor;
 mod nat;
 
