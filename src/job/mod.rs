@@ -26,6 +26,7 @@ pub mod checkout;
 mod container;
 pub mod driver;
 mod ear;
+mod foreign;
 mod hashing;
 pub mod journal;
 mod matrix;
