@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::{Actions, Delivered, Frame};
 use super::checkout::{self, Origin, Workspace};
-use super::container::Containers;
+use super::container::{Containers, Inside};
 use super::ear::Ear;
 use super::hashing;
 use super::native;
@@ -246,13 +246,15 @@ impl<W: Witness> Steps<'_, W> {
     async fn run_native(
         &mut self, plan: &StepPlan, native: &NativePlan, run: &mut JobRun,
     ) -> Result<StepResult, VmError> {
+        let inside = self.containers.job.as_ref();
         let place = native::Place {
             guest: self.guest,
             owner: self.owner(),
-            env: self.environment(plan),
+            // Docker's client gets none of the step's own: some of it might be meant for it.
+            env: if inside.is_some() { self.image_environment().into_iter().collect() } else { self.environment(plan) },
             workspace: &self.seen_path(&self.places.workspace),
-            home: self.containers.job.as_ref().map_or(&self.places.home, |inside| inside.home()),
-            inside: self.containers.job.as_ref(),
+            home: inside.map_or(&self.places.home, Inside::home),
+            inside,
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();

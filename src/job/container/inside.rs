@@ -90,7 +90,7 @@ impl Inside {
     }
 
     /// The home of its steps.
-    pub(in crate::job) const fn home(&self) -> &'static str {
+    pub(in crate::job) fn home(&self) -> &str {
         HOME
     }
 

@@ -76,6 +76,9 @@ impl<W: Witness> Steps<'_, W> {
                 Err(error) => return Err(error),
             };
             let text = run.masked(&format!("{}{}", said.output, said.complaints));
+            if text.trim().is_empty() {
+                continue;
+            }
             self.witness.say(0, &format!("##[group]Log of the service {name}")).await;
             self.witness.say(0, &text).await;
             self.witness.say(0, "##[endgroup]").await;
