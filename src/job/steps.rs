@@ -283,10 +283,9 @@ impl<W: Witness> Steps<'_, W> {
     async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
-        // The user of a container is another one.
-        let mode = if self.runs_inside(plan) { 0o666 } else { 0o644 };
+        let writer = self.writer_of(plan);
         for file in [env, output, path, summary, state] {
-            self.guest.write_file(file, b"", mode, owner).await?;
+            self.guest.write_file(file, b"", 0o644, writer).await?;
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {

@@ -106,6 +106,11 @@ pub(super) fn logs(id: &str, lines: u32) -> Vec<String> {
     words(&["docker", "logs", "--tail", &lines.to_string(), "--", id])
 }
 
+/// Tells the numbers of the user and the group that programs in a container are of.
+pub(super) fn exec_id(id: &str) -> Vec<String> {
+    words(&["docker", "exec", id, "sh", "-c", "id -u; id -g"])
+}
+
 /// A program in a container, without its own command line.
 pub(super) fn exec(id: &str, directory: &str, variables: &[String], has_input: bool) -> Vec<String> {
     let mut argv = words(&["docker", "exec"]);

@@ -48,6 +48,8 @@ pub(in crate::job) struct Inside {
     pub(in crate::job) image: String,
     pub(super) mounts: Mounts,
     pub(super) path: String,
+    /// As whom its programs run.
+    pub(super) user: Owner,
 }
 
 impl Inside {
@@ -114,6 +116,12 @@ impl<W: Witness> Steps<'_, W> {
     /// Whether the step's program is one that runs where the job's steps do; checkouts and containers are outside.
     pub(in crate::job) fn runs_inside(&self, plan: &StepPlan) -> bool {
         self.containers.job.is_some() && matches!(plan.action, StepAction::Script { .. } | StepAction::Node(_))
+    }
+
+    /// As whom the step's program runs.
+    pub(in crate::job) fn writer_of(&self, plan: &StepPlan) -> Owner {
+        let inside = self.containers.job.as_ref().filter(|_| self.runs_inside(plan));
+        inside.map_or_else(|| self.owner(), |inside| inside.user)
     }
 
     /// The step's program in the job's container, if it runs there.

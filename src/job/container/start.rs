@@ -209,7 +209,9 @@ impl<W: Witness> Steps<'_, W> {
             )));
         }
         let path = inspected.path().unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        self.containers.job = Some(Inside { id: id.clone(), image: spec.image.clone(), mounts, path });
+        let user = self.docker(argv::exec_id(&id)).await?;
+        let user = user_of(&user.output).unwrap_or(Owner::ROOT);
+        self.containers.job = Some(Inside { id: id.clone(), image: spec.image.clone(), mounts, path, user });
         Ok(id)
     }
 
@@ -223,7 +225,7 @@ impl<W: Witness> Steps<'_, W> {
         }
         // The checkout is the account's, and the container's user is another one.
         let git = format!("{}/_github_home/.gitconfig", self.places.temp);
-        self.guest.write_file(&git, b"[safe]\n\tdirectory = *\n", 0o666, owner).await?;
+        self.guest.write_file(&git, b"[safe]\n\tdirectory = *\n", 0o644, owner).await?;
         let workspace = mounts.inside(&self.places.workspace);
         let mut arguments: Vec<&str> = mounts.places().flat_map(|(directory, place)| [directory, place]).collect();
         arguments.extend([self.places.workspace.as_str(), &workspace, &self.places.commands, HOME]);
@@ -274,6 +276,25 @@ impl<W: Witness> Steps<'_, W> {
                     pause = (pause * 2).min(LAST_LOOK);
                 }
             }
+        }
+    }
+}
+
+/// What `id` says of a user.
+fn user_of(said: &str) -> Option<Owner> {
+    let mut numbers = said.split_whitespace().map(|number| number.parse().ok());
+    Some(Owner { uid: numbers.next()??, gid: numbers.next()?? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(user_of("1000\n100\n"), Some(Owner { uid: 1000, gid: 100 }));
+        for said in ["", "0", "root root", "id: not found", "-1 0"] {
+            assert_eq!(user_of(said), None, "{said}");
         }
     }
 }

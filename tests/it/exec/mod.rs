@@ -6,6 +6,7 @@ mod clone;
 mod containers;
 mod monitor;
 mod nat;
+mod node;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
