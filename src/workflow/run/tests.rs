@@ -499,6 +499,7 @@ fn a_job_in_a_container_knows_it_and_has_its_shell() {
     let second = expect_run(&mut run);
     assert_eq!(script(&second).1, "bash --noprofile --norc -eo pipefail {0}");
     let error = try_job("", "    container: {image: x, options: \"${{ '--network host' }}\"}\n    steps: [run: x]\n");
-    insta::assert_snapshot!(error.unwrap_err(), @"ci.yml:5:3: jobs.a.container: the option `--network` is the runner's, which sets it itself");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("jobs.a.container: the option `--network` is the runner's"), "{error}");
     assert!(try_job("", "    container: ''\n    steps: [run: x]\n").unwrap().containers().is_empty());
 }
