@@ -32,7 +32,16 @@ cd / || exit 2
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then
   exec tar --format=gnu --hard-dereference --no-recursion -chf - --null -T -
 fi
-tr '\0' '\n' | tar -chf - -T -
+if tar --help 2>&1 | grep -q -e '-T'; then
+  tr '\0' '\n' | tar -chf - -T -
+  exit
+fi
+names=$(mktemp) && cat > "$names"
+if [ "$(wc -c < "$names")" -gt 100000 ]; then
+  echo 'these are too many files for this tar: GNU tar takes more' >&2
+  exit 2
+fi
+xargs -0 -n 1000000 -s 130000 tar -chf - -- < "$names"
 "#;
 
 /// What the action was asked for.
@@ -148,10 +157,12 @@ async fn receive(
     let sent = hands.run(SEND, &[], feed, sink).await;
     drop(sender);
     let packed = packing.await.map_err(|_| Trouble::said("packing it broke off: a fault of Dayfly"))?;
-    let uploaded = packed.map_err(|error| Trouble::Said(error.to_string()))?;
-    match sent? {
-        (0 | EXIT_CHANGED, _) => Ok(uploaded),
-        (code, complaints) => Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))),
+    let packed = packed.map_err(|error| Trouble::Said(error.to_string()));
+    match sent {
+        Ok((0 | EXIT_CHANGED, _)) => packed,
+        // What the program complains of comes before what that made of the archive.
+        Ok((code, complaints)) => Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))),
+        Err(error) => packed.and(Err(error)),
     }
 }
 
