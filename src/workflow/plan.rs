@@ -133,7 +133,7 @@ impl JobSpec {
     pub fn begins_with_checkout(&self) -> bool {
         let Some(first) = self.job.steps.first() else { return false };
         let is_whole = matches!(&first.action, Action::Checkout(checkout) if checkout.path.is_none());
-        is_whole && first.condition.source().is_none()
+        is_whole && !first.background && first.condition.source().is_none()
     }
 }
 
