@@ -23,7 +23,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 impl<W: Witness> Steps<'_, W> {
     /// Runs a step's program, and reads the files that it wrote.
-    pub(super) async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear) -> Result<StepResult, VmError> {
+    pub(super) async fn run_prepared(
+        &mut self, plan: &StepPlan, exec: Exec, mut ear: Ear,
+    ) -> Result<StepResult, VmError> {
         let number = self.number_of(plan);
         let end = self.attend(exec, plan, &mut ear).await?;
         for source in [Source::Stdout, Source::Stderr] {
@@ -82,9 +84,7 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn end(
-        &mut self, running: &mut Running, grace: Duration, number: u16, ear: &mut Ear,
-    ) -> Result<(), VmError> {
+    async fn end(&mut self, running: &mut Running, grace: Duration, number: u16, ear: &mut Ear) -> Result<(), VmError> {
         for (signal, limit) in [(SIGTERM, grace), (SIGKILL, KILL_LIMIT)] {
             running.signal(signal).await?;
             let drained = async {

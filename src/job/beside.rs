@@ -105,8 +105,10 @@ impl<'a, W: Witness> Crew<'a, W> {
         tokio::pin!(work);
         loop {
             tokio::select! {
-                done = &mut work => return Ok(done),
+                // What was begun first speaks first.
+                biased;
                 Some(over) = self.running.next() => self.take_back(over?, run),
+                done = &mut work => return Ok(done),
             }
         }
     }

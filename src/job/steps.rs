@@ -360,7 +360,7 @@ impl<'a, W: Witness> Steps<'a, W> {
 }
 
 /// Steps are numbered from 1 in the log; 0 is what comes before them.
-pub(super) fn step_number(index: usize) -> u16 {
+pub(crate) fn step_number(index: usize) -> u16 {
     u16::try_from(index + 1).unwrap_or(u16::MAX)
 }
 

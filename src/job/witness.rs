@@ -17,6 +17,11 @@ pub(crate) trait Witness: Send + Sync {
     /// A step begins; `index` counts from 0.
     fn step_started(&mut self, _index: usize, _name: &str) {}
 
+    /// A step speaks again after another one did that runs at the same time; `heading` is its own.
+    fn step_goes_on(&mut self, step: u16, heading: &[u8]) -> impl Future<Output = ()> + Send {
+        async move { self.write(step, Stream::Heading, heading).await }
+    }
+
     /// A step has ended, or was passed over.
     fn step_ended(&mut self, _line: &StepLine) {}
 
@@ -66,7 +71,7 @@ impl<'a, W: Witness> Voice<'a, W> {
         let mut shared = self.0.lock().await;
         let shared = &mut *shared;
         match shared.headings.get(&step) {
-            Some(heading) if shared.at != step => shared.witness.write(step, Stream::Heading, heading).await,
+            Some(heading) if shared.at != step => shared.witness.step_goes_on(step, heading).await,
             // Those that come later are of an action's steps, within it.
             None if stream == Stream::Heading => drop(shared.headings.insert(step, bytes.to_vec())),
             _ => {}

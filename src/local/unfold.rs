@@ -47,7 +47,11 @@ pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles, wan
 /// Those of the jobs whose cells a person wants.
 fn narrowed(mut planned: Vec<PlannedJob>, wanted: &Cells) -> Result<Vec<PlannedJob>, String> {
     planned.retain(|job| job.spec.unexpanded || wanted.take(&job.spec.matrix));
-    if planned.is_empty() { Err("the matrix has no cell with the values that `--matrix` asks for".to_owned()) } else { Ok(planned) }
+    if planned.is_empty() {
+        Err("the matrix has no cell with the values that `--matrix` asks for".to_owned())
+    } else {
+        Ok(planned)
+    }
 }
 
 fn planned(slots: &[Slot], job: &Job) -> Result<Vec<PlannedJob>, String> {

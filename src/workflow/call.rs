@@ -343,7 +343,8 @@ pub fn leave(
         let text = text.map_err(|error| Diagnostic { position: None, ..at(error) })?;
         bytes += name.len() + text.len();
         if bytes > MAX_OUTPUT_BYTES {
-            let why = ExpressionError::evaluation(format!("the outputs of a call have at most {MAX_OUTPUT_BYTES} bytes"));
+            let why =
+                ExpressionError::evaluation(format!("the outputs of a call have at most {MAX_OUTPUT_BYTES} bytes"));
             return Err(Diagnostic { position: None, ..at(why) });
         }
         outputs.insert(name.clone(), text);

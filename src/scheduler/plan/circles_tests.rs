@@ -66,8 +66,7 @@ fn world() -> impl Strategy<Value = World> {
                 // A job of its own run's group is refused where it would enter.
                 let own = own.filter(|own| Some(*own) != of_run);
                 let since = i64::try_from(number * 7 % 5 + at).unwrap();
-                world.jobs.last_mut().unwrap().own_group =
-                    own.map(|own| OwnGroup { group: format!("g{own}"), since });
+                world.jobs.last_mut().unwrap().own_group = own.map(|own| OwnGroup { group: format!("g{own}"), since });
             }
             if let Some(of_run) = of_run {
                 group(&mut world, &run, &format!("g{of_run}"), i64::try_from(number).unwrap(), None);

@@ -98,7 +98,9 @@ impl List {
         for key in ["background"].into_iter().chain(STEERING) {
             if let Some(field) = table.field(key) {
                 let complaint = Complaint::new(format!("`{key}` has no place in `parallel`"));
-                field.refuse_key(complaint.hint("every step of the group has `run` or `uses`, and runs beside the others"));
+                field.refuse_key(
+                    complaint.hint("every step of the group has `run` or `uses`, and runs beside the others"),
+                );
                 return None;
             }
         }

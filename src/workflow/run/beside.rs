@@ -63,7 +63,11 @@ struct Aside {
 
 #[derive(Debug, Clone)]
 enum Stage {
-    InLine { plan: Box<StepPlan>, tolerated: bool, is_given_up: bool },
+    InLine {
+        plan: Box<StepPlan>,
+        tolerated: bool,
+        is_given_up: bool,
+    },
     Running,
     Ended(Outcome, Box<Came>),
     /// Its words count.
@@ -263,8 +267,7 @@ impl JobRun {
             return Some(Box::new(WaitPlan { index: None, ..plan }));
         }
         let is_counted = |aside: &&Aside| !(aside.is_wanted_so && aside.conclusion() == Some(Outcome::Cancelled));
-        let ends: Vec<Outcome> =
-            self.beside.steps.values().filter(is_counted).filter_map(Aside::conclusion).collect();
+        let ends: Vec<Outcome> = self.beside.steps.values().filter(is_counted).filter_map(Aside::conclusion).collect();
         ends.into_iter().for_each(|conclusion| self.count(conclusion));
         None
     }
@@ -319,7 +322,9 @@ impl JobRun {
         self.posts.extend(posts);
         self.states.extend(states);
         if is_too_much {
-            return vec![format!("`{name}`: it said more than {MAX_UNMET_BYTES} bytes together with others that nothing waited for")];
+            return vec![format!(
+                "`{name}`: it said more than {MAX_UNMET_BYTES} bytes together with others that nothing waited for"
+            )];
         }
         let counted = self.count_bytes(output_bytes, "GITHUB_OUTPUT");
         let context = context.filter(|_| counted.is_ok());

@@ -92,7 +92,11 @@ impl Driver {
                 Next::Run(plan) => {
                     let mut apart = self.run.apart();
                     let beside = self.choose(4).min(self.running.len());
-                    (0..beside).for_each(|_| if !self.running.is_empty() { self.end_one(is_cancelled) });
+                    (0..beside).for_each(|_| {
+                        if !self.running.is_empty() {
+                            self.end_one(is_cancelled)
+                        }
+                    });
                     let mut env = plan.env.clone();
                     env.retain(|name, _| name.starts_with("ENV_"));
                     self.seen.push(format!("{} {env:?} {:?}", script(&plan).0, plan.path_additions));
@@ -143,10 +147,18 @@ fn a_failure_counts_where_it_is_met_and_in_the_end_whatever_tolerated_it_there()
         ("parallel: [{run: 0}, {run: 1}]|run: 0", vec![], Outcome::Failure),
         ("parallel: [{run: 0}, {run: 0}]|run: 0", vec!["0"], Outcome::Success),
         // A wait comes whatever came before it.
-        ("{id: a, run: 0, background: true}|run: 1|wait: a|{run: 0, if: steps.a.outcome == 'success' && always()}", vec!["1", "0"], Outcome::Failure),
+        (
+            "{id: a, run: 0, background: true}|run: 1|wait: a|{run: 0, if: steps.a.outcome == 'success' && always()}",
+            vec!["1", "0"],
+            Outcome::Failure,
+        ),
         // One that ended before it was cancelled has ended so.
         ("{id: a, run: 1, background: true}|run: 0|cancel: a|run: 0", vec!["0", "0"], Outcome::Failure),
-        ("{id: a, run: 1, background: true}|cancel: a|{run: 0, if: steps.a.outcome == 'cancelled'}|wait: a", vec!["0"], Outcome::Success),
+        (
+            "{id: a, run: 1, background: true}|cancel: a|{run: 0, if: steps.a.outcome == 'cancelled'}|wait: a",
+            vec!["0"],
+            Outcome::Success,
+        ),
         // Passed over, or not in the background: there is nothing to wait for.
         ("{id: a, run: 1, background: true, if: false}|wait: a|cancel: a|run: 0", vec!["0"], Outcome::Success),
         ("{id: a, run: 0}|wait: [a]|wait-all: true|run: 0", vec!["0", "0"], Outcome::Success),
@@ -175,14 +187,17 @@ fn steps_in_line_begin_when_there_is_a_place_and_not_after_a_cancellation() {
 
 /// A step, by numbers; `steps` are those before it that run in the background.
 fn step(at: usize, kind: usize, pick: usize, background: &mut Vec<usize>) -> String {
-    let code = usize::from(pick % 4 == 0);
+    let code = usize::from(pick.is_multiple_of(4));
     let target = background.get(pick % background.len().max(1)).copied();
     match (kind % 8, target) {
         (0..=2, _) => {
             background.push(at);
-            format!("    - {{id: s{at}, run: x {code}, background: true, continue-on-error: {}}}\n", pick % 3 == 0)
+            format!(
+                "    - {{id: s{at}, run: x {code}, background: true, continue-on-error: {}}}\n",
+                pick.is_multiple_of(3)
+            )
         }
-        (3, Some(target)) => format!("    - {{wait: s{target}, continue-on-error: {}}}\n", pick % 2 == 0),
+        (3, Some(target)) => format!("    - {{wait: s{target}, continue-on-error: {}}}\n", pick.is_multiple_of(2)),
         (4, _) => "    - wait-all:\n".to_owned(),
         (5, _) => format!("    - parallel: [{{run: x 0}}, {{run: x {code}}}]\n"),
         _ => format!("    - {{id: s{at}, run: 'y ${{{{ toJSON(steps) }}}} {code}', if: '!cancelled()'}}\n"),

@@ -201,7 +201,12 @@ impl JobRun {
         }
         let mut env = plan.env;
         let own = self.own_names();
-        env.extend(self.exported.iter().filter(|(name, _)| !own.contains(*name)).map(|(name, value)| (name.clone(), value.clone())));
+        env.extend(
+            self.exported
+                .iter()
+                .filter(|(name, _)| !own.contains(*name))
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         env.extend(self.state_of(self.at));
         Ok(StepPlan { env, path_additions: self.path.clone(), ..plan })
     }
