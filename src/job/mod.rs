@@ -27,6 +27,7 @@ mod beside;
 pub mod checkout;
 pub mod driver;
 mod ear;
+mod foreign;
 mod hashing;
 pub mod journal;
 mod matrix;

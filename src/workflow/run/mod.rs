@@ -7,6 +7,7 @@
 mod beside;
 #[cfg(test)]
 mod beside_tests;
+mod checkout;
 mod listen;
 mod nested;
 #[cfg(test)]
@@ -28,8 +29,8 @@ pub use beside::{MAX_BESIDE, Ready, WaitPlan};
 pub use nested::ActionPlace;
 pub use progress::Progress;
 pub use step_plan::{
-    CheckoutPlan, CommandFiles, ContainerPlan, Next, NodePlan, PostStep, StepAction, StepEnd, StepPlan, StepReport,
-    StepResult, UsesPlan,
+    CheckoutPlan, CommandFiles, ContainerPlan, Next, NodePlan, PostStep, Sparse, StepAction, StepEnd, StepPlan,
+    StepReport, StepResult, UsesPlan, Wanted,
 };
 
 use super::action::{self, ActionRef};

@@ -62,7 +62,8 @@ async fn jobs_that_others_become_are_there_once_and_anew_in_a_re_run() {
     assert_eq!(third.verdict(), ("success", ""), "{}", scene.log(&third).await);
     let is_over = async || scene.jobs(&pull.sha).await.into_iter().all(|job| job.is_finished()).then_some(());
     eventually("all jobs to end", is_over).await;
-    let again = names(&scene.jobs(&pull.sha).await);
+    let jobs = scene.jobs(&pull.sha).await;
+    let again = names(&jobs);
     assert_eq!(again.iter().filter(|name| name.starts_with("cell (2)")).count(), 2, "of the first attempt: {again:?}");
     assert_eq!(again.iter().filter(|name| name.starts_with("cell (1)")).count(), 4, "{again:?}");
     scene.finish().await;

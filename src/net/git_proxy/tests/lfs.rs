@@ -403,7 +403,7 @@ async fn checkout(world: &World, commit: &str) -> (PathBuf, Output) {
     let arguments =
         [place_text, &address, commit, "1", "no", "yes", "recursive", "https://git.example.org/", "no", "yes"];
     let mut command = Command::new("sh");
-    command.args(["-ec", SCRIPT, "sh"]).args(arguments).kill_on_drop(true);
+    command.args(["-ec", SCRIPT, "sh"]).args(arguments).args(["", "", "all"]).kill_on_drop(true);
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", world.directory.path());
     let output = tokio::time::timeout(DEADLINE, command.output()).await.expect("the checkout ends in time").unwrap();
     (place, output)
