@@ -8,17 +8,18 @@ mod select;
 use serde_json::Value as Json;
 
 pub(crate) use self::select::unfinished_repetition;
-use self::select::{Repeat, select};
+use self::select::{Repeat, Repeated, select};
 use super::internal::{Wish, submit};
 use super::jobs::{new_job, new_report};
 use super::runs::{Planner, full_queue};
+use super::unfold::context_of;
 use super::{IntakeError, approval, ended, finish, finish_created};
 use crate::clock;
 use crate::config::{Forks, RepositorySettings};
 use crate::core::Core;
 use crate::ids::{JobId, RunId};
 use crate::policy::{self, Request, RerunOf, Standing, Verdict, judge};
-use crate::store::{self, Delivery, DeliveryState, Job, NewJob, NewRun, Run, StoreError};
+use crate::store::{self, Delivery, DeliveryState, NewJob, NewRun, Run, StoreError};
 use crate::webhook::{EventName, parse_github};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::plan::{JobSpec, PlannedJob};
@@ -175,8 +176,8 @@ async fn repeated(
     core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeat: Repeat<'_>, arrived_at: i64,
 ) -> Result<NewRun, IntakeError> {
     let mut jobs = Vec::new();
-    for (job, needs) in repeat.jobs {
-        jobs.push(repeated_job(core, run, settings, job, needs, arrived_at).await?);
+    for repeated in repeat.jobs {
+        jobs.push(repeated_job(core, run, settings, repeated, arrived_at).await?);
     }
     Ok(NewRun {
         id: RunId::random(),
@@ -199,8 +200,9 @@ async fn repeated(
 }
 
 async fn repeated_job(
-    core: &Core, run: &Run, settings: &RepositorySettings<'_>, job: &Job, needs: Vec<String>, arrived_at: i64,
+    core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeated: Repeated<'_>, arrived_at: i64,
 ) -> Result<NewJob, IntakeError> {
+    let Repeated { job, needs, anew } = repeated;
     let spec: JobSpec = serde_json::from_value(job.spec.clone())
         .map_err(|error| IntakeError::Payload(format!("the plan of the job {}: {error}", job.id)))?;
     let shown = core
@@ -211,15 +213,16 @@ async fn repeated_job(
     // Plans that were stored without their labels are for the profile that they got.
     let profile = job.profile.as_deref().and_then(|name| core.config.profile(name));
     let labels = if spec.labels.is_empty() { profile.map(|profile| profile.labels.clone()) } else { None };
-    let planned = PlannedJob {
+    let planned = anew.map(|anew| PlannedJob { needs: needs.clone(), ..anew }).unwrap_or_else(|| PlannedJob {
         key: job.key.clone(),
         name: job.name.clone(),
         labels: labels.unwrap_or_else(|| spec.labels.clone()),
         group: spec.group.clone(),
         needs,
         spec,
-    };
-    let report = |title| new_report(&run.access, &run.sha, shown.desired.context, title);
+    });
+    let context = context_of(&run.workflow_name, &job.name, &shown.desired.context, &planned.name);
+    let report = |title| new_report(&run.access, &run.sha, context, title);
     Ok(new_job(core, settings, planned, report, arrived_at))
 }
 

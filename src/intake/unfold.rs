@@ -37,7 +37,7 @@ pub(crate) fn new_jobs(
 }
 
 /// `context` with another job's name in the place of `name`.
-fn context_of(workflow: &str, name: &str, context: &str, other: &str) -> String {
+pub(super) fn context_of(workflow: &str, name: &str, context: &str, other: &str) -> String {
     let rest = context.strip_prefix(&format!("dayfly/{workflow}/{name}")).unwrap_or_default();
     format!("dayfly/{workflow}/{other}{rest}")
 }

@@ -271,7 +271,7 @@ async fn report(
     }
     let job = &lease.job;
     match core.store.results_beside(&job.id, job.attempt).await {
-        Ok(others) => _ = heavy(|| flaky::compare(&mut results, &others)),
+        Ok(others) => core.metrics.jobs.flaky(heavy(|| flaky::compare(&mut results, &others))),
         Err(error) => tracing::warn!(job = %job.id, %error, "earlier results cannot be read"),
     }
     for line in summary::lines(&results) {

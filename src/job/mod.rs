@@ -8,7 +8,8 @@
 //! - `obtain`: how it gets its VM, and from what.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
-//! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - [`steps`]: the workflow's steps in the guest; `beside`: those in the background; `attend`: one program of a step; [`checkout`]: the
+//!   one that is native; `witness`: who sees them run.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
@@ -21,6 +22,8 @@
 
 pub(crate) mod action;
 pub mod attempt;
+mod attend;
+mod beside;
 pub mod checkout;
 pub mod driver;
 mod ear;
@@ -41,3 +44,4 @@ pub mod timeline;
 mod toolkit;
 mod values;
 pub mod verdict;
+mod witness;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::choose::Cells;
 use super::job::{self, Ended};
 use super::unfold;
 use crate::caches::CacheId;
@@ -48,6 +49,8 @@ pub struct Session {
     pub profiles: Profiles,
     /// What jobs get as `vars` and `secrets`.
     pub values: Values,
+    /// Which cells are wanted of matrices that are not known yet.
+    pub cells: Cells,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
     /// Package registries with their credentials.
@@ -225,7 +228,7 @@ pub(crate) async fn run<A: Audience>(
         // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
-            if let Some(at) = apply(&mut slots, action, &session.profiles) {
+            if let Some(at) = apply(&mut slots, action, &session) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
                 let (id, witness) = (job.id.clone(), audience.job_started(&job));
                 let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
@@ -268,7 +271,7 @@ fn tell_ends(slots: &mut [Slot], audience: &impl Audience) {
 }
 
 /// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
-fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles) -> Option<usize> {
+fn apply(slots: &mut Vec<Slot>, action: Action, session: &Session) -> Option<usize> {
     match action {
         // In the order of the workflow.
         Action::Queue(id) => {
@@ -288,7 +291,7 @@ fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles) -> Option<u
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
-        Action::Unfold(id) => unfold::unfold(slots, &id, profiles),
+        Action::Unfold(id) => unfold::unfold(slots, &id, &session.profiles, &session.cells),
         Action::Join(id) => unfold::join(slots, &id),
         Action::Cancel(id) => settle(slots, Some(id), |slot| slot.cancel(FAILED_FAST)),
         // There are no pools here.

@@ -16,6 +16,7 @@ use super::gate::{NeedResult, NeedsResults};
 use super::inputs;
 use super::model::{Call, CallInterface, CallSecrets, Job, Workflow};
 use super::plan::{Frame, JobSpec, PlannedJob};
+use super::run::MAX_OUTPUT_BYTES;
 use super::values::SecretAccess;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic};
@@ -319,7 +320,7 @@ fn complaint_of(error: ExpressionError) -> Complaint {
 /// How the call ended: `results` has the jobs of the called workflow by their ids in it, `inputs` is what [`enter`] gave them.
 ///
 /// # Errors
-/// An output that cannot be computed.
+/// An output that cannot be computed, or outputs of more than [`MAX_OUTPUT_BYTES`].
 pub fn leave(
     caller: &JobSpec, called: &Workflow, github: &Value, inputs: &Value, results: &BTreeMap<String, NeedResult>,
 ) -> Result<NeedResult, Diagnostic> {
@@ -332,7 +333,7 @@ pub fn leave(
     contexts.insert("vars", caller.vars.clone());
     contexts.insert("jobs", jobs);
     let environment = Environment::new(&contexts);
-    let mut outputs = BTreeMap::new();
+    let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
     for (name, value) in called.call.iter().flat_map(|interface| &interface.outputs) {
         let at = |error: ExpressionError| {
             error.at(&called.file, caller.job.position, format!("on.workflow_call.outputs.{name}.value"))
@@ -340,6 +341,12 @@ pub fn leave(
         // The position is one of the caller's file, which this is not.
         let text = value.evaluate_text(&environment);
         let text = text.map_err(|error| Diagnostic { position: None, ..at(error) })?;
+        bytes += name.len() + text.len();
+        if bytes > MAX_OUTPUT_BYTES {
+            let why =
+                ExpressionError::evaluation(format!("the outputs of a call have at most {MAX_OUTPUT_BYTES} bytes"));
+            return Err(Diagnostic { position: None, ..at(why) });
+        }
         outputs.insert(name.clone(), text);
     }
     let result = if results.is_empty() { Outcome::Skipped } else { outcome.result };

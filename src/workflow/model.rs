@@ -264,6 +264,9 @@ pub struct Step {
     pub env: Variables,
     pub continue_on_error: Setting<bool>,
     pub timeout_minutes: Option<Setting<f64>>,
+    /// Whether the next step begins without waiting for this one.
+    #[serde(default)]
+    pub background: bool,
     pub action: Action,
 }
 
@@ -291,6 +294,7 @@ impl Step {
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
                 Action::Native(native) => uses(&native.with, contexts),
+                Action::Steer(_) => false,
             }
     }
 }
@@ -317,6 +321,31 @@ pub enum Action {
         /// What it gets for its inputs, in the order of the text.
         with: Variables,
     },
+    Steer(Steer),
+}
+
+/// What a step does to steps in the background before it, which are named by their places in the job, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steer {
+    Wait(Vec<usize>),
+    /// Waits for all that nothing has waited for yet.
+    WaitAll,
+    /// Waits for the steps of `parallel`, which stand right before it.
+    Join(Vec<usize>),
+    Cancel(Vec<usize>),
+}
+
+impl Steer {
+    /// The name of a step without one.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Wait(_) => "Wait",
+            Self::WaitAll => "Wait for all",
+            Self::Join(_) => "Parallel group",
+            Self::Cancel(_) => "Cancel",
+        }
+    }
 }
 
 /// `actions/checkout`. Without `repository` and `reference` it is of the pinned commit.

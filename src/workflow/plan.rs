@@ -81,6 +81,9 @@ pub struct JobSpec {
     pub labels: Vec<String>,
     #[serde(default)]
     pub group: Option<String>,
+    /// The `strategy` as it was written, of what [`expand`] made, so that a re-run can make it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed: Option<Box<Strategy>>,
     /// The cell, or null.
     pub matrix: Value,
     pub strategy: StrategyCell,
@@ -112,6 +115,13 @@ impl JobSpec {
         self.unexpanded || self.job.call.is_some()
     }
 
+    /// The job in whose place [`expand`] put this one, if there was one.
+    pub fn before_expansion(&self) -> Option<PlannedJob> {
+        let strategy = Strategy::clone(self.computed.as_ref()?);
+        let job = Job { strategy, ..Job::clone(&self.job) };
+        Some(Frame::of_spec(self, &Value::Null).unexpanded(&job, self.ancestors.clone()))
+    }
+
     /// The jobs that it needs itself: their ids in the workflow, and their keys.
     pub fn needed(&self) -> impl Iterator<Item = (&str, String)> {
         self.job.needs.iter().map(|id| (id.as_str(), format!("{}{id}", self.prefix)))
@@ -133,7 +143,7 @@ impl JobSpec {
     pub fn begins_with_checkout(&self) -> bool {
         let Some(first) = self.job.steps.first() else { return false };
         let is_whole = matches!(&first.action, Action::Checkout(checkout) if checkout.path.is_none());
-        is_whole && first.condition.source().is_none()
+        is_whole && !first.background && first.condition.source().is_none()
     }
 }
 
@@ -178,22 +188,11 @@ pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, V
 pub fn expand(
     spec: &JobSpec, github: &Value, needs: &NeedsResults, mut taken: BTreeSet<String>,
 ) -> Result<Vec<PlannedJob>, Diagnostic> {
-    let frame = Frame {
-        file: &spec.file,
-        workflow: &spec.workflow,
-        env: &spec.workflow_env,
-        defaults: &spec.workflow_defaults,
-        github,
-        inputs: spec.inputs.clone(),
-        vars: spec.vars.clone(),
-        secrets: spec.secrets.clone(),
-        needs: Some(needs.to_value(spec)),
-        place: spec.place.clone(),
-        prefix: spec.prefix.clone(),
-        name_prefix: spec.name_prefix.clone(),
-        effort: Effort::default(),
-    };
+    let frame = Frame { needs: Some(needs.to_value(spec)), ..Frame::of_spec(spec, github) };
     let mut planned = frame.cells(&spec.job, &spec.ancestors)?;
+    for job in &mut planned {
+        job.spec.computed = Some(Box::new(spec.job.strategy.clone()));
+    }
     naming::make_names_unique(&mut planned, &mut taken);
     Ok(planned)
 }
@@ -233,6 +232,25 @@ impl<'a> Frame<'a> {
             place: None,
             prefix: String::new(),
             name_prefix: String::new(),
+            effort: Effort::default(),
+        }
+    }
+
+    /// That of a job which was planned before.
+    fn of_spec(spec: &'a JobSpec, github: &'a Value) -> Self {
+        Self {
+            file: &spec.file,
+            workflow: &spec.workflow,
+            env: &spec.workflow_env,
+            defaults: &spec.workflow_defaults,
+            github,
+            inputs: spec.inputs.clone(),
+            vars: spec.vars.clone(),
+            secrets: spec.secrets.clone(),
+            needs: None,
+            place: spec.place.clone(),
+            prefix: spec.prefix.clone(),
+            name_prefix: spec.name_prefix.clone(),
             effort: Effort::default(),
         }
     }
@@ -339,6 +357,7 @@ impl<'a> Frame<'a> {
             name: one_line(&format!("{}{name}", self.name_prefix), MAX_NAME),
             labels: Vec::new(),
             group: None,
+            computed: None,
             matrix: Value::Null,
             strategy: StrategyCell { fail_fast: true, max_parallel: None, job_index: 0, job_total: 1 },
             inputs: self.inputs.clone(),

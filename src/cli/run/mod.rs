@@ -295,6 +295,7 @@ async fn run_with(
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         profiles,
         values,
+        cells: given.cells.clone(),
         grace,
         registries,
         depot,

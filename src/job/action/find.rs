@@ -1,5 +1,7 @@
 //! From a `uses` to an action's description in the guest.
 
+use std::sync::Arc;
+
 use super::place::{Delivered, deliver};
 use super::setup::Tool;
 use super::{Steps, Witness};
@@ -109,7 +111,10 @@ impl<W: Witness> Steps<'_, W> {
     /// Gives the guest the repository of an action; tells its directory there.
     async fn bring(&mut self, action: &RemoteAction) -> Result<Result<String, String>, VmError> {
         let directory = format!("{}/{}", self.places.actions(), Delivered::directory(action));
-        if self.delivered.has(action) {
+        // Held until it is there: a step beside this one may want the same.
+        let delivered = Arc::clone(&self.delivered);
+        let mut delivered = delivered.lock().await;
+        if delivered.has(action) {
             return Ok(Ok(directory));
         }
         let archive = match self.actions.obtain(action).await {
@@ -121,7 +126,7 @@ impl<W: Witness> Steps<'_, W> {
         if let Err(why) = deliver(self.guest, &archive, &directory, self.owner()).await? {
             return Ok(Err(format!("the action `{action}`: {why}")));
         }
-        self.delivered.note(action, archive.sha);
+        delivered.note(action, archive.sha);
         Ok(Ok(directory))
     }
 }

@@ -17,6 +17,7 @@ mod job;
 mod later_tests;
 mod native;
 mod on;
+mod steering;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,7 @@ fn all(mut run: JobRun) -> (Vec<String>, JobEnd) {
                 run.answer_hash(patterns, Ok("digest".into()));
                 continue;
             }
+            Next::Aside | Next::Wait(_) => panic!("these steps come one after the other"),
             Next::Done => break,
         };
         let StepReport { name, outcome, conclusion, errors, .. } = report;
@@ -452,6 +453,7 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
             }
             Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),
             Next::HashFiles(patterns) => run.answer_hash(patterns, Ok("digest".into())),
+            Next::Aside | Next::Wait(_) => panic!("what is shared has nothing in the background"),
             Next::Done => break,
         }
     }
