@@ -115,13 +115,13 @@ impl Services {
     }
 }
 
-/// What a VM of that repository may fetch.
-pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess) -> GitProxy {
+/// What a VM of that repository may fetch; nothing, if its job's `permissions` do not let it read the repository.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess, may_read: bool) -> GitProxy {
     let submodules =
         core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let source =
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).filter(|_| may_read).collect();
     GitProxy::new(source, repositories, GitLimits::default())
 }
 

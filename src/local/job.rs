@@ -156,6 +156,7 @@ async fn attend<W: Witness>(
         }
     };
     let source = Source::Directory(session.source.clone());
+    let repositories = Some(session.repo.clone()).filter(|_| run.may_read_contents()).into_iter().collect();
     let attempt = Attempt {
         machine: &mut *machine,
         image: &prepared.info,
@@ -163,7 +164,7 @@ async fn attend<W: Witness>(
         github: &github,
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         workspace: Workspace::Empty,
-        git: GitProxy::new(source, vec![session.repo.clone()], GitLimits::default()),
+        git: GitProxy::new(source, repositories, GitLimits::default()),
         egress: Egress::new(
             Scope::of_profile(&profile.name, &profile.egress, None),
             Arc::clone(&session.network),

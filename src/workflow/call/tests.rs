@@ -53,7 +53,7 @@ fn library(root: &Workflow, files: &[(&str, &str)]) -> Result<Library, String> {
             .map(|(_, workflow)| workflow.clone())
             .ok_or_else(|| vec![Complaint::new(format!("there is no file `{place}`")).at("ci.yml", None, "")])
     };
-    Library::load(root, &mut read)
+    Library::load(root, "acme", &mut read)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
