@@ -35,6 +35,10 @@ pub const NAMES: &[&str] = &[
     "vulnerability-alerts",
 ];
 
+/// Why a checkout does not happen.
+pub const NO_CONTENTS: &str = "the job's `permissions` do not let it read the repository\n  hint: add `contents: read` to the \
+                               `permissions` of the job, of its workflow, or of the job that calls that";
+
 /// Those that cannot be only read: one has them or not.
 pub const WRITE_OR_NONE: &[&str] = &["id-token", "copilot-requests"];
 

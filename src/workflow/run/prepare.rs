@@ -123,10 +123,7 @@ impl JobRun {
             Action::Run { script, shell, working_directory } => {
                 self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
             }
-            Action::Checkout(checkout) => {
-                self.require_contents()?;
-                StepAction::Checkout(self.checkout(checkout, &environment)?)
-            }
+            Action::Checkout(checkout) => StepAction::Checkout(self.checkout(checkout, &environment)?),
             Action::Native(native) => StepAction::Native(plan_of(native, &environment)?),
             Action::Uses { reference, with } => {
                 let given = |(name, value): &(String, Template)| Ok((name.clone(), value.evaluate_text(&environment)?));
@@ -184,16 +181,6 @@ impl JobRun {
             path if path.starts_with('/') => path.to_owned(),
             path => format!("{workspace}/{}", path.strip_prefix("./").unwrap_or(path)),
         })
-    }
-
-    fn require_contents(&self) -> Result<(), ExpressionError> {
-        if self.may_read_contents() {
-            return Ok(());
-        }
-        let message = "the job's `permissions` do not let it read the repository".to_owned();
-        let hint =
-            "add `contents: read` to the `permissions` of the job, of its workflow, or of the job that calls that";
-        Err(ExpressionError { hint: Some(hint.to_owned()), ..ExpressionError::evaluation(message) })
     }
 
     fn checkout(&self, checkout: &Checkout, environment: &Environment<'_>) -> Result<CheckoutPlan, ExpressionError> {
