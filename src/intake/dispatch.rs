@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::internal::Wish;
-use super::runs::{MAX_FILE_BYTES, Planner, workflow_files};
+use super::runs::{Planner, workflow_files};
 use super::{IntakeError, ended, finish_created};
 use crate::clock;
 use crate::config::JobSecrets;
@@ -20,7 +20,7 @@ use crate::webhook::{Dispatch, Event, EventName, parse_github};
 use crate::workflow::inputs::{as_event, of_dispatch};
 use crate::workflow::plan::PlanInput;
 use crate::workflow::schedule::Schedule;
-use crate::workflow::{Workflow, parse};
+use crate::workflow::{MAX_FILE_BYTES, Workflow, parse};
 
 /// Whom a start is of that somebody asked for on the control socket.
 const OPERATOR: &str = "dayfly";
@@ -204,6 +204,6 @@ fn checked(core: &Core, access: &RepoAccess, workflow: &Workflow, inputs: &Json)
     }
     let vars = core.config.values_of(&access.repo, None, &JobSecrets::new()).vars();
     let github = json!({ "event_name": "workflow_dispatch" }).into();
-    let input = PlanInput { github, inputs: inputs.clone().into(), vars };
+    let input = PlanInput { github, inputs: inputs.clone().into(), vars, ..PlanInput::default() };
     of_dispatch(workflow, &input).map(|inputs| as_event(&inputs)).map_err(|complaint| complaint.to_string())
 }

@@ -17,7 +17,7 @@ mod runs;
 pub(crate) mod unfold;
 
 pub(crate) use self::rerun::unfinished_repetition;
-pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES, complaint};
+pub(crate) use self::runs::{MAX_FILES, complaint};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,6 +64,9 @@ pub(crate) enum IntakeError {
          must be installed in the repository; deliver the event again afterwards"
     )]
     CommitUnreadable { repo: RepoName, sha: CommitSha },
+    /// Of another repository; for people.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the stored payload does not read any more: {0}")]
     Payload(String),
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::calls::called_by;
+use super::calls::{Gathered, called_by, stored};
 use super::context::github_context;
 use super::jobs::{first_line, new_job, new_report};
 use super::{IntakeError, naming};
@@ -19,10 +19,7 @@ use crate::workflow::model::Queue;
 use crate::workflow::plan::{PlanInput, PlannedJob, plan};
 use crate::workflow::schedule::Schedule;
 use crate::workflow::trigger::{Match, matches};
-use crate::workflow::{Workflow, concurrency, parse};
-
-/// The largest workflow file, as GitHub has it.
-pub(crate) const MAX_FILE_BYTES: usize = 500 * 1024;
+use crate::workflow::{MAX_FILE_BYTES, Workflow, concurrency, parse};
 
 /// Workflow files of one commit that are read.
 pub(crate) const MAX_FILES: usize = 64;
@@ -90,7 +87,9 @@ impl Planner<'_> {
             runs.push(match &full {
                 Some(why) => self.refused(path, why),
                 None => match called_by(core, request, workflow).await? {
-                    Ok(called) => self.run_of(Source { path, workflow, suffix }, called),
+                    Ok(Gathered { root, called }) => {
+                        self.run_of(Source { path, workflow: &root, suffix }, stored(called))
+                    }
                     Err(complaints) => self.unreadable(path, &complaints),
                 },
             });
@@ -119,7 +118,8 @@ impl Planner<'_> {
         // What is computed before a job starts is stored, and has no secrets.
         let vars = self.core.config.values_of(&self.request.access.repo, None, &JobSecrets::new()).vars();
         let inputs = self.payload.get("inputs").cloned().unwrap_or_default().into();
-        let input = PlanInput { github: github.to_value(), inputs, vars };
+        let is_of_fork = self.request.pull_request.is_some_and(|pull| pull.is_fork);
+        let input = PlanInput { github: github.to_value(), inputs, vars, is_of_fork };
         let grouped = || concurrency::group(workflow, &input).map_err(|complaint| vec![complaint]);
         let (planned, group) = match heavy(|| plan(workflow, &input).and_then(|planned| Ok((planned, grouped()?)))) {
             Ok(planned) => planned,

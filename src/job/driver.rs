@@ -240,8 +240,9 @@ async fn run_steps(
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
     let actions = &actions_of(core, &lease.run.access, lease.run.origin.is_of_fork());
+    let (workspace, may_read) = (*workspace, run.may_read_contents());
     let scene =
-        Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
+        Scene { core, lease, profile, image, workspace, places, github, egress, results, actions, may_read, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {

@@ -34,6 +34,8 @@ pub(super) struct Scene<'a> {
     /// Likewise: what was begun in one machine is finished in another.
     pub(super) results: ResultsService,
     pub(super) actions: &'a Actions,
+    /// Whether the job may read its repository.
+    pub(super) may_read: bool,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -57,7 +59,7 @@ impl Scene<'_> {
             github: self.github,
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
-            git: git_proxy_of(core, access, &self.egress),
+            git: git_proxy_of(core, access, self.may_read, &self.egress),
             actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),

@@ -26,6 +26,7 @@ use crate::vm::VmError;
 use crate::vm::guest::Guest;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
 use crate::workflow::native::NativePlan;
+use crate::workflow::permission::NO_CONTENTS;
 use crate::workflow::run::{
     CommandFiles, JobRun, Next, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult,
 };
@@ -249,6 +250,9 @@ impl<'a, W: Witness> Steps<'a, W> {
     pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         if let StepAction::Native(native) = &plan.action {
             return self.run_native(plan, native, run).await;
+        }
+        if matches!(plan.action, StepAction::Checkout(_)) && !run.may_read_contents() {
+            return Ok(StepResult::new(StepEnd::Failed(NO_CONTENTS.to_owned())));
         }
         match self.prepare_step(plan).await {
             Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,

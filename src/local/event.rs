@@ -96,6 +96,7 @@ impl Facts {
         let repository = json!({
             "name": self.repo.name(),
             "full_name": self.repo.as_str(),
+            "private": false,
             "owner": {"login": self.repo.owner()},
             "default_branch": self.default_branch,
             "html_url": format!("{}/{}", self.server_url, self.repo),

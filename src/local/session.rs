@@ -401,13 +401,11 @@ fn decide(slots: &[Slot], slot: &Slot) -> plan::Gate {
     match gate::gate(spec, &needs, &job.github.to_value()) {
         Ok(gate::Gate::Skip) => plan::Gate::Skip,
         Ok(gate::Gate::Run) if spec.unexpanded => plan::Gate::Unfold,
-        Ok(gate::Gate::Run) if slot.own_group.is_none() && spec.job.concurrency.is_some() => {
-            match unfold::group_of(job, &needs) {
-                Ok(Some(_)) => plan::Gate::Join,
-                Ok(None) => ready(job),
-                Err(why) => plan::Gate::Error(why),
-            }
-        }
+        Ok(gate::Gate::Run) if slot.own_group.is_none() && spec.is_grouped() => match unfold::group_of(job, &needs) {
+            Ok(Some(_)) => plan::Gate::Join,
+            Ok(None) => ready(job),
+            Err(why) => plan::Gate::Error(why),
+        },
         Ok(gate::Gate::Run) => ready(job),
         Err(complaint) => plan::Gate::Error(complaint.to_string()),
     }

@@ -172,7 +172,7 @@ impl Making<'_> {
             github: &github,
             origin: checkout::Origin { repo: &wish.key.repo, forge_url: core.config.github.url.as_str() },
             workspace: Workspace::Empty,
-            git: git_proxy_of(core, &wish.access, &egress),
+            git: git_proxy_of(core, &wish.access, true, &egress),
             egress,
             registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
             // What is prepared outlives the attempt: it may hold nothing that is the attempt's.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::call::CallTarget;
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
-use super::model::{Action, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{Access, Action, Checkout, Job, MAX_NAME, Permissions, RunDefaults, Strategy, Variables, Workflow};
+use super::permission::Permitted;
 use super::values::SecretAccess;
 use super::{inputs, matrix};
 use crate::document::Diagnostic;
@@ -35,6 +36,8 @@ pub struct PlanInput {
     pub inputs: Value,
     /// The `vars` context: [`super::values::Values::vars`].
     pub vars: Value,
+    /// Whether the code is a fork's: then nothing is permitted but to read.
+    pub is_of_fork: bool,
 }
 
 /// One job that will run, or be skipped.
@@ -94,6 +97,11 @@ pub struct JobSpec {
     /// Which secrets it gets when it starts.
     #[serde(default)]
     pub secrets: SecretAccess,
+    #[serde(default)]
+    pub permissions: Permitted,
+    /// The commit at which the workflow was read, if that is not the run's own.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Keys of all jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
     pub ancestors: Vec<String>,
 }
@@ -139,10 +147,28 @@ impl JobSpec {
         contexts
     }
 
+    /// Whether it may be in a concurrency group of its own: see [`super::concurrency::job_group`].
+    pub fn is_grouped(&self) -> bool {
+        let of_called = self.job.call.as_ref().is_some_and(|call| call.concurrency.is_some());
+        self.job.concurrency.is_some() || of_called
+    }
+
+    /// Whether it may read the repository of its run: everybody may read a public one.
+    pub fn may_read_contents(&self, github: &Value) -> bool {
+        let is_public = github.member("event").member("repository").member("private") == Value::Bool(false);
+        is_public || self.permissions.access("contents") >= Access::Read
+    }
+
     /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
     pub fn begins_with_checkout(&self) -> bool {
+        if self.permissions.access("contents") < Access::Read {
+            return false;
+        }
         let Some(first) = self.job.steps.first() else { return false };
-        let is_whole = matches!(&first.action, Action::Checkout(checkout) if checkout.path.is_none());
+        let is_plain = |checkout: &Checkout| {
+            checkout.path.is_none() && checkout.repository.is_none() && checkout.reference.is_none()
+        };
+        let is_whole = matches!(&first.action, Action::Checkout(checkout) if is_plain(checkout));
         is_whole && !first.background && first.condition.source().is_none()
     }
 }
@@ -177,7 +203,9 @@ impl StrategyCell {
 /// Everything that cannot be computed, at its job.
 pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
     let inputs = inputs::of_dispatch(workflow, input).map_err(|error| vec![error])?;
-    Frame::of(workflow, &input.github, inputs, input.vars.clone()).plan(&workflow.jobs, BTreeSet::new())
+    let permitted = if input.is_of_fork { Permitted::of_forks() } else { Permitted::Usual };
+    let frame = Frame::of(workflow, &input.github, inputs, input.vars.clone());
+    Frame { permitted, ..frame }.plan(&workflow.jobs, BTreeSet::new())
 }
 
 /// The jobs that an [`JobSpec::unexpanded`] one becomes, now that its needs have ended. `taken` are the names of the run's
@@ -203,6 +231,10 @@ pub(super) struct Frame<'a> {
     workflow: &'a str,
     env: &'a Variables,
     defaults: &'a RunDefaults,
+    permissions: Option<&'a Permissions>,
+    /// What its jobs may do at most.
+    permitted: Permitted,
+    commit: Option<&'a str>,
     github: &'a Value,
     inputs: Value,
     vars: Value,
@@ -224,6 +256,9 @@ impl<'a> Frame<'a> {
             workflow: workflow.display_name(),
             env: &workflow.env,
             defaults: &workflow.defaults,
+            permissions: workflow.permissions.as_ref(),
+            permitted: Permitted::Usual,
+            commit: workflow.commit.as_deref(),
             github,
             inputs,
             vars,
@@ -243,6 +278,9 @@ impl<'a> Frame<'a> {
             workflow: &spec.workflow,
             env: &spec.workflow_env,
             defaults: &spec.workflow_defaults,
+            permissions: None,
+            permitted: spec.permissions.clone(),
+            commit: spec.commit.as_deref(),
             github,
             inputs: spec.inputs.clone(),
             vars: spec.vars.clone(),
@@ -255,11 +293,11 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The jobs of a workflow that another one calls.
-    pub(super) fn called(
-        self, place: Option<CallTarget>, prefix: String, name_prefix: String, secrets: SecretAccess,
-    ) -> Self {
-        Self { place, prefix, name_prefix, secrets, ..self }
+    /// The jobs of a workflow that `caller` calls, which gives them these secrets.
+    pub(super) fn called(self, caller: &JobSpec, prefix: String, secrets: SecretAccess) -> Self {
+        let name_prefix = format!("{} / ", caller.name);
+        let permitted = caller.permissions.clone();
+        Self { place: caller.called(), prefix, name_prefix, secrets, permitted, ..self }
     }
 
     /// `taken` are names that these jobs cannot have.
@@ -344,7 +382,10 @@ impl<'a> Frame<'a> {
     }
 
     fn spec(&self, job: Arc<Job>, name: String, ancestors: Vec<String>) -> JobSpec {
+        let permissions = Permitted::within(job.permissions.as_ref().or(self.permissions), &self.permitted);
         JobSpec {
+            permissions,
+            commit: self.commit.map(str::to_owned),
             file: self.file.to_owned(),
             workflow: self.workflow.to_owned(),
             workflow_env: self.env.clone(),

@@ -6,6 +6,7 @@
 mod caches;
 mod clones;
 mod commands;
+mod contract;
 mod crashes;
 mod dialect;
 mod doctor;

@@ -28,6 +28,7 @@ mod renames;
 mod server;
 mod state;
 mod statuses;
+mod transcript;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub use self::payloads::Pushed;
 pub use self::pulls::{NewPullRequest, PullRequest};
 pub use self::state::{CheckRun, Grant, Status, Write, WriteKind};
 use self::state::{Repository, Shared, State};
+pub use self::transcript::Exchange;
 pub use self::webhook::{DeliveryAnswer, Webhook};
 
 /// The App's private key. Everybody knows it: it opens nothing but this forge.
@@ -60,11 +62,19 @@ pub struct Options {
     pub installation: u64,
     /// Permissions and events that the App was not given.
     pub lacks: &'static [&'static str],
+    /// Whether [`Forge::exchanges`] are kept.
+    pub is_recorded: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815, lacks: &[] }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            app_id: 4711,
+            installation: 815,
+            lacks: &[],
+            is_recorded: false,
+        }
     }
 }
 
@@ -121,6 +131,11 @@ impl Forge {
     /// A person's token: may do everything but check runs.
     pub fn plain_token(&self) -> String {
         self.shared.plain_token.clone()
+    }
+
+    /// What was asked of the REST API, and what it answered, oldest first; only what it answered itself, and no faults.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.shared.state().exchanges.clone()
     }
 
     /// Creates `owner/name` with an empty repository.

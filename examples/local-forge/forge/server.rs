@@ -14,10 +14,11 @@ use super::credentials::Caller;
 use super::state::Shared;
 use super::{
     apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, statuses,
+    transcript,
 };
 
 /// Largest body of a request, in bytes: a fetch that already has much tells so.
-const MAX_BODY: usize = 16 * 1024 * 1024;
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 pub fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
@@ -49,6 +50,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .with_state(Arc::clone(&shared));
     let by_number = any(renames::by_number).with_state((Arc::clone(&shared), api.clone()));
     let api = api.route("/repositories/{id}", by_number.clone()).route("/repositories/{id}/{*rest}", by_number);
+    let api = api.layer(from_fn_with_state(Arc::clone(&shared), transcript::record));
     Router::new()
         .nest("/api/v3", api.with_state(()))
         .route("/{owner}/{name}/info/refs", get(git_http::info_refs))

@@ -16,6 +16,7 @@ use super::deliveries::Attempt;
 use super::faults::Fault;
 use super::git::Bare;
 use super::pulls::PullRequest;
+use super::transcript::Exchange;
 use super::webhook::Webhook;
 
 /// Everything that handlers share.
@@ -39,6 +40,8 @@ pub struct State {
     pub statuses: Vec<Status>,
     pub check_runs: Vec<CheckRun>,
     pub writes: Vec<Write>,
+    /// Of the REST API, if they are recorded.
+    pub exchanges: Vec<Exchange>,
     pub faults: Vec<Fault>,
     pub webhook: Option<Webhook>,
     pub attempts: Vec<Attempt>,

@@ -27,7 +27,8 @@ pub(super) fn check(file: &Path, workflow: &Workflow) -> Vec<(Severity, Diagnost
             vec![complaint.hint("check this file as well").at(path, None, "")]
         })
     };
-    let errors = Library::load(&Workflow { file: own.clone(), ..workflow.clone() }, &mut called).err();
+    // Whose the repository is matters to calls of other repositories only.
+    let errors = Library::load(&Workflow { file: own.clone(), ..workflow.clone() }, "", &mut called).err();
     let errors = errors.into_iter().flatten().map(|error| (Severity::Error, error));
     let warnings = absent.into_iter().map(|path| {
         let complaint = Complaint::new(format!("it calls {}, which is not there", quoted(&path)));

@@ -36,6 +36,9 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn bring_all(&mut self, run: &JobRun) -> Result<Result<(), String>, VmError> {
+        if let Some((workflow, commit)) = run.called_workflow() {
+            self.witness.say(0, &format!("Using the workflow {workflow} at commit {commit}")).await;
+        }
         let mut wanted: Vec<(RemoteAction, usize)> = Vec::new();
         wanted.extend(fetched(run.actions()).map(|action| (action, 1)));
         wanted.reverse();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::find::Found;
 pub(super) use self::place::Delivered;
-pub(crate) use self::place::{Actions, Private};
+pub(crate) use self::place::{Actions, NoWorkflow, Private};
 use self::setup::Tool;
 use super::steps::{Steps, Witness, step_number};
 use crate::core::heavy;

@@ -34,6 +34,7 @@ pub use step_plan::{
 };
 
 use super::action::{self, ActionRef};
+use super::call::CallTarget;
 use super::commands::{Annotation, Level, Masks, SharedHearing};
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
@@ -172,6 +173,16 @@ impl Ended {
 }
 
 impl JobRun {
+    /// The workflow of another repository that the job is of, if it is of one, and that workflow's commit.
+    pub fn called_workflow(&self) -> Option<(&CallTarget, &str)> {
+        self.spec.place.as_ref().zip(self.spec.commit.as_deref())
+    }
+
+    /// Whether it may read the repository of its run.
+    pub fn may_read_contents(&self) -> bool {
+        self.spec.may_read_contents(&self.place.github.to_value())
+    }
+
     /// A job before its first step.
     ///
     /// # Errors

@@ -478,3 +478,28 @@ fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
         }
     }
 }
+
+#[test]
+fn a_private_repository_is_checked_out_only_with_the_permission_to_read_it() {
+    let may = |head: &str, job: &str, private: &serde_json::Value| {
+        let text =
+            format!("on: push\n{head}\njobs:\n  a:\n    runs-on: linux\n{job}    steps: [uses: actions/checkout@v4]\n");
+        let mut place = place();
+        place.github.event = json!({"repository": {"private": private}}).into();
+        let spec = plan(&parse("ci.yml", &text).unwrap(), &PlanInput::default()).unwrap().remove(0).spec;
+        let begins_so = spec.begins_with_checkout();
+        (JobRun::new(spec, place).unwrap().may_read_contents(), begins_so)
+    };
+    let (private, public) = (json!(true), json!(false));
+    for (head, job, visibility, expected) in [
+        ("", "", &private, (true, true)),
+        ("permissions: {contents: read}", "", &private, (true, true)),
+        ("permissions: {}", "    permissions: {contents: write}\n", &private, (true, true)),
+        ("permissions: {}", "", &public, (true, false)),
+        ("permissions: {}", "", &private, (false, false)),
+        ("permissions: {}", "", &json!(null), (false, false)),
+        ("permissions: write-all", "    permissions: {issues: read}\n", &private, (false, false)),
+    ] {
+        assert_eq!(may(head, job, visibility), expected, "{head} {job} {visibility}");
+    }
+}

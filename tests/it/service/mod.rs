@@ -1,6 +1,7 @@
 //! The way of a job, from the webhook to the verified absence of its VM.
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod cancel;
 mod egress;
 mod leavings;

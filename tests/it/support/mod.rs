@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod leaks;
 mod metrics;
 pub(crate) mod npm;
+pub(crate) mod oracle;
 pub(crate) mod repository;
 mod scene;
 mod service;
