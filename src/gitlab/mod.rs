@@ -1,0 +1,3 @@
+//! GitLab, as a runner sees it.
+
+pub mod job;
