@@ -156,7 +156,7 @@ impl Depot {
     pub fn replace_cache(
         &self, repo: &str, scopes: &Scopes, key: &str, version: &str, uploaded: Uploaded,
     ) -> Result<CacheEntry, DepotError> {
-        let unique = format!("{key}-{}", object_id());
+        let unique = format!("{key}{}", object_id());
         let reservation = self.reserve_cache(repo, scopes, &unique, version)?;
         let entry = self.store_cache(repo, scopes, &unique, version, &reservation, uploaded)?;
         let is_older = |other: &CacheEntry| {

@@ -9,13 +9,14 @@
 //! - [`script`]: a list of commands → the program of a stage.
 //! - [`sections`]: how the log is folded and coloured; [`masking`]: what of it nobody may see.
 //! - [`paths`]: which files are meant; [`artifacts`], [`cache`]: what is kept of a job, under which name.
-//! - [`sources`]: what is fetched, and from where.
+//! - [`plan`]: all of it put together; [`sources`]: what is fetched, and from where.
 //! - [`verdict`]: how the job ended.
 
 pub mod artifacts;
 pub mod cache;
 pub mod masking;
 pub mod paths;
+pub mod plan;
 pub mod script;
 pub mod sections;
 pub mod settings;

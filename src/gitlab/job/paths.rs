@@ -111,8 +111,17 @@ fn parts(path: &str) -> Vec<&str> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
 }
 
+/// Whether it has signs whose meaning nothing takes away.
 fn is_pattern(part: &str) -> bool {
-    part.contains(['*', '?', '['])
+    let mut letters = part.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => _ = letters.next(),
+            '*' | '?' | '[' => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A part without the signs that take others' meaning away.

@@ -66,10 +66,10 @@ mod tests {
         ]
         .map(|verdict| verdict.to_value().to_string());
         insta::assert_snapshot!(told.join("\n"), @r#"
-        {"exit_code":null,"failure_reason":null,"state":"success"}
-        {"exit_code":7,"failure_reason":"script_failure","state":"failed"}
-        {"exit_code":null,"failure_reason":"job_execution_timeout","state":"failed"}
-        {"exit_code":null,"failure_reason":null,"state":"canceled"}
+        {"state":"success","failure_reason":null,"exit_code":null}
+        {"state":"failed","failure_reason":"script_failure","exit_code":7}
+        {"state":"failed","failure_reason":"job_execution_timeout","exit_code":null}
+        {"state":"canceled","failure_reason":null,"exit_code":null}
         "#);
     }
 }
