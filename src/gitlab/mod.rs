@@ -7,13 +7,22 @@
 //! - The trace that GitLab has is the job's log from its first byte, none left out, none twice.
 //! - A job gets one final state. It is sent until GitLab acknowledges it, or says that the job is no longer ours.
 
+mod acceptance;
+mod bureau;
 pub mod client;
 pub mod ending;
 pub mod outcome;
+mod part;
 pub mod polling;
 pub mod ranges;
 pub mod remote;
+mod runner;
+mod session;
 pub mod wire;
+
+pub use bureau::{Bureau, GitLabs};
+pub use part::{run, serve};
+pub use runner::Runner;
 
 /// Why a job ends of which GitLab says that it is being cancelled: its `after_script` still runs.
 pub const CANCELING: &str = "Cancelled at GitLab";

@@ -47,6 +47,12 @@ pub fn of(outcome: &Outcome, verdict: &Verdict, known: &[String]) -> Final {
     Final { state: "failed", failure_reason, exit_code, remark }
 }
 
+/// The final state of a job that cannot be run here.
+pub fn refused(why: &str) -> Final {
+    let outcome = Outcome { conclusion: Conclusion::Error, reason: Some(Reason::Workflow), detail: why.to_owned() };
+    of(&outcome, &Verdict::default(), &[])
+}
+
 fn succeeded() -> Final {
     Final { state: "success", failure_reason: None, exit_code: None, remark: None }
 }

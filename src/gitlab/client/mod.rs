@@ -18,7 +18,7 @@ use crate::config::read_certificates;
 use crate::net::upstream::{Upstream, causes};
 
 pub use artifacts::{ArtifactParams, Fetched};
-pub use calls::{Asked, Reply, RunnerInfo, Update};
+pub use calls::{Asked, Output, Reply, RunnerInfo, Update};
 
 /// How this program names itself.
 const AGENT: &str = concat!("dayfly/", env!("CARGO_PKG_VERSION"));
