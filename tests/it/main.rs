@@ -17,6 +17,7 @@ mod firecracker;
 mod forge;
 mod forge_questions;
 mod forks;
+mod gitlab;
 mod hostile;
 mod images;
 mod local_forge_rules;
@@ -34,3 +35,6 @@ mod webhooks;
 
 #[path = "../../examples/local-forge/forge/mod.rs"]
 mod local_forge;
+
+#[path = "../../examples/local-gitlab/gitlab/mod.rs"]
+mod local_gitlab;
