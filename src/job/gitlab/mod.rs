@@ -19,6 +19,7 @@ mod sources;
 mod stages;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::journal::Journal;
 use super::native::guest::{Hands, Trouble};
 use super::obtain::NoVm;
 use super::services::{Services, egress_of, keep_egress};
-use super::steps::Witness as _;
+use super::steps::{Witness as _, base_environment};
 use super::verdict::{CANCELLED, Ending, loss_text};
 use crate::config::{GitLab, format_duration, read_certificates};
 use crate::core::Core;
@@ -47,6 +48,7 @@ use crate::gitlab::job::verdict::{FailureReason, Verdict};
 use crate::gitlab::wire::JobResponse;
 use crate::net::egress::Egress;
 use crate::net::results::ResultsService;
+use crate::protocol::message::Owner;
 use crate::store::Reason;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
@@ -72,6 +74,11 @@ struct Runner<'a, 'j> {
     /// The plan's, and what stages add to them.
     variables: Variables,
     guest: &'a Guest,
+    /// As whom programs run.
+    owner: Owner,
+    /// What they get whatever the job says.
+    base: BTreeMap<String, String>,
+    /// What moves the project's files.
     hands: Hands<'a>,
     trace: &'a mut Trace<'j>,
     /// Ends what runs, and everything but what comes after the job's own scripts.
@@ -151,13 +158,19 @@ async fn within_time(
         services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
         services.offer(&guest).await?;
         let lacks = services.equip(&guest, false).await?.err();
+        let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
+        let base = base_environment(scene.image, &home, &services.variables());
+        let mut env = base.clone();
+        env.extend(plan.variables.environment());
         let runner = Runner {
             scene,
             instance,
             plan,
             variables: plan.variables.clone(),
             guest: &guest,
-            hands: stages::hands(scene, plan, &guest, services.variables()),
+            owner,
+            base,
+            hands: Hands::new(&guest, owner, env.into_iter().collect(), plan.directory.clone(), home),
             trace: &mut *trace,
             stop: &stop,
             oom_kills: 0,

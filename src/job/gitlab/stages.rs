@@ -5,17 +5,13 @@ use std::collections::BTreeMap;
 use super::program::{Ended, Program, Rules, run as run_program};
 use super::{Runner, sources};
 use crate::config::format_duration;
-use crate::gitlab::job::plan::Plan;
 use crate::gitlab::job::script::{self, Place};
 use crate::gitlab::job::sections::Stage;
 use crate::gitlab::job::settings::Strategy;
 use crate::gitlab::job::verdict::{FailureReason, Verdict};
 use crate::gitlab::wire::Step;
-use crate::job::foreign::ForeignScene;
-use crate::job::native::guest::{Hands, Trouble};
-use crate::job::steps::base_environment;
+use crate::job::native::guest::Trouble;
 use crate::vm::VmError;
-use crate::vm::guest::Guest;
 
 /// The names of GitLab's own stages among a job's steps.
 const AFTER_SCRIPT: &str = "after_script";
@@ -53,16 +49,6 @@ impl End {
     fn canceled() -> Self {
         Self { verdict: Verdict::Canceled, detail: "canceled".to_owned(), is_out_of_memory: false }
     }
-}
-
-/// The hands by which the project's files are moved.
-pub(super) fn hands<'g>(
-    scene: &ForeignScene<'_>, plan: &Plan, guest: &'g Guest, services: Vec<(String, String)>,
-) -> Hands<'g> {
-    let home = scene.image.user.home();
-    let mut env = base_environment(scene.image, &home, &services);
-    env.extend(plan.variables.environment());
-    Hands { guest, owner: scene.image.user.owner(), env: env.into_iter().collect(), workspace: plan.directory.clone(), home }
 }
 
 impl Runner<'_, '_> {
@@ -104,7 +90,7 @@ impl Runner<'_, '_> {
         }
         self.trace.begin(Stage::PrepareScript).await;
         self.trace.say(&format!("Running on {}...", self.scene.lease.vm)).await;
-        let owner = self.hands.owner;
+        let owner = self.owner;
         for directory in [&self.plan.temporary, &self.plan.directory] {
             self.guest.make_directory(directory, owner).await?;
         }
@@ -209,7 +195,7 @@ impl Runner<'_, '_> {
             return Ok(Some(end));
         }
         let script = format!("{}/get_sources", self.plan.temporary);
-        self.guest.write_file(&script, sources::SCRIPT.as_bytes(), 0o700, self.hands.owner).await?;
+        self.guest.write_file(&script, sources::SCRIPT.as_bytes(), 0o700, self.owner).await?;
         let mut environment = self.environment();
         environment.extend(told.clone());
         let argv = ["sh", "-e", &script].map(str::to_owned).to_vec();
@@ -341,7 +327,7 @@ impl Runner<'_, '_> {
         let place = Place { directory, variables: &later, is_traced: self.plan.settings.is_traced };
         let text = script::program(commands, place);
         let path = format!("{}/{}", self.plan.temporary, Stage::Step(name.to_owned()).name());
-        match self.guest.write_file(&path, text.as_bytes(), 0o700, self.hands.owner).await {
+        match self.guest.write_file(&path, text.as_bytes(), 0o700, self.owner).await {
             Err(VmError::Refused { detail, .. }) => return Ok(Ended::Failed(detail)),
             written => written?,
         }
@@ -355,7 +341,7 @@ impl Runner<'_, '_> {
     ) -> Result<Ended, VmError> {
         let rules = Rules {
             guest: self.guest,
-            owner: self.hands.owner,
+            owner: self.owner,
             stop: heeds.then_some(self.stop),
             limit,
             grace: self.core().config.limits.grace,
@@ -367,7 +353,7 @@ impl Runner<'_, '_> {
 
     /// What programs get.
     fn environment(&self) -> BTreeMap<String, String> {
-        let mut environment: BTreeMap<String, String> = self.hands.env.iter().cloned().collect();
+        let mut environment = self.base.clone();
         environment.extend(self.variables.environment());
         environment
     }

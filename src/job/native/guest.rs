@@ -54,6 +54,15 @@ impl Trouble {
     }
 }
 
+impl<'a> Hands<'a> {
+    /// Hands of that account, in that directory.
+    pub(in crate::job) fn new(
+        guest: &'a Guest, owner: Owner, env: Vec<(String, String)>, workspace: String, home: String,
+    ) -> Self {
+        Self { guest, owner, env, workspace, home }
+    }
+}
+
 impl Hands<'_> {
     /// Runs a script with these arguments. `feed` writes its input, `sink` takes its output. Gives its code, and the
     /// beginning of what it complained.
