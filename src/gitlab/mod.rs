@@ -25,6 +25,9 @@ pub use bureau::{Bureau, GitLabs};
 pub use part::{run, serve};
 pub use runner::Runner;
 
+/// How a job of a GitLab is marked among those of other forges.
+pub(crate) const KIND: &str = "gitlab";
+
 /// Why a job ends of which GitLab says that it is being cancelled: its `after_script` still runs.
 pub const CANCELING: &str = "Cancelled at GitLab";
 

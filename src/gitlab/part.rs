@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::KIND;
 use super::bureau::Bureau;
 use super::runner::{self, Runner, Work};
 use super::session;
@@ -81,7 +82,7 @@ async fn resume(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>) {
         tracing::error!(%error, "the jobs of GitLabs cannot be read; the next start goes on with them");
         Vec::new()
     });
-    for foreign in unsettled.into_iter().filter(|foreign| foreign.request["kind"] == session::order::KIND) {
+    for foreign in unsettled.into_iter().filter(|foreign| foreign.request["kind"] == KIND) {
         sessions.spawn(counted(bureau.metrics.clone(), session::accompany(Arc::clone(bureau), foreign)));
     }
 }

@@ -178,6 +178,11 @@ impl GitLab {
         state.requests.iter().filter(|(verb, path)| verb == method && path.contains(path_contains)).count()
     }
 
+    /// How many requests there were.
+    pub fn all_requests(&self) -> usize {
+        self.shared.state().requests.len()
+    }
+
     /// Lets the next calls that match go wrong.
     pub fn inject(&self, fault: Fault) {
         self.shared.change(|state| state.faults.push(fault));

@@ -4,10 +4,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::gitlab::KIND;
 use crate::gitlab::wire::JobResponse;
-
-/// How a job of a GitLab is marked among those of other forges.
-pub(crate) const KIND: &str = "gitlab";
 
 /// The parts of a [`JobResponse`] that sessions need.
 #[derive(Debug, Deserialize)]
