@@ -265,7 +265,9 @@ impl Shared {
         let (client, upstream) = match &self.source {
             Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
-            Source::Instance { client, url, authorization } => (client, upstream_below(url, repo, authorization.clone())),
+            Source::Instance { client, url, authorization } => {
+                (client, upstream_below(url, repo, authorization.clone()))
+            }
             Source::Forge { client, forge, installation } => {
                 let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.

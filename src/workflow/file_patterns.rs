@@ -104,11 +104,7 @@ impl Pattern {
         } else {
             text.strip_prefix("./").unwrap_or(if text == "." { "" } else { text })
         };
-        Ok(Some(Self {
-            negated: bangs % 2 == 1,
-            parts: parts(text, line)?,
-            is_directory: text.ends_with('/'),
-        }))
+        Ok(Some(Self { negated: bangs % 2 == 1, parts: parts(text, line)?, is_directory: text.ends_with('/') }))
     }
 
     /// Whether it matches the path, or a directory that the path is in.

@@ -89,7 +89,8 @@ impl Choice {
     pub fn of<'p>(&self, found: &'p [String], untracked: &'p [String]) -> Vec<&'p str> {
         let of_paths = found.iter().map(String::as_str).filter(|path| self.paths.take(path));
         let of_git = untracked.iter().map(String::as_str).filter(|_| self.untracked);
-        let mut kept: Vec<&str> = of_paths.chain(of_git).filter(|path| is_inside(path) && !self.exclude.name(path)).collect();
+        let mut kept: Vec<&str> =
+            of_paths.chain(of_git).filter(|path| is_inside(path) && !self.exclude.name(path)).collect();
         kept.sort_unstable();
         kept.dedup();
         kept
@@ -142,7 +143,8 @@ mod tests {
 
     #[test]
     fn files_are_kept_once_and_what_is_excluded_is_not() {
-        let found = ["dist/", "dist/a", "dist/b.o", "dist/c/", "dist/c/d", "../x", "/etc", "dist//e", "x"].map(str::to_owned);
+        let found =
+            ["dist/", "dist/a", "dist/b.o", "dist/c/", "dist/c/d", "../x", "/etc", "dist//e", "x"].map(str::to_owned);
         let untracked = ["dist/a", "new.txt", "b.o"].map(str::to_owned);
         let kept = |choice: Choice| choice.of(&found, &untracked).join(" ");
         assert_eq!(kept(choice(&["$DIR"], &[], false)), "dist/ dist/a dist/b.o dist/c/ dist/c/d");
@@ -177,13 +179,19 @@ mod tests {
         ] {
             assert_eq!(file_name(name, form, &variables()), expected);
         }
-        assert_eq!(["", "zip", "gzip", "raw"].map(|word| Form::parse(word).unwrap().word()), ["zip", "zip", "gzip", "raw"]);
+        assert_eq!(
+            ["", "zip", "gzip", "raw"].map(|word| Form::parse(word).unwrap().word()),
+            ["zip", "zip", "gzip", "raw"]
+        );
         assert!(Form::parse("tarzstd").is_err());
     }
 
     #[test]
     fn when_says_after_which_end() {
         let due = |when| (is_due(when, true), is_due(when, false));
-        assert_eq!(["", "on_success", "on_failure", "always"].map(due), [(true, false), (true, false), (false, true), (true, true)]);
+        assert_eq!(
+            ["", "on_success", "on_failure", "always"].map(due),
+            [(true, false), (true, false), (false, true), (true, true)]
+        );
     }
 }

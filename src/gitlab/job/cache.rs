@@ -130,7 +130,8 @@ pub fn fallbacks(keys: &[String], of_variable: Option<&str>, variables: &Variabl
 
 /// A key without what other systems would read as a way to somewhere else.
 fn clean(key: &str) -> String {
-    let decoded = key.replace("%2f", "/").replace("%2F", "/").replace("%2e", ".").replace("%2E", ".").replace('\\', "/");
+    let decoded =
+        key.replace("%2f", "/").replace("%2F", "/").replace("%2e", ".").replace("%2E", ".").replace('\\', "/");
     let mut parts: Vec<&str> = Vec::new();
     for part in decoded.split('/') {
         match part {

@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn of_too_many_values_some_are_left_and_that_is_known() {
-        let large: Vec<String> = (0..40).map(|seed| (0..30_000).map(|number| format!("{seed}{number}")).collect()).collect();
+        let large: Vec<String> =
+            (0..40).map(|seed| (0..30_000).map(|number| format!("{seed}{number}")).collect()).collect();
         assert!(!Masking::new(large.iter().map(String::as_str), &[]).1);
         assert!(Masking::new(["a value"].into_iter(), &[]).1);
     }

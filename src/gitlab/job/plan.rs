@@ -91,7 +91,8 @@ impl Plan {
         let mut remarks = complaints;
         if let Some(image) = job.image.as_ref().filter(|image| !image.name.is_empty()) {
             let name = one_line(&variables.expand(&image.name), 200);
-            remarks.push(format!("the job's image `{name}` is not used: it runs in the machine of this runner's profile"));
+            remarks
+                .push(format!("the job's image `{name}` is not used: it runs in the machine of this runner's profile"));
         }
         Ok(Self { job, variables, settings, project, directory, temporary, limit, remarks })
     }
@@ -136,7 +137,9 @@ fn check_support(job: &JobResponse) -> Result<(), Unrunnable> {
         )));
     }
     if job.run.as_ref().is_some_and(|run| !run.is_null()) {
-        return Err(Unrunnable::unsupported("the job is written with `run`, which is not supported\n  hint: use `script`"));
+        return Err(Unrunnable::unsupported(
+            "the job is written with `run`, which is not supported\n  hint: use `script`",
+        ));
     }
     if let Some(name) = job.secrets.iter().flatten().map(|(name, _)| name).next() {
         let name = one_line(name, 100);
@@ -164,7 +167,8 @@ fn variables(
     ];
     let image = job.image.as_ref().filter(|image| !image.name.is_empty());
     let image = image.map(|image| Variable { is_raw: false, ..Variable::own("CI_JOB_IMAGE", &image.name) });
-    let certificates = facts.certificates.map(|text| Variable { is_file: true, ..Variable::own("CI_SERVER_TLS_CA_FILE", text) });
+    let certificates =
+        facts.certificates.map(|text| Variable { is_file: true, ..Variable::own("CI_SERVER_TLS_CA_FILE", text) });
     let last = [
         ("CI_DISPOSABLE_ENVIRONMENT", "true".to_owned()),
         ("CI_RUNNER_VERSION", VERSION.to_owned()),
@@ -227,7 +231,9 @@ mod tests {
 
     #[test]
     fn variables_move_the_project() {
-        let moved = plan(json!({"variables": [{"key": "GIT_CLONE_PATH", "value": "$CI_BUILDS_DIR/$SUB/x"}, {"key": "SUB", "value": "go"}]}));
+        let moved = plan(
+            json!({"variables": [{"key": "GIT_CLONE_PATH", "value": "$CI_BUILDS_DIR/$SUB/x"}, {"key": "SUB", "value": "go"}]}),
+        );
         assert_eq!(moved.unwrap().directory, "/builds/go/x");
         let out = plan(json!({"variables": [{"key": "GIT_CLONE_PATH", "value": "/etc"}]}));
         assert_eq!(out.unwrap_err().reason, FailureReason::RunnerSystemFailure);
@@ -262,7 +268,9 @@ mod tests {
         let of = |git: Value, value: &str| {
             let mut info = json!({"repo_url": "https://gitlab.example/g/p.git", "sha": "x"});
             info.as_object_mut().unwrap().extend(git.as_object().unwrap().clone());
-            plan(json!({"git_info": info, "variables": [{"key": "CI_COMMIT_REF_PROTECTED", "value": value}]})).unwrap().is_protected()
+            plan(json!({"git_info": info, "variables": [{"key": "CI_COMMIT_REF_PROTECTED", "value": value}]}))
+                .unwrap()
+                .is_protected()
         };
         assert!(of(json!({}), "true") && of(json!({"protected": true}), "false"));
         assert!(!of(json!({}), "false") && !of(json!({"protected": false}), "true"));

@@ -32,10 +32,19 @@ fn commands_share_a_shell_and_the_first_failure_ends_them() {
         assert_eq!(run(shell, &["exit 42"]).1, 42);
         assert_eq!(run(shell, &["false || true", "if false; then :; fi"]).1, 0);
         assert_eq!(run(shell, &["nosuchprogram 2>/dev/null"]).1, 127);
-        assert_eq!(run(shell, &["echo $LATER", "basename \"$PWD\""]).0, "$ echo $LATER\nfrom before\n$ basename \"$PWD\"\npro'ject\n");
+        assert_eq!(
+            run(shell, &["echo $LATER", "basename \"$PWD\""]).0,
+            "$ echo $LATER\nfrom before\n$ basename \"$PWD\"\npro'ject\n"
+        );
         assert_eq!(run(shell, &["cat", "read x || echo empty"]).0, "$ cat\n$ read x || echo empty\nempty\n");
-        assert_eq!(run(shell, &["cat <<'E'\n it's \\n $A\nE\n"]).0, "$ cat <<'E' # collapsed multi-line command\n it's \\n $A\n");
-        assert_eq!(run(shell, &["printf '%s' \"a\\nb\"", "", "  echo x  "]).0, "$ printf '%s' \"a\\nb\"\na\\nb\n$ echo x\nx\n");
+        assert_eq!(
+            run(shell, &["cat <<'E'\n it's \\n $A\nE\n"]).0,
+            "$ cat <<'E' # collapsed multi-line command\n it's \\n $A\n"
+        );
+        assert_eq!(
+            run(shell, &["printf '%s' \"a\\nb\"", "", "  echo x  "]).0,
+            "$ printf '%s' \"a\\nb\"\na\\nb\n$ echo x\nx\n"
+        );
     }
     assert_eq!(run("bash", &["false | true", "echo no"]).1, 1, "pipefail");
     assert_ne!(run("bash", &["echo a; (", "echo b"]).1, 0, "what is no command");

@@ -22,8 +22,12 @@ pub enum Stage {
     /// One of the job's own steps, by its name; `script` is the usual one.
     Step(String),
     AfterScript,
-    ArchiveCache { succeeded: bool },
-    UploadArtifacts { succeeded: bool },
+    ArchiveCache {
+        succeeded: bool,
+    },
+    UploadArtifacts {
+        succeeded: bool,
+    },
 }
 
 impl Stage {

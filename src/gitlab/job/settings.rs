@@ -204,7 +204,10 @@ mod tests {
         let (settings, complaints) = of(&[("GIT_STRATEGY", ""), ("GIT_SUBMODULE_STRATEGY", "none")]);
         assert_eq!(complaints, [""; 0]);
         assert_eq!((settings.strategy, settings.submodules), (Strategy::Fetch, Submodules::None));
-        assert_eq!((settings.clean_flags, settings.fetch_flags), (vec!["-ffdx".into()], vec!["--prune".into(), "--quiet".into()]));
+        assert_eq!(
+            (settings.clean_flags, settings.fetch_flags),
+            (vec!["-ffdx".into()], vec!["--prune".into(), "--quiet".into()])
+        );
         assert_eq!((settings.source_tries, settings.after_script_limit), (1, AFTER_SCRIPT_LIMIT));
         assert!(settings.checks_out && settings.ignores_after_script && !settings.is_traced);
     }

@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn refs_are_no_options() {
-        let fine = ["+refs/heads/main:refs/remotes/origin/main", "+refs/tags/é:refs/tags/é", "refs/pipelines/1"].map(str::to_owned);
+        let fine = ["+refs/heads/main:refs/remotes/origin/main", "+refs/tags/é:refs/tags/é", "refs/pipelines/1"]
+            .map(str::to_owned);
         assert_eq!(refspecs(&fine).unwrap(), fine);
         for wrong in ["", "+", "--upload-pack=x", "+-x", "a b", "a\nb"] {
             assert!(refspecs(&[wrong.to_owned()]).is_err(), "{wrong}");

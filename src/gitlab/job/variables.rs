@@ -107,7 +107,8 @@ impl Variables {
 
     /// The files that have to be there, with their contents.
     pub fn files(&self) -> Vec<(String, &str)> {
-        let keys: BTreeMap<&str, &Variable> = self.list.iter().map(|variable| (variable.key.as_str(), variable)).collect();
+        let keys: BTreeMap<&str, &Variable> =
+            self.list.iter().map(|variable| (variable.key.as_str(), variable)).collect();
         let files = keys.into_values().filter(|variable| variable.is_file);
         files.map(|variable| (self.path_of(variable), variable.value.as_str())).collect()
     }
@@ -231,7 +232,12 @@ mod tests {
     #[test]
     fn files_are_named_by_their_path() {
         let file = |key: &str, value: &str| Variable { is_file: true, ..variable(key, value) };
-        let given = vec![variable("NAME", "x"), file("CONFIG", "of $NAME\n"), variable("ARGS", "-f $CONFIG"), file("../up", "")];
+        let given = vec![
+            variable("NAME", "x"),
+            file("CONFIG", "of $NAME\n"),
+            variable("ARGS", "-f $CONFIG"),
+            file("../up", ""),
+        ];
         let given = Variables::new(given, "/b/p.tmp").unwrap();
         assert_eq!(given.get("CONFIG"), "/b/p.tmp/CONFIG");
         assert_eq!((given.value("CONFIG"), given.value("ARGS")), ("of x\n", "-f /b/p.tmp/CONFIG"));
@@ -244,7 +250,8 @@ mod tests {
     #[test]
     fn the_last_of_a_name_counts_and_all_are_masked() {
         let masked = |key: &str, value: &str| Variable { is_masked: true, ..variable(key, value) };
-        let mut given = Variables::new(vec![masked("A", "first"), masked("A", "second"), variable("B", "no")], "/t").unwrap();
+        let mut given =
+            Variables::new(vec![masked("A", "first"), masked("A", "second"), variable("B", "no")], "/t").unwrap();
         given.set("A", "third");
         assert_eq!(given.get("A"), "third");
         assert_eq!(given.masked().collect::<Vec<_>>(), ["first", "second"]);

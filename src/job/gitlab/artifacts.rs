@@ -39,13 +39,8 @@ impl Runner<'_, '_> {
     pub(super) async fn upload(&mut self, artifact: &Artifact) -> Result<(), Trouble> {
         let form = Form::parse(&artifact.format).map_err(Trouble::Said)?;
         let kind = if artifact.kind.is_empty() { "archive" } else { &artifact.kind };
-        let (choice, complaints) = Choice::new(
-            &artifact.paths,
-            &artifact.exclude,
-            artifact.untracked,
-            &self.variables,
-            &self.plan.directory,
-        );
+        let (choice, complaints) =
+            Choice::new(&artifact.paths, &artifact.exclude, artifact.untracked, &self.variables, &self.plan.directory);
         self.trace.say("Uploading artifacts...").await;
         for complaint in complaints {
             self.trace.warn(&complaint).await;
@@ -69,7 +64,10 @@ impl Runner<'_, '_> {
         let pack = move |incoming: &mut Incoming| pack(incoming, &into, form, level, limit);
         let packed = incoming::receive(&self.hands, SEND, &[], list, pack).await?;
         if packed.left_out > 0 {
-            let text = format!("{} files are left out: they are no regular files, or their names are of no use", packed.left_out);
+            let text = format!(
+                "{} files are left out: they are no regular files, or their names are of no use",
+                packed.left_out
+            );
             self.trace.warn(&text).await;
         }
         let params = ArtifactParams {

@@ -259,9 +259,7 @@ fn ending_of(end: &End) -> Ending {
             (Conclusion::Error, Some(Reason::OutOfMemory))
         }
         Verdict::Failed { reason: FailureReason::ScriptFailure, .. } => (Conclusion::Failure, None),
-        Verdict::Failed { reason: FailureReason::RunnerUnsupported, .. } => {
-            (Conclusion::Error, Some(Reason::Workflow))
-        }
+        Verdict::Failed { reason: FailureReason::RunnerUnsupported, .. } => (Conclusion::Error, Some(Reason::Workflow)),
         Verdict::Failed { .. } => (Conclusion::Error, Some(Reason::Internal)),
         Verdict::Canceled => (Conclusion::Cancelled, Some(Reason::Cancelled)),
     };

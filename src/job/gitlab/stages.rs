@@ -68,7 +68,9 @@ impl Runner<'_, '_> {
         }
         self.trace.end().await;
         if self.oom_kills > 0 && !end.verdict.is_success() {
-            self.trace.warn("the machine ran out of memory and killed a process; a profile with more memory may help").await;
+            self.trace
+                .warn("the machine ran out of memory and killed a process; a profile with more memory may help")
+                .await;
             end.is_out_of_memory = true;
         }
         Ok(end)
@@ -84,7 +86,9 @@ impl Runner<'_, '_> {
         self.trace.begin(Stage::PrepareExecutor).await;
         let (profile, image) = (&self.scene.profile.name, &self.scene.image.name);
         let version = env!("CARGO_PKG_VERSION");
-        self.trace.say(&format!("Running with dayfly {version} in a machine of the profile `{profile}`, image `{image}`")).await;
+        self.trace
+            .say(&format!("Running with dayfly {version} in a machine of the profile `{profile}`, image `{image}`"))
+            .await;
         for remark in self.plan.remarks.iter().chain(&lacks) {
             self.trace.warn(remark).await;
         }
@@ -144,9 +148,7 @@ impl Runner<'_, '_> {
         Ok(None)
     }
 
-    async fn restore_within(
-        &mut self, cache: &crate::gitlab::wire::Cache, tries: u32,
-    ) -> Result<Option<End>, VmError> {
+    async fn restore_within(&mut self, cache: &crate::gitlab::wire::Cache, tries: u32) -> Result<Option<End>, VmError> {
         for attempt in 1..=tries {
             let stop = self.stop.clone();
             let restored = tokio::select! {

@@ -50,11 +50,23 @@ pub(in crate::job) struct Incoming {
 
 /// A part of the stream.
 pub(in crate::job) enum Next {
-    File { path: Vec<u8>, size: u64, is_executable: bool },
-    Content { from: usize, to: usize },
+    File {
+        path: Vec<u8>,
+        size: u64,
+        is_executable: bool,
+    },
+    Content {
+        from: usize,
+        to: usize,
+    },
     End,
-    Directory { path: Vec<u8> },
-    Link { path: Vec<u8>, target: Vec<u8> },
+    Directory {
+        path: Vec<u8>,
+    },
+    Link {
+        path: Vec<u8>,
+        target: Vec<u8>,
+    },
     /// What no archive has.
     Other,
     Finished,

@@ -144,9 +144,7 @@ impl Write for Sink<'_> {
     }
 }
 
-fn pack(
-    tenant: &Tenant, incoming: &mut Incoming, base: &str, level: u32, is_archive: bool,
-) -> io::Result<Uploaded> {
+fn pack(tenant: &Tenant, incoming: &mut Incoming, base: &str, level: u32, is_archive: bool) -> io::Result<Uploaded> {
     let upload = tenant.begin_artifact().map_err(io::Error::other)?;
     let mut sink = Sink(upload.block(WHOLE).map_err(io::Error::other)?);
     if is_archive {

@@ -120,7 +120,13 @@ fn unpacked(archive: &Artifact) -> Vec<(String, String)> {
         .map(|entry| {
             let mut text = String::new();
             archive.content(&entry).unwrap().read_to_string(&mut text).unwrap();
-            let mark = if entry.is_link() { "-> " } else if entry.is_executable() { "x " } else { "" };
+            let mark = if entry.is_link() {
+                "-> "
+            } else if entry.is_executable() {
+                "x "
+            } else {
+                ""
+            };
             (entry.name, format!("{mark}{text}"))
         })
         .collect();
