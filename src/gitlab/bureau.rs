@@ -192,7 +192,7 @@ pub struct Bureau {
     pub public_url: Url,
     /// By which a GitLab tells this host from others with the same runner.
     pub system_id: String,
-    /// No more jobs are asked for.
+    /// No more jobs are asked for. It comes before `stop`.
     pub drain: CancellationToken,
     /// Sessions of jobs that have not ended end.
     pub stop: CancellationToken,

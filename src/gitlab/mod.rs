@@ -22,8 +22,10 @@ mod session;
 pub mod wire;
 
 pub use bureau::{Bureau, GitLabs};
+pub(crate) use part::known_system_id;
 pub use part::{run, serve};
 pub use runner::Runner;
+pub(crate) use runner::runner_info;
 
 /// How a job of a GitLab is marked among those of other forges.
 pub(crate) const KIND: &str = "gitlab";

@@ -65,7 +65,10 @@ pub async fn serve(bureau: Arc<Bureau>, runners: Vec<Runner>) {
             Some(ended) = asking.join_next() => note_end(ended),
         }
     }
-    let ending = async { while sessions.join_next().await.is_some() {} };
+    let ending = async {
+        while asking.join_next().await.is_some() {}
+        while sessions.join_next().await.is_some() {}
+    };
     if tokio::time::timeout(STOP_GRACE, ending).await.is_err() {
         tracing::info!(
             count = sessions.len(),
@@ -138,15 +141,21 @@ fn drain(work: &mut UnboundedReceiver<Work>) {
 
 /// The name of this host, made at the first start. Blocks.
 fn system_id(state_dir: &Path) -> io::Result<String> {
-    let path = state_dir.join(SYSTEM_ID);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if is_system_id(text.trim()) => return Ok(text.trim().to_owned()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if let Some(id) = known_system_id(state_dir)? {
+        return Ok(id);
     }
     let id = random_id();
-    std::fs::write(&path, format!("{id}\n"))?;
+    std::fs::write(state_dir.join(SYSTEM_ID), format!("{id}\n"))?;
     Ok(id)
+}
+
+/// The name of this host for GitLabs, if it has one. Blocks.
+pub(crate) fn known_system_id(state_dir: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(state_dir.join(SYSTEM_ID)) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|id| is_system_id(id))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// As GitLab has it: `r_` and twelve letters and digits.

@@ -15,8 +15,12 @@ use crate::clock;
 use crate::ids::JobId;
 use crate::metrics::labels::{GitLabCall, GitLabJob};
 use crate::scheduler::Claim;
-use crate::store::StoreError;
+use crate::store::{JobState, NewForeign, NewRun, StoreError};
 
+/// How long an answer may take that is waited for when the service drains.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// How often GitLab may give the same job to this host, after it gave it to others.
+const MOST_RETURNS: u32 = 10;
 /// Between two tries to store a job, which GitLab has given away by then.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Tries to store a job.
@@ -42,7 +46,7 @@ pub(super) enum Work {
 }
 
 /// What this runner can do. What is not here, GitLab does not ask of it, or handles itself.
-fn info() -> RunnerInfo {
+pub(crate) fn runner_info() -> RunnerInfo {
     RunnerInfo {
         name: "dayfly",
         version: env!("CARGO_PKG_VERSION"),
@@ -62,14 +66,22 @@ fn info() -> RunnerInfo {
     }
 }
 
-/// Asks for jobs until the service drains.
+/// Asks for jobs until the service drains. A question that is out then has a moment more: its answer may be a job.
 pub(super) async fn run(bureau: Arc<Bureau>, client: Arc<Client>, runner: Runner, work: UnboundedSender<Work>) {
-    let asking =
-        Asking { bureau: &bureau, client, runner, info: info(), work, last_update: String::new(), is_refused: false };
+    let asking = Asking {
+        bureau: &bureau,
+        client,
+        runner,
+        info: runner_info(),
+        work,
+        last_update: String::new(),
+        is_refused: false,
+    };
+    let asking = asking.run();
+    tokio::pin!(asking);
     tokio::select! {
-        () = bureau.drain.cancelled() => {}
-        () = bureau.stop.cancelled() => {}
-        () = asking.run() => {}
+        () = &mut asking => {}
+        () = bureau.drain.cancelled() => _ = tokio::time::timeout(LAST_ANSWER, asking).await.ok(),
     }
 }
 
@@ -91,22 +103,26 @@ impl Drop for Asking<'_> {
 
 impl Asking<'_> {
     async fn run(mut self) {
+        let drain = self.bureau.drain.clone();
         let mut polling = Polling::default();
         loop {
             let heard = self.verify().await;
             if heard == Heard::Nothing {
                 break;
             }
-            tokio::time::sleep(polling.wait_after(heard, clock::jitter())).await;
+            let wait = polling.wait_after(heard, clock::jitter());
+            if drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
         }
         tracing::info!(runner = self.runner.name, gitlab = self.runner.instance, "the runner asks for jobs");
-        loop {
-            let claim = self.room().await;
+        while let Some(claim) = drain.run_until_cancelled(self.room()).await {
             let heard = self.ask(claim).await;
             let wait = polling.wait_after(heard, clock::jitter());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.bureau.wake.gitlab.notified(), if polling.may_be_woken(heard) => {}
+                () = drain.cancelled() => return,
             }
         }
     }
@@ -233,11 +249,29 @@ impl Asking<'_> {
         Work::Refuse { client: Arc::clone(&self.client), id, token: token.into(), why }
     }
 
-    /// Tries for a while: a full disk, say, is a reason to wait rather than to fail the job.
+    /// `None` if the job is here already, and has not ended.
     async fn store(&self, accepted: &Accepted) -> Result<Option<JobId>, StoreError> {
+        let Accepted { run, foreign } = accepted;
+        for number in 1..=MOST_RETURNS {
+            let mut foreign = foreign.clone();
+            if number > 1 {
+                // It went to another runner, or was let go here, and comes back.
+                foreign.external_id = format!("{}.{number}", foreign.external_id);
+            }
+            if let Some(job) = self.store_once(run, &foreign).await? {
+                return Ok(Some(job));
+            }
+            if self.is_here(&foreign).await? {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tries for a while: a full disk, say, is a reason to wait rather than to fail the job.
+    async fn store_once(&self, run: &NewRun, foreign: &NewForeign) -> Result<Option<JobId>, StoreError> {
         let mut tried = 1;
         loop {
-            let Accepted { run, foreign } = accepted;
             match self.bureau.store.accept_foreign(run.clone(), foreign.clone(), clock::now_ms()).await {
                 Err(error) if tried < STORE_TRIES => {
                     tracing::warn!(%error, tried, "a job could not be stored yet");
@@ -247,5 +281,17 @@ impl Asking<'_> {
                 ended => return ended,
             }
         }
+    }
+
+    /// Whether a job that was given before is the one that is given now, and is still to be run.
+    async fn is_here(&self, given: &NewForeign) -> Result<bool, StoreError> {
+        let store = &self.bureau.store;
+        let unsettled = store.unsettled_foreign(Some(&given.source)).await?;
+        let Some(known) = unsettled.into_iter().find(|known| known.external_id == given.external_id) else {
+            return Ok(false);
+        };
+        let is_same = known.request["job"]["token"] == given.request["job"]["token"];
+        let job = store.job(&known.job).await?;
+        Ok(is_same && job.is_some_and(|job| job.state != JobState::Finished && !job.cancel_requested))
     }
 }

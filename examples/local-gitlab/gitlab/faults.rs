@@ -73,6 +73,8 @@ impl Chance {
             // What was lost is noticed at the next patch, or at the end by its checksum.
             6 if method == Method::PATCH => FaultKind::LoseTrace(1 + self.next(500) as usize),
             7 if method == Method::PUT => FaultKind::LoseTrace(1 + self.next(500) as usize),
+            // A job that was given out and never arrived comes back much later.
+            _ if method == Method::POST => FaultKind::Close,
             _ => FaultKind::LoseAnswer,
         })
     }

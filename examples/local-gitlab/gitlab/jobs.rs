@@ -1,6 +1,7 @@
 //! What runners say of the state of their jobs.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -34,6 +35,7 @@ fn apply(state: &mut state::State, id: u64, told: &Value, accepts_first: u32) ->
         state.violate(format!("job {id}: `{word}` after another final state"));
     }
     let job = state.authenticated(id, told["token"].as_str())?;
+    job.heard_at = Instant::now();
     match (job.state, word) {
         (JobState::WaitingForRunner, "pending") => job.keep_alives += 1,
         (JobState::WaitingForRunner, "running") => {

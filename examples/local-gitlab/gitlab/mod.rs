@@ -46,6 +46,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Whether a job waits for its runner's acknowledgement, where the runner offers that.
     pub two_phase: bool,
+    /// After how long without a word a job that waits for its runner comes back.
+    pub ack_timeout: Duration,
     /// Seconds between two patches of a trace.
     pub update_interval: u64,
     /// How often a final state is answered by 202 before it is taken.
@@ -65,6 +67,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             two_phase: false,
+            ack_timeout: Duration::from_secs(120),
             update_interval: 1,
             accepts_first: 0,
             long_poll: Duration::from_millis(500),

@@ -1,6 +1,7 @@
 //! Runners show themselves and ask for jobs.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -53,6 +54,7 @@ fn last_update(shared: &Shared) -> HeaderValue {
 /// The oldest job that waits. It is the runner's at once unless both sides want it acknowledged.
 fn give_out(shared: &Shared, asked: &Value) -> Option<Value> {
     let offers = asked["info"]["features"]["two_phase_job_commit"].as_bool().unwrap_or(false);
+    shared.state().take_back(shared.options.ack_timeout);
     let is_waiting = |state: &state::State| state.jobs.iter().any(|job| job.state == JobState::Pending);
     if !is_waiting(&shared.state()) {
         return None;
@@ -61,6 +63,7 @@ fn give_out(shared: &Shared, asked: &Value) -> Option<Value> {
         let job = state.jobs.iter_mut().find(|job| job.state == JobState::Pending)?;
         let waits = offers && shared.options.two_phase;
         job.state = if waits { JobState::WaitingForRunner } else { JobState::Running };
+        job.heard_at = Instant::now();
         Some(job.description.clone())
     })
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -88,6 +89,8 @@ pub struct Job {
     pub accepted: u32,
     /// Final states whose checksum did not fit.
     pub mismatches: u32,
+    /// When its runner was last heard of.
+    pub heard_at: Instant,
     /// States `pending` and `running` that were told.
     pub keep_alives: u32,
     pub artifacts: Vec<Artifact>,
@@ -142,6 +145,7 @@ impl State {
             finals: 0,
             accepted: 0,
             mismatches: 0,
+            heard_at: Instant::now(),
             keep_alives: 0,
             artifacts: Vec::new(),
         });
@@ -163,6 +167,12 @@ impl State {
             job.token = random_token("glcbt-");
             job.state = JobState::Running;
         }
+    }
+
+    /// Jobs come back of whose runner nothing was heard since they were given to it.
+    pub fn take_back(&mut self, after: Duration) {
+        let is_lost = |job: &&mut Job| job.state == JobState::WaitingForRunner && job.heard_at.elapsed() > after;
+        self.jobs.iter_mut().filter(is_lost).for_each(|job| job.state = JobState::Pending);
     }
 
     pub fn violate(&mut self, what: impl Into<String>) {

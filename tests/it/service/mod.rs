@@ -3,6 +3,7 @@
 
 mod cancel;
 mod egress;
+mod gitlab;
 mod leavings;
 mod machine;
 mod matrix;
