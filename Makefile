@@ -49,6 +49,10 @@ leaks: nextest ## Whether anything is left of a thousand VMs without guests, and
 	DAYFLY_REQUIRE_VMS=$(if $(AS_ROOT),0,1) DAYFLY_LEAK_VMS=1000 DAYFLY_LEAK_REAL_VMS=50 \
 		$(CARGO) nextest run --locked --profile leaks --no-capture -E 'test(/nothing_is_left_of/)'
 
+.PHONY: gitlab-load
+gitlab-load: nextest ## Five hundred jobs of a GitLab while everything goes wrong at random
+	DAYFLY_GITLAB_JOBS=500 $(CARGO) nextest run --locked --profile leaks --no-capture -E 'test(/every_trace_is_exact/)'
+
 .PHONY: lint
 lint: deny ## Format, clippy, documentation, licences, bans and sources
 	$(CARGO) fmt --check

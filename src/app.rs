@@ -25,6 +25,7 @@ use crate::depot::Depot;
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{Auth, GitHub, GitHubSettings};
 use crate::forge::{Forge, Measured};
+use crate::gitlab::{self, GitLabs};
 use crate::host::lease::Lease;
 use crate::host::notify;
 use crate::host::process::Lifetime;
@@ -98,6 +99,7 @@ impl App {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
             git: GitClient::new().context("the client for git fetches")?,
+            gitlab: GitLabs::new(&config.gitlab)?,
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
             depot: Depot::new(state_dir.join("depot"), config.depot),
@@ -105,6 +107,7 @@ impl App {
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.webhook_secret,
+            gitlab_secrets: secrets.gitlab,
             job_secrets: secrets.jobs,
             engine,
             store,
@@ -161,6 +164,7 @@ impl App {
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("schedules", as_part(schedules::run(Arc::clone(&core)))));
         parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
+        parts.spawn(named("GitLab runners", as_part(gitlab::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
         parts.spawn(named("pools", as_part(pool::run(Arc::clone(&core)))));
         parts.spawn(named("image preparation", as_part(prepare_images(Arc::clone(&core)))));

@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::ActionStore;
-use crate::config::{Config, JobSecrets};
+use crate::config::{Config, GitLabSecrets, JobSecrets};
 use crate::depot::Depot;
 use crate::engine::Engine;
 use crate::forge::Forge;
+use crate::gitlab::GitLabs;
 use crate::ids::LogToken;
 use crate::job::sharing::Sharing;
 use crate::job::timeline::Timeline;
@@ -41,6 +42,8 @@ pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
 pub struct Core {
     pub config: Config,
     pub webhook_secret: SecretString,
+    /// Those of [`Config::gitlab`], in the same order.
+    pub gitlab_secrets: Vec<GitLabSecrets>,
     /// What [`Config::values_of`] takes.
     pub job_secrets: JobSecrets,
     pub store: Store,
@@ -50,6 +53,8 @@ pub struct Core {
     pub pools: Pools,
     pub forge: Arc<dyn Forge>,
     pub git: GitClient,
+    /// GitLabs whose jobs run here.
+    pub gitlab: GitLabs,
     /// Package registries with their credentials.
     pub registries: Registries,
     /// What jobs leave for later ones.
@@ -92,6 +97,8 @@ pub struct Wake {
     pub upkeep: Notify,
     /// A schedule may be new.
     pub schedules: Notify,
+    /// A GitLab may have a job to give away. For everybody who waits.
+    pub gitlab: Notify,
 }
 
 impl Core {

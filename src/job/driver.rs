@@ -364,6 +364,7 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     }
     core.wake.reports.notify_one();
     core.wake.scheduler.notify_one();
+    core.gitlab.nudge(&job.id);
     Ok(())
 }
 

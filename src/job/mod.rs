@@ -28,6 +28,7 @@ pub mod checkout;
 pub mod driver;
 mod ear;
 mod foreign;
+mod gitlab;
 mod hashing;
 pub mod journal;
 mod matrix;

@@ -294,7 +294,10 @@ impl Made {
 }
 
 /// After the macros that it uses.
+mod gitlab;
 mod machines;
+
+pub use self::gitlab::{GitLabAnswer, GitLabCall, GitLabJob};
 
 pub use self::machines::{CellStart, MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};
 
@@ -409,6 +412,8 @@ mod tests {
         check::<JobEnd>();
         check::<(ForgeCall, ForgeResult)>();
         check::<RestoreStage>();
+        check::<(GitLabCall, GitLabAnswer)>();
+        check::<GitLabJob>();
         check::<JobState>();
     }
 }

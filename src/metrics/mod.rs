@@ -12,6 +12,7 @@
 mod buckets;
 mod egress;
 mod family;
+mod gitlab;
 pub mod labels;
 mod pools;
 mod service;
@@ -23,6 +24,7 @@ use prometheus::{Registry, TextEncoder};
 
 pub use egress::EgressMetrics;
 pub use family::{Counters, Gauges, Label, Times};
+pub use gitlab::GitLabMetrics;
 pub use pools::PoolMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use upkeep::UpkeepMetrics;
@@ -46,6 +48,7 @@ pub struct Metrics {
     pub images: ImageMetrics,
     pub upkeep: UpkeepMetrics,
     pub egress: EgressMetrics,
+    pub gitlab: GitLabMetrics,
 }
 
 impl Metrics {
@@ -66,6 +69,7 @@ impl Metrics {
             images: ImageMetrics::new(&maker),
             upkeep: UpkeepMetrics::new(&maker),
             egress: EgressMetrics::new(&maker),
+            gitlab: GitLabMetrics::new(&maker),
             registry: maker.registry,
         };
         // It reads `/proc/self` at each scrape. Two of them in one process would only be one too many.

@@ -4,6 +4,7 @@
 mod calls;
 mod cancel;
 mod egress;
+mod gitlab;
 mod leavings;
 mod machine;
 mod matrix;
