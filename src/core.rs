@@ -1,4 +1,4 @@
-//! What the parts of the service share: the store, the engine, the forge, and how they wake each other.
+//! What the parts of the service share: the store, the engine, the forges, and how they wake each other.
 //!
 //! The parts do not call each other. Each one brings the store closer to what it should say, and wakes those who look next;
 //! a wake-up that is lost costs a few seconds, never a job.
@@ -13,7 +13,7 @@ use crate::actions::ActionStore;
 use crate::config::{Config, JobSecrets};
 use crate::depot::Depot;
 use crate::engine::Engine;
-use crate::forge::Forge;
+use crate::forge::Forges;
 use crate::ids::LogToken;
 use crate::job::sharing::Sharing;
 use crate::job::timeline::Timeline;
@@ -39,7 +39,8 @@ pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub struct Core {
     pub config: Config,
-    pub webhook_secret: SecretString,
+    /// GitHub's, if it is served.
+    pub webhook_secret: Option<SecretString>,
     /// What [`Config::values_of`] takes.
     pub job_secrets: JobSecrets,
     pub store: Store,
@@ -47,7 +48,7 @@ pub struct Core {
     pub engine: Engine,
     /// VMs that wait for their jobs.
     pub pools: Pools,
-    pub forge: Arc<dyn Forge>,
+    pub forges: Forges,
     pub git: GitClient,
     /// Package registries with their credentials.
     pub registries: Registries,

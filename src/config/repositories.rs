@@ -29,6 +29,11 @@ impl RepositoryPattern {
         .map_err(|_| format!("`{text}` is neither `owner/name` nor `owner/*`"))
     }
 
+    /// Whether it is about one repository alone.
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
+
     /// Whether the pattern covers `repo`.
     pub fn matches(&self, repo: &RepoName) -> bool {
         match self {
@@ -88,26 +93,24 @@ impl RepositorySettings<'_> {
 }
 
 impl Config {
-    /// The settings of `repo`, or `None` if its events are to be ignored. An entry for the repository itself wins over one
+    /// The settings of a forge's repository, or `None` if its events are to be ignored. An entry for the repository itself wins over one
     /// for all of its owner's.
-    pub fn repository(&self, repo: &RepoName) -> Option<RepositorySettings<'_>> {
-        let github = &self.github;
-        let mut covering = github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect::<Vec<_>>();
-        covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::AllOf { .. }));
-        let Some(entry) = covering.first() else {
+    pub fn repository(&self, forge: &str, repo: &RepoName) -> Option<RepositorySettings<'_>> {
+        let rules = self.rules_of(forge)?;
+        let Some(entry) = self.entries_for(forge, repo).pop() else {
             let everybody = RepositorySettings {
-                workflows_dir: &github.workflows_dir,
+                workflows_dir: rules.workflows_dir,
                 submodules: &[],
-                forks: github.forks,
+                forks: rules.forks,
                 egress: None,
                 profiles: None,
             };
-            return github.repositories.is_empty().then_some(everybody);
+            return rules.repositories.is_empty().then_some(everybody);
         };
         Some(RepositorySettings {
-            workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
+            workflows_dir: entry.workflows_dir.as_deref().unwrap_or(rules.workflows_dir),
             submodules: &entry.submodules,
-            forks: entry.forks.unwrap_or(github.forks),
+            forks: entry.forks.unwrap_or(rules.forks),
             egress: entry.egress.as_ref(),
             profiles: entry.profiles.as_deref(),
         })

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Config, Credential, JobSecrets, Registry, RegistryCredential};
+use super::{Config, Credential, GitHub, JobSecrets, Registry, RegistryCredential};
 use crate::document::{Complaint, Diagnostic, Item, Position, Value};
 
 /// Largest file that holds a secret, in bytes. Private keys have about two thousand.
@@ -81,11 +81,18 @@ fn variable_name(name: &str) -> Result<String, Complaint> {
     is_name.then(|| name.to_owned()).ok_or_else(|| Complaint::new("not the name of an environment variable").hint(hint))
 }
 
+/// What Dayfly and GitHub know each other by.
+#[derive(Debug)]
+pub struct GitHubSecrets {
+    pub webhook_secret: SecretString,
+    pub credential: Credential<SecretString>,
+}
+
 /// The secrets themselves. Debug output hides them.
 #[derive(Debug)]
 pub struct Secrets {
-    pub webhook_secret: SecretString,
-    pub credential: Credential<SecretString>,
+    /// Those of [`Config::github`], if it is served.
+    pub github: Option<GitHubSecrets>,
     /// Those of [`Config::registries`], in the same order.
     pub registries: Vec<Option<RegistryCredential<SecretString>>>,
     /// Those of jobs.
@@ -99,23 +106,12 @@ impl Secrets {
         config: &Config, env: impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut resolver = Resolver { file: &config.file, env, errors: Vec::new(), warnings: Vec::new() };
-        let github = &config.github;
-        let webhook_secret = resolver.read(&github.webhook_secret);
-        if webhook_secret.as_ref().is_some_and(|text| text.chars().count() < MIN_WEBHOOK_SECRET) {
-            let complaint = Complaint::new(format!("the secret has fewer than {MIN_WEBHOOK_SECRET} characters"));
-            resolver.warn(&github.webhook_secret, complaint.hint("a short one can be guessed from one delivery"));
-        }
-        let credential = match &github.credential {
-            Credential::Token(token) => resolver.read(token).map(|text| Credential::Token(SecretString::from(text))),
-            Credential::App { id, private_key } => resolver
-                .read_private_key(private_key)
-                .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
-        };
+        let github = config.github.as_ref().map(|github| resolver.read_github(github));
         let registries = resolver.read_registries(&config.registries);
         let jobs = resolver.read_job_secrets(config);
-        match (webhook_secret, credential, registries, jobs) {
-            (Some(webhook_secret), Some(credential), Some(registries), Some(jobs)) => {
-                Ok((Self { webhook_secret: webhook_secret.into(), credential, registries, jobs }, resolver.warnings))
+        match (github, registries, jobs) {
+            (github @ (None | Some(Some(_))), Some(registries), Some(jobs)) => {
+                Ok((Self { github: github.flatten(), registries, jobs }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
@@ -163,6 +159,26 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             trimmed => Ok(trimmed.to_owned()),
         });
         checked.map_err(|why| self.refuse(secret, unread(&secret.place, &why))).ok()
+    }
+
+    fn read_github(&mut self, github: &GitHub) -> Option<GitHubSecrets> {
+        let webhook_secret = self.read_webhook_secret(&github.webhook_secret);
+        let credential = match &github.credential {
+            Credential::Token(token) => self.read(token).map(|text| Credential::Token(SecretString::from(text))),
+            Credential::App { id, private_key } => self
+                .read_private_key(private_key)
+                .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
+        };
+        Some(GitHubSecrets { webhook_secret: webhook_secret?, credential: credential? })
+    }
+
+    fn read_webhook_secret(&mut self, secret: &SecretRef) -> Option<SecretString> {
+        let text = self.read(secret)?;
+        if text.chars().count() < MIN_WEBHOOK_SECRET {
+            let complaint = Complaint::new(format!("the secret has fewer than {MIN_WEBHOOK_SECRET} characters"));
+            self.warn(secret, complaint.hint("a short one can be guessed from one delivery"));
+        }
+        Some(text.into())
     }
 
     /// Every one of them, so that all complaints are there; `None` after one.
@@ -290,8 +306,9 @@ mod tests {
         let env = |name: &str| (name == "TOKEN").then(|| "ghp_x".to_owned());
         let (secrets, warnings) = Secrets::resolve(&place.config, env).unwrap();
         assert_eq!(place.shown(&warnings), "");
-        assert_eq!(secrets.webhook_secret.expose_secret(), "a secret long enough ");
-        assert!(matches!(&secrets.credential, Credential::Token(token) if token.expose_secret() == "ghp_x"));
+        let github = secrets.github.as_ref().unwrap();
+        assert_eq!(github.webhook_secret.expose_secret(), "a secret long enough ");
+        assert!(matches!(&github.credential, Credential::Token(token) if token.expose_secret() == "ghp_x"));
         let debug = format!("{secrets:?}");
         assert!(!debug.contains("ghp_x") && !debug.contains("long enough"), "{debug}");
     }

@@ -29,6 +29,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Where the public GitHub and its people are.
+pub(super) const GITHUB_API_URL: &str = "https://api.github.com/";
+pub(super) const GITHUB_URL: &str = "https://github.com/";
+
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
 
@@ -110,7 +114,7 @@ impl<'d> Sections<'d> {
         Some(Config {
             file: file.to_owned(),
             server: server?,
-            github: github?,
+            github: Some(github?),
             profiles: profiles?,
             registries,
             limits: limits?,
@@ -173,8 +177,8 @@ impl<'d> Sections<'d> {
             &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
-        let api_url = address("api_url", "https://api.github.com/");
-        let url = address("url", "https://github.com/");
+        let api_url = address("api_url", GITHUB_API_URL);
+        let url = address("url", GITHUB_URL);
         let webhook_secret = table
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
@@ -304,7 +308,7 @@ impl<'d> Sections<'d> {
 }
 
 /// A default that is a constant of this program.
-fn well_known(url: &str) -> Url {
+pub(super) fn well_known(url: &str) -> Url {
     Url::parse(url).expect("the default is an address")
 }
 

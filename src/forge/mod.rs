@@ -6,6 +6,7 @@
 
 mod answers;
 mod backoff;
+mod forges;
 pub mod github;
 mod measured;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
 pub use self::backoff::backoff;
+pub use self::forges::Forges;
 pub use self::measured::Measured;
 use crate::ids::ReportId;
 use crate::workflow::commands::Annotation;

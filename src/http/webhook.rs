@@ -70,12 +70,12 @@ impl Door {
         Self { gate, store, wake, metrics, lifecycle: Lifecycle::default() }
     }
 
-    /// The door of a service.
-    pub fn of(core: &Core) -> Self {
-        let (secret, limit) = (core.webhook_secret.clone(), core.config.server.body_limit);
+    /// The door of a service; none, if it does not serve GitHub.
+    pub fn of(core: &Core) -> Option<Self> {
+        let (secret, limit) = (core.webhook_secret.clone()?, core.config.server.body_limit);
         let door =
             Self::new(secret, limit, core.store.clone(), Arc::clone(&core.wake), core.metrics.deliveries.clone());
-        Self { lifecycle: core.lifecycle.clone(), ..door }
+        Some(Self { lifecycle: core.lifecycle.clone(), ..door })
     }
 
     async fn take(&self, headers: &HeaderMap, body: Body) -> Answer {

@@ -8,10 +8,10 @@ use super::{IntakeError, ended, finish_created, held};
 use crate::clock;
 use crate::config::Forks;
 use crate::core::Core;
-use crate::forge::{CommitSha, ForgeError, Permission, PullRequestNow, RepoAccess, github};
+use crate::forge::{CommitSha, ForgeError, Permission, PullRequestNow, RepoAccess};
 use crate::policy::{Asked, Command, Request, pull_request_request};
 use crate::store::{Approval, Approved, Delivery, HeldPullRequest};
-use crate::webhook::{Event, EventName, PullRequest, parse_github};
+use crate::webhook::{self, Event, EventName, PullRequest};
 
 /// Whose approval it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,15 @@ pub(super) async fn of_comment(core: &Core, delivery: &Delivery, asked: &Asked) 
     match command {
         Command::Run(sha) => {
             let approver = Approver::Person(person.clone());
-            attend(core, delivery, &Candidate { forge: github::NAME, access, number: *number, sha, approver }).await
+            attend(core, delivery, &Candidate { forge: &delivery.key.forge, access, number: *number, sha, approver })
+                .await
         }
         Command::RunUnclear(text) => {
             let answer = format!(
                 "`@{person}` asked to run `{text}`, which is no full commit id. A shortened one can be made to fit other \
                  code: give all digits of the commit, as in the command that the held status shows."
             );
-            refuse(core, delivery, github::NAME, access, *number, answer).await
+            refuse(core, delivery, &delivery.key.forge, access, *number, answer).await
         }
     }
 }
@@ -59,7 +60,7 @@ pub(super) async fn of_operator(
 
 async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> Result<(), IntakeError> {
     let Candidate { forge, access, number, sha, approver } = candidate;
-    let Some(settings) = core.config.repository(&access.repo) else {
+    let Some(settings) = core.config.repository(forge, &access.repo) else {
         return ended(core, delivery, "the repository is not configured").await;
     };
     if settings.forks == Forks::Deny {
@@ -71,7 +72,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
     if let Some(answer) = not_entitled(core, candidate).await? {
         return refuse(core, delivery, forge, access, *number, answer).await;
     }
-    let now = match core.forge.pull_request(access, *number).await {
+    let now = match core.forges.of(forge)?.pull_request(access, *number).await {
         Ok(now) => now,
         Err(ForgeError::NotFound { .. }) => return ended(core, delivery, "there is no such pull request").await,
         Err(error) => return Err(error.into()),
@@ -79,7 +80,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
     if let Some(answer) = not_approvable(&now, sha, approver) {
         return refuse(core, delivery, forge, access, *number, answer).await;
     }
-    let request = request_of(&now)?;
+    let request = request_of(forge, &now)?;
     if request.sha != **sha {
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
@@ -116,7 +117,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
 /// Why the approver may not approve, if so.
 async fn not_entitled(core: &Core, candidate: &Candidate<'_>) -> Result<Option<String>, IntakeError> {
     let Approver::Person(person) = &candidate.approver else { return Ok(None) };
-    let permission = core.forge.permission(candidate.access, person).await?;
+    let permission = core.forges.of(candidate.forge)?.permission(candidate.access, person).await?;
     Ok((permission < Permission::Write).then(|| {
         format!("`@{person}` asked to run `{}`, but has no write access to `{}`.", candidate.sha, candidate.access.repo)
     }))
@@ -160,14 +161,14 @@ fn approved_title(approver: &Approver) -> String {
 }
 
 /// What a pull request as it is now asks for.
-fn request_of(now: &PullRequestNow) -> Result<Request, IntakeError> {
-    let pull_request: PullRequest = read_event(now)?;
+fn request_of(forge: &str, now: &PullRequestNow) -> Result<Request, IntakeError> {
+    let pull_request: PullRequest = read_event(forge, now)?;
     Ok(pull_request_request(&pull_request))
 }
 
-fn read_event(now: &PullRequestNow) -> Result<PullRequest, IntakeError> {
+fn read_event(forge: &str, now: &PullRequestNow) -> Result<PullRequest, IntakeError> {
     let name = EventName::parse("pull_request").map_err(IntakeError::Payload)?;
-    match parse_github(&name, &now.event) {
+    match webhook::parse(forge, &name, &now.event) {
         Ok(Event::PullRequest(pull_request)) => Ok(pull_request),
         Ok(_) => Err(IntakeError::Payload("a pull request reads as another event".to_owned())),
         Err(error) => Err(IntakeError::Payload(error.to_string())),
@@ -192,7 +193,7 @@ pub(super) async fn counts(
     if core.store.approval(forge, &access.repo, number, sha).await?.is_none() {
         return Ok(false);
     }
-    match core.forge.pull_request(access, number).await {
+    match core.forges.of(forge)?.pull_request(access, number).await {
         Ok(now) => Ok(now.is_open && now.head_sha == *sha),
         Err(ForgeError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error.into()),

@@ -89,7 +89,7 @@ async fn read(core: &Core, request: &Request, target: &CallTarget) -> Result<Rea
         return refuse("workflows of other repositories are not supported yet".to_owned());
     };
     let sha = request.sha.clone();
-    match core.forge.read_file(&request.access, path, &sha, MAX_FILE_BYTES).await {
+    match core.forges.of(&request.forge)?.read_file(&request.access, path, &sha, MAX_FILE_BYTES).await {
         Ok(bytes) => Ok(parsed(path, bytes, sha)),
         Err(ForgeError::NotFound { .. }) => refuse(format!("the commit {} has no such file", sha.short())),
         Err(ForgeError::Permanent { detail, .. }) => refuse(detail),

@@ -229,10 +229,10 @@ async fn run_steps(
         }
     };
     let image = &prepared.info;
-    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let egress = egress_of(core, profile, &lease.run.forge, &lease.run.access.repo);
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
-    let actions = &actions_of(core, &lease.run.access, lease.run.origin.is_of_fork());
+    let actions = &actions_of(core, &lease.run.forge, &lease.run.access, lease.run.origin.is_of_fork());
     let scene =
         Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;

@@ -169,7 +169,7 @@ async fn attend<W: Witness>(
             Arc::clone(&session.network),
             EgressMetrics::default(),
         ),
-        registries: session.registries.proxy(&session.repo, &profile.name, false),
+        registries: session.registries.proxy(Some(&session.repo), &profile.name, false),
         results: ResultsService::new(Tenant {
             depot: session.depot.clone(),
             repo: session.repo.as_str().to_owned(),

@@ -33,7 +33,7 @@ use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
+use crate::forge::{Forges, GitUpstream, RepoAccess, RepoName};
 use crate::net::decisions::{Decisions, Record, Verdict};
 use crate::net::http::{self, Failure, one_line};
 use crate::net::transfer::{self, Budget, TransferError, cause};
@@ -85,7 +85,7 @@ impl Default for GitLimits {
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A forge that is asked for each repository's address and credential.
-    Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
+    Forge { client: GitClient, forges: Forges, name: String, installation: Option<u64> },
     /// One address, whatever the guest calls the repository.
     Address { client: GitClient, upstream: GitUpstream },
     /// A repository of this host.
@@ -242,10 +242,10 @@ impl Shared {
         let (client, upstream) = match &self.source {
             Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
-            Source::Forge { client, forge, installation } => {
+            Source::Forge { client, forges, name, installation } => {
                 let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.
-                let upstream = forge.git_upstream(&access).await;
+                let upstream = async { forges.of(name)?.git_upstream(&access).await }.await;
                 (client, upstream.map_err(|error| Failure::gateway(error.to_string()))?)
             }
         };

@@ -9,7 +9,7 @@ const CHANGED_AT: i64 = 1_700_000_000_000;
 
 fn repository() -> Repository {
     let access = RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: Some(7) };
-    Repository { access, id: 1, default_branch: "main".to_owned() }
+    Repository { forge: "github".to_owned(), access, id: 1, default_branch: "main".to_owned() }
 }
 
 fn sha(letter: char) -> CommitSha {

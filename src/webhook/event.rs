@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::forge::{CommitSha, RepoAccess, RepoName};
+use crate::forge::{CommitSha, RepoAccess, RepoName, github};
 use crate::ids::ReportId;
 
 /// Longest accepted value of a header that names a delivery or an event, in bytes. GitHub sends a UUID of 36.
@@ -85,7 +85,7 @@ pub enum Event {
 
 impl Event {
     /// The repository in which it happened; those without one start nothing.
-    pub fn repo(&self) -> Option<&RepoName> {
+    pub fn repository(&self) -> Option<&Repository> {
         let repository = match self {
             Self::Ping | Self::Other { .. } => return None,
             Self::PullRequest(event) => &event.repository,
@@ -96,17 +96,25 @@ impl Event {
             Self::IssueComment(event) => &event.repository,
             Self::Dispatch(event) => &event.repository,
         };
-        Some(&repository.access.repo)
+        Some(repository)
     }
 }
 
 /// The repository in which the event happened. For a pull request this is the base, never the fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
+    /// The forge's name, as runs have it.
+    #[serde(default = "usual_forge")]
+    pub forge: String,
     pub access: RepoAccess,
     /// The forge's number of the repository; survives renames.
     pub id: u64,
     pub default_branch: String,
+}
+
+/// Of what was stored when there was one forge only.
+fn usual_forge() -> String {
+    github::NAME.to_owned()
 }
 
 /// How close the forge says a person is to the repository. Words that Dayfly does not know count as

@@ -10,7 +10,7 @@ use super::event::{
     Repository,
 };
 use super::json::{self, Field, PayloadError};
-use crate::forge::RepoAccess;
+use crate::forge::{RepoAccess, github};
 
 /// Largest body that is read, in bytes: GitHub's own limit for payloads.
 pub const MAX_BODY: usize = 25 * 1024 * 1024;
@@ -96,6 +96,7 @@ fn repository(payload: &Field<'_>) -> Result<Repository, PayloadError> {
     let repository = payload.get("repository");
     let installation = payload.get("installation").present();
     Ok(Repository {
+        forge: github::NAME.to_owned(),
         access: RepoAccess {
             repo: repository.get("full_name").repo_name()?,
             installation: installation.map(|installation| installation.get("id").u64()).transpose()?,

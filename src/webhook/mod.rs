@@ -19,3 +19,11 @@ pub use event::{
 pub use github::{GitHubHeaders, HeaderError, MAX_BODY, parse_github};
 pub use json::PayloadError;
 pub use signature::{SignatureError, check_github_signature, verify_github};
+
+/// Reads the body of a delivery of the forge of that name, as [`parse_github`] does.
+///
+/// # Errors
+/// As there.
+pub fn parse(_forge: &str, name: &EventName, body: &[u8]) -> Result<Event, PayloadError> {
+    parse_github(name, body)
+}
