@@ -278,7 +278,7 @@ pub fn pull_request_request(pull_request: &PullRequest) -> Request {
             changed_paths: None,
         },
         subject: Subject {
-            git_ref: format!("refs/pull/{number}/head"),
+            git_ref: pull_request.git_ref(),
             ref_name: format!("{number}/head"),
             ref_type: "branch".to_owned(),
             head_ref: pull_request.head_ref.clone(),

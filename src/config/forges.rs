@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::sections::{GITHUB_API_URL, GITHUB_URL, well_known};
-use super::{Config, Forks, Repository};
+use super::{Config, Forks, GitLab, Repository};
 use crate::forge::{RepoName, github};
 
 static PUBLIC_GITHUB: LazyLock<Url> = LazyLock::new(|| well_known(GITHUB_URL));
@@ -51,9 +51,15 @@ impl Addresses<'_> {
 }
 
 impl Config {
-    /// The names of the forges, as runs have them; the [main](Config::main_forge) one is the first.
+    /// The names of the forges whose repositories may have workflows, as runs have them; the [main](Config::main_forge) one is the first.
     pub fn forge_names(&self) -> impl Iterator<Item = &str> {
-        self.github.iter().map(|_| github::NAME)
+        let of_gitlab = self.gitlab.iter().filter(|gitlab| gitlab.token.is_some()).map(|gitlab| gitlab.name.as_str());
+        self.github.iter().map(|_| github::NAME).chain(of_gitlab)
+    }
+
+    /// The GitLab of that name.
+    pub fn gitlab(&self, name: &str) -> Option<&GitLab> {
+        self.gitlab.iter().find(|gitlab| gitlab.name == name)
     }
 
     /// The forge that is meant where none is named: GitHub, or else the first GitLab.
@@ -67,11 +73,12 @@ impl Config {
         (forge == self.main_forge()).then_some(repo)
     }
 
-    /// Where a forge is. One that is not configured any more is where the main one is; nothing is asked of it.
+    /// Where a forge is. One that is not configured any more has those of GitHub; nothing is asked of it.
     pub fn addresses_of(&self, forge: &str) -> Addresses<'_> {
-        match self.github.as_ref().filter(|_| forge == github::NAME) {
-            Some(github) => Addresses::of_github(&github.url, &github.api_url),
-            None => Addresses::of_github(&PUBLIC_GITHUB, &PUBLIC_GITHUB_API),
+        match (&self.github, self.gitlab(forge)) {
+            (_, Some(gitlab)) => Addresses::of_gitlab(&gitlab.url),
+            (Some(github), None) => Addresses::of_github(&github.url, &github.api_url),
+            (None, None) => Addresses::of_github(&PUBLIC_GITHUB, &PUBLIC_GITHUB_API),
         }
     }
 
@@ -89,7 +96,7 @@ impl Config {
     pub fn sweep_of(&self, forge: &str) -> Option<Duration> {
         match forge {
             github::NAME => self.github.as_ref()?.sweep,
-            _ => None,
+            name => self.gitlab(name).filter(|gitlab| gitlab.token.is_some())?.sweep,
         }
     }
 
@@ -121,7 +128,11 @@ impl Config {
                 forks: github.forks,
                 repositories: &github.repositories,
             }),
-            _ => None,
+            name => self.gitlab(name).filter(|gitlab| gitlab.token.is_some()).map(|gitlab| Rules {
+                workflows_dir: &gitlab.workflows_dir,
+                forks: gitlab.forks,
+                repositories: &gitlab.projects,
+            }),
         }
     }
 
@@ -148,5 +159,10 @@ impl<'c> Addresses<'c> {
     fn of_github(url: &'c Url, api_url: &Url) -> Self {
         let api = api_url.as_str().trim_end_matches('/').to_owned();
         Self { url, graphql: format!("{api}/graphql"), api }
+    }
+
+    fn of_gitlab(url: &'c Url) -> Self {
+        let api = format!("{url}api");
+        Self { url, graphql: format!("{api}/graphql"), api: format!("{api}/v4") }
     }
 }

@@ -13,6 +13,7 @@ mod certificates;
 mod depot;
 mod egress;
 mod forges;
+mod gitlab;
 mod given;
 mod load;
 mod pools;
@@ -45,12 +46,13 @@ pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use depot::DepotLimits;
 pub use forges::Addresses;
+pub use gitlab::{GitLab, GitLabRunner};
 pub use given::{Given, JobSecrets};
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
-pub use secrets::{GitHubSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
+pub use secrets::{GitHubSecrets, GitLabSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub server: Server,
     /// `None`: only GitLab is served.
     pub github: Option<GitHub>,
+    /// In the order of the file; names are unique.
+    pub gitlab: Vec<GitLab>,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
     /// In the order of the file; names are unique.

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::{Config, Credential, GitHub, JobSecrets, Registry, RegistryCredential};
 use crate::document::{Complaint, Diagnostic, Item, Position, Value};
+use crate::webhook::WebhookSecret;
 
 /// Largest file that holds a secret, in bytes. Private keys have about two thousand.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -95,8 +96,21 @@ pub struct Secrets {
     pub github: Option<GitHubSecrets>,
     /// Those of [`Config::registries`], in the same order.
     pub registries: Vec<Option<RegistryCredential<SecretString>>>,
+    /// Those of [`Config::gitlab`], in the same order.
+    pub gitlab: Vec<GitLabSecrets>,
     /// Those of jobs.
     pub jobs: JobSecrets,
+}
+
+/// The secrets of one `[[gitlab]]`.
+#[derive(Debug)]
+pub struct GitLabSecrets {
+    /// What its webhooks are verified by.
+    pub webhook: Option<WebhookSecret>,
+    /// What reads projects and sets statuses.
+    pub token: Option<SecretString>,
+    /// The tokens of its runners, in the same order.
+    pub runners: Vec<SecretString>,
 }
 
 impl Secrets {
@@ -108,10 +122,11 @@ impl Secrets {
         let mut resolver = Resolver { file: &config.file, env, errors: Vec::new(), warnings: Vec::new() };
         let github = config.github.as_ref().map(|github| resolver.read_github(github));
         let registries = resolver.read_registries(&config.registries);
+        let gitlab = resolver.read_gitlab(config);
         let jobs = resolver.read_job_secrets(config);
-        match (github, registries, jobs) {
-            (github @ (None | Some(Some(_))), Some(registries), Some(jobs)) => {
-                Ok((Self { github: github.flatten(), registries, jobs }, resolver.warnings))
+        match (github, registries, gitlab, jobs) {
+            (github @ (None | Some(Some(_))), Some(registries), Some(gitlab), Some(jobs)) => {
+                Ok((Self { github: github.flatten(), registries, gitlab, jobs }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
@@ -194,6 +209,26 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             })
             .collect();
         read.into_iter().collect()
+    }
+
+    /// Every one of them, so that all complaints are there; `None` after one.
+    fn read_gitlab(&mut self, config: &Config) -> Option<Vec<GitLabSecrets>> {
+        let instances = config.gitlab.iter().map(|instance| {
+            let webhook = instance.webhook_secret.as_ref().map(|secret| self.read_gitlab_webhook(secret));
+            let token = instance.token.as_ref().map(|token| self.read_header_value(token));
+            let tokens = instance.runners.iter().map(|runner| self.read_header_value(&runner.token).map(Into::into));
+            let runners = tokens.collect::<Vec<Option<_>>>().into_iter().collect::<Option<_>>()?;
+            let webhook = webhook.map_or(Some(None), |read| read.map(Some))?;
+            let token = token.map_or(Some(None), |read| read.map(|token| Some(token.into())))?;
+            Some(GitLabSecrets { webhook, token, runners })
+        });
+        instances.collect::<Vec<Option<_>>>().into_iter().collect()
+    }
+
+    fn read_gitlab_webhook(&mut self, secret: &SecretRef) -> Option<WebhookSecret> {
+        let text = self.read_webhook_secret(secret)?;
+        let read = WebhookSecret::parse(text);
+        read.map_err(|why| self.refuse(secret, Complaint::new(format!("{} {why}", secret.place)))).ok()
     }
 
     /// Every one of them, so that all complaints are there; `None` after one.

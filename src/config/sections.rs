@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -32,6 +32,12 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where the public GitHub and its people are.
 pub(super) const GITHUB_API_URL: &str = "https://api.github.com/";
 pub(super) const GITHUB_URL: &str = "https://github.com/";
+
+/// Where workflows live in a repository, unless the operator says otherwise.
+pub(super) const WORKFLOWS_DIR: &str = ".dayfly/workflows";
+
+/// How often a forge is asked for what its webhooks did not bring, unless the operator says otherwise.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
@@ -76,6 +82,7 @@ impl<'d> Sections<'d> {
         let known = &[
             "server",
             "github",
+            "gitlab",
             "profile",
             "registry",
             "vars",
@@ -94,7 +101,10 @@ impl<'d> Sections<'d> {
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let known = profiles.as_deref().unwrap_or_default();
-        let github = self.github(&table, known);
+        // Without any forge it is GitHub's section that is missing.
+        let is_without_github = table.get("github").is_none() && table.get("gitlab").is_some();
+        let github = if is_without_github { Some(None) } else { self.github(&table, known).map(Some) };
+        let gitlab = table.read_or("gitlab", Vec::new(), |item| gitlab::read(self, item, known));
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let given = given::read(&table, self.directory);
         let limits = limits(&table);
@@ -114,7 +124,8 @@ impl<'d> Sections<'d> {
         Some(Config {
             file: file.to_owned(),
             server: server?,
-            github: Some(github?),
+            github: github?,
+            gitlab,
             profiles: profiles?,
             registries,
             limits: limits?,
@@ -184,13 +195,13 @@ impl<'d> Sections<'d> {
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
         let repositories =
-            table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles, self.directory));
+            table.read_or("repository", Vec::new(), |item| repositories::OF_GITHUB.read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,
-            workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            workflows_dir: table.read_or("workflows_dir", WORKFLOWS_DIR.into(), repository_directory),
             forks: table.read_or("forks", Forks::default(), Forks::read),
-            sweep: table.read_or("sweep", Some(10 * MINUTE), sweep_interval),
+            sweep: table.read_or("sweep", Some(SWEEP_INTERVAL), sweep_interval),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,
@@ -403,7 +414,7 @@ fn unless_auto<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Option<T>) -> Opt
 }
 
 /// A duration, or `off`.
-fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+pub(super) fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
     if let Value::String(text) = &item.node().value {
         if text == "off" {
             return Some(None);

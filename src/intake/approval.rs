@@ -9,9 +9,9 @@ use crate::clock;
 use crate::config::Forks;
 use crate::core::Core;
 use crate::forge::{CommitSha, ForgeError, Permission, PullRequestNow, RepoAccess};
-use crate::policy::{Asked, Command, Request, pull_request_request};
+use crate::policy::{Asked, Command, pull_request_request};
 use crate::store::{Approval, Approved, Delivery, HeldPullRequest};
-use crate::webhook::{self, Event, EventName, PullRequest};
+use crate::webhook::{self, Event, EventName};
 
 /// Whose approval it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +80,16 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
     if let Some(answer) = not_approvable(&now, sha, approver) {
         return refuse(core, delivery, forge, access, *number, answer).await;
     }
-    let request = request_of(forge, &now)?;
+    let event = read_event(forge, &now)?;
+    let Event::PullRequest(pull_request) = &event else {
+        return Err(IntakeError::Payload("a pull request reads as another event".to_owned()));
+    };
+    let request = pull_request_request(pull_request);
     if request.sha != **sha {
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
     let payload = serde_json::from_slice(&now.event).map_err(|error| IntakeError::Payload(error.to_string()))?;
+    let payload = webhook::as_event(&event, payload);
     // Runs that are refused would use the approval up.
     if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
         return refuse(core, delivery, forge, access, *number, no_place(sha, approver, &why)).await;
@@ -160,19 +165,10 @@ fn approved_title(approver: &Approver) -> String {
     }
 }
 
-/// What a pull request as it is now asks for.
-fn request_of(forge: &str, now: &PullRequestNow) -> Result<Request, IntakeError> {
-    let pull_request: PullRequest = read_event(forge, now)?;
-    Ok(pull_request_request(&pull_request))
-}
-
-fn read_event(forge: &str, now: &PullRequestNow) -> Result<PullRequest, IntakeError> {
+/// The event that tells of a pull request as it is now.
+fn read_event(forge: &str, now: &PullRequestNow) -> Result<Event, IntakeError> {
     let name = EventName::parse("pull_request").map_err(IntakeError::Payload)?;
-    match webhook::parse(forge, &name, &now.event) {
-        Ok(Event::PullRequest(pull_request)) => Ok(pull_request),
-        Ok(_) => Err(IntakeError::Payload("a pull request reads as another event".to_owned())),
-        Err(error) => Err(IntakeError::Payload(error.to_string())),
-    }
+    webhook::parse(forge, &name, &now.event).map_err(|error| IntakeError::Payload(error.to_string()))
 }
 
 /// Tells the reason where the pull request is held, for whoever asked, and to the operator.

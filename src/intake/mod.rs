@@ -199,7 +199,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, arrived_at)],
         Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, arrived_at)],
         Verdict::Start(request) => {
-            let payload = json(&payload)?;
+            let payload = webhook::as_event(&event, json(&payload)?);
             let planner =
                 Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at, asked: None };
             let planned = planner.plan().await?;

@@ -27,7 +27,7 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         changed_at: Some(CHANGED_AT),
         head_ref: "change".to_owned(),
         head_repo: None,
-        base_sha: sha('c'),
+        base_sha: Some(sha('c')),
         base_ref: "main".to_owned(),
         is_fork,
         draft: false,

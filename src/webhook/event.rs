@@ -204,7 +204,8 @@ pub struct PullRequest {
     pub head_ref: String,
     /// Where the head branch lives; absent when that repository was deleted.
     pub head_repo: Option<RepoName>,
-    pub base_sha: CommitSha,
+    /// Absent where the forge does not tell.
+    pub base_sha: Option<CommitSha>,
     pub base_ref: String,
     /// The head branch is not in the base's repository (or its repository is gone): code of a stranger.
     pub is_fork: bool,
@@ -222,6 +223,14 @@ pub struct PullRequest {
     pub changed_at: Option<i64>,
 }
 
+impl PullRequest {
+    /// The ref at which the forge keeps the head, whoever owns its branch.
+    pub fn git_ref(&self) -> String {
+        let kind = if self.repository.forge == github::NAME { "pull" } else { "merge-requests" };
+        format!("refs/{kind}/{}/head", self.number)
+    }
+}
+
 /// What a push moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -230,6 +239,17 @@ pub enum PushTarget {
     Tag(String),
     /// Neither, such as `refs/notes/…`.
     Other,
+}
+
+impl PushTarget {
+    /// What a ref of that full name is.
+    pub fn of(ref_name: &str) -> Self {
+        match (ref_name.strip_prefix("refs/heads/"), ref_name.strip_prefix("refs/tags/")) {
+            (Some(branch), _) => Self::Branch(branch.to_owned()),
+            (None, Some(tag)) => Self::Tag(tag.to_owned()),
+            (None, None) => Self::Other,
+        }
+    }
 }
 
 /// A branch or tag was moved, created or deleted.
