@@ -13,17 +13,19 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use axum::Router;
+use secrecy::SecretString;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{ActionStore, Source};
 use crate::clock;
-use crate::config::{self, Config, Credential, GitHubSecrets, Secrets};
+use crate::config::{self, Config, Credential, GitHubSecrets, GitLabSecrets, Secrets};
 use crate::core::{Core, Wake};
 use crate::depot::Depot;
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{self, Auth, GitHub, GitHubSettings};
+use crate::forge::gitlab::{GitLab, GitLabSettings};
 use crate::forge::{Forge, Forges, Measured};
 use crate::host::lease::Lease;
 use crate::host::notify;
@@ -49,6 +51,7 @@ use crate::store::{Retention, Store};
 use crate::sweep;
 use crate::upkeep::{self, Desk, Kept};
 use crate::vm::confinement;
+use crate::webhook::WebhookSecret;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -105,6 +108,7 @@ impl App {
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
             webhook_secret: secrets.github.map(|github| github.webhook_secret),
+            gitlab_webhooks: gitlab_webhooks(&config, secrets.gitlab),
             job_secrets: secrets.jobs,
             engine,
             store,
@@ -262,6 +266,12 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
     }
 }
 
+/// What each GitLab's webhooks are verified by, of those that send any.
+fn gitlab_webhooks(config: &Config, secrets: Vec<GitLabSecrets>) -> Vec<(String, Arc<WebhookSecret>)> {
+    let named = config.gitlab.iter().map(|gitlab| gitlab.name.clone()).zip(secrets);
+    named.filter_map(|(name, secrets)| Some((name, Arc::new(secrets.webhook?)))).collect()
+}
+
 /// The forges of the configuration, each seen through `wrapped`; asks them nothing yet.
 fn forges_of(
     config: &Config, secrets: &Secrets, wrapped: impl Fn(Arc<dyn Forge>) -> Arc<dyn Forge>,
@@ -269,6 +279,11 @@ fn forges_of(
     let mut forges = Vec::new();
     if let Some((github, secrets)) = config.github.as_ref().zip(secrets.github.as_ref()) {
         forges.push((github::NAME.to_owned(), wrapped(github_of(github, secrets)?)));
+    }
+    for (gitlab, secrets) in config.gitlab.iter().zip(&secrets.gitlab) {
+        if let Some(token) = &secrets.token {
+            forges.push((gitlab.name.clone(), wrapped(gitlab_of(gitlab, token)?)));
+        }
     }
     Ok(Forges::new(forges))
 }
@@ -281,6 +296,14 @@ pub(crate) fn github_of(github: &config::GitHub, secrets: &GitHubSecrets) -> any
     };
     let settings = GitHubSettings { api_url: github.api_url.clone(), url: github.url.clone(), auth };
     Ok(Arc::new(GitHub::new(settings)?))
+}
+
+/// A GitLab as the configuration has it; asks it nothing yet.
+pub(crate) fn gitlab_of(gitlab: &config::GitLab, token: &SecretString) -> anyhow::Result<Arc<dyn Forge>> {
+    let config::GitLab { name, url, ca_bundle, .. } = gitlab;
+    let (name, url, ca_bundle, token) = (name.clone(), url.clone(), ca_bundle.clone(), token.clone());
+    let opened = GitLab::new(GitLabSettings { name: name.clone(), url, ca_bundle, token });
+    Ok(Arc::new(opened.with_context(|| format!("the GitLab `{name}`"))?))
 }
 
 /// Binds the control socket, replacing what a dead service left.

@@ -29,6 +29,7 @@ use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::upkeep::{Desk, Kept};
+use crate::webhook::WebhookSecret;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -42,6 +43,8 @@ pub struct Core {
     pub config: Config,
     /// GitHub's, if it is served.
     pub webhook_secret: Option<SecretString>,
+    /// Those of each GitLab that sends webhooks, by its name.
+    pub gitlab_webhooks: Vec<(String, Arc<WebhookSecret>)>,
     /// What [`Config::values_of`] takes.
     pub job_secrets: JobSecrets,
     pub store: Store,
@@ -93,6 +96,8 @@ pub struct Wake {
     pub upkeep: Notify,
     /// A schedule may be new.
     pub schedules: Notify,
+    /// A GitLab may have jobs to give away: all who ask for them look at once.
+    pub gitlab: Notify,
 }
 
 impl Core {

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{ForgeError, ReportState, backoff};
+use crate::forge::{ForgeError, ReportPlace, ReportState, backoff, github};
 use crate::ids::ReportId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::ReportResult;
-use crate::store::{StoreError, StoredReport};
+use crate::store::{Run, StoreError, StoredReport};
 
 /// Calls under way at a time.
 const PARALLEL: usize = 8;
@@ -188,6 +188,7 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
         core.lifecycle.reached(Step::LastReportNoted).await;
     }
     report.log = log_tail(core, &stored).await;
+    report.place = place(core, &stored).await?;
     let published = async { core.forges.of(&stored.forge)?.publish(&report, &stored.external, stored.earlier()).await };
     match published.await {
         Ok(external) => {
@@ -235,6 +236,26 @@ fn wait_after(error: &ForgeError, tried: u32, jitter: f64) -> Option<Duration> {
         }
         ForgeError::NotFound { .. } | ForgeError::Permanent { .. } => None,
     }
+}
+
+/// Where the report belongs; GitHub asks for the commit only.
+async fn place(core: &Core, stored: &StoredReport) -> Result<ReportPlace, StoreError> {
+    match stored.forge.as_str() {
+        github::NAME => Ok(ReportPlace::default()),
+        _ => Ok(core.store.run(&stored.run).await?.map_or_else(ReportPlace::default, |run| place_of(&run))),
+    }
+}
+
+fn place_of(run: &Run) -> ReportPlace {
+    let pull = run.origin.pull_request;
+    let at = |name: &str| run.context[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let git_ref = match pull {
+        // Its branch is in another project, and may be called like one of this.
+        Some(pull) if pull.is_fork => Some(format!("refs/merge-requests/{}/head", pull.number)),
+        Some(_) => at("head_ref"),
+        None => at("ref_name"),
+    };
+    ReportPlace { git_ref, pull_request: pull.map(|pull| pull.number) }
 }
 
 /// A report without its log says less, but says it.

@@ -73,7 +73,7 @@ fn named(table: &Table<'_>, name: &Item<'_>) -> Option<NamedCache> {
     });
     let hint = "like `fill = { run = \"npm ci --cache /cache\", key = [\"package-lock.json\"] }`";
     let fill = table.required_hint("fill", hint).and_then(|item| prepare::read(&item));
-    let repository = table.read("repository", |item| item.parse(RepoName::parse));
+    let repository = table.read("repository", |item| item.parse(RepoName::parse_path));
     let limit = table.read_or("limit", 8 * GIB, |item| whole_mib(item, SMALLEST_VOLUME, CACHE_VOLUME_BYTES));
     Some(NamedCache { name: cache_name?, repository, fill: fill?, limit })
 }

@@ -26,18 +26,8 @@ const DEFAULT_NAME: &str = "gitlab";
 /// What names forges that are no GitLab.
 const TAKEN: [&str; 2] = ["github", "dayfly"];
 
-const KEYS: &[&str] = &[
-    "name",
-    "url",
-    "ca_bundle",
-    "webhook_secret",
-    "token",
-    "workflows_dir",
-    "forks",
-    "sweep",
-    "project",
-    "runner",
-];
+const KEYS: &[&str] =
+    &["name", "url", "ca_bundle", "webhook_secret", "token", "workflows_dir", "forks", "sweep", "project", "runner"];
 const RUNNER_KEYS: &[&str] = &["name", "token", "profile", "limit"];
 
 /// One `[[gitlab]]`.
@@ -100,18 +90,8 @@ pub(super) fn read(sections: &Sections<'_>, list: &Item<'_>, profiles: &[Profile
         let runners = table.read_or("runner", Vec::new(), |item| runners(item, profiles, directory));
         refuse_unread(&table);
         let (Some(name), Some(url)) = (name, url) else { continue };
-        let gitlab = GitLab {
-            name,
-            url,
-            ca_bundle,
-            webhook_secret,
-            token,
-            workflows_dir,
-            forks,
-            sweep,
-            projects,
-            runners,
-        };
+        let gitlab =
+            GitLab { name, url, ca_bundle, webhook_secret, token, workflows_dir, forks, sweep, projects, runners };
         read.push(gitlab);
     }
     Some(read)

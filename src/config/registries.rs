@@ -178,8 +178,9 @@ fn one(table: &Table<'_>, profiles: &[Profile], directory: &Path) -> Option<Regi
     let credential = credential(table, directory);
     let allowed =
         table.read("profiles", |item| item.list()?.iter().map(|name| existing_profile(name, profiles)).collect());
-    let repositories = table
-        .read("repositories", |item| item.list()?.iter().map(|name| name.parse(RepositoryPattern::parse_path)).collect());
+    let repositories = table.read("repositories", |item| {
+        item.list()?.iter().map(|name| name.parse(RepositoryPattern::parse_path)).collect()
+    });
     let forks = table.read_or("forks", false, |item| item.bool());
     let (kind, url) = placed(kind?, url?);
     Some(Registry { name: name?, kind, url, credential: credential?, profiles: allowed, repositories, forks })

@@ -30,9 +30,7 @@ impl RepositoryPattern {
     pub fn parse_path(text: &str) -> Result<Self, String> {
         let read = match text.strip_suffix("/*") {
             // An owner is whatever can stand before a repository's name.
-            Some(owner) => {
-                RepoName::parse_path(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() })
-            }
+            Some(owner) => RepoName::parse_path(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() }),
             None => RepoName::parse_path(text).map(Self::One),
         };
         read.map_err(|_| format!("`{text}` is neither `group/project` nor `group/*`"))
@@ -180,16 +178,13 @@ impl Entries {
     }
 
     /// One entry, and where it says its name; everything in it is looked at, even without a name.
-    fn entry<'a>(
-        &self, table: &Table<'a>, profiles: &[Profile], directory: &Path,
-    ) -> Option<(Item<'a>, Repository)> {
+    fn entry<'a>(&self, table: &Table<'a>, profiles: &[Profile], directory: &Path) -> Option<(Item<'a>, Repository)> {
         let name = table.required_hint("name", self.name_hint);
         let pattern = name.as_ref().and_then(|item| item.parse(self.pattern));
         let workflows_dir = table.read("workflows_dir", repository_directory);
         let allowed = table.read("profiles", |item| allowed_profiles(item, profiles));
-        let submodules = table.read_or("submodules", Vec::new(), |item| {
-            item.list()?.iter().map(|name| name.parse(self.name)).collect()
-        });
+        let submodules = table
+            .read_or("submodules", Vec::new(), |item| item.list()?.iter().map(|name| name.parse(self.name)).collect());
         let forks = table.read("forks", Forks::read);
         let is_its = |profile: &&Profile| allowed.as_ref().is_none_or(|names| names.contains(&profile.name));
         let its_profiles: Vec<&Profile> = profiles.iter().filter(is_its).collect();

@@ -194,8 +194,8 @@ impl<'d> Sections<'d> {
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
-        let repositories =
-            table.read_or("repository", Vec::new(), |item| repositories::OF_GITHUB.read(item, profiles, self.directory));
+        let repositories = table
+            .read_or("repository", Vec::new(), |item| repositories::OF_GITHUB.read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,

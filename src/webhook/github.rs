@@ -95,7 +95,7 @@ pub fn parse_github(name: &EventName, body: &[u8]) -> Result<Event, PayloadError
 ///
 /// # Errors
 /// As [`parse_github`].
-pub fn parse_dispatch(forge: &str, name: &EventName, body: &[u8]) -> Result<Event, PayloadError> {
+pub(super) fn parse_dispatch(forge: &str, name: &EventName, body: &[u8]) -> Result<Event, PayloadError> {
     let document = json::read(body)?;
     let payload = Field::root(&document);
     let action = payload.get("action").present().map(|action| action.name(MAX_NAME)).transpose()?;

@@ -12,12 +12,12 @@ mod gitlab;
 mod json;
 mod signature;
 
+use crate::forge;
 pub use event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
     IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
     Repository,
 };
-use crate::forge;
 use github::parse_dispatch;
 
 pub use github::{GitHubHeaders, HeaderError, MAX_BODY, parse_github};

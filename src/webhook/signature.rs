@@ -20,7 +20,9 @@ pub enum SignatureError {
     Missing,
     #[error("the header that proves the delivery's origin is not of the documented form")]
     Malformed,
-    #[error("the delivery was signed too long ago, or is of the future\n  hint: set this host's clock, and the forge's")]
+    #[error(
+        "the delivery was signed too long ago, or is of the future\n  hint: set this host's clock, and the forge's"
+    )]
     Stale,
     #[error(
         "the signature does not match the body\n  hint: the webhook's secret differs from the configured one, or something \

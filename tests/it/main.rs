@@ -20,6 +20,7 @@ mod forks;
 mod hostile;
 mod images;
 mod local_forge_rules;
+mod merge_requests;
 mod metrics;
 mod operator;
 mod purity;
@@ -32,5 +33,7 @@ mod support;
 mod sweep;
 mod webhooks;
 
+#[path = "../../examples/local-gitlab/api/mod.rs"]
+mod gitlab_api;
 #[path = "../../examples/local-forge/forge/mod.rs"]
 mod local_forge;

@@ -24,7 +24,7 @@ pub(in crate::cli) struct DispatchArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// The repository
-    #[arg(value_name = "OWNER/NAME", value_parser = RepoName::parse)]
+    #[arg(value_name = "OWNER/NAME", value_parser = RepoName::parse_path)]
     repo: RepoName,
     /// The forge, where several have a repository of that name: `github`, or the name of a `[[gitlab]]`
     #[arg(long, value_name = "NAME")]

@@ -112,26 +112,28 @@ pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result
         return Err(Refusal::NotAFetch);
     }
     let segments: Vec<&str> = target.path().split('/').collect();
-    let (owner, name, service) = match (method, segments.as_slice(), target.query()) {
-        (&Method::GET, ["", owner, name, "info", "refs"], Some("service=git-upload-pack")) => {
-            (owner, name, Service::Git(Fetch::Advertise))
+    // A repository's path has two parts, and on GitLab more; what is asked of it stands behind them.
+    let (path, service) = match (method, segments.as_slice(), target.query()) {
+        (&Method::GET, ["", path @ .., "info", "refs"], Some("service=git-upload-pack")) => {
+            (path, Service::Git(Fetch::Advertise))
         }
-        (&Method::POST, ["", owner, name, "git-upload-pack"], None) => (owner, name, Service::Git(Fetch::UploadPack)),
-        (&Method::POST, ["", owner, name, "info", "lfs", "objects", "batch"], None) => {
-            (owner, name, Service::Lfs(LfsRequest::Batch))
+        (&Method::POST, ["", path @ .., "git-upload-pack"], None) => (path, Service::Git(Fetch::UploadPack)),
+        (&Method::POST, ["", path @ .., "info", "lfs", "objects", "batch"], None) => {
+            (path, Service::Lfs(LfsRequest::Batch))
         }
-        (&Method::GET, ["", owner, name, "info", "lfs", "objects", oid], None) => {
+        (&Method::GET, ["", path @ .., "info", "lfs", "objects", oid], None) => {
             let oid = Oid::parse(oid).ok_or(Refusal::NotADownload)?;
-            (owner, name, Service::Lfs(LfsRequest::Object(oid)))
+            (path, Service::Lfs(LfsRequest::Object(oid)))
         }
-        (_, ["", _, _, "info", "lfs", ..], _) => return Err(Refusal::NotADownload),
-        (_, ["", _, _, "info", "refs"], Some("service=git-receive-pack")) | (_, ["", _, _, "git-receive-pack"], _) => {
-            return Err(Refusal::Push);
+        (_, ["", _, _, rest @ ..], _) if rest.windows(2).any(|pair| pair == ["info", "lfs"]) => {
+            return Err(Refusal::NotADownload);
         }
+        (_, ["", _, _, .., "info", "refs"], Some("service=git-receive-pack"))
+        | (_, ["", _, _, .., "git-receive-pack"], _) => return Err(Refusal::Push),
         _ => return Err(Refusal::NotAFetch),
     };
-    let name = name.strip_suffix(".git").unwrap_or(name);
-    let asked = RepoName::parse(&format!("{owner}/{name}")).map_err(|_| Refusal::NotAFetch)?;
+    let path = path.join("/");
+    let asked = RepoName::parse_path(path.strip_suffix(".git").unwrap_or(&path)).map_err(|_| Refusal::NotAFetch)?;
     // Forges do not tell repositories apart by case, and `.gitmodules` files rely on that.
     let known = repositories.iter().find(|known| known.as_str().eq_ignore_ascii_case(asked.as_str()));
     known.map(|repo| Admitted { repo: repo.clone(), service }).ok_or(Refusal::OtherRepository(asked))

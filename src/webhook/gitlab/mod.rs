@@ -8,10 +8,10 @@
 
 mod headers;
 mod payload;
-pub mod signature;
+pub(super) mod signature;
 
 pub use self::headers::{GitLabHeaders, is_of_jobs, kind_of};
-pub use self::payload::as_event;
+pub(super) use self::payload::as_event;
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use super::event::{
     AuthorAssociation, Event, EventName, IssueComment, IssueCommentAction, PullRequest, PullRequestAction, Push,
     PushTarget, Repository,
 };
-use super::github::{self, MAX_BODY, MAX_COMMENT, MAX_NAME, MAX_PATH, MAX_REF, MAX_TITLE};
+use super::github::{self, MAX_BODY, MAX_COMMENT, MAX_NAME, MAX_REF, MAX_TITLE};
 use super::json::{self, Field, PayloadError};
 use crate::forge::RepoAccess;
 
@@ -190,7 +190,7 @@ fn push(forge: &str, payload: &Field<'_>) -> Result<Push, PayloadError> {
 /// back none.
 fn listed_paths(commits: &[Value], total: Option<u64>) -> Option<Vec<String>> {
     let is_complete = !commits.is_empty() && total.is_some_and(|total| total == commits.len() as u64);
-    if is_complete { github::changed_paths(commits).filter(|paths| paths.iter().all(|p| p.len() <= MAX_PATH)) } else { None }
+    if is_complete { github::changed_paths(commits) } else { None }
 }
 
 /// `None` for what GitLab writes itself, and for notes on other things than merge requests.

@@ -6,7 +6,7 @@ use super::super::event::{Event, PullRequest, PullRequestAction, Push, Repositor
 
 /// The payload with GitHub's names for what it says. What GitLab says under the same name stays below `gitlab`'s own members,
 /// but for `repository`, which gets more of them.
-pub fn as_event(event: &Event, mut payload: Value) -> Value {
+pub(in crate::webhook) fn as_event(event: &Event, mut payload: Value) -> Value {
     let more = match event {
         Event::PullRequest(pull) => of_pull_request(pull, &payload),
         Event::Push(push) => of_push(push, &payload),

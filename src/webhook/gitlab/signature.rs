@@ -27,7 +27,7 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const MAX_SIGNATURES: usize = 16;
 
 /// How far the time of a delivery may be from this host's, in seconds.
-pub const TOLERANCE: u64 = 5 * 60;
+const TOLERANCE: u64 = 5 * 60;
 
 /// What a webhook's deliveries are verified by.
 #[derive(Debug)]
@@ -191,7 +191,11 @@ mod tests {
             // The key itself in the other header is no proof.
             (&key, with(KEY.as_bytes()), SignatureError::Missing),
             (&key, Proof { id: None, ..example(SIGNATURE) }, SignatureError::Missing),
-            (&key, Proof { id: Some(b""), timestamp: Some(b"1700000000"), ..example(SIGNATURE) }, SignatureError::Malformed),
+            (
+                &key,
+                Proof { id: Some(b""), timestamp: Some(b"1700000000"), ..example(SIGNATURE) },
+                SignatureError::Malformed,
+            ),
             (&key, at(b"+1700000000"), SignatureError::Malformed),
             (&key, at(b""), SignatureError::Malformed),
             (&key, at(b"99999999999999999999999"), SignatureError::Malformed),

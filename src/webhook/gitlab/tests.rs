@@ -89,7 +89,10 @@ fn a_merge_request_is_a_pull_request() {
     assert!(!pull.is_fork && !pull.draft && !pull.merged && pull.before.is_none());
     assert_eq!(pull.changed_at, Some(1_386_091_414_000));
     let Repository { forge, access, id, default_branch } = &pull.repository;
-    assert_eq!((forge.as_str(), access.repo.as_str(), *id, default_branch.as_str()), ("lab", "acme/tools/app", 15, "trunk"));
+    assert_eq!(
+        (forge.as_str(), access.repo.as_str(), *id, default_branch.as_str()),
+        ("lab", "acme/tools/app", 15, "trunk")
+    );
     assert_eq!(pull.git_ref(), "refs/merge-requests/7/head");
 }
 
@@ -169,7 +172,8 @@ fn pushes_name_the_commit_that_is_checked_out() {
     assert_eq!((push.after.as_ref().map(CommitSha::as_str), push.sender.as_str()), (Some(HEAD), "ann.r"));
     assert_eq!(push.changed_paths.unwrap(), ["a", "b"]);
     let tag = "82b3d5ae55f7080f1e6022629cdb57bfae7cccc7";
-    let annotated = pushed(json!({"object_kind": "tag_push", "ref": "refs/tags/v1.0", "before": NULL_ID, "after": tag}));
+    let annotated =
+        pushed(json!({"object_kind": "tag_push", "ref": "refs/tags/v1.0", "before": NULL_ID, "after": tag}));
     assert_eq!((annotated.after.unwrap().as_str(), annotated.target), (HEAD, PushTarget::Tag("v1.0".to_owned())));
     let deleted = pushed(json!({"after": NULL_ID, "checkout_sha": null}));
     assert!(deleted.deleted && deleted.after.is_none());

@@ -6,6 +6,7 @@ mod egress;
 mod leavings;
 mod machine;
 mod matrix;
+mod merge_request;
 mod metrics;
 mod operator;
 mod outcomes;
