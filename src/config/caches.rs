@@ -177,7 +177,7 @@ mod tests {
         insta::assert_snapshot!(complaint("{ name = 'NPM', repository = 'acme', limit = '1 MiB', fill = { key = ['../x', '/etc'] } }"), @r#"
         f:8:18: profile.linux.cache.name: `NPM` cannot be a cache's name
           hint: 1 to 40 small letters, digits and `-`
-        f:8:38: profile.linux.cache.repository: `acme` is not a repository's `owner/name`
+        f:8:38: profile.linux.cache.repository: `acme` is not a project's `group/name`
         f:8:54: profile.linux.cache.limit: `1 MiB` is not between 16 MiB and 64 GiB
         f:8:70: profile.linux.cache.fill.run: missing key `run`
           hint: like `run = "npm ci"`

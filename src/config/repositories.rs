@@ -33,7 +33,7 @@ impl RepositoryPattern {
             Some(owner) => RepoName::parse_path(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() }),
             None => RepoName::parse_path(text).map(Self::One),
         };
-        read.map_err(|_| format!("`{text}` is neither `group/project` nor `group/*`"))
+        read.map_err(|_| format!("`{text}` is neither `owner/name` nor `owner/*`"))
     }
 
     /// Whether it is about one repository alone.

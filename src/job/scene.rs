@@ -58,7 +58,7 @@ impl Scene<'_> {
             github: self.github,
             origin: Origin { repo: &access.repo, forge_url: core.config.addresses_of(forge).url.as_str() },
             workspace,
-            git: git_proxy_of(core, forge, access),
+            git: git_proxy_of(core, forge, access, &self.egress),
             actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(

@@ -115,8 +115,9 @@ impl Services {
     }
 }
 
-/// What a VM of that repository may fetch.
-pub(crate) fn git_proxy_of(core: &Core, forge: &str, access: &RepoAccess) -> GitProxy {
+/// What a VM of that repository may fetch: with the host's credential what is the repository's, and from a forge that it reaches
+/// what anybody may.
+pub(crate) fn git_proxy_of(core: &Core, forge: &str, access: &RepoAccess, egress: &Egress) -> GitProxy {
     let submodules =
         core.config.repository(forge, &access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let source = Source::Forge {
@@ -126,7 +127,9 @@ pub(crate) fn git_proxy_of(core: &Core, forge: &str, access: &RepoAccess) -> Git
         installation: access.installation,
     };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    GitProxy::new(source, repositories, GitLimits::default())
+    let address = Some(core.config.addresses_of(forge).url).filter(|address| egress.reaches(address));
+    let public = address.map(|address| (core.git.clone(), address.clone()));
+    GitProxy::with_public(source, repositories, public, GitLimits::default())
 }
 
 /// The actions that a VM of that repository may have. What the operator lists as private is not for forks, whose authors may be

@@ -164,6 +164,7 @@ impl Making<'_> {
         let places = Places::new(&image.info.user.home(), wish.key.repo.name());
         let github = self.github(&places);
         let run = self.job(&places, &github)?;
+        let egress = egress_of(core, profile, &wish.key.forge, &wish.key.repo);
         let attempt = Attempt {
             machine: &mut *machine,
             image: &image.info,
@@ -174,8 +175,8 @@ impl Making<'_> {
                 forge_url: core.config.addresses_of(&wish.key.forge).url.as_str(),
             },
             workspace: Workspace::Empty,
-            git: git_proxy_of(core, &wish.key.forge, &wish.access),
-            egress: egress_of(core, profile, &wish.key.forge, &wish.key.repo),
+            git: git_proxy_of(core, &wish.key.forge, &wish.access, &egress),
+            egress,
             registries: core.registries.proxy(
                 core.config.named(&wish.key.forge, &wish.key.repo),
                 &profile.name,

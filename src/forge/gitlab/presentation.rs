@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_status_says_what_there_is_to_say() {
         let told = Value::Object(status(&report(ReportState::Finished(Conclusion::Success))));
-        insta::assert_snapshot!(told, @r#"{"coverage":81.25,"description":"2 steps passed","name":"dayfly/CI/test","ref":"feature","state":"success","target_url":"https://ci.example.org/logs/x"}"#);
+        insta::assert_snapshot!(told, @r#"{"state":"success","name":"dayfly/CI/test","description":"2 steps passed","ref":"feature","target_url":"https://ci.example.org/logs/x","coverage":81.25}"#);
         let running = status(&report(ReportState::Running));
         assert!(!running.contains_key("coverage"), "not yet");
         let mut long = report(ReportState::Queued);
