@@ -1,4 +1,4 @@
-//! What the parts of the service share: the store, the engine, the forge, and how they wake each other.
+//! What the parts of the service share: the store, the engine, the forges, and how they wake each other.
 //!
 //! The parts do not call each other. Each one brings the store closer to what it should say, and wakes those who look next;
 //! a wake-up that is lost costs a few seconds, never a job.
@@ -13,7 +13,7 @@ use crate::actions::ActionStore;
 use crate::config::{Config, GitLabSecrets, JobSecrets};
 use crate::depot::Depot;
 use crate::engine::Engine;
-use crate::forge::Forge;
+use crate::forge::Forges;
 use crate::gitlab::GitLabs;
 use crate::ids::LogToken;
 use crate::job::sharing::Sharing;
@@ -30,6 +30,7 @@ use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::upkeep::{Desk, Kept};
+use crate::webhook::WebhookSecret;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -41,8 +42,11 @@ pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub struct Core {
     pub config: Config,
-    pub webhook_secret: SecretString,
-    /// Those of [`Config::gitlab`], in the same order.
+    /// GitHub's, if it is served.
+    pub webhook_secret: Option<SecretString>,
+    /// Those of each GitLab that sends webhooks, by its name.
+    pub gitlab_webhooks: Vec<(String, Arc<WebhookSecret>)>,
+    /// Those of [`Config::gitlab`], in the same order, but for those of webhooks.
     pub gitlab_secrets: Vec<GitLabSecrets>,
     /// What [`Config::values_of`] takes.
     pub job_secrets: JobSecrets,
@@ -51,7 +55,7 @@ pub struct Core {
     pub engine: Engine,
     /// VMs that wait for their jobs.
     pub pools: Pools,
-    pub forge: Arc<dyn Forge>,
+    pub forges: Forges,
     pub git: GitClient,
     /// GitLabs whose jobs run here.
     pub gitlab: GitLabs,

@@ -29,6 +29,16 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Where the public GitHub and its people are.
+pub(super) const GITHUB_API_URL: &str = "https://api.github.com/";
+pub(super) const GITHUB_URL: &str = "https://github.com/";
+
+/// Where workflows live in a repository, unless the operator says otherwise.
+pub(super) const WORKFLOWS_DIR: &str = ".dayfly/workflows";
+
+/// How often a forge is asked for what its webhooks did not bring, unless the operator says otherwise.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
 
@@ -91,7 +101,9 @@ impl<'d> Sections<'d> {
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let known = profiles.as_deref().unwrap_or_default();
-        let github = self.github(&table, known);
+        // Without any forge it is GitHub's section that is missing.
+        let is_without_github = table.get("github").is_none() && table.get("gitlab").is_some();
+        let github = if is_without_github { Some(None) } else { self.github(&table, known).map(Some) };
         let gitlab = table.read_or("gitlab", Vec::new(), |item| gitlab::read(self, item, known));
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let given = given::read(&table, self.directory);
@@ -176,20 +188,20 @@ impl<'d> Sections<'d> {
             &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
-        let api_url = address("api_url", "https://api.github.com/");
-        let url = address("url", "https://github.com/");
+        let api_url = address("api_url", GITHUB_API_URL);
+        let url = address("url", GITHUB_URL);
         let webhook_secret = table
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
-        let repositories =
-            table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles, self.directory));
+        let repositories = table
+            .read_or("repository", Vec::new(), |item| repositories::OF_GITHUB.read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,
-            workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            workflows_dir: table.read_or("workflows_dir", WORKFLOWS_DIR.into(), repository_directory),
             forks: table.read_or("forks", Forks::default(), Forks::read),
-            sweep: table.read_or("sweep", Some(10 * MINUTE), sweep_interval),
+            sweep: table.read_or("sweep", Some(SWEEP_INTERVAL), sweep_interval),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,
@@ -307,7 +319,7 @@ impl<'d> Sections<'d> {
 }
 
 /// A default that is a constant of this program.
-fn well_known(url: &str) -> Url {
+pub(super) fn well_known(url: &str) -> Url {
     Url::parse(url).expect("the default is an address")
 }
 
@@ -402,7 +414,7 @@ fn unless_auto<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Option<T>) -> Opt
 }
 
 /// A duration, or `off`.
-fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+pub(super) fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
     if let Value::String(text) = &item.node().value {
         if text == "off" {
             return Some(None);

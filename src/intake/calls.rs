@@ -155,7 +155,7 @@ pub(super) fn stored(called: BTreeMap<CallTarget, (Workflow, CommitSha)>) -> Vec
 async fn read(core: &Core, request: &Request, path: &str) -> Result<Read, IntakeError> {
     let refuse = |message: String| Ok(Err(vec![complaint(&format!("./{path}"), message)]));
     let sha = request.sha.clone();
-    match core.forge.read_file(&request.access, path, &sha, MAX_FILE_BYTES).await {
+    match core.forges.of(&request.forge)?.read_file(&request.access, path, &sha, MAX_FILE_BYTES).await {
         Ok(bytes) => Ok(parsed(path, bytes, sha)),
         Err(ForgeError::NotFound { .. }) => refuse(format!("the commit {} has no such file", sha.short())),
         Err(ForgeError::Permanent { detail, .. }) => refuse(detail),

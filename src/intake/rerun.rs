@@ -20,7 +20,7 @@ use crate::core::Core;
 use crate::ids::{JobId, RunId};
 use crate::policy::{self, Request, RerunOf, Standing, Verdict, judge};
 use crate::store::{self, Delivery, DeliveryState, NewJob, NewRun, Run, StoreError};
-use crate::webhook::{EventName, parse_github};
+use crate::webhook::{self, EventName};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::plan::{JobSpec, PlannedJob};
 
@@ -41,7 +41,10 @@ pub(super) async fn of_person(core: &Core, delivery: &Delivery, asked: &policy::
             let Some(stored) = core.store.get_report(report).await? else {
                 return ended(core, delivery, "the check run is not known, or no longer").await;
             };
-            if stored.desired.access.repo != asked.access.repo || stored.desired.sha != asked.sha {
+            let is_asked = stored.forge == delivery.key.forge
+                && stored.desired.access.repo == asked.access.repo
+                && stored.desired.sha == asked.sha;
+            if !is_asked {
                 return ended(core, delivery, "the check run is of another repository or commit").await;
             }
             let target = Target { run: &stored.run, job: stored.job.as_ref(), person: Some(&asked.person) };
@@ -53,7 +56,7 @@ pub(super) async fn of_person(core: &Core, delivery: &Delivery, asked: &policy::
 
 /// Each run of the commit becomes a wish of its own, so that what is in the way of one does not hold up the others.
 async fn of_commit(core: &Core, delivery: &Delivery, asked: &policy::Rerun) -> Result<(), IntakeError> {
-    let runs = core.store.runs_at(&asked.access.repo, &asked.sha).await?;
+    let runs = core.store.runs_at(&delivery.key.forge, &asked.access.repo, &asked.sha).await?;
     if runs.is_empty() {
         return ended(core, delivery, "no workflow of the commit was run").await;
     }
@@ -108,8 +111,10 @@ async fn attend(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result
 async fn next_attempt(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result<NewRun, NoAttempt> {
     let attempts = core.store.attempts(target.run).await?;
     let (latest, _) = attempts.last().ok_or_else(|| refused("the run is not known, or no longer"))?;
-    let settings =
-        core.config.repository(&latest.access.repo).ok_or_else(|| refused("the repository is not configured"))?;
+    let settings = core
+        .config
+        .repository(&latest.forge, &latest.access.repo)
+        .ok_or_else(|| refused("the repository is not configured"))?;
     check_allowed(core, latest, settings.forks).await?;
     if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
         return Err(NoAttempt::Refused(why));
@@ -163,7 +168,8 @@ fn request_of(run: &Run) -> Result<Option<(Request, Json)>, IntakeError> {
         serde_json::from_value(run.context.clone()).map_err(|error| unreadable(error.to_string()))?;
     let payload = serde_json::to_value(&context.event).map_err(|error| unreadable(error.to_string()))?;
     let name = EventName::parse(&context.event_name).map_err(unreadable)?;
-    let event = parse_github(&name, payload.to_string().as_bytes()).map_err(|error| unreadable(error.to_string()))?;
+    let event = webhook::parse(&run.forge, &name, payload.to_string().as_bytes())
+        .map_err(|error| unreadable(error.to_string()))?;
     // Whether it may run was decided before.
     match judge(&event, &Standing { forks: Forks::Run, is_approved: true, sender_may_write: true }) {
         Verdict::Start(request) if request.sha == run.sha => Ok(Some((*request, payload))),

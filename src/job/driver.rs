@@ -236,10 +236,10 @@ async fn run_steps(
         }
     };
     let image = &prepared.info;
-    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let egress = egress_of(core, profile, &lease.run.forge, &lease.run.access.repo);
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
-    let actions = &actions_of(core, &lease.run.access, lease.run.origin.is_of_fork());
+    let actions = &actions_of(core, &lease.run.forge, &lease.run.access, lease.run.origin.is_of_fork());
     let (workspace, may_read) = (*workspace, run.may_read_contents());
     let scene =
         Scene { core, lease, profile, image, workspace, places, github, egress, results, actions, may_read, cancel };
@@ -348,13 +348,14 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     let title = verdict::title(&outcome, took);
     let steps = verdict::summary(&outcome, lines, end, log_failure.as_deref());
     let summary = if results.is_empty() { steps } else { format!("{steps}\n{}", summary::markdown(results)) };
-    let annotations = verdict::annotations(lines, results);
+    let (annotations, coverage) = (verdict::annotations(lines, results), results.coverage.share());
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
         report.annotations = annotations;
+        report.coverage = coverage;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
     core.lifecycle.reached(Step::OutcomeStored).await;

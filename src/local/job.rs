@@ -174,7 +174,7 @@ async fn attend<W: Witness>(
         workspace: Workspace::Empty,
         git: GitProxy::with_public(source, repositories, public, GitLimits::default()),
         egress,
-        registries: session.registries.proxy(&session.repo, &profile.name, false),
+        registries: session.registries.proxy(Some(&session.repo), &profile.name, false),
         results: ResultsService::new(Tenant {
             depot: session.depot.clone(),
             repo: session.repo.as_str().to_owned(),

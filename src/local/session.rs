@@ -81,11 +81,14 @@ impl Profiles {
         }
     }
 
-    /// What jobs are given as `vars`. Secrets of the configuration are the service's to give.
-    pub fn values_of(&self, repo: &RepoName) -> Values {
+    /// What jobs of the forge at `server_url` are given as `vars`, or of the main one. Secrets of the configuration are the service's to give.
+    pub fn values_of(&self, repo: &RepoName, server_url: &str) -> Values {
         match self {
             Self::Any(_) => Values::default(),
-            Self::Configured(config) => config.values_of(repo, None, &JobSecrets::new()),
+            Self::Configured(config) => {
+                let forge = config.forge_at(server_url).unwrap_or_else(|| config.main_forge());
+                config.values_of(forge, repo, None, &JobSecrets::new())
+            }
         }
     }
 
@@ -93,9 +96,8 @@ impl Profiles {
     /// says nothing: then only those caches count that all repositories have in common.
     fn cache_of(&self, profile: &Profile, repo: &str, server_url: &str) -> Option<CacheId> {
         let Self::Configured(config) = self else { return None };
-        let is_of_forge = config.github.url.as_str().trim_end_matches('/') == server_url;
-        let repo = RepoName::parse(repo).ok().filter(|_| is_of_forge);
-        config.cache_of(repo.as_ref(), profile)
+        let repo = RepoName::parse(repo).ok();
+        config.cache_of(config.forge_at(server_url).zip(repo.as_ref()), profile)
     }
 }
 

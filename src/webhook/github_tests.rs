@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::forge::CommitSha;
 use crate::ids::ReportId;
 
 const HEAD: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
@@ -92,7 +93,7 @@ fn a_pull_request_of_the_same_repository() {
     assert_eq!(pull.repository.access.repo.as_str(), "octocat/Hello-World");
     assert_eq!((pull.repository.id, pull.repository.access.installation), (186_853_002, Some(5)));
     assert_eq!((pull.head_sha.as_str(), pull.head_ref.as_str()), (HEAD, "changes"));
-    assert_eq!((pull.base_sha.as_str(), pull.base_ref.as_str()), (BASE, "main"));
+    assert_eq!((pull.base_sha.as_ref().map(CommitSha::as_str), pull.base_ref.as_str()), (Some(BASE), "main"));
     assert_eq!((pull.number, pull.is_fork, pull.draft, pull.merged), (2, false, false, false));
     assert_eq!(pull.changed_at, Some(1_700_000_000_000));
     assert_eq!((pull.author.as_str(), pull.author_association), ("octocat", AuthorAssociation::Owner));

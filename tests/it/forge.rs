@@ -60,6 +60,8 @@ impl Scene {
             summary: String::new(),
             log: String::new(),
             annotations: Vec::new(),
+            coverage: None,
+            place: dayfly::forge::ReportPlace::default(),
             details_url: Some("https://ci.example.com/log/x".to_owned()),
             started_at: None,
             finished_at: None,

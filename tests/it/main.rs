@@ -24,6 +24,7 @@ mod gitlab_jobs;
 mod hostile;
 mod images;
 mod local_forge_rules;
+mod merge_requests;
 mod metrics;
 mod operator;
 mod purity;
@@ -36,6 +37,8 @@ mod support;
 mod sweep;
 mod webhooks;
 
+#[path = "../../examples/local-gitlab/api/mod.rs"]
+mod gitlab_api;
 #[path = "../../examples/local-forge/forge/mod.rs"]
 mod local_forge;
 

@@ -265,7 +265,7 @@ async fn run_with(
         }
         let facts = facts(&repository, &mirror, &given);
         let source = Directory { mirror: mirror.directory.clone(), users: repository.git_directory().to_owned() };
-        let values = given.values(profiles.values_of(&facts.repo));
+        let values = given.values(profiles.values_of(&facts.repo, &facts.server_url));
         let actions = actions(arguments, &engine, &profiles, &facts)?;
         let jobs = jobs(arguments, &given, &mirror, &facts, &profiles, &values, &actions).await?;
         if arguments.list {
@@ -420,7 +420,8 @@ async fn jobs(
             let inputs = of_dispatch(workflow, &input).map_err(|complaint| choose::complaints(&[complaint]))?;
             payload["inputs"] = as_event(&inputs);
         }
-        let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
+        let (api, graphql) = (facts.api_url(), format!("{}/graphql", facts.api_url()));
+        let github = github_context(&request, &payload, path, name, &facts.server_url, (&api, &graphql));
         let input = PlanInput {
             github: github.to_value(),
             inputs: given.inputs().into(),

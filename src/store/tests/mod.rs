@@ -87,6 +87,8 @@ fn new_report(context: &str) -> Report {
         summary: String::new(),
         log: "this is never stored".into(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

@@ -113,6 +113,8 @@ fn report(state: ReportState, title: &str) -> StoredReport {
         summary: String::new(),
         log: String::new(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

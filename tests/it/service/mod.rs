@@ -8,6 +8,7 @@ mod gitlab;
 mod leavings;
 mod machine;
 mod matrix;
+mod merge_request;
 mod metrics;
 mod operator;
 mod outcomes;

@@ -4,6 +4,7 @@
 pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod lab;
 pub(crate) mod leaks;
 mod metrics;
 pub(crate) mod npm;
