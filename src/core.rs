@@ -25,6 +25,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::Pools;
 use crate::reporter::Sent;
+use crate::runners::Board;
 use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -65,6 +66,8 @@ pub struct Core {
     pub desk: Desk,
     /// How many more jobs could start, for those who ask forges for jobs.
     pub openings: Openings,
+    /// Machines that serve GitHub's own jobs.
+    pub runners: Board,
     /// What was prepared for jobs.
     pub kept: Kept,
     /// Matrices whose cells start from one machine.
@@ -92,6 +95,8 @@ pub struct Wake {
     pub upkeep: Notify,
     /// A schedule may be new.
     pub schedules: Notify,
+    /// GitHub's own jobs, or the machines for them, changed.
+    pub runners: Notify,
 }
 
 impl Core {

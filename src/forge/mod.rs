@@ -8,6 +8,7 @@ mod answers;
 mod backoff;
 pub mod github;
 mod measured;
+mod runners;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
 pub use self::backoff::backoff;
 pub use self::measured::Measured;
+pub use self::runners::{
+    JobStage, ListedRunner, MintedRunner, NewRunner, RunnerAccess, RunnerApi, RunnerPlace, WorkflowJobNow,
+};
 use crate::ids::ReportId;
 use crate::workflow::commands::Annotation;
 
@@ -346,4 +350,9 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// What the last answers said is left of each budget, by a name for people (`App`, `installation 815`, `token`); of a
     /// bounded number of them. Asks nothing. Empty for a forge that does not count.
     fn budgets(&self) -> Vec<(String, Budget)>;
+
+    /// Its own jobs and their runners, where it has such.
+    fn runner_api(&self) -> Option<&dyn RunnerApi> {
+        None
+    }
 }

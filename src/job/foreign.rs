@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::actions_runner;
 use super::driver::Lease;
 use super::journal::Journal;
 use super::obtain::NoVm;
@@ -12,12 +13,12 @@ use super::verdict::Ending;
 use crate::config::Profile;
 use crate::core::Core;
 use crate::image::catalog::ImageInfo;
+use crate::runners;
 use crate::store::{ForeignJob, Reason};
 use crate::vm::machine::Machine;
 
 /// What such a job has around it.
 #[derive(Clone, Copy)]
-#[expect(dead_code, reason = "the kinds of jobs use it")]
 pub(super) struct ForeignScene<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) lease: &'a Lease,
@@ -29,9 +30,12 @@ pub(super) struct ForeignScene<'a> {
 
 /// Runs the job; how it ended is stored by the caller, and told to the forge by whoever accepted it.
 pub(super) async fn run(
-    scene: &ForeignScene<'_>, _machine: &mut Machine, _journal: &mut Journal,
+    scene: &ForeignScene<'_>, machine: &mut Machine, journal: &mut Journal,
 ) -> Result<Ending, NoVm> {
     let kind = scene.foreign.request.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if kind == runners::KIND {
+        return Ok(actions_runner::run(scene, machine, journal).await);
+    }
     let detail = format!("nothing here runs jobs of the kind `{kind}`");
     Ok(Ending::NotStarted { reason: Reason::Internal, detail })
 }

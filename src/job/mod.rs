@@ -11,6 +11,7 @@
 //! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
+//! - `foreign`: jobs that a forge planned itself; `actions_runner`: GitHub's runner, which takes one of GitHub's own jobs.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -20,6 +21,7 @@
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
 pub(crate) mod action;
+mod actions_runner;
 pub mod attempt;
 pub mod checkout;
 pub mod driver;

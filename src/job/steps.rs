@@ -30,7 +30,7 @@ use crate::workflow::run::{
 use crate::workflow::setting::Condition;
 
 /// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where jobs work, below the account's home, as on GitHub's own machines: workflows have the path written into them.
 const WORK_DIRECTORY: &str = "work";
@@ -39,7 +39,7 @@ const WORK_DIRECTORY: &str = "work";
 pub(super) const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 
 /// A `PATH` for images that set none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Sees a job's steps run: the log and the timeline of the service, or somebody's terminal.
 pub(crate) trait Witness: Send + Sync {

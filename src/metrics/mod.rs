@@ -14,6 +14,7 @@ mod egress;
 mod family;
 pub mod labels;
 mod pools;
+mod runners;
 mod service;
 mod upkeep;
 mod work;
@@ -24,6 +25,7 @@ use prometheus::{Registry, TextEncoder};
 pub use egress::EgressMetrics;
 pub use family::{Counters, Gauges, Label, Times};
 pub use pools::PoolMetrics;
+pub use runners::RunnerMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
     pub pools: PoolMetrics,
+    pub runners: RunnerMetrics,
     pub forge: ForgeMetrics,
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
@@ -60,6 +63,7 @@ impl Metrics {
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
             pools: PoolMetrics::new(&maker),
+            runners: RunnerMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),

@@ -25,7 +25,7 @@ pub enum PayloadError {
 
 /// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
 /// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
-const USED: [&str; 46] = [
+const USED: [&str; 52] = [
     "action",
     "added",
     "after",
@@ -40,6 +40,7 @@ const USED: [&str; 46] = [
     "check_suite",
     "comment",
     "commits",
+    "conclusion",
     "created",
     "default_branch",
     "deleted",
@@ -55,23 +56,28 @@ const USED: [&str; 46] = [
     "installation",
     "issue",
     "label",
+    "labels",
     "login",
     "merge_group",
     "merged",
     "modified",
     "name",
     "number",
+    "organization",
     "pull_request",
     "ref",
     "removed",
     "repo",
     "repository",
+    "run_id",
+    "runner_name",
     "sender",
     "sha",
     "title",
     "updated_at",
     "user",
     "workflow",
+    "workflow_job",
 ];
 
 /// Bytes of the longest of [`USED`], and how many of one length there can be.
@@ -243,6 +249,16 @@ impl<'a> Field<'a> {
             return Err(self.unexpected(&format!("1 to {limit} bytes without control characters")));
         }
         Ok(text.to_owned())
+    }
+
+    /// A list of such texts, at most `most` of them.
+    pub(super) fn names(&self, most: usize, limit: usize) -> Result<Vec<String>, PayloadError> {
+        let items = self.array()?;
+        if items.len() > most {
+            return Err(self.unexpected(&format!("a list of at most {most}")));
+        }
+        let item = |(at, value)| Field { value, path: format!("{}.{at}", self.path) }.name(limit);
+        items.iter().enumerate().map(item).collect()
     }
 
     pub(super) fn sha(&self) -> Result<CommitSha, PayloadError> {

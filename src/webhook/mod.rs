@@ -14,7 +14,7 @@ mod signature;
 pub use event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
     IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
-    Repository,
+    Repository, WorkflowJob,
 };
 pub use github::{GitHubHeaders, HeaderError, MAX_BODY, parse_github};
 pub use json::PayloadError;
