@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::units::duration_between;
-use super::{Profile, RepositorySettings, select};
+use super::{Credential, GitHub, GitLab, Profile, RepositorySettings, select};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::forge::RunnerPlace;
@@ -158,6 +158,24 @@ pub(super) fn executor(profile: &Table<'_>) -> Option<Executor> {
     read(&item).map(Executor::ActionsRunner)
 }
 
+/// What only the whole file can tell: who may register runners, and who takes other jobs than these.
+pub(super) fn refuse_what_cannot_work(root: &Table<'_>, profiles: &[Profile], github: &GitHub, gitlab: &[GitLab]) {
+    let fields = root.get("profile").and_then(|item| item.fields()).unwrap_or_default();
+    let is_app = matches!(github.credential, Credential::App { .. });
+    for profile in profiles {
+        let Some(runner) = profile.executor.actions_runner() else { continue };
+        let Some(field) = fields.iter().find(|field| field.key == profile.name) else { continue };
+        if is_app && matches!(runner.scope, RunnerScope::Enterprise(_)) {
+            let complaint = Complaint::new("a GitHub App cannot register runners of an enterprise");
+            field.refuse_key(complaint.hint("use `token` in `[github]`, or `scope = \"organization\"`"));
+        }
+        if gitlab.iter().flat_map(|instance| &instance.runners).any(|runner| runner.profile == profile.name) {
+            let complaint = Complaint::new("jobs of GitLab cannot run where GitHub's runner does");
+            field.refuse_key(complaint.hint("give the `[[gitlab.runner]]` another profile"));
+        }
+    }
+}
+
 fn refuse_too_many_labels(profile: &Table<'_>) {
     let Some(item) = profile.get("labels") else { return };
     let most = MAX_LABELS - BUILT_IN.len();
@@ -252,7 +270,6 @@ fn is_plain_part(part: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use crate::config::Config;
     use crate::forge::RepoName;
 

@@ -105,6 +105,9 @@ impl<'d> Sections<'d> {
         let retention = caches::retention(&table);
         let depot = depot::read(&table);
         let actions = actions::read(&table);
+        if let (Some(profiles), Some(github)) = (&profiles, &github) {
+            runner::refuse_what_cannot_work(&table, profiles, github, &gitlab);
+        }
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
             vm::refuse_too_few_users(&table, vm, limits);

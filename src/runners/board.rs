@@ -99,12 +99,21 @@ impl Board {
     /// A machine of the group failed: the next one waits longer each time.
     pub fn failed(&self, group: Group, detail: &str, jitter: f64, now: i64) -> Duration {
         self.locked(|state| {
-            let before = state.luck.get(&group).map_or(0, |luck| luck.failures);
-            let wait = backoff(before, jitter);
-            let held_until = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-            state.luck.insert(group, Luck { failures: before + 1, held_until, detail: detail.to_owned() });
+            let (failures, held) = state.luck.get(&group).map_or((0, 0), |luck| (luck.failures, luck.held_until));
+            let wait = backoff(failures, jitter);
+            let held_until = held.max(later(now, wait));
+            state.luck.insert(group, Luck { failures: failures + 1, held_until, detail: detail.to_owned() });
             wait
         })
+    }
+
+    /// The forge asks to wait so long before anything more is asked of it for the group.
+    pub fn hold(&self, group: Group, wait: Duration, detail: &str, now: i64) {
+        self.locked(|state| {
+            let luck = Luck { failures: 0, held_until: 0, detail: detail.to_owned() };
+            let luck = state.luck.entry(group).or_insert(luck);
+            luck.held_until = luck.held_until.max(later(now, wait));
+        });
     }
 
     /// A machine of the group did what it should.
@@ -121,6 +130,10 @@ impl Board {
         // A panic elsewhere cannot leave it half changed, so poisoning is no reason to stop.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn later(now: i64, wait: Duration) -> i64 {
+    now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -149,6 +162,9 @@ mod tests {
         let waits: Vec<u64> = (0..3).map(|_| board.failed(group.clone(), "x", 1.0, 0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4]);
         assert_eq!(board.luck(&group).map(|luck| (luck.failures, luck.held_until)), Some((3, 4000)));
+        board.hold(group.clone(), Duration::from_secs(60), "asked to wait", 0);
+        board.failed(group.clone(), "x", 1.0, 0);
+        assert_eq!(board.luck(&group).map(|luck| luck.held_until), Some(60_000), "the longer wait counts");
         board.succeeded(&group);
         assert_eq!(board.luck(&group), None);
     }

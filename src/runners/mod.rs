@@ -30,7 +30,7 @@ use crate::clock;
 use crate::core::Core;
 use crate::forge::{Conclusion, ForgeError, RunnerAccess, RunnerApi};
 use crate::ids::JobId;
-use crate::store::{DemandState, ForeignJob, Job, JobState, StoreError, WorkflowJob};
+use crate::store::{DemandState, ForeignJob, Job, JobState, Outcome, Reason, StoreError, WorkflowJob};
 
 /// Who gives these jobs away, in the store.
 pub(crate) const SOURCE: &str = "github/actions";
@@ -232,7 +232,9 @@ async fn apply(
     Ok(())
 }
 
-/// Whether a machine that ended so did what it should have.
+/// Whether a machine ended in a way that the next one may share.
 fn is_failure(job: &Job) -> bool {
-    job.outcome.as_ref().is_some_and(|outcome| outcome.conclusion == Conclusion::Error)
+    let fails =
+        |outcome: &Outcome| outcome.conclusion == Conclusion::Error && outcome.reason != Some(Reason::ServiceRestarted);
+    job.outcome.as_ref().is_some_and(fails)
 }

@@ -15,8 +15,9 @@ use crate::clock;
 use crate::config::Credential;
 use crate::core::Core;
 use crate::forge::{ForgeError, RepoAccess, RunnerAccess, RunnerApi, RunnerPlace, github};
+use crate::ids::JobId;
 use crate::metrics::labels::Reconciled;
-use crate::store::{DemandState, WorkflowJob};
+use crate::store::{DemandState, StoreError, WorkflowJob};
 use crate::sweep::plan::{REPOSITORIES_PER_SWEEP, may_ask, repositories_of_token};
 
 /// After how long without news a job that waits is asked for.
@@ -47,8 +48,8 @@ pub(super) struct Reconciler {
     paused_until: i64,
     /// Runners without a machine here, by number, and when each was first seen offline.
     offline: HashMap<u64, i64>,
-    /// The machines whose end has been counted.
-    counted: HashSet<crate::ids::JobId>,
+    /// The machines whose end has been counted, and when their runner's removal is tried again.
+    counted: HashMap<JobId, i64>,
 }
 
 impl Reconciler {
@@ -59,22 +60,23 @@ impl Reconciler {
             leftovers_due: 0,
             paused_until: 0,
             offline: HashMap::new(),
-            counted: HashSet::new(),
+            counted: HashMap::new(),
         }
     }
 
     /// A machine is gone: its runner goes as well, and then nothing is left to do about it.
     pub(super) async fn settle(
         &mut self, core: &Core, api: &dyn RunnerApi, machine: Machine,
-    ) -> Result<(), RunnersError> {
+    ) -> Result<(), StoreError> {
         let Machine { foreign, job, request, registered } = machine;
         let now = clock::now_ms();
-        if self.counted.insert(job.id.clone()) {
+        let due = *self.counted.entry(job.id.clone()).or_insert_with(|| {
             count_end(core, &request.group(), &job, now);
-        }
+            now
+        });
         if let Some(registered) = registered {
             let is_given_up = job.finished_at.is_some_and(|ended| now - ended > millis(REMOVAL));
-            if now < self.paused_until && !is_given_up {
+            if now < due.max(self.paused_until) && !is_given_up {
                 return Ok(());
             }
             match api.remove_runner(&request.at, registered.id).await {
@@ -83,7 +85,15 @@ impl Reconciler {
                 Err(error) if is_given_up => {
                     tracing::warn!(runner = registered.name, %error, "a runner is left at GitHub, which removes it itself");
                 }
-                Err(error) => return Err(self.pause(error, now).into()),
+                Err(error) => {
+                    // At a job, as GitHub still believes; or the forge does not answer.
+                    tracing::debug!(runner = registered.name, %error, "a runner whose machine is gone cannot be removed yet");
+                    self.counted.insert(job.id.clone(), now + millis(PAUSE));
+                    if error.is_retryable() {
+                        self.pause(&error, now);
+                    }
+                    return Ok(());
+                }
             }
         }
         core.store.settle_foreign(&foreign.job).await?;
@@ -100,7 +110,7 @@ impl Reconciler {
         if let Err(error) = self.try_ask(core, api, there, now).await {
             tracing::warn!(%error, "GitHub could not be asked about its jobs and runners; it will be tried again");
             if let RunnersError::Forge(error) = error {
-                self.pause(error, now);
+                self.pause(&error, now);
             }
         }
     }
@@ -121,13 +131,12 @@ impl Reconciler {
         Ok(())
     }
 
-    fn pause(&mut self, error: ForgeError, now: i64) -> ForgeError {
-        let wait = match &error {
+    fn pause(&mut self, error: &ForgeError, now: i64) {
+        let wait = match error {
             ForgeError::RateLimited { wait, .. } => *wait,
             _ => PAUSE,
         };
         self.paused_until = now + millis(wait);
-        error
     }
 
     /// Removes runners of ours whose machines are gone, and which nobody remembers.
@@ -137,6 +146,7 @@ impl Reconciler {
         let ours: HashSet<&str> = there.iter().filter_map(|machine| Some(machine.job.vm.as_ref()?.as_str())).collect();
         let patience = longest_registration(core);
         let mut seen = HashSet::new();
+        let mut troubles = Troubles::default();
         for at in places(core).await? {
             if !may_ask(&core.forge.budgets(), &at.access.budget_name()) {
                 continue;
@@ -145,7 +155,7 @@ impl Reconciler {
                 Ok(listed) => listed,
                 // One place that may not be read must not hide the others.
                 Err(error) if !error.is_retryable() => {
-                    tracing::warn!(place = %at.place, %error, "the runners of a place cannot be listed");
+                    troubles.note(&error);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -170,6 +180,7 @@ impl Reconciler {
             }
         }
         self.offline.retain(|id, _| seen.contains(id));
+        troubles.tell("the runners of some places");
         Ok(())
     }
 }
@@ -248,6 +259,7 @@ async fn check(core: &Core, api: &dyn RunnerApi, job: &WorkflowJob, now: i64) ->
 
 /// Looks for jobs that wait and of which no event told.
 async fn find_lost(core: &Core, api: &dyn RunnerApi) -> Result<(), RunnersError> {
+    let mut troubles = Troubles::default();
     for access in repositories(core).await? {
         let Some(settings) = core.config.repository(&access.repo) else { continue };
         if !may_ask(&core.forge.budgets(), &access.budget_name()) {
@@ -256,7 +268,7 @@ async fn find_lost(core: &Core, api: &dyn RunnerApi) -> Result<(), RunnersError>
         let jobs = match api.unfinished_jobs(&access).await {
             Ok(jobs) => jobs,
             Err(error) if !error.is_retryable() => {
-                tracing::debug!(repo = %access.repo, %error, "the jobs of a repository cannot be listed");
+                troubles.note(&error);
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -273,7 +285,28 @@ async fn find_lost(core: &Core, api: &dyn RunnerApi) -> Result<(), RunnersError>
             }
         }
     }
+    troubles.tell("the jobs of some repositories");
     Ok(())
+}
+
+/// What cannot be asked, told once for all.
+#[derive(Default)]
+struct Troubles {
+    count: u64,
+    first: Option<String>,
+}
+
+impl Troubles {
+    fn note(&mut self, error: &ForgeError) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| error.to_string());
+    }
+
+    fn tell(self, what: &str) {
+        if let Some(error) = self.first {
+            tracing::warn!(count = self.count, error, "{what} cannot be listed at GitHub");
+        }
+    }
 }
 
 /// The repositories whose events count and which can be asked about.

@@ -16,6 +16,7 @@ mod faults;
 mod firecracker;
 mod forge;
 mod forge_questions;
+mod forge_runners;
 mod forks;
 mod hostile;
 mod images;

@@ -24,6 +24,7 @@ use super::journal::Journal;
 use super::services::{Services, egress_of, keep_egress};
 use super::steps::{DEFAULT_PATH, KILL_LIMIT, Witness as _};
 use super::verdict::Ending;
+use crate::clock;
 use crate::config::{ActionsRunner, format_duration};
 use crate::core::heavy;
 use crate::forge::{Conclusion, ForgeError, MintedRunner, NewRunner};
@@ -184,7 +185,12 @@ impl Attempt<'_> {
             }
             minted => minted,
         };
-        let minted = minted.map_err(|error| told(&error))?;
+        let minted = minted.map_err(|error| {
+            if let ForgeError::RateLimited { wait, .. } = error {
+                core.runners.hold(self.request.group(), wait, &error.to_string(), clock::now_ms());
+            }
+            told(&error)
+        })?;
         if minted.config.expose_secret().len() > MAX_CONFIG || minted.config.expose_secret().contains(['\n', '\0']) {
             return Err("the configuration of the runner is not what GitHub documents".to_owned());
         }
@@ -398,12 +404,16 @@ fn secrets_of(minted: &MintedRunner) -> Vec<String> {
 
 /// Why a runner could not be registered, for the job's page: what the forge said goes there, as it concerns the operator.
 fn told(error: &ForgeError) -> String {
+    let text = error.to_string();
     match error {
-        ForgeError::NotFound { what } => format!(
-            "{what}: GitHub says that it does not exist\n  hint: runners of a repository need the permission \
-             `administration`, those of an organization `organization_self_hosted_runners`, both to write; those of an \
-             enterprise need a token"
-        ),
-        error => error.to_string(),
+        ForgeError::Transient { .. } | ForgeError::RateLimited { .. } => text,
+        ForgeError::NotFound { .. } | ForgeError::Refused { .. } | ForgeError::Permanent { .. } => {
+            // What the client suggests is about reports.
+            let what = text.split("\n  hint:").next().unwrap_or_default();
+            format!(
+                "{what}\n  hint: runners of a repository need the permission `administration`, those of an organization \
+                 `organization_self_hosted_runners`, both to write; those of an enterprise need a token; `group` must exist"
+            )
+        }
     }
 }
