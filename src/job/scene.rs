@@ -57,7 +57,7 @@ impl Scene<'_> {
             github: self.github,
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
-            git: git_proxy_of(core, access),
+            git: git_proxy_of(core, access, &self.egress),
             actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
