@@ -45,6 +45,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
+use crate::runners::{self, Board};
 use crate::scheduler::{self, Openings};
 use crate::schedules;
 use crate::shutdown::Shutdown;
@@ -122,6 +123,7 @@ impl App {
             kept,
             wake,
             openings: Openings::default(),
+            runners: Board::default(),
             sharing: Sharing::default(),
             sent: Sent::default(),
             lifecycle,
@@ -167,6 +169,7 @@ impl App {
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("schedules", as_part(schedules::run(Arc::clone(&core)))));
+        parts.spawn(named("runners", as_part(runners::run(Arc::clone(&core)))));
         parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("GitLab runners", as_part(gitlab::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));

@@ -26,6 +26,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::Pools;
 use crate::reporter::Sent;
+use crate::runners::Board;
 use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -74,6 +75,8 @@ pub struct Core {
     pub desk: Desk,
     /// How many more jobs could start, for those who ask forges for jobs.
     pub openings: Openings,
+    /// Machines that serve GitHub's own jobs.
+    pub runners: Board,
     /// What was prepared for jobs.
     pub kept: Kept,
     /// Matrices whose cells start from one machine.
@@ -103,6 +106,8 @@ pub struct Wake {
     pub schedules: Notify,
     /// A GitLab may have a job to give away. For everybody who waits.
     pub gitlab: Notify,
+    /// GitHub's own jobs, or the machines for them, changed.
+    pub runners: Notify,
 }
 
 impl Core {

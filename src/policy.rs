@@ -133,6 +133,7 @@ pub fn judge(event: &Event, standing: &Standing) -> Verdict {
         }
         Event::IssueComment(comment) => judge_comment(comment, standing),
         Event::Dispatch(asked) => Verdict::Dispatch(Box::new(asked.clone())),
+        Event::WorkflowJob(_) => Verdict::Ignore("jobs of GitHub's own workflows start none here".to_owned()),
         Event::Other { name, .. } => Verdict::Ignore(format!("events of the kind `{name}` start nothing")),
     }
 }

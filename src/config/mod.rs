@@ -21,6 +21,7 @@ pub mod prepare;
 mod registries;
 pub mod reports;
 mod repositories;
+mod runner;
 mod secrets;
 mod sections;
 mod select;
@@ -52,6 +53,7 @@ pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
+pub use runner::{ActionsRunner, Executor, RunnerScope};
 pub use secrets::{GitHubSecrets, GitLabSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
@@ -177,6 +179,8 @@ pub struct Profile {
     pub egress: Policy,
     /// Files of its jobs that tell of tests, findings and coverage.
     pub reports: Vec<Wanted>,
+    /// Whose jobs they are.
+    pub executor: Executor,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, runner, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -117,6 +117,9 @@ impl<'d> Sections<'d> {
         let retention = caches::retention(&table);
         let depot = depot::read(&table);
         let actions = actions::read(&table);
+        if let (Some(profiles), Some(github)) = (&profiles, &github) {
+            runner::refuse_what_cannot_work(&table, profiles, github, &gitlab);
+        }
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
             vm::refuse_too_few_users(&table, vm, limits);
@@ -281,6 +284,8 @@ impl<'d> Sections<'d> {
             "matrix_fork",
             "egress",
             "reports",
+            "executor",
+            "runner",
         ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
@@ -288,6 +293,7 @@ impl<'d> Sections<'d> {
         let its_cache = cache.as_ref().and_then(Option::as_ref);
         let pool = table.get("pool").map(|item| pools::read(&item, its_cache));
         let prepare = table.get("prepare").map(|item| prepare::read(&item));
+        let executor = runner::executor(&table);
         Some(Profile {
             name: field.key.to_owned(),
             image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
@@ -314,6 +320,7 @@ impl<'d> Sections<'d> {
                 Some(read) => Some(read?),
                 None => None,
             },
+            executor: executor?,
         })
     }
 }
@@ -364,7 +371,8 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
     let mut first_with = HashMap::new();
     for (field, profile) in fields.iter().zip(profiles) {
         let Some(profile) = profile else { continue };
-        let first: &Field<'_> = first_with.entry(select::label_set(&profile.labels)).or_insert(field);
+        let first: &Field<'_> =
+            first_with.entry((profile.executor.is_native(), select::label_set(&profile.labels))).or_insert(field);
         if first.key != field.key {
             let (name, line) = (quoted(first.key), first.key_position().line);
             let complaint = Complaint::new(format!("has the same labels as {name} in line {line}"));

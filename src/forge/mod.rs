@@ -10,6 +10,7 @@ mod forges;
 pub mod github;
 pub mod gitlab;
 mod measured;
+mod runners;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadN
 pub use self::backoff::backoff;
 pub use self::forges::Forges;
 pub use self::measured::Measured;
+pub use self::runners::{
+    JobStage, ListedRunner, MintedRunner, NewRunner, RunnerAccess, RunnerApi, RunnerPlace, WorkflowJobNow,
+};
 use crate::ids::ReportId;
 use crate::workflow::commands::Annotation;
 
@@ -369,4 +373,9 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// What the last answers said is left of each budget, by a name for people (`App`, `installation 815`, `token`); of a
     /// bounded number of them. Asks nothing. Empty for a forge that does not count.
     fn budgets(&self) -> Vec<(String, Budget)>;
+
+    /// Its own jobs and their runners, where it has such.
+    fn runner_api(&self) -> Option<&dyn RunnerApi> {
+        None
+    }
 }

@@ -36,6 +36,7 @@ use crate::ids::RunId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
 use crate::policy::{Standing, Verdict, default_branch_news, head_news, judge, needs_sender};
+use crate::runners;
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
 use crate::webhook::{self, Event, EventName};
 use crate::workflow::schedule::Schedule;
@@ -192,6 +193,12 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
     let Some(settings) = core.config.repository(&repository.forge, &repository.access.repo) else {
         return ended(core, delivery, "the repository is not configured").await;
     };
+    if let Event::WorkflowJob(job) = &event {
+        let what = runners::heard(core, job, &settings).await?;
+        core.metrics.deliveries.processed(Processed::Ignored, age(delivery));
+        finish(core, &delivery.key, DeliveryState::Processed, &what).await;
+        return Ok(());
+    }
     let standing = standing(core, delivery, &event, settings.forks).await?;
     note_default_branch(core, delivery, &event).await?;
     let arrived_at = delivery.arrived_at;

@@ -33,7 +33,7 @@ use crate::workflow::contexts::GithubContext;
 use crate::workflow::run::JobRun;
 
 /// How long after a failed call it is waited for what ended the VM, if anything did.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Refused or failed requests to one service that the log names.
 const MAX_TOLD: usize = 10;
@@ -151,7 +151,7 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
+pub(super) async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
     for Decisions { list, left_out, .. } in decisions {
         let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
         for decision in told.by_ref().take(MAX_TOLD) {
@@ -169,7 +169,7 @@ async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog
 }
 
 /// Says in the log how the VM was lost, with the last of its console.
-async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
+pub(super) async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
     let console = machine.console().await.unwrap_or_default();
     let loss = loss.explained_by(&console);
     witness.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;

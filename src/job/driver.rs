@@ -285,7 +285,7 @@ async fn report(
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.
-async fn cancelled(core: &Core, lease: &Lease) -> Ending {
+pub(super) async fn cancelled(core: &Core, lease: &Lease) -> Ending {
     let why = core.store.job(&lease.job.id).await.ok().flatten().and_then(|job| job.cancel_why);
     Ending::Cancelled(why.unwrap_or_else(|| CANCELLED.to_owned()))
 }

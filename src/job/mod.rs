@@ -12,6 +12,7 @@
 //!   one that is native; `witness`: who sees them run.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
+//! - `foreign`: jobs that a forge planned itself; `actions_runner`: GitHub's runner, which takes one of GitHub's own jobs.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -21,6 +22,7 @@
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
 pub(crate) mod action;
+mod actions_runner;
 pub mod attempt;
 mod attend;
 mod beside;

@@ -39,7 +39,7 @@ const WORK_DIRECTORY: &str = "work";
 pub(super) const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 
 /// A `PATH` for images that set none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where things are in the guest.
 #[derive(Debug, Clone)]

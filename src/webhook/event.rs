@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::forge::{CommitSha, RepoAccess, RepoName, github};
+use crate::forge::{CommitSha, JobStage, RepoAccess, RepoName, github};
 use crate::ids::ReportId;
 
 /// Longest accepted value of a header that names a delivery or an event, in bytes. GitHub sends a UUID of 36.
@@ -76,6 +76,7 @@ pub enum Event {
     MergeGroup(MergeGroup),
     IssueComment(IssueComment),
     Dispatch(Dispatch),
+    WorkflowJob(WorkflowJob),
     /// Anything else: accepted, and nothing follows from it.
     Other {
         name: EventName,
@@ -95,6 +96,7 @@ impl Event {
             Self::MergeGroup(event) => &event.repository,
             Self::IssueComment(event) => &event.repository,
             Self::Dispatch(event) => &event.repository,
+            Self::WorkflowJob(event) => &event.repository,
         };
         Some(repository)
     }
@@ -341,6 +343,25 @@ pub struct IssueComment {
     pub author_association: AuthorAssociation,
     /// Who did what the event is about; an edit need not be the author's.
     pub sender: String,
+}
+
+/// A job of the forge's own workflows got on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowJob {
+    pub repository: Repository,
+    /// That the repository is in; absent where a person owns it.
+    pub organization: Option<String>,
+    /// The forge's number of the job, of this attempt of its run.
+    pub id: u64,
+    pub run: u64,
+    pub name: String,
+    pub head_sha: CommitSha,
+    pub labels: Vec<String>,
+    pub stage: JobStage,
+    /// Who has it, once one does.
+    pub runner: Option<String>,
+    /// Once it is completed.
+    pub conclusion: Option<String>,
 }
 
 #[cfg(test)]

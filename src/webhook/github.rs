@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
     IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
-    Repository,
+    Repository, WorkflowJob,
 };
 use super::json::{self, Field, PayloadError};
-use crate::forge::{RepoAccess, github};
+use crate::forge::{JobStage, RepoAccess, github};
 
 /// Largest body that is read, in bytes: GitHub's own limit for payloads.
 pub const MAX_BODY: usize = 25 * 1024 * 1024;
@@ -21,6 +21,8 @@ pub(super) const MAX_REF: usize = 1024;
 const MAX_LOGIN: usize = 100;
 /// Longest action, label and check run name, in bytes.
 pub(super) const MAX_NAME: usize = 256;
+/// Labels of one job: GitHub gives a runner no more.
+const MAX_LABELS: usize = 100;
 /// Longest title that is kept, in bytes.
 pub(super) const MAX_TITLE: usize = 256;
 /// Longest comment that is kept, in bytes; GitHub allows 65,536 characters.
@@ -87,6 +89,10 @@ pub fn parse_github(name: &EventName, body: &[u8]) -> Result<Event, PayloadError
         ("merge_group", Some(action)) => merge_group(&payload, action).map(Event::MergeGroup),
         ("issue_comment", Some(action)) => issue_comment(&payload, action).map(Event::IssueComment),
         ("workflow_dispatch" | "repository_dispatch", _) => parse_dispatch(github::NAME, name, body),
+        ("workflow_job", Some(action)) => match job_stage(action) {
+            Some(stage) => workflow_job(&payload, stage).map(Event::WorkflowJob),
+            None => Ok(Event::Other { name: name.clone(), action: Some(action.to_owned()) }),
+        },
         _ => Ok(Event::Other { name: name.clone(), action }),
     }
 }
@@ -293,6 +299,35 @@ fn workflow_dispatch(forge: &str, payload: &Field<'_>) -> Result<Dispatch, Paylo
 fn repository_dispatch(forge: &str, payload: &Field<'_>, action: &str) -> Result<Dispatch, PayloadError> {
     let branch = payload.get("branch").name(MAX_REF)?;
     Ok(Dispatch { action: Some(action.to_owned()), ..dispatch(forge, payload, "repository_dispatch", branch)? })
+}
+
+fn job_stage(action: &str) -> Option<JobStage> {
+    Some(match action {
+        "waiting" => JobStage::Waiting,
+        "queued" => JobStage::Queued,
+        "in_progress" => JobStage::InProgress,
+        "completed" => JobStage::Completed,
+        _ => return None,
+    })
+}
+
+fn workflow_job(payload: &Field<'_>, stage: JobStage) -> Result<WorkflowJob, PayloadError> {
+    let job = payload.get("workflow_job");
+    // Before a runner has it, GitHub writes null or nothing at all into the text.
+    let runner = job.get("runner_name").present().filter(|name| name.str() != Ok(""));
+    let organization = payload.get("organization").present();
+    Ok(WorkflowJob {
+        repository: repository(payload)?,
+        organization: organization.map(|organization| login(&organization)).transpose()?,
+        id: job.get("id").u64()?,
+        run: job.get("run_id").u64()?,
+        name: job.get("name").prose(MAX_NAME)?,
+        head_sha: job.get("head_sha").sha()?,
+        labels: job.get("labels").names(MAX_LABELS, MAX_NAME)?,
+        stage,
+        runner: runner.map(|name| name.name(MAX_NAME)).transpose()?,
+        conclusion: job.get("conclusion").present().map(|conclusion| conclusion.name(MAX_NAME)).transpose()?,
+    })
 }
 
 /// A short name is that of a branch.

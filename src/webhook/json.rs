@@ -25,7 +25,7 @@ pub enum PayloadError {
 
 /// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
 /// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
-const USED: [&str; 73] = [
+const USED: [&str; 78] = [
     "action",
     "added",
     "after",
@@ -43,6 +43,7 @@ const USED: [&str; 73] = [
     "checkout_sha",
     "comment",
     "commits",
+    "conclusion",
     "created",
     "created_at",
     "current",
@@ -75,6 +76,7 @@ const USED: [&str; 73] = [
     "object_attributes",
     "object_kind",
     "oldrev",
+    "organization",
     "path_with_namespace",
     "previous",
     "project",
@@ -83,6 +85,8 @@ const USED: [&str; 73] = [
     "removed",
     "repo",
     "repository",
+    "run_id",
+    "runner_name",
     "sender",
     "sha",
     "source",
@@ -99,6 +103,7 @@ const USED: [&str; 73] = [
     "username",
     "work_in_progress",
     "workflow",
+    "workflow_job",
 ];
 
 /// Bytes of the longest of [`USED`], and how many of one length there can be.
@@ -270,6 +275,16 @@ impl<'a> Field<'a> {
             return Err(self.unexpected(&format!("1 to {limit} bytes without control characters")));
         }
         Ok(text.to_owned())
+    }
+
+    /// A list of such texts, at most `most` of them.
+    pub(super) fn names(&self, most: usize, limit: usize) -> Result<Vec<String>, PayloadError> {
+        let items = self.array()?;
+        if items.len() > most {
+            return Err(self.unexpected(&format!("a list of at most {most}")));
+        }
+        let item = |(at, value)| Field { value, path: format!("{}.{at}", self.path) }.name(limit);
+        items.iter().enumerate().map(item).collect()
     }
 
     pub(super) fn sha(&self) -> Result<CommitSha, PayloadError> {

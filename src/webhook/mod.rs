@@ -16,7 +16,7 @@ use crate::forge;
 pub use event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
     IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
-    Repository,
+    Repository, WorkflowJob,
 };
 use github::parse_dispatch;
 

@@ -18,6 +18,7 @@ mod faults;
 mod firecracker;
 mod forge;
 mod forge_questions;
+mod forge_runners;
 mod forks;
 mod gitlab;
 mod gitlab_jobs;

@@ -25,11 +25,13 @@ mod payloads;
 mod people;
 mod pulls;
 mod renames;
+mod runners;
 mod server;
 mod state;
 mod statuses;
 mod transcript;
 mod webhook;
+mod workflow_jobs;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,10 +48,12 @@ pub use self::faults::{Fault, FaultKind};
 use self::git::Bare;
 pub use self::payloads::Pushed;
 pub use self::pulls::{NewPullRequest, PullRequest};
+pub use self::runners::Runner;
 pub use self::state::{CheckRun, Grant, Status, Write, WriteKind};
 use self::state::{Repository, Shared, State};
 pub use self::transcript::Exchange;
 pub use self::webhook::{DeliveryAnswer, Webhook};
+pub use self::workflow_jobs::{NewWorkflowJob, WorkflowJob};
 
 /// The App's private key. Everybody knows it: it opens nothing but this forge.
 pub const APP_PRIVATE_KEY: &str = include_str!("app-private-key.pem");
@@ -111,6 +115,11 @@ impl Forge {
     /// Where git and people go: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         self.shared.url()
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.shared.address.port()
     }
 
     /// Where the REST API is.

@@ -26,7 +26,7 @@ use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::actions::{ActionStore, Source};
 use crate::app::engine_settings;
-use crate::config::{Config, DEFAULT_KEPT, DepotLimits, MatrixFork, Profile, Secrets, format_duration};
+use crate::config::{Config, DEFAULT_KEPT, DepotLimits, Executor, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
 use crate::depot::Depot;
 use crate::document::Diagnostic;
@@ -213,6 +213,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             pool: None,
             prepare: None,
             egress: arguments.egress.policy(),
+            executor: Executor::Native,
             reports: arguments.reports.clone(),
         };
         let profiles = Profiles::Any(Box::new(profile));

@@ -82,6 +82,7 @@ fn of_event(forge: &str, name: &str, payload: &[u8]) -> About {
         Event::MergeGroup(event) => event.base_ref.clone(),
         Event::CheckRunRerequested(event) => event.head_sha.short().to_owned(),
         Event::CheckSuiteRerequested(event) => event.head_sha.short().to_owned(),
+        Event::WorkflowJob(event) => event.name.clone(),
         Event::Ping | Event::Other { .. } => String::new(),
     };
     About::of(&repository.access.repo, subject)

@@ -15,6 +15,7 @@ mod reports;
 mod swept;
 mod unfold;
 mod upkeep;
+mod workflow_jobs;
 
 use serde_json::json;
 use tempfile::TempDir;

@@ -99,6 +99,7 @@ fn profile() -> Profile {
         prepare: None,
         egress: Default::default(),
         reports: Vec::new(),
+        executor: crate::config::Executor::Native,
     }
 }
 

@@ -20,5 +20,6 @@ mod registries;
 mod reports;
 mod reruns;
 mod room;
+mod runners;
 mod speech;
 mod workflow;
