@@ -467,7 +467,9 @@ async fn the_real_client_checks_out_files_and_submodules() {
     assert!(refused.contains("never"), "{refused}");
     std::fs::remove_dir_all(&place).unwrap();
     let mut bare = Command::new("sh");
-    bare.args(["-ec", SCRIPT, "sh"]).args([place.to_str().unwrap(), "x", "x", "1", "no", "no", "no", "x", "no", "yes"]);
+    bare.args(["-ec", SCRIPT, "sh"])
+        .args([place.to_str().unwrap(), "x", "x", "1", "no", "no", "no", "x", "no", "yes"])
+        .args(["", "", "all"]);
     let tools = lfs.world.directory.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     std::fs::write(tools.join("git"), "#!/bin/sh\nexit 1\n").unwrap();
