@@ -74,9 +74,19 @@ mod tests {
         };
         assert_eq!(found("{uses: ./.github/workflows/called.yml, with: {n: 1}, secrets: inherit}"), "");
         assert_eq!(found("{uses: o/r/.github/workflows/called.yml@v1}"), "");
-        insta::assert_snapshot!(found("{uses: ./.github/workflows/called.yml, with: {m: 1}, secrets: {U: x}}"), @"");
-        insta::assert_snapshot!(found("{uses: ./.github/workflows/none.yml}"), @"");
-        insta::assert_snapshot!(found("{uses: ./.github/workflows/broken.yml}"), @"");
+        insta::assert_snapshot!(found("{uses: ./.github/workflows/called.yml, with: {m: 1}, secrets: {U: x}}"), @"
+        error: /.github/workflows/ci.yml:3:3: jobs.a.with.m: the called workflow has no input `m`
+          hint: known here: `n`
+        error: /.github/workflows/ci.yml:3:3: jobs.a.with: the input `n` must be given
+        error: /.github/workflows/ci.yml:3:3: jobs.a.secrets.U: the called workflow has no secret `U`
+          hint: known here: `T`
+        error: /.github/workflows/ci.yml:3:3: jobs.a.secrets: the secret `T` must be given
+        ");
+        insta::assert_snapshot!(found("{uses: ./.github/workflows/none.yml}"), @"warning: /.github/workflows/ci.yml: it calls `.github/workflows/none.yml`, which is not there");
+        insta::assert_snapshot!(found("{uses: ./.github/workflows/broken.yml}"), @"
+        error: /.github/workflows/broken.yml: the called workflow has errors
+          hint: check this file as well
+        ");
     }
 
     #[test]

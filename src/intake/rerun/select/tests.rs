@@ -246,20 +246,43 @@ fn what_was_computed_from_jobs_that_run_again_is_computed_anew() {
     let none = serde_json::json!({});
     let mut attempts = Attempts::new();
     computed(&mut attempts, Some("[1, 2]"), &[], none.clone());
-    insta::assert_snapshot!(told(&attempts, None), @"");
+    insta::assert_snapshot!(told(&attempts, None), @r#"
+    list@1 []
+    test (1)@1 ["list"] as test
+    after@1 ["test"]
+    "#);
     let list = job(&attempts, 0, "list").id.clone();
     assert_eq!(told(&attempts, Some(&list)), told(&attempts, None), "the matrix may become another");
     let one = job(&attempts, 0, "test (2)").id.clone();
-    insta::assert_snapshot!(told(&attempts, Some(&one)), @"");
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    test (2)@1 []
+    after@1 ["test"]
+    list=success
+    test=success
+    "#);
     // The second attempt had another cell; that of the first is no more.
     computed(&mut attempts, Some("[2, 3]"), &[], none.clone());
     let one = job(&attempts, 1, "test (3)").id.clone();
-    insta::assert_snapshot!(told(&attempts, Some(&one)), @"");
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    after@2 ["test"]
+    test (3)@2 []
+    list=success
+    test=success
+    "#);
     // One cell alone leaves the others what they are.
     let carried =
         serde_json::json!({"list": {"result": "success", "outputs": {}}, "test": {"result": "success", "outputs": {}}});
     computed(&mut attempts, Some("[2, 3]"), &["test (3)", "after"], carried);
-    insta::assert_snapshot!(told(&attempts, Some(&one)), @"");
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    after@3 ["test"]
+    test (3)@3 []
+    list=success
+    test=success
+    "#);
     computed(&mut attempts, None, &[], none);
-    insta::assert_snapshot!(told(&attempts, None), @"");
+    insta::assert_snapshot!(told(&attempts, None), @r#"
+    list@4 []
+    after@4 ["test"]
+    test@4 ["list"]
+    "#);
 }
