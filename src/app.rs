@@ -80,7 +80,7 @@ impl App {
     /// Opens everything and brings the store in line with the host. Nothing is served yet.
     /// `fault` is for tests.
     pub async fn open(
-        config: Config, secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
+        config: Config, mut secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
     ) -> anyhow::Result<Self> {
         let state_dir = config.server.state_dir.clone();
         std::fs::create_dir_all(&state_dir)

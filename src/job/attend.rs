@@ -19,7 +19,7 @@ use crate::workflow::run::{CommandFiles, StepEnd, StepPlan, StepResult};
 const CANCEL_GRACE: Duration = Duration::from_millis(7500);
 
 /// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 impl<W: Witness> Steps<'_, W> {
     /// Runs a step's program, and reads the files that it wrote.

@@ -117,9 +117,7 @@ impl Services {
 
 /// What a VM of that repository may fetch: with the host's credential what is the repository's, unless its job's `permissions` do
 /// not let it read that, and from a forge that it reaches what anybody may.
-pub(crate) fn git_proxy_of(
-    core: &Core, forge: &str, access: &RepoAccess, may_read: bool, egress: &Egress,
-) -> GitProxy {
+pub(crate) fn git_proxy_of(core: &Core, forge: &str, access: &RepoAccess, may_read: bool, egress: &Egress) -> GitProxy {
     let submodules =
         core.config.repository(forge, &access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let source = Source::Forge {

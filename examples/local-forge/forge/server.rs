@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::credentials::Caller;
 use super::state::Shared;
 use super::{
-    apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, runners, statuses,
-    transcript, workflow_jobs,
+    apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, runners,
+    statuses, transcript, workflow_jobs,
 };
 
 /// Largest body of a request, in bytes: a fetch that already has much tells so.

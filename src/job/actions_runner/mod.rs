@@ -18,12 +18,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::words::Said;
 use super::attempt::{LAST_WORDS, explain_loss, tell_refusals};
+use super::attend::KILL_LIMIT;
 use super::driver::cancelled;
 use super::foreign::ForeignScene;
 use super::journal::Journal;
 use super::services::{Services, egress_of, keep_egress};
-use super::steps::{DEFAULT_PATH, KILL_LIMIT, Witness as _};
+use super::steps::DEFAULT_PATH;
 use super::verdict::Ending;
+use super::witness::Witness as _;
 use crate::clock;
 use crate::config::{ActionsRunner, format_duration};
 use crate::core::heavy;
