@@ -29,6 +29,9 @@ const CHECKS_PER_LOOK: usize = 20;
 /// How often what is registered is looked through.
 const LEFTOVERS: Duration = Duration::from_secs(300);
 
+/// How often GitHub is asked for the newest version of its runner.
+const NEWEST: Duration = Duration::from_hours(12);
+
 /// How long jobs that ended are remembered: as long as GitHub keeps failed deliveries, with what may come late of them.
 const MEMORY: Duration = Duration::from_hours(4 * 24);
 
@@ -44,6 +47,7 @@ pub(super) struct Reconciler {
     interval: Option<Duration>,
     lost_due: i64,
     leftovers_due: i64,
+    newest_due: i64,
     /// After a failure, nothing is asked before.
     paused_until: i64,
     /// Runners without a machine here, by number, and when each was first seen offline.
@@ -58,6 +62,7 @@ impl Reconciler {
             interval: core.config.github.sweep,
             lost_due: 0,
             leftovers_due: 0,
+            newest_due: 0,
             paused_until: 0,
             offline: HashMap::new(),
             counted: HashMap::new(),
@@ -122,11 +127,19 @@ impl Reconciler {
         if self.interval.is_some() && now >= self.lost_due {
             self.lost_due = now + self.interval.map_or(0, millis);
             find_lost(core, api).await?;
-            core.store.forget_workflow_jobs(now - millis(MEMORY)).await?;
         }
         if now >= self.leftovers_due {
-            self.leftovers_due = now + self.interval.unwrap_or(LEFTOVERS).min(LEFTOVERS).as_millis() as i64;
+            self.leftovers_due = now + millis(self.interval.unwrap_or(LEFTOVERS).min(LEFTOVERS));
+            core.store.forget_workflow_jobs(now - millis(MEMORY)).await?;
             self.remove_leftovers(core, api, there, now).await?;
+        }
+        if now >= self.newest_due
+            && let Some(at) = places(core).await?.first()
+        {
+            self.newest_due = now + millis(NEWEST);
+            if let Some(version) = api.newest_runner(at).await? {
+                core.runners.note_newest(version);
+            }
         }
         Ok(())
     }
@@ -201,27 +214,43 @@ async fn check_waiting(core: &Core, api: &dyn RunnerApi, now: i64) -> Result<(),
     let waiting = core.store.waiting_workflow_jobs().await?;
     let doubtful = core.runners.doubtful();
     let is_doubtful = |job: &WorkflowJob| group_of(core, job).is_some_and(|group| doubtful.contains(&group));
+    let mut troubles = Troubles::default();
     let mut asked = 0;
     let mut is_complete = true;
-    for job in &waiting {
-        let is_due = job.state == DemandState::Unjudged || now - job.checked_at > millis(STALE) || is_doubtful(job);
-        if !is_due {
-            continue;
-        }
+    for job in waiting.iter().filter(|job| is_due(job, now) || is_doubtful(job)) {
         if asked == CHECKS_PER_LOOK || !may_ask(&core.forge.budgets(), &job.access.budget_name()) {
             is_complete &= !is_doubtful(job);
             continue;
         }
         asked += 1;
-        match job.state {
-            DemandState::Unjudged => judge(core, api, job).await?,
-            _ => check(core, api, job, now).await?,
+        let checked = match job.state {
+            DemandState::Unjudged => judge(core, api, job).await,
+            _ => check(core, api, job, now).await,
+        };
+        match checked {
+            // One that may not be asked about must not hide the others.
+            Err(RunnersError::Forge(error)) if !error.is_retryable() => {
+                troubles.note(&error);
+                core.store.confirm_workflow_job(&job.forge, job.id, now).await?;
+            }
+            checked => checked?,
         }
     }
     if is_complete {
         doubtful.iter().for_each(|group| core.runners.settle(group));
     }
+    troubles.tell("jobs that wait");
     Ok(())
+}
+
+/// Whether GitHub is to be asked about a job: where forks may have no machine, at once, and then until it has answered.
+fn is_due(job: &WorkflowJob, now: i64) -> bool {
+    let patience = match job.state {
+        DemandState::Unjudged if job.checked_at == job.seen_at => Duration::ZERO,
+        DemandState::Unjudged => PAUSE,
+        _ => STALE,
+    };
+    now - job.checked_at >= millis(patience)
 }
 
 /// Decides whether a job may have a machine, where forks may have none.
@@ -304,7 +333,7 @@ impl Troubles {
 
     fn tell(self, what: &str) {
         if let Some(error) = self.first {
-            tracing::warn!(count = self.count, error, "{what} cannot be listed at GitHub");
+            tracing::warn!(count = self.count, error, "GitHub does not tell of {what}");
         }
     }
 }
