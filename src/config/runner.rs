@@ -159,12 +159,18 @@ pub(super) fn executor(profile: &Table<'_>) -> Option<Executor> {
 }
 
 /// What only the whole file can tell: who may register runners, and who takes other jobs than these.
-pub(super) fn refuse_what_cannot_work(root: &Table<'_>, profiles: &[Profile], github: &GitHub, gitlab: &[GitLab]) {
+pub(super) fn refuse_what_cannot_work(
+    root: &Table<'_>, profiles: &[Profile], github: Option<&GitHub>, gitlab: &[GitLab],
+) {
     let fields = root.get("profile").and_then(|item| item.fields()).unwrap_or_default();
-    let is_app = matches!(github.credential, Credential::App { .. });
+    let is_app = github.is_some_and(|github| matches!(github.credential, Credential::App { .. }));
     for profile in profiles {
         let Some(runner) = profile.executor.actions_runner() else { continue };
         let Some(field) = fields.iter().find(|field| field.key == profile.name) else { continue };
+        if github.is_none() {
+            let complaint = Complaint::new("GitHub's runner needs a GitHub");
+            field.refuse_key(complaint.hint("add `[github]`, or leave `executor` out"));
+        }
         if is_app && matches!(runner.scope, RunnerScope::Enterprise(_)) {
             let complaint = Complaint::new("a GitHub App cannot register runners of an enterprise");
             field.refuse_key(complaint.hint("use `token` in `[github]`, or `scope = \"organization\"`"));

@@ -118,7 +118,7 @@ impl<'d> Sections<'d> {
         let depot = depot::read(&table);
         let actions = actions::read(&table);
         if let (Some(profiles), Some(github)) = (&profiles, &github) {
-            runner::refuse_what_cannot_work(&table, profiles, github, &gitlab);
+            runner::refuse_what_cannot_work(&table, profiles, github.as_ref(), &gitlab);
         }
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Forge, ForgeError};
+use super::{Forge, ForgeError, github};
 
 /// The forges that are configured. A clone is the same.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,11 @@ impl Forges {
             what: format!("asking the forge `{name}`"),
             detail: "the configuration has no forge of this name".to_owned(),
         })
+    }
+
+    /// GitHub, if it is configured.
+    pub fn github(&self) -> Option<&Arc<dyn Forge>> {
+        self.0.get(github::NAME)
     }
 
     /// All of them, with their names.

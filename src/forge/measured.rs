@@ -142,6 +142,10 @@ impl RunnerApi for Measured {
         self.timed(ForgeCall::Runners, self.inner().runners(at))
     }
 
+    fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>> {
+        self.timed(ForgeCall::NewestRunner, self.inner().newest_runner(at))
+    }
+
     fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>> {
         self.timed(ForgeCall::WorkflowRun, self.inner().is_of_fork(access, run))
     }

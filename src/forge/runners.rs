@@ -106,6 +106,9 @@ pub trait RunnerApi: fmt::Debug + Send + Sync {
     /// The runners of a place; at most some thousand.
     fn runners<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Vec<ListedRunner>, ForgeError>>;
 
+    /// The newest version of the forge's runner for this kind of machine, as three numbers; `None` if it names none.
+    fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>>;
+
     /// Whether a workflow run is of a fork's code.
     fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>>;
 

@@ -121,7 +121,7 @@ pub(super) async fn called_by(
     core: &Core, request: &Request, root: &Workflow,
 ) -> Result<Result<Gathered, Vec<Diagnostic>>, IntakeError> {
     let is_of_fork = request.pull_request.is_some_and(|pull| pull.is_fork);
-    let actions = actions_of(core, &request.access, is_of_fork);
+    let actions = actions_of(core, &request.forge, &request.access, is_of_fork);
     let mut gathering = Gathering::of(&request.access.repo);
     loop {
         let missing = match gathering.look(root) {

@@ -211,6 +211,7 @@ label_enum!(
         MintRunner = "mint_runner",
         RemoveRunner = "remove_runner",
         Runners = "runners",
+        NewestRunner = "newest_runner",
         WorkflowRun = "workflow_run",
         WorkflowJob = "workflow_job",
         UnfinishedJobs = "unfinished_jobs",

@@ -8,7 +8,7 @@ use super::plan::Group;
 use super::{KIND, Request, SOURCE};
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{Report, ReportState, RunnerAccess, github};
+use crate::forge::{Report, ReportPlace, ReportState, RunnerAccess, github};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::store::{NewForeign, NewJob, NewRun, Origin, StoreError, Telling, WorkflowJob};
 
@@ -63,6 +63,8 @@ fn new_job(group: &Group, waits: &WorkflowJob) -> NewJob {
             summary: String::new(),
             log: String::new(),
             annotations: Vec::new(),
+            coverage: None,
+            place: ReportPlace::default(),
             details_url: None,
             started_at: None,
             finished_at: None,

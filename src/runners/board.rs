@@ -23,6 +23,8 @@ struct State {
     /// Groups in which a machine ended at a job that GitHub has not named.
     doubtful: HashSet<Group>,
     luck: HashMap<Group, Luck>,
+    /// The newest version of the runner that GitHub has.
+    newest: Option<[u32; 3]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,16 @@ impl Board {
     /// What has gone wrong in a group since something went well.
     pub fn luck(&self, group: &Group) -> Option<Luck> {
         self.locked(|state| state.luck.get(group).cloned())
+    }
+
+    /// GitHub names the newest version of its runner.
+    pub fn note_newest(&self, version: [u32; 3]) {
+        self.locked(|state| state.newest = Some(version));
+    }
+
+    /// The newest version, as far as it is known.
+    pub fn newest(&self) -> Option<[u32; 3]> {
+        self.locked(|state| state.newest)
     }
 
     fn locked<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {

@@ -104,7 +104,8 @@ impl Machine {
 
 /// Keeps as many machines as jobs wait, until the service stops.
 pub async fn run(core: Arc<Core>) {
-    let Some(api) = core.forge.runner_api().filter(|_| core.config.has_actions_runners()) else {
+    let api = core.forges.github().and_then(|forge| forge.runner_api());
+    let Some(api) = api.filter(|_| core.config.has_actions_runners()) else {
         return core.stop.cancelled().await;
     };
     let stop = core.stop.clone();

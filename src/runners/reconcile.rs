@@ -14,7 +14,7 @@ use super::{Machine, NAME_PREFIX, NOT_NEEDED, RunnersError, group_of, is_failure
 use crate::clock;
 use crate::config::Credential;
 use crate::core::Core;
-use crate::forge::{ForgeError, RepoAccess, RunnerAccess, RunnerApi, RunnerPlace, github};
+use crate::forge::{Budget, ForgeError, RepoAccess, RunnerAccess, RunnerApi, RunnerPlace, github};
 use crate::ids::JobId;
 use crate::metrics::labels::Reconciled;
 use crate::store::{DemandState, StoreError, WorkflowJob};
@@ -28,6 +28,9 @@ const CHECKS_PER_LOOK: usize = 20;
 
 /// How often what is registered is looked through.
 const LEFTOVERS: Duration = Duration::from_secs(300);
+
+/// How often GitHub is asked for the newest version of its runner.
+const NEWEST: Duration = Duration::from_hours(12);
 
 /// How long jobs that ended are remembered: as long as GitHub keeps failed deliveries, with what may come late of them.
 const MEMORY: Duration = Duration::from_hours(4 * 24);
@@ -44,6 +47,7 @@ pub(super) struct Reconciler {
     interval: Option<Duration>,
     lost_due: i64,
     leftovers_due: i64,
+    newest_due: i64,
     /// After a failure, nothing is asked before.
     paused_until: i64,
     /// Runners without a machine here, by number, and when each was first seen offline.
@@ -55,9 +59,10 @@ pub(super) struct Reconciler {
 impl Reconciler {
     pub(super) fn new(core: &Core) -> Self {
         Self {
-            interval: core.config.github.sweep,
+            interval: core.config.github.as_ref().and_then(|github| github.sweep),
             lost_due: 0,
             leftovers_due: 0,
+            newest_due: 0,
             paused_until: 0,
             offline: HashMap::new(),
             counted: HashMap::new(),
@@ -122,11 +127,19 @@ impl Reconciler {
         if self.interval.is_some() && now >= self.lost_due {
             self.lost_due = now + self.interval.map_or(0, millis);
             find_lost(core, api).await?;
-            core.store.forget_workflow_jobs(now - millis(MEMORY)).await?;
         }
         if now >= self.leftovers_due {
-            self.leftovers_due = now + self.interval.unwrap_or(LEFTOVERS).min(LEFTOVERS).as_millis() as i64;
+            self.leftovers_due = now + millis(self.interval.unwrap_or(LEFTOVERS).min(LEFTOVERS));
+            core.store.forget_workflow_jobs(now - millis(MEMORY)).await?;
             self.remove_leftovers(core, api, there, now).await?;
+        }
+        if now >= self.newest_due
+            && let Some(at) = places(core).await?.first()
+        {
+            self.newest_due = now + millis(NEWEST);
+            if let Some(version) = api.newest_runner(at).await? {
+                core.runners.note_newest(version);
+            }
         }
         Ok(())
     }
@@ -148,7 +161,7 @@ impl Reconciler {
         let mut seen = HashSet::new();
         let mut troubles = Troubles::default();
         for at in places(core).await? {
-            if !may_ask(&core.forge.budgets(), &at.access.budget_name()) {
+            if !may_ask(&budgets(core), &at.access.budget_name()) {
                 continue;
             }
             let listed = match api.runners(&at).await {
@@ -201,27 +214,43 @@ async fn check_waiting(core: &Core, api: &dyn RunnerApi, now: i64) -> Result<(),
     let waiting = core.store.waiting_workflow_jobs().await?;
     let doubtful = core.runners.doubtful();
     let is_doubtful = |job: &WorkflowJob| group_of(core, job).is_some_and(|group| doubtful.contains(&group));
+    let mut troubles = Troubles::default();
     let mut asked = 0;
     let mut is_complete = true;
-    for job in &waiting {
-        let is_due = job.state == DemandState::Unjudged || now - job.checked_at > millis(STALE) || is_doubtful(job);
-        if !is_due {
-            continue;
-        }
-        if asked == CHECKS_PER_LOOK || !may_ask(&core.forge.budgets(), &job.access.budget_name()) {
+    for job in waiting.iter().filter(|job| is_due(job, now) || is_doubtful(job)) {
+        if asked == CHECKS_PER_LOOK || !may_ask(&budgets(core), &job.access.budget_name()) {
             is_complete &= !is_doubtful(job);
             continue;
         }
         asked += 1;
-        match job.state {
-            DemandState::Unjudged => judge(core, api, job).await?,
-            _ => check(core, api, job, now).await?,
+        let checked = match job.state {
+            DemandState::Unjudged => judge(core, api, job).await,
+            _ => check(core, api, job, now).await,
+        };
+        match checked {
+            // One that may not be asked about must not hide the others.
+            Err(RunnersError::Forge(error)) if !error.is_retryable() => {
+                troubles.note(&error);
+                core.store.confirm_workflow_job(&job.forge, job.id, now).await?;
+            }
+            checked => checked?,
         }
     }
     if is_complete {
         doubtful.iter().for_each(|group| core.runners.settle(group));
     }
+    troubles.tell("jobs that wait");
     Ok(())
+}
+
+/// Whether GitHub is to be asked about a job: where forks may have no machine, at once, and then until it has answered.
+fn is_due(job: &WorkflowJob, now: i64) -> bool {
+    let patience = match job.state {
+        DemandState::Unjudged if job.checked_at == job.seen_at => Duration::ZERO,
+        DemandState::Unjudged => PAUSE,
+        _ => STALE,
+    };
+    now - job.checked_at >= millis(patience)
 }
 
 /// Decides whether a job may have a machine, where forks may have none.
@@ -261,8 +290,8 @@ async fn check(core: &Core, api: &dyn RunnerApi, job: &WorkflowJob, now: i64) ->
 async fn find_lost(core: &Core, api: &dyn RunnerApi) -> Result<(), RunnersError> {
     let mut troubles = Troubles::default();
     for access in repositories(core).await? {
-        let Some(settings) = core.config.repository(&access.repo) else { continue };
-        if !may_ask(&core.forge.budgets(), &access.budget_name()) {
+        let Some(settings) = core.config.repository(github::NAME, &access.repo) else { continue };
+        if !may_ask(&budgets(core), &access.budget_name()) {
             continue;
         }
         let jobs = match api.unfinished_jobs(&access).await {
@@ -304,21 +333,27 @@ impl Troubles {
 
     fn tell(self, what: &str) {
         if let Some(error) = self.first {
-            tracing::warn!(count = self.count, error, "{what} cannot be listed at GitHub");
+            tracing::warn!(count = self.count, error, "GitHub does not tell of {what}");
         }
     }
 }
 
+/// What is left of GitHub's budgets.
+fn budgets(core: &Core) -> Vec<(String, Budget)> {
+    core.forges.github().map_or_else(Vec::new, |forge| forge.budgets())
+}
+
 /// The repositories whose events count and which can be asked about.
 async fn repositories(core: &Core) -> Result<Vec<RepoAccess>, RunnersError> {
-    let all = match core.config.github.credential {
-        Credential::App { .. } => core.forge.repositories().await?,
+    let (Some(settings), Some(forge)) = (&core.config.github, core.forges.github()) else { return Ok(Vec::new()) };
+    let all = match settings.credential {
+        Credential::App { .. } => forge.repositories().await?,
         Credential::Token(_) => {
             let used = core.store.used_repositories(github::NAME, REPOSITORIES_PER_SWEEP as u32).await?;
-            repositories_of_token(&core.config.github.repositories, used)
+            repositories_of_token(&settings.repositories, used)
         }
     };
-    let counts = |access: &RepoAccess| core.config.repository(&access.repo).is_some();
+    let counts = |access: &RepoAccess| core.config.repository(github::NAME, &access.repo).is_some();
     Ok(all.into_iter().filter(counts).take(REPOSITORIES_PER_SWEEP).collect())
 }
 

@@ -178,6 +178,30 @@ fn list(shared: &Shared, place: &str, page: Page) -> Json<Value> {
     Json(json!({"total_count": count, "runners": page.of(all.into_iter().map(runner_json))}))
 }
 
+pub async fn downloads_of_repository(
+    State(shared): State<Arc<Shared>>, Path((owner, name)): Path<(String, String)>, headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    Caller::of_request(&shared, &headers)?.require(&format!("{owner}/{name}"), "administration", "write")?;
+    Ok(downloads())
+}
+
+pub async fn downloads_of_group(
+    State(shared): State<Arc<Shared>>, Path((kind, name)): Path<(String, String)>, headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    group_place(&shared, &headers, &kind, &name)?;
+    Ok(downloads())
+}
+
+/// The runner's newest archives.
+fn downloads() -> Json<Value> {
+    let archive = |os: &str, architecture: &str| {
+        let filename = format!("actions-runner-{os}-{architecture}-2.999.1.tar.gz");
+        json!({"os": os, "architecture": architecture, "download_url": format!("https://example.invalid/{filename}"),
+            "filename": filename})
+    };
+    Json(json!([archive("osx", "x64"), archive("linux", "x64"), archive("linux", "arm64")]))
+}
+
 pub async fn remove_of_repository(
     State(shared): State<Arc<Shared>>, Path((owner, name, id)): Path<(String, String, u64)>, headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {

@@ -48,6 +48,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/repos/{owner}/{name}/actions/runners", get(runners::list_of_repository))
         .route("/repos/{owner}/{name}/actions/runners/generate-jitconfig", post(runners::mint_for_repository))
         .route("/repos/{owner}/{name}/actions/runners/{id}", delete(runners::remove_of_repository))
+        .route("/repos/{owner}/{name}/actions/runners/downloads", get(runners::downloads_of_repository))
+        .route("/{kind}/{name}/actions/runners/downloads", get(runners::downloads_of_group))
         .route("/{kind}/{name}/actions/runners", get(runners::list_of_group))
         .route("/{kind}/{name}/actions/runners/generate-jitconfig", post(runners::mint_for_group))
         .route("/{kind}/{name}/actions/runners/{id}", delete(runners::remove_of_group))

@@ -266,6 +266,10 @@ impl RunnerApi for GitHub {
         runners::list(self, at).boxed()
     }
 
+    fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>> {
+        runners::newest(self, at).boxed()
+    }
+
     fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>> {
         runners::is_of_fork(self, access, run).boxed()
     }

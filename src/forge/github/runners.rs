@@ -51,6 +51,14 @@ struct RunnersAnswer {
     runners: Vec<RunnerAnswer>,
 }
 
+/// An archive of the runner.
+#[derive(Deserialize)]
+struct Download {
+    os: String,
+    architecture: String,
+    filename: String,
+}
+
 #[derive(Deserialize)]
 struct RunAnswer {
     id: u64,
@@ -132,6 +140,21 @@ pub(super) async fn list(github: &GitHub, at: &RunnerAccess) -> Result<Vec<Liste
         }
     }
     Ok(found)
+}
+
+pub(super) async fn newest(github: &GitHub, at: &RunnerAccess) -> Result<Option<[u32; 3]>, ForgeError> {
+    let what = format!("asking for the newest runner for {}", at.place);
+    let call = get(&what, place_url(github, &at.place, &["downloads"]));
+    let downloads: Vec<Download> = parse(&what, &github.ask_within(&scope_of(at), &call).await?.body)?;
+    let ours = downloads.iter().filter(|download| download.os == "linux" && download.architecture == "x64");
+    Ok(ours.filter_map(|download| version_in(&download.filename)).max())
+}
+
+/// The version in a name such as `actions-runner-linux-x64-2.321.0.tar.gz`.
+fn version_in(filename: &str) -> Option<[u32; 3]> {
+    let version = filename.strip_suffix(".tar.gz")?.rsplit('-').next()?;
+    let numbers: Vec<u32> = version.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+    numbers.try_into().ok()
 }
 
 pub(super) async fn is_of_fork(github: &GitHub, access: &RepoAccess, run: u64) -> Result<bool, ForgeError> {

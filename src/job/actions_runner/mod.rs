@@ -3,23 +3,21 @@
 //!
 //! - The configuration makes whoever has it that runner, once. It goes to the runner's standard input and from there to its
 //!   command line inside the VM; it is in no file, no log and no other machine.
-//! - The runner does what GitHub says, as the image's account, with the profile's way out and no other service of the host.
+//! - The runner does what GitHub says, as the image's account, with the profile's way out, and nothing of the host that a fork's job may not have.
 //! - A runner that waits for nothing is first removed at GitHub, which refuses that while it has a job, and only then ended.
 
+mod watch;
 mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use nix::libc::{SIGKILL, SIGTERM};
 use secrecy::ExposeSecret as _;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
+use self::watch::Watch;
 use self::words::Said;
 use super::attempt::{LAST_WORDS, explain_loss, tell_refusals};
-use super::attend::KILL_LIMIT;
-use super::driver::cancelled;
 use super::foreign::ForeignScene;
 use super::journal::Journal;
 use super::services::{Services, egress_of, keep_egress};
@@ -27,29 +25,22 @@ use super::steps::DEFAULT_PATH;
 use super::verdict::Ending;
 use super::witness::Witness as _;
 use crate::clock;
-use crate::config::{ActionsRunner, format_duration};
-use crate::core::heavy;
+use crate::config::ActionsRunner;
+use crate::forge::github;
 use crate::forge::{Conclusion, ForgeError, MintedRunner, NewRunner};
 use crate::host::wire::Wire;
-use crate::log::Stream;
 use crate::net::results::ResultsService;
-use crate::protocol::message::{Exec, Exit, ExitStatus, Output};
+use crate::protocol::message::Exec;
 use crate::runners::plan::Stage;
 use crate::runners::{NAME_PREFIX, NOT_NEEDED, Registered, Request};
 use crate::store::Reason;
 use crate::vm::VmError;
-use crate::vm::guest::{Guest, Running};
+use crate::vm::guest::Guest;
 use crate::vm::machine::Machine;
-use crate::workflow::commands::{Hearing, Listener, Source};
+use crate::workflow::commands::{Hearing, Listener};
 
 /// Bytes of a runner's configuration. GitHub's has about 5 KB.
 const MAX_CONFIG: usize = 100 * 1024;
-
-/// The step of the log that the runner's output is.
-const STEP: u16 = 1;
-
-/// How soon it is tried again to remove a runner that nobody needs.
-const REMOVE_AGAIN: Duration = Duration::from_secs(30);
 
 /// Starts the runner with its configuration, which is the one line of the input.
 const START: &str = r#"IFS= read -r config && exec "$0" --jitconfig "$config" < /dev/null"#;
@@ -65,8 +56,9 @@ pub(super) async fn run(scene: &ForeignScene<'_>, machine: &mut Machine, journal
     let access = &scene.lease.run.access;
     let services = Services {
         git: None,
-        egress: egress_of(core, scene.profile, &access.repo),
-        registries: core.registries.proxy(&access.repo, &scene.profile.name, false),
+        egress: egress_of(core, scene.profile, github::NAME, &access.repo),
+        // Which job it gets, GitHub decides, and a fork's may be among them.
+        registries: core.registries.proxy(core.config.named(github::NAME, &access.repo), &scene.profile.name, true),
         results: ResultsService::none(),
     };
     let serving = machine.take_connections().map(|connections| services.serve(connections));
@@ -172,7 +164,7 @@ impl Attempt<'_> {
     /// Has GitHub know the runner, and this service how GitHub knows it.
     async fn register(&mut self) -> Result<MintedRunner, String> {
         let core = self.scene.core;
-        let api = core.forge.runner_api().ok_or("the forge has no runners")?;
+        let api = core.forges.github().and_then(|forge| forge.runner_api()).ok_or("the forge has no runners")?;
         let mut new = NewRunner {
             name: format!("{NAME_PREFIX}{}", self.scene.lease.vm),
             group: self.settings.group,
@@ -232,162 +224,6 @@ impl Attempt<'_> {
         let registered: Registered = serde_json::from_value(stored.progress).ok()?;
         Some(core.store.workflow_job_of(&registered.name).await.ok()??.conclusion)
     }
-}
-
-/// A runner that runs.
-struct Watch {
-    running: Running,
-    listener: Listener,
-    hearing: Hearing,
-    /// When the stage is over that it is at.
-    deadline: Instant,
-    /// GitHub's number of it.
-    id: u64,
-}
-
-impl Watch {
-    /// Watches it to its end.
-    async fn attend(&mut self, attempt: &mut Attempt<'_>) -> Result<Ending, VmError> {
-        loop {
-            tokio::select! {
-                output = self.running.next() => {
-                    if let Some(exit) = self.take(output?, attempt).await {
-                        return Ok(end_of(attempt, &exit.status).await);
-                    }
-                }
-                () = attempt.scene.cancel.cancelled() => {
-                    self.stop(attempt).await?;
-                    return Ok(cancelled(attempt.scene.core, attempt.scene.lease).await);
-                }
-                () = sleep_until(self.deadline) => {
-                    if let Some(ending) = self.overdue(attempt).await? {
-                        return Ok(ending);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The stage has lasted as long as it may; gives the end, if it is that.
-    async fn overdue(&mut self, attempt: &mut Attempt<'_>) -> Result<Option<Ending>, VmError> {
-        let ending = match attempt.said.stage {
-            Stage::Queued | Stage::Starting => {
-                let limit = format_duration(attempt.settings.registration_timeout);
-                let detail = format!(
-                    "GitHub's runner did not wait for a job within {limit}\n  hint: its output is in the log; \
-                     `egress` of the profile must allow GitHub's addresses"
-                );
-                attempt.journal.say(0, &format!("error: {detail}")).await;
-                foreign(Conclusion::Error, Some(Reason::Runner), detail)
-            }
-            Stage::Idle => match self.dismissed(attempt).await {
-                Some(ending) => ending,
-                None => return Ok(None),
-            },
-            Stage::Busy => {
-                let limit = attempt.scene.profile.timeout;
-                let text = format!("error: the job took longer than its limit of {}", format_duration(limit));
-                attempt.journal.say(0, &text).await;
-                Ending::TimedOut(limit)
-            }
-        };
-        self.stop(attempt).await?;
-        Ok(Some(ending))
-    }
-
-    /// Removes a runner that has waited long enough, unless a job may still come.
-    async fn dismissed(&mut self, attempt: &mut Attempt<'_>) -> Option<Ending> {
-        let (core, idle) = (attempt.scene.core, attempt.settings.idle_timeout);
-        self.deadline = Instant::now() + idle;
-        if !core.runners.is_spare(&attempt.scene.lease.job.id) {
-            let text = "note: jobs wait for a runner with these labels, and GitHub gives this one none; does its group admit \
-                        the repository?";
-            attempt.journal.say(0, text).await;
-            return None;
-        }
-        let api = core.forge.runner_api()?;
-        match api.remove_runner(&attempt.request.at, self.id).await {
-            Ok(()) | Err(ForgeError::NotFound { .. }) => {
-                let detail = format!("No job came within {}", format_duration(idle));
-                attempt.journal.say(0, &detail).await;
-                Some(foreign(Conclusion::Skipped, Some(Reason::Skipped), detail))
-            }
-            Err(error) => {
-                // At a job, say: its output will tell.
-                tracing::debug!(runner = self.id, %error, "a runner that waits cannot be removed");
-                self.deadline = Instant::now() + REMOVE_AGAIN.min(idle);
-                None
-            }
-        }
-    }
-
-    /// Asks the runner to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, attempt: &mut Attempt<'_>) -> Result<(), VmError> {
-        for (signal, limit) in [(SIGTERM, attempt.scene.core.config.limits.grace), (SIGKILL, KILL_LIMIT)] {
-            self.running.signal(signal).await?;
-            let drained = async {
-                loop {
-                    let output = self.running.next().await?;
-                    if self.take(output, attempt).await.is_some() {
-                        return Ok(());
-                    }
-                }
-            };
-            if let Ok(ended) = timeout(limit, drained).await {
-                return ended;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hears output, whose text goes to the log; gives the exit.
-    async fn take(&mut self, output: Output, attempt: &mut Attempt<'_>) -> Option<Exit> {
-        match output {
-            Output::Stdout(bytes) => self.listener.push(Source::Stdout, &bytes),
-            Output::Stderr(bytes) => self.listener.push(Source::Stderr, &bytes),
-            Output::Exited(exit) => {
-                self.hear(true, attempt).await;
-                return Some(exit);
-            }
-        }
-        self.hear(false, attempt).await;
-        None
-    }
-
-    async fn hear(&mut self, is_over: bool, attempt: &mut Attempt<'_>) {
-        for (source, stream) in [(Source::Stdout, Stream::Stdout), (Source::Stderr, Stream::Stderr)] {
-            while let Some(heard) = heavy(|| self.listener.next(source, is_over, &mut self.hearing)) {
-                for line in String::from_utf8_lossy(&heard.text).lines() {
-                    if attempt.said.hear(line) {
-                        self.advance(attempt);
-                    }
-                }
-                if !heard.text.is_empty() {
-                    attempt.journal.write(STEP, stream, &heard.text).await;
-                }
-            }
-        }
-    }
-
-    fn advance(&mut self, attempt: &mut Attempt<'_>) {
-        let (core, job) = (attempt.scene.core, &attempt.scene.lease.job);
-        self.deadline = Instant::now()
-            + match attempt.said.stage {
-                Stage::Busy => attempt.scene.profile.timeout,
-                Stage::Queued | Stage::Starting | Stage::Idle => attempt.settings.idle_timeout,
-            };
-        core.runners.advance(&job.id, attempt.said.stage);
-        if let Some(name) = attempt.said.job.clone() {
-            attempt.journal.step_started(0, &name);
-        }
-        core.wake.runners.notify_one();
-    }
-}
-
-async fn end_of(attempt: &Attempt<'_>, status: &ExitStatus) -> Ending {
-    let told = attempt.conclusion_told().await.flatten();
-    let words::Verdict { conclusion, reason, detail } = attempt.said.verdict(told.as_deref(), status);
-    foreign(conclusion, reason, detail)
 }
 
 fn foreign(conclusion: Conclusion, reason: Option<Reason>, detail: String) -> Ending {

@@ -108,6 +108,18 @@ impl Said {
     }
 }
 
+/// What to say of a runner's version when that is the newest one; nothing if it is that.
+pub(super) fn outdated(version: &str, newest: [u32; 3]) -> Option<String> {
+    let numbers: Vec<u32> = version.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [major, minor, patch] = newest;
+    (numbers.as_slice() < newest.as_slice()).then(|| {
+        format!(
+            "the image has version {version} of GitHub's runner, and {major}.{minor}.{patch} is out: GitHub gives older ones \
+             jobs for some weeks only, so build the image again"
+        )
+    })
+}
+
 /// `Job NAME completed with result: RESULT`; the name may be anything.
 fn result_of(line: &str) -> Option<&str> {
     let (_, result) = line.strip_prefix("Job ")?.rsplit_once(" completed with result: ")?;
@@ -160,6 +172,14 @@ mod tests {
         assert_eq!((busy.stage, busy.job.as_deref()), (Stage::Busy, Some("build (Z: 1)")));
         let long = said(&[&format!("Running job: {}\u{1b}[2J", "é".repeat(1000))]);
         assert!(long.job.is_some_and(|job| job.len() <= MAX_WORD && !job.contains('\u{1b}')));
+    }
+
+    #[test]
+    fn an_older_version_is_told_of() {
+        assert_eq!(outdated("2.321.0", [2, 321, 0]), None);
+        assert_eq!(outdated("2.322.0", [2, 321, 9]), None);
+        assert_eq!(outdated("unknown", [2, 321, 0]), None);
+        insta::assert_snapshot!(outdated("2.99.1", [2, 321, 0]).unwrap_or_default(), @"the image has version 2.99.1 of GitHub's runner, and 2.321.0 is out: GitHub gives older ones jobs for some weeks only, so build the image again");
     }
 
     #[test]

@@ -63,6 +63,8 @@ fn report(access: &RepoAccess, sha: &CommitSha, state: ReportState) -> Report {
         summary: "**A summary**".to_owned(),
         log: "a line\n".to_owned(),
         annotations,
+        coverage: None,
+        place: dayfly::forge::ReportPlace::default(),
         details_url: Some("https://ci.example.com/log/x".to_owned()),
         started_at: Some(1_700_000_000_000),
         finished_at: matches!(state, ReportState::Finished(_)).then_some(1_700_000_003_000),

@@ -16,7 +16,7 @@ fn fake_runner() -> PathBuf {
 /// Lines of a profile with that runner.
 fn lines(directory: &Path, runner: &str) -> String {
     format!(
-        "executor = \"actions-runner\"\nrunner = {{ path = \"/opt/actions-runner\", {runner} }}\n\
+        "executor = \"actions-runner\"\nrunner = {{ path = \"/opt/actions-runner\"{runner} }}\n\
          cache = {{ path = \"{}\", mount = \"/opt/actions-runner\" }}\n\
          egress = {{ ports = [{FORGE_PORT}], allow_addresses = [\"127.0.0.0/8\"] }}",
         directory.display()
@@ -66,10 +66,10 @@ async fn no_runner_is_left(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_githubs_gets_a_machine_which_goes_with_it() {
     let settings = Settings::new()
-        .with_profile("gh", &lines(&fake_runner(), "idle_timeout = \"1s\""))
+        .with_profile("gh", &lines(&fake_runner(), ", idle_timeout = \"1s\""))
         .with_profile(
             "bare",
-            &lines(&fake_runner(), "").replace("path = \"/opt/actions-runner\", }", "path = \"/opt/none\" }"),
+            &lines(&fake_runner(), "").replace("path = \"/opt/actions-runner\" }", "path = \"/opt/none\" }"),
         )
         .with_profile("guarded", &lines(&fake_runner(), ""))
         .with_github("forks = \"deny\"\n");
@@ -135,7 +135,7 @@ async fn what_events_do_not_tell_github_is_asked() {
     let hangs = tempfile::tempdir().unwrap();
     let script = std::fs::read_to_string(fake_runner().join("run.sh")).unwrap();
     std::fs::write(hangs.path().join("run.sh"), script.replace("${FAKE_RUNNER:-}", "hangs")).unwrap();
-    let scope = "scope = \"organization\", registration_timeout = \"20s\"";
+    let scope = ", scope = \"organization\", registration_timeout = \"20s\"";
     let settings = Settings::new()
         .with_profile("gh", &lines(&fake_runner(), scope))
         .with_profile("stuck", &lines(hangs.path(), scope).replace("20s", "10m"))
