@@ -42,7 +42,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
-use crate::scheduler;
+use crate::scheduler::{self, Openings};
 use crate::schedules;
 use crate::shutdown::Shutdown;
 use crate::store::{Retention, Store};
@@ -114,6 +114,7 @@ impl App {
             desk: Desk::new(Arc::clone(&wake)),
             kept,
             wake,
+            openings: Openings::default(),
             sharing: Sharing::default(),
             sent: Sent::default(),
             lifecycle,

@@ -25,6 +25,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::Pools;
 use crate::reporter::Sent;
+use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::upkeep::{Desk, Kept};
@@ -62,6 +63,8 @@ pub struct Core {
     pub wake: Arc<Wake>,
     /// Where VMs are asked for that no job needs.
     pub desk: Desk,
+    /// How many more jobs could start, for those who ask forges for jobs.
+    pub openings: Openings,
     /// What was prepared for jobs.
     pub kept: Kept,
     /// Matrices whose cells start from one machine.

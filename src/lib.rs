@@ -38,6 +38,8 @@ pub mod engine;
 #[cfg(feature = "service")]
 pub mod forge;
 #[cfg(feature = "service")]
+pub mod gitlab;
+#[cfg(feature = "service")]
 pub mod host;
 #[cfg(feature = "service")]
 pub mod http;

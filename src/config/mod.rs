@@ -12,6 +12,7 @@ mod caches;
 mod certificates;
 mod depot;
 mod egress;
+mod gitlab;
 mod given;
 mod load;
 mod pools;
@@ -43,12 +44,13 @@ pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use depot::DepotLimits;
+pub use gitlab::{GitLab, GitLabRunner};
 pub use given::{Given, JobSecrets};
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
-pub use secrets::{SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
+pub use secrets::{GitLabSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub file: String,
     pub server: Server,
     pub github: GitHub,
+    /// In the order of the file; names are unique.
+    pub gitlab: Vec<GitLab>,
     /// In the order of the file; names are unique.
     pub profiles: Vec<Profile>,
     /// In the order of the file; names are unique.

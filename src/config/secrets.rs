@@ -88,8 +88,17 @@ pub struct Secrets {
     pub credential: Credential<SecretString>,
     /// Those of [`Config::registries`], in the same order.
     pub registries: Vec<Option<RegistryCredential<SecretString>>>,
+    /// Those of [`Config::gitlab`], in the same order.
+    pub gitlab: Vec<GitLabSecrets>,
     /// Those of jobs.
     pub jobs: JobSecrets,
+}
+
+/// The secrets of one `[[gitlab]]`.
+#[derive(Debug)]
+pub struct GitLabSecrets {
+    /// The tokens of its runners, in the same order.
+    pub runners: Vec<SecretString>,
 }
 
 impl Secrets {
@@ -112,10 +121,12 @@ impl Secrets {
                 .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
         };
         let registries = resolver.read_registries(&config.registries);
+        let gitlab = resolver.read_gitlab(config);
         let jobs = resolver.read_job_secrets(config);
-        match (webhook_secret, credential, registries, jobs) {
-            (Some(webhook_secret), Some(credential), Some(registries), Some(jobs)) => {
-                Ok((Self { webhook_secret: webhook_secret.into(), credential, registries, jobs }, resolver.warnings))
+        match (webhook_secret, credential, registries, gitlab, jobs) {
+            (Some(webhook_secret), Some(credential), Some(registries), Some(gitlab), Some(jobs)) => {
+                let webhook_secret = webhook_secret.into();
+                Ok((Self { webhook_secret, credential, registries, gitlab, jobs }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
@@ -178,6 +189,16 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
             })
             .collect();
         read.into_iter().collect()
+    }
+
+    /// Every one of them, so that all complaints are there; `None` after one.
+    fn read_gitlab(&mut self, config: &Config) -> Option<Vec<GitLabSecrets>> {
+        let instances = config.gitlab.iter().map(|instance| {
+            let tokens = instance.runners.iter().map(|runner| self.read_header_value(&runner.token).map(Into::into));
+            let runners = tokens.collect::<Vec<Option<_>>>().into_iter().collect::<Option<_>>()?;
+            Some(GitLabSecrets { runners })
+        });
+        instances.collect::<Vec<Option<_>>>().into_iter().collect()
     }
 
     /// Every one of them, so that all complaints are there; `None` after one.

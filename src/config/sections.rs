@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -72,6 +72,7 @@ impl<'d> Sections<'d> {
         let known = &[
             "server",
             "github",
+            "gitlab",
             "profile",
             "registry",
             "vars",
@@ -91,6 +92,7 @@ impl<'d> Sections<'d> {
         let profiles = self.profiles(&table);
         let known = profiles.as_deref().unwrap_or_default();
         let github = self.github(&table, known);
+        let gitlab = table.read_or("gitlab", Vec::new(), |item| gitlab::read(self, item, known));
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let given = given::read(&table, self.directory);
         let limits = limits(&table);
@@ -111,6 +113,7 @@ impl<'d> Sections<'d> {
             file: file.to_owned(),
             server: server?,
             github: github?,
+            gitlab,
             profiles: profiles?,
             registries,
             limits: limits?,

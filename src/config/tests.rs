@@ -516,3 +516,33 @@ dayfly.toml:18:86: profile.wrong.egress.ca_bundle: expected a string, found the 
   hint: put it in quotes
 "#);
 }
+
+const GITLAB: &str = "[[gitlab]]\nurl = 'https://gitlab.example.org'\n";
+
+#[test]
+fn runners_of_gitlab_have_a_token_and_a_profile() {
+    let runner = "[[gitlab.runner]]\ntoken = { file = 'glrt' }\nprofile = 'linux'\n";
+    let (config, warnings) = parsed(&format!("{SMALL}{GITLAB}{runner}{runner}name = 'second'\nlimit = 2\n"));
+    assert_eq!(warnings, "");
+    let gitlab = &config.gitlab[0];
+    assert_eq!((gitlab.name.as_str(), gitlab.url.as_str()), ("gitlab", "https://gitlab.example.org/"));
+    let runners: Vec<_> = gitlab.runners.iter().map(|runner| (runner.name.as_str(), runner.limit)).collect();
+    assert_eq!(runners, [("linux", None), ("second", Some(2))]);
+    let wrong = format!(
+        "{GITLAB}{GITLAB}name = 'github'\n{runner}{runner}[[gitlab.runner]]\nprofile = 'none'\ntoken = 'glrt-x'\n"
+    );
+    insta::assert_snapshot!(errors(&format!("{SMALL}{wrong}")), @r#"
+    dayfly.toml:13:8: gitlab[1].name: `github` cannot be the name of a GitLab or a runner
+      hint: 1 to 40 small letters, digits and `-`; not `github` or `dayfly`
+    dayfly.toml:17:1: gitlab[1].runner[1]: `linux` is the name of the entry in line 14, too
+      hint: give each a `name` of its own
+    dayfly.toml:21:11: gitlab[1].runner[2].profile: there is no profile `none`
+      hint: known here: `linux`
+    dayfly.toml:22:9: gitlab[1].runner[2].token: a secret does not stand in the configuration itself
+      hint: write `{ file = "path" }` or `{ env = "NAME" }`
+    "#);
+    insta::assert_snapshot!(errors(&format!("{SMALL}[gitlab]\nurl = 'x'\n")), @"
+    dayfly.toml:9:1: gitlab: `gitlab` is a list
+      hint: write `[[gitlab]]`, once for each of them
+    ");
+}

@@ -21,7 +21,13 @@ pub use self::measured::Measured;
 use crate::ids::ReportId;
 use crate::workflow::commands::Annotation;
 
-/// `owner/name` of a repository, checked so that it can stand in an address and a path.
+/// Longest part of a repository's name, in bytes.
+const MAX_NAME_PART: usize = 255;
+
+/// Parts of a project's path: GitLab has up to 20 groups in each other.
+const MAX_NAME_PARTS: usize = 21;
+
+/// `owner/name` of a repository, or the path of a GitLab project, checked so that it can stand in an address and a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepoName(String);
@@ -29,27 +35,37 @@ pub struct RepoName(String);
 impl RepoName {
     /// Accepts `owner/name` in the letters that GitHub and GitLab allow; refuses `.`, `..` and empty parts.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let part_is_valid = |part: &str| {
-            !part.is_empty()
-                && part.len() <= 100
-                && part != "."
-                && part != ".."
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        };
-        match text.split_once('/') {
-            Some((owner, name)) if part_is_valid(owner) && part_is_valid(name) => Ok(Self(text.to_owned())),
+        match Self::parse_path(text) {
+            Ok(name) if text.matches('/').count() == 1 => Ok(name),
             _ => Err(format!("`{text}` is not a repository's `owner/name`")),
         }
     }
 
-    /// The part before the slash.
-    pub fn owner(&self) -> &str {
-        self.0.split_once('/').map_or("", |(owner, _)| owner)
+    /// The same for GitLab, where groups may stand in groups: `group/subgroup/project`.
+    pub fn parse_path(text: &str) -> Result<Self, String> {
+        let part_is_valid = |part: &str| {
+            !part.is_empty()
+                && part.len() <= MAX_NAME_PART
+                && part != "."
+                && part != ".."
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        let parts = text.split('/').count();
+        if (2..=MAX_NAME_PARTS).contains(&parts) && text.split('/').all(part_is_valid) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not a project's `group/name`"))
+        }
     }
 
-    /// The part after the slash.
+    /// What stands before the last slash: an account, or a path of groups.
+    pub fn owner(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(owner, _)| owner)
+    }
+
+    /// What stands behind it.
     pub fn name(&self) -> &str {
-        self.0.split_once('/').map_or("", |(_, name)| name)
+        self.0.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
     /// `owner/name`.
@@ -61,7 +77,7 @@ impl RepoName {
 impl TryFrom<String> for RepoName {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
+        Self::parse_path(&text)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::document::reader::quoted;
 use crate::forge::{CommitSha, Conclusion, RepoAccess, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId};
-use crate::store::{NewJob, Outcome, Reason};
+use crate::store::{NewJob, Outcome, Reason, Telling};
 use crate::workflow::plan::PlannedJob;
 
 /// A job that waits, or has ended already because no profile takes it. `report` makes its report from a title.
@@ -44,7 +44,7 @@ pub(super) fn new_job(
         profile,
         log_token,
         report,
-        is_silent: unfolds && outcome.is_none(),
+        telling: if unfolds && outcome.is_none() { Telling::IfItEndsSo } else { Telling::AtOnce },
         outcome,
     }
 }

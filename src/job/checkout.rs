@@ -3,7 +3,7 @@
 
 use crate::forge::RepoName;
 use crate::workflow::model::Submodules;
-use crate::workflow::run::CheckoutPlan;
+use crate::workflow::run::{CheckoutPlan, Wanted};
 
 /// The guest's loopback port of the git proxy.
 pub const GIT_PORT: u16 = 9418;
@@ -32,7 +32,8 @@ pub(crate) fn address(repo: &RepoName) -> String {
 /// The script that does it. Runs with `sh -e`; all values come as arguments, so none is ever read as code.
 pub(crate) const SCRIPT: &str = include_str!("checkout.sh");
 
-/// The script's arguments: directory, address, commit, depth, tags, clean, submodules, forge, prepared, LFS.
+/// The script's arguments: directory, address, commit (empty: see the reference), depth, tags, clean, submodules, forge, prepared,
+/// LFS, reference, filter, how files are chosen, and the patterns by which they are.
 pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, found: Workspace) -> Vec<String> {
     let submodules = match plan.submodules {
         Submodules::None => "no",
@@ -40,10 +41,14 @@ pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, foun
         Submodules::Recursive => "recursive",
     };
     let flag = |on: bool| if on { "yes" } else { "no" }.to_owned();
-    vec![
+    let (commit, reference) = match &plan.wanted {
+        Wanted::Pinned => (sha, ""),
+        Wanted::Named(reference) => ("", reference.as_str()),
+    };
+    let mut arguments = vec![
         plan.directory.clone(),
-        address(origin.repo),
-        sha.to_owned(),
+        address(plan.repository.as_ref().unwrap_or(origin.repo)),
+        commit.to_owned(),
         plan.fetch_depth.to_string(),
         flag(plan.fetch_tags),
         flag(plan.clean),
@@ -51,5 +56,15 @@ pub(crate) fn arguments(plan: &CheckoutPlan, origin: Origin<'_>, sha: &str, foun
         format!("{}/", origin.forge_url.trim_end_matches('/')),
         flag(found == Workspace::Prepared),
         flag(plan.lfs),
-    ]
+        reference.to_owned(),
+        plan.filter.clone().unwrap_or_default(),
+    ];
+    match &plan.sparse {
+        None => arguments.push("all".to_owned()),
+        Some(sparse) => {
+            arguments.push(if sparse.cone { "--cone" } else { "--no-cone" }.to_owned());
+            arguments.extend(sparse.patterns.iter().cloned());
+        }
+    }
+    arguments
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::{self, ForeignScene};
 use super::journal::Journal;
 use super::matrix;
 use super::obtain::{NoVm, Obtained, get_vm};
@@ -27,7 +28,7 @@ use crate::net::egress::policy::Mode;
 use crate::pool::Reserved;
 use crate::report::{Results, flaky, summary};
 use crate::scheduler::drain;
-use crate::store::{Finished, Job, Reason, Requeued, Run, StoreError, VmState};
+use crate::store::{Finished, ForeignJob, Job, Reason, Requeued, Run, StoreError, VmState};
 use crate::vm::machine::Machine;
 use crate::vm::spec::Shape;
 use crate::workflow::contexts::GithubContext;
@@ -50,6 +51,8 @@ pub struct Lease {
     /// The VM itself, if it comes from a pool.
     pub idle: Option<Reserved>,
     pub needs: NeedsResults,
+    /// What a forge asked for that planned the job itself.
+    pub foreign: Option<ForeignJob>,
     /// What it has to do with the other cells of its matrix.
     pub(crate) part: Part,
     /// When the lease was made.
@@ -208,7 +211,7 @@ async fn run_and_store(
         tracing::error!(job = %job.id, %error, "an outcome could not be stored; it will be once more when the VM is gone");
         return Ok(Some(end));
     }
-    if !core.sent.wait_for(core, &job.report, POST_LIMIT).await {
+    if lease.foreign.is_none() && !core.sent.wait_for(core, &job.report, POST_LIMIT).await {
         tracing::warn!(job = %job.id, "the forge has not taken the outcome yet; it will be sent again");
     }
     Ok(None)
@@ -219,6 +222,10 @@ async fn run_steps(
     cancel: &CancellationToken,
 ) -> Result<(Ending, Vec<StepLine>), NoVm> {
     let Obtained { machine, prepared, workspace, .. } = obtained;
+    if let Some(foreign) = &lease.foreign {
+        let scene = ForeignScene { core, lease, foreign, profile, image: &prepared.info, cancel };
+        return Ok((foreign::run(&scene, machine, journal).await?, Vec::new()));
+    }
     let places = Places::new(&prepared.info.user.home(), lease.run.access.repo.name());
     let github = github_of(lease, &places);
     let run = match job_run(core, lease, &places, &github) {

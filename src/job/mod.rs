@@ -24,6 +24,7 @@ pub mod attempt;
 pub mod checkout;
 pub mod driver;
 mod ear;
+mod foreign;
 mod hashing;
 pub mod journal;
 mod matrix;

@@ -59,7 +59,7 @@ impl Scene<'_> {
             github: self.github,
             origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
             workspace,
-            git: git_proxy_of(core, access, self.may_read),
+            git: git_proxy_of(core, access, &self.egress, self.may_read),
             actions: self.actions,
             egress: self.egress.clone(),
             registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),

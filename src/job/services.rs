@@ -115,14 +115,17 @@ impl Services {
     }
 }
 
-/// What a VM of that repository may fetch; nothing, if its job's `permissions` do not let it read the repository.
-pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess, may_read: bool) -> GitProxy {
+/// What a VM of that repository may fetch: with the host's credential what is the repository's, unless its job's `permissions` say
+/// otherwise, and from a forge that it reaches what anybody may.
+pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess, egress: &Egress, may_read: bool) -> GitProxy {
     let submodules =
         core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let source =
         Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).filter(|_| may_read).collect();
-    GitProxy::new(source, repositories, GitLimits::default())
+    let forge = Some(&core.config.github.url).filter(|forge| egress.reaches(forge));
+    let public = forge.map(|forge| (core.git.clone(), forge.clone()));
+    GitProxy::with_public(source, repositories, public, GitLimits::default())
 }
 
 /// The actions that a VM of that repository may have. What the operator lists as private is not for forks, whose authors may be

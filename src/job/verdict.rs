@@ -31,6 +31,9 @@ pub(crate) enum Ending {
     VmLost(Loss),
     /// It could not begin.
     NotStarted { reason: Reason, detail: String },
+    /// What ran a job of a forge's own decided.
+    #[expect(dead_code, reason = "the kinds of jobs make it")]
+    Foreign { conclusion: Conclusion, reason: Option<Reason>, detail: String },
 }
 
 /// One step, for the summary.
@@ -100,6 +103,7 @@ pub(crate) fn outcome(ending: &Ending, steps: &[StepLine]) -> Outcome {
         Ending::Cancelled(why) => (Conclusion::Cancelled, Some(Reason::Cancelled), why.clone()),
         Ending::VmLost(loss) => (Conclusion::Error, Some(reason_of(loss)), loss_text(loss)),
         Ending::NotStarted { reason, detail } => (Conclusion::Error, Some(*reason), detail.clone()),
+        Ending::Foreign { conclusion, reason, detail } => (*conclusion, *reason, detail.clone()),
     };
     Outcome { conclusion, reason, detail }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::session::{Job, Session};
 use crate::caches::CacheId;
@@ -24,7 +25,7 @@ use crate::log::Stream;
 use crate::metrics::EgressMetrics;
 use crate::net::egress::Egress;
 use crate::net::egress::policy::Scope;
-use crate::net::git_proxy::{GitLimits, GitProxy, Source};
+use crate::net::git_proxy::{GitClient, GitLimits, GitProxy, Source};
 use crate::net::results::ResultsService;
 use crate::report::{Results, summary};
 use crate::store::{Outcome, Reason};
@@ -157,6 +158,13 @@ async fn attend<W: Witness>(
     };
     let source = Source::Directory(session.source.clone());
     let repositories = Some(session.repo.clone()).filter(|_| run.may_read_contents()).into_iter().collect();
+    let egress = Egress::new(
+        Scope::of_profile(&profile.name, &profile.egress, None),
+        Arc::clone(&session.network),
+        EgressMetrics::default(),
+    );
+    let forge = Url::parse(&format!("{}/", session.server_url)).ok().filter(|forge| egress.reaches(forge));
+    let public = forge.zip(GitClient::new().ok()).map(|(forge, client)| (client, forge));
     let attempt = Attempt {
         machine: &mut *machine,
         image: &prepared.info,
@@ -164,12 +172,8 @@ async fn attend<W: Witness>(
         github: &github,
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         workspace: Workspace::Empty,
-        git: GitProxy::new(source, repositories, GitLimits::default()),
-        egress: Egress::new(
-            Scope::of_profile(&profile.name, &profile.egress, None),
-            Arc::clone(&session.network),
-            EgressMetrics::default(),
-        ),
+        git: GitProxy::with_public(source, repositories, public, GitLimits::default()),
+        egress,
         registries: session.registries.proxy(&session.repo, &profile.name, false),
         results: ResultsService::new(Tenant {
             depot: session.depot.clone(),

@@ -4,7 +4,8 @@
 //! proxy over streams that the caller hands in, one per TCP connection of git. Invariants:
 //!
 //! - The forge sees only smart-HTTP `upload-pack` requests and downloads of Git LFS (`lfs`) for the job's repository and its
-//!   allowed submodules, at addresses that the host composed; nothing of the guest's path reaches it.
+//!   allowed submodules, at addresses that the host composed; nothing of the guest's path reaches it. Where the guest may reach the
+//!   forge by itself anyway, it may fetch other repositories, too: those are asked for without a credential.
 //! - The credential never enters the guest: neither it nor anything by which the forge asks for one is passed back, and
 //!   redirects of fetches are not followed.
 //! - A repository of this host is served by git's own program, from a directory that holds nothing else.
@@ -32,6 +33,7 @@ use hyper::body::{Body as _, Incoming};
 use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
 
 use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
 use crate::net::decisions::{Decisions, Record, Verdict};
@@ -110,6 +112,8 @@ struct Shared {
     source: Source,
     /// The job's repository first.
     repositories: Vec<RepoName>,
+    /// The forge's address, where public repositories of it may be fetched.
+    public: Option<(GitClient, Url)>,
     limits: GitLimits,
     requests: AtomicU64,
     downloads: AtomicU64,
@@ -124,9 +128,17 @@ struct Shared {
 impl GitProxy {
     /// A proxy for these repositories, the job's own first; the rest are its submodules.
     pub fn new(source: Source, repositories: Vec<RepoName>, limits: GitLimits) -> Self {
+        Self::with_public(source, repositories, None, limits)
+    }
+
+    /// The same with whatever anybody may fetch from the forge at that address.
+    pub fn with_public(
+        source: Source, repositories: Vec<RepoName>, public: Option<(GitClient, Url)>, limits: GitLimits,
+    ) -> Self {
         Self(Arc::new(Shared {
             source,
             repositories,
+            public,
             limits,
             requests: AtomicU64::new(0),
             downloads: AtomicU64::new(0),
@@ -190,14 +202,15 @@ impl Shared {
             true => lfs::problem,
             false => |status, text: &str| one_line(status, &text),
         };
-        let admitted = match admission::admit(request.method(), request.uri(), &self.repositories) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                let target = format!("{} {}", request.method(), request.uri());
-                self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
-                return told(StatusCode::FORBIDDEN, &refusal.to_string());
-            }
-        };
+        let admitted =
+            match admission::admit(request.method(), request.uri(), &self.repositories, self.public.is_some()) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    let target = format!("{} {}", request.method(), request.uri());
+                    self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
+                    return told(StatusCode::FORBIDDEN, &refusal.to_string());
+                }
+            };
         let (response, verdict) = match self.forward(&admitted, request).await {
             Ok(response) => (response, Verdict::Allowed),
             Err(Trouble::Refused(refusal)) => (told(refusal.status, &refusal.detail), Verdict::Refused(refusal.detail)),
@@ -214,7 +227,7 @@ impl Shared {
         }
         // Never closed; an error here would only mean that nothing is left to wait for.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Failure::gateway("the proxy is gone"))?;
-        let place = self.place(&admitted.repo).await?;
+        let place = self.place(admitted).await?;
         let fetch = match admitted.service {
             Service::Lfs(asked) => return self.lfs(place, admitted, asked, request, slot).await,
             Service::Git(fetch) => fetch,
@@ -226,7 +239,7 @@ impl Shared {
             Place::There(way) => way,
         };
         let answer = self.sent(self.upstream_request(&way, fetch, request)?).await?;
-        check_status(&admitted.repo, answer.status())?;
+        check_status(admitted, answer.status())?;
         Ok(self.pass_back(admitted, answer, slot))
     }
 
@@ -238,7 +251,12 @@ impl Shared {
         count(&self.downloads, self.limits.downloads, "downloads of Git LFS")
     }
 
-    async fn place(&self, repo: &RepoName) -> Result<Place<'_>, Failure> {
+    async fn place(&self, admitted: &Admitted) -> Result<Place<'_>, Failure> {
+        let repo = &admitted.repo;
+        if let Some((client, forge)) = self.public.as_ref().filter(|_| admitted.is_public) {
+            let url = forge.join(repo.as_str()).map_err(|_| Failure::gateway("the forge's address is none"))?;
+            return Ok(Place::There(Way { client, upstream: GitUpstream { url, authorization: None } }));
+        }
         let (client, upstream) = match &self.source {
             Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
@@ -354,9 +372,13 @@ fn count(counter: &AtomicU64, limit: u64, what: &str) -> Result<(), Failure> {
 }
 
 /// Passes 200 and explains everything else. What the forge wrote is dropped: it may ask the guest to authenticate.
-fn check_status(repo: &RepoName, status: StatusCode) -> Result<(), Failure> {
+fn check_status(admitted: &Admitted, status: StatusCode) -> Result<(), Failure> {
+    let repo = &admitted.repo;
     let (status, detail) = match status {
         StatusCode::OK => return Ok(()),
+        StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if admitted.is_public => {
+            (StatusCode::NOT_FOUND, format!("`{repo}` is not public; the operator may list it in `submodules`"))
+        }
         StatusCode::NOT_FOUND => {
             (status, format!("the forge does not know `{repo}`, or hides it from Dayfly's credential"))
         }

@@ -114,7 +114,8 @@ impl<'a> Round<'a> {
         if shared > 0 {
             core.metrics.jobs.cell_began(CellStart::of(&part));
         }
-        let lease = Lease { job: stored, run, vm, idle, needs, part, began: Instant::now() };
+        let foreign = core.store.foreign_job(&job.id).await?;
+        let lease = Lease { job: stored, run, vm, idle, needs, foreign, part, began: Instant::now() };
         let cancel = CancellationToken::new();
         let task = self.tasks.spawn(drive(Arc::clone(core), lease, cancel.clone())).id();
         self.drivers.insert(job.id.clone(), Driver { task, cancel });

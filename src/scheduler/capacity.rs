@@ -7,9 +7,10 @@ use crate::config::Config;
 
 const MIB: u64 = 1 << 20;
 
-/// The part of the file system that is kept free where the configuration does not say how much: one twentieth, but
+/// The part of the file system that is kept free where the configuration does not say how much: one twentieth.
 const RESERVED_PART: u64 = 20;
-/// never more than this, in bytes.
+
+/// But never more than this, in bytes.
 const MOST_RESERVED: u64 = 1 << 30;
 
 /// What a VM of the profile takes; nothing of one that is not configured any more.

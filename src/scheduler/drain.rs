@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::config::format_duration;
 use crate::core::Core;
+use crate::forge::Conclusion;
 use crate::ids::JobId;
 use crate::job::driver::settle_vm;
-use crate::store::{JobState, StoreError};
+use crate::store::{JobState, Outcome, Reason, StoreError};
 
 /// How long drivers may take to notice that they are ended.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
@@ -99,10 +100,24 @@ async fn put_back_all(core: &Core) -> Result<(), StoreError> {
 
 /// Puts a job back into the queue that the stop broke off.
 pub(crate) async fn put_back(core: &Core, job: &JobId, attempt: u32) -> Result<(), StoreError> {
+    if core.store.foreign_job(job).await?.is_some()
+        && core.store.job(job).await?.is_some_and(|job| job.started_at.is_some())
+    {
+        return end_foreign(core, job, attempt).await;
+    }
     let Some(attempt) = core.store.release_job(job, attempt, WHY, clock::now_ms()).await? else { return Ok(()) };
     tracing::info!(%job, attempt, "a job is queued again: {WHY}");
     core.timeline.record(job, attempt, "job_queued", WHY);
     core.wake.reports.notify_one();
+    Ok(())
+}
+
+/// Ends a job of a forge's own that the stop broke off: whether it runs again is the forge's to decide.
+async fn end_foreign(core: &Core, job: &JobId, attempt: u32) -> Result<(), StoreError> {
+    let outcome =
+        Outcome { conclusion: Conclusion::Error, reason: Some(Reason::ServiceRestarted), detail: WHY.to_owned() };
+    core.store.finish_job(job, attempt, outcome, serde_json::Value::Null, clock::now_ms(), |_| {}).await?;
+    core.timeline.record(job, attempt, "outcome_stored", WHY);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod actions;
 pub mod capacity;
 pub(crate) mod drain;
 mod forks;
+mod openings;
 pub mod plan;
 mod recover;
 mod survey;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::actions::{Round, finish};
 use self::drain::Drain;
+pub use self::openings::{Claim, Openings};
 use self::plan::{Aside, Size, Snapshot, plan};
 use self::recover::adopt_orphans;
 pub use self::recover::recover;
@@ -115,9 +117,19 @@ async fn look(core: &Arc<Core>, tasks: &mut JoinSet<()>, drivers: &mut Drivers) 
             }
             // What is left then is the pools', unless somebody waits for more than that.
             pool::tend(core, room, jobs_wait || attended == Attended::MakingRoom);
+            core.openings.renew(count_openings(core, &snapshot));
             return Ok(());
         }
     }
+}
+
+/// How many more jobs each profile could start; none once the service drains.
+fn count_openings(core: &Core, snapshot: &Snapshot) -> HashMap<String, u32> {
+    if core.shutdown.drain.is_cancelled() {
+        return HashMap::new();
+    }
+    let count = |name: &str| plan::openings(snapshot, name, capacity::size_of(&core.config, Some(name)));
+    core.config.profiles.iter().map(|profile| (profile.name.clone(), count(&profile.name))).collect()
 }
 
 /// What became of those who want room for what no job asked for.

@@ -33,9 +33,9 @@ use crate::workflow::plan::StrategyCell;
 use self::groups::Groups;
 pub use self::groups::OwnGroup;
 use self::matrices::Matrices;
-pub(crate) use self::room::never_fits;
 pub use self::room::{Aside, Limits, Room, Size, aside};
 use self::room::{Free, Way};
+pub(crate) use self::room::{never_fits, openings};
 pub use self::wait::WaitReason;
 use self::wait::in_backticks;
 

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnection;
 
+use super::foreign::is_foreign;
 use super::model::{Finished, NewJob, Outcome, Requeued};
 use super::reports::{change_report, hasten_report, report_of_job, tell};
 use super::rows::{Columns, to_json};
@@ -72,14 +73,15 @@ impl Store {
     }
 
     /// A leased or running job lost its VM: queues it for its next attempt, unless it has had `max_attempts`, apart from
-    /// those that [`Store::release_job`] spared it. It keeps its place in the queue.
+    /// those that [`Store::release_job`] spared it, or is a forge's own that has started. It keeps its place in the queue.
     pub async fn requeue_job(&self, job: &JobId, attempt: u32, max_attempts: u32) -> Result<Requeued, StoreError> {
         let job = job.clone();
         self.write("queue a job again", move |db| {
             Box::pin(async move {
                 let known = load_attempt(db, &job, attempt).await?;
                 expect_state(known.state, &[JobState::Leased, JobState::Running], &job, JobState::Queued)?;
-                if attempt - known.spared >= max_attempts {
+                let may_not = known.state == JobState::Running && is_foreign(db, &job).await?;
+                if may_not || attempt - known.spared >= max_attempts {
                     return Ok(Requeued::Exhausted);
                 }
                 let attempt = attempt + 1;

@@ -19,6 +19,7 @@ mod delivery_queries;
 mod egress;
 mod error;
 mod events;
+mod foreign;
 mod inbox;
 mod job_groups;
 mod job_queries;
@@ -61,11 +62,12 @@ pub use called::CalledWorkflow;
 pub use counts::StoreCounts;
 pub use error::{OpenError, StoreError};
 pub use events::MAX_EVENTS_PER_JOB;
+pub use foreign::{ForeignJob, NewForeign};
 pub use job_groups::Joined;
 pub use model::{
     Accepted, Delivery, DeliveryCounts, DeliveryFilter, DeliveryKey, Finished, Job, JobEvent, JobFilter, ListedJob,
     NewDelivery, NewJob, NewRun, Outcome, Pruned, Reason, Reopened, Requeued, Retention, Run, ScheduledJob, Started,
-    StoredReport, Vm,
+    StoredReport, Telling, Vm,
 };
 pub use origin::{Concurrency, FromPullRequest, GroupPlace, Origin, Rerun};
 pub use prepared_uses::PreparedUse;

@@ -109,10 +109,20 @@ pub struct NewJob {
     pub profile: Option<String>,
     pub log_token: LogToken,
     pub report: Report,
-    /// Whether the forge is told of it only if it ends as it is: others may take its place.
-    pub is_silent: bool,
+    pub telling: Telling,
     /// Set for a job that cannot run at all: it is stored as finished.
     pub outcome: Option<Outcome>,
+}
+
+/// When the forge is told of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Telling {
+    #[default]
+    AtOnce,
+    /// Only if it ends as it is: others may take its place.
+    IfItEndsSo,
+    /// Never by its report: it is a job of the forge's own, which is told in another way.
+    Never,
 }
 
 /// A stored run.

@@ -6,7 +6,7 @@
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::model::StoredReport;
+use super::model::{StoredReport, Telling};
 use super::rows::{Columns, to_bigint, to_json};
 use super::{Store, StoreError, bounded_detail};
 use crate::forge::{ExternalIds, RepoName, Report, ReportState};
@@ -18,6 +18,9 @@ const LIVE_INTERVAL: i64 = 5000;
 
 /// The version up to which a report counts as sent of which the forge shall not know: that of a job whose place others take.
 const SILENT: i64 = i64::MAX;
+
+/// The same for a report that the forge never gets: one less, so that [`tell`] passes over it.
+const UNTOLD: i64 = i64::MAX - 1;
 
 /// Reports with the forge of their run. A version that was abandoned is not due; the next one is.
 macro_rules! select_reports {
@@ -241,9 +244,9 @@ fn stored_form(report: &Report) -> Report {
     Report { log: String::new(), ..report.clone() }
 }
 
-/// Stores a new report. The forge is not told of a silent one before [`tell`].
+/// Stores a new report. Of one that others may take the place of, the forge is not told before [`tell`].
 pub(super) async fn insert_report(
-    db: &mut SqliteConnection, run: &RunId, job: Option<&JobId>, report: &Report, is_silent: bool, now: i64,
+    db: &mut SqliteConnection, run: &RunId, job: Option<&JobId>, report: &Report, telling: Telling, now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO reports (id, run_id, job_id, desired, is_final, version, sent_version, abandoned_version, external, uncertain, \
@@ -256,7 +259,11 @@ pub(super) async fn insert_report(
     .bind(to_json(&ExternalIds::default()))
     .bind(now)
     .bind(is_final(report))
-    .bind(if is_silent { SILENT } else { 0 })
+    .bind(match telling {
+        Telling::AtOnce => 0,
+        Telling::IfItEndsSo => SILENT,
+        Telling::Never => UNTOLD,
+    })
     .execute(db)
     .await?;
     Ok(())

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::deliveries::{delivery_state, set_delivery_state};
 use super::jobs::insert_job;
-use super::model::{DeliveryKey, NewRun, Run};
+use super::model::{DeliveryKey, NewRun, Run, Telling};
 use super::origin::{FIRST_RUN_ATTEMPT, Origin, check_attempt, read_origin};
 use super::reports::insert_report;
 use super::rows::{Columns, to_bigint, to_json};
@@ -96,7 +96,7 @@ pub(super) async fn insert_runs(
 
 /// Inserts the run with all that belongs to it, and lets it act on its concurrency group; unless the delivery already has a
 /// run of this workflow file.
-async fn insert_run(
+pub(super) async fn insert_run(
     db: &mut SqliteConnection, delivery: &DeliveryKey, run: &NewRun, now: i64,
 ) -> Result<bool, StoreError> {
     let known: Option<String> =
@@ -116,11 +116,11 @@ async fn insert_run(
     };
     insert_row(db, delivery, run, number, now).await?;
     if let Some(report) = &run.report {
-        insert_report(db, &run.id, None, report, false, now).await?;
+        insert_report(db, &run.id, None, report, Telling::AtOnce, now).await?;
     }
     for (position, job) in (0_i64..).zip(&run.jobs) {
         insert_job(db, &run.id, position, job, now).await?;
-        insert_report(db, &run.id, Some(&job.id), &job.report, job.is_silent, now).await?;
+        insert_report(db, &run.id, Some(&job.id), &job.report, job.telling, now).await?;
     }
     for called in &run.called {
         called::insert(db, &run.id, called).await?;

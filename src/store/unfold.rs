@@ -53,7 +53,7 @@ impl Store {
                     make_room(db, &place, first, others.len()).await?;
                     for (position, other) in (first..).zip(&others) {
                         insert_job(db, &place.run, position, other, now).await?;
-                        insert_report(db, &place.run, Some(&other.id), &other.report, other.is_silent, now).await?;
+                        insert_report(db, &place.run, Some(&other.id), &other.report, other.telling, now).await?;
                         inherit(db, &place, &other.id).await?;
                     }
                     Ok(true)

@@ -164,6 +164,7 @@ impl Making<'_> {
         let places = Places::new(&image.info.user.home(), wish.key.repo.name());
         let github = self.github(&places);
         let run = self.job(&places, &github)?;
+        let egress = egress_of(core, profile, &wish.key.repo);
         let attempt = Attempt {
             machine: &mut *machine,
             image: &image.info,
@@ -171,8 +172,8 @@ impl Making<'_> {
             github: &github,
             origin: checkout::Origin { repo: &wish.key.repo, forge_url: core.config.github.url.as_str() },
             workspace: Workspace::Empty,
-            git: git_proxy_of(core, &wish.access, true),
-            egress: egress_of(core, profile, &wish.key.repo),
+            git: git_proxy_of(core, &wish.access, &egress, true),
+            egress,
             registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
             // What is prepared outlives the attempt: it may hold nothing that is the attempt's.
             results: ResultsService::none(),

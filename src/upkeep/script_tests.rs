@@ -54,7 +54,21 @@ impl Bench {
     fn checkout(&self, directory: &str, commit: &str, depth: &str, prepared: &str) {
         let (place, origin) = (self.path(directory), self.path("origin"));
         let [place, origin] = [&place, &origin].map(|path| path.to_str().unwrap());
-        let arguments = [place, origin, commit, depth, "no", "yes", "no", "https://git.example.org/", prepared, "no"];
+        let arguments = [
+            place,
+            origin,
+            commit,
+            depth,
+            "no",
+            "yes",
+            "no",
+            "https://git.example.org/",
+            prepared,
+            "no",
+            "",
+            "",
+            "all",
+        ];
         self.run(".", "sh", &[&["-e", "-c", SCRIPT, "sh"][..], &arguments].concat());
     }
 

@@ -306,7 +306,9 @@ impl Step {
                     script.uses(contexts) || by_template(working_directory.as_ref())
                 }
                 Action::Checkout(checkout) => {
-                    by_template(checkout.path.as_ref())
+                    let texts = [&checkout.path, &checkout.repository, &checkout.reference];
+                    texts.into_iter().chain([&checkout.filter, &checkout.sparse]).any(|text| by_template(text.as_ref()))
+                        || checkout.sparse_cone.uses(contexts)
                         || checkout.fetch_depth.uses(contexts)
                         || checkout.fetch_tags.uses(contexts)
                         || checkout.clean.uses(contexts)
@@ -342,7 +344,7 @@ pub enum Action {
     },
 }
 
-/// `actions/checkout`, as far as the pinned commit of the job's own repository goes.
+/// `actions/checkout`. Without `repository` and `reference` it is of the pinned commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkout {
     /// As written, such as `actions/checkout@v4`; for the step's name.
@@ -356,13 +358,32 @@ pub struct Checkout {
     pub clean: Setting<bool>,
     pub submodules: Submodules,
     /// Whether files of Git LFS are more than pointers.
-    #[serde(default = "not_lfs")]
+    #[serde(default = "off")]
     pub lfs: Setting<bool>,
+    /// `owner/name` of another repository, or of the job's own.
+    #[serde(default)]
+    pub repository: Option<Template>,
+    /// A branch, a tag or a commit.
+    #[serde(default)]
+    pub reference: Option<Template>,
+    /// A filter of git for a partial clone.
+    #[serde(default)]
+    pub filter: Option<Template>,
+    /// Which files to have, one pattern a line.
+    #[serde(default)]
+    pub sparse: Option<Template>,
+    /// Whether those are directories.
+    #[serde(default = "on")]
+    pub sparse_cone: Setting<bool>,
 }
 
 /// As before there was a choice: for what was stored then.
-fn not_lfs() -> Setting<bool> {
+fn off() -> Setting<bool> {
     Setting::Fixed(false)
+}
+
+fn on() -> Setting<bool> {
+    Setting::Fixed(true)
 }
 
 /// Which submodules are checked out.

@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "document",
     "caches/retention.rs",
     "cli/cache/choose.rs",
+    "gitlab/wire.rs",
     "image/lz4.rs",
     "vm/firecracker/api.rs",
     "vm/firecracker/argv.rs",

@@ -20,7 +20,7 @@ use crate::local::repository::Repository;
 use crate::net::git_proxy::{Directory, GitClient, GitLimits, GitProxy, Source};
 use crate::protocol::message::{Exec, Owner};
 use crate::workflow::model::Submodules;
-use crate::workflow::run::CheckoutPlan;
+use crate::workflow::run::{CheckoutPlan, Wanted};
 
 /// Largest file that holds a token, in bytes.
 const MAX_TOKEN_FILE: u64 = 16 << 10;
@@ -180,6 +180,10 @@ impl Clone {
     /// The command that clones. Its output is for people.
     pub(super) fn command(&self, image: &ImageInfo, owner: Owner, home: &str) -> Exec {
         let plan = CheckoutPlan {
+            repository: None,
+            wanted: Wanted::Pinned,
+            filter: None,
+            sparse: None,
             directory: self.directory(home),
             fetch_depth: self.fetch_depth,
             fetch_tags: false,

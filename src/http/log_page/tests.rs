@@ -13,7 +13,7 @@ use crate::config::DepotLimits;
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, ReportId, RunId, VmId};
 use crate::log::{LogWriter, Stream};
-use crate::store::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome};
+use crate::store::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome, Telling};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -105,7 +105,7 @@ fn new_job() -> NewJob {
         profile: Some("linux".into()),
         log_token: LogToken::random(),
         report,
-        is_silent: false,
+        telling: Telling::AtOnce,
         outcome: None,
     }
 }

@@ -41,7 +41,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use tokio_util::task::TaskTracker;
+use url::Url;
 
+use self::host::Host;
 use self::log::{Connection, EgressLog};
 use self::nat::Uplink;
 use self::network::Network;
@@ -98,6 +100,13 @@ impl Egress {
     /// Whether guests are to be offered the proxy at all.
     pub fn is_offered(&self) -> bool {
         self.0.scope.is_offered()
+    }
+
+    /// Whether the policy lets guests ask for the host and port of an address, by name.
+    pub fn reaches(&self, url: &Url) -> bool {
+        let host = url.host_str().and_then(|host| Host::parse(host).ok());
+        let port = url.port_or_known_default();
+        host.zip(port).is_some_and(|(host, port)| self.0.scope.judge(&host, port).is_ok())
     }
 
     /// Where the certificates are that guests shall trust as well.

@@ -39,6 +39,8 @@ pub enum LfsRequest {
 pub struct Admitted {
     /// As the host writes it, whatever case the guest used.
     pub repo: RepoName,
+    /// Whether it is none of the guest's own: it is asked for without a credential, so that only what is public is there.
+    pub is_public: bool,
     pub service: Service,
 }
 
@@ -90,7 +92,8 @@ impl fmt::Display for Refusal {
             Self::OtherRepository(repo) => {
                 write!(
                     out,
-                    "{} is neither this job's repository nor a submodule that it may fetch",
+                    "{} is neither this job's repository nor a submodule that it may fetch, and its profile's `egress` does not \
+                     reach the forge",
                     quoted(repo.as_str())
                 )
             }
@@ -100,8 +103,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Decides about one request, given the repositories that the guest may fetch.
-pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result<Admitted, Refusal> {
+/// Decides about one request, given the repositories that the guest may fetch, and whether it may fetch public ones, too.
+pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName], may_public: bool) -> Result<Admitted, Refusal> {
     // `GET http://elsewhere/…` and CONNECT: this is no general proxy.
     if target.scheme().is_some() || target.authority().is_some() {
         return Err(Refusal::NotAFetch);
@@ -134,7 +137,11 @@ pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName]) -> Result
     let asked = RepoName::parse(&format!("{owner}/{name}")).map_err(|_| Refusal::NotAFetch)?;
     // Forges do not tell repositories apart by case, and `.gitmodules` files rely on that.
     let known = repositories.iter().find(|known| known.as_str().eq_ignore_ascii_case(asked.as_str()));
-    known.map(|repo| Admitted { repo: repo.clone(), service }).ok_or(Refusal::OtherRepository(asked))
+    match known {
+        Some(repo) => Ok(Admitted { repo: repo.clone(), is_public: false, service }),
+        None if may_public => Ok(Admitted { repo: asked, is_public: true, service }),
+        None => Err(Refusal::OtherRepository(asked)),
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +156,7 @@ mod tests {
     }
 
     fn decide(method: &Method, target: &str) -> Result<Admitted, Refusal> {
-        admit(method, &target.parse().unwrap(), &repositories())
+        admit(method, &target.parse().unwrap(), &repositories(), false)
     }
 
     #[test]
@@ -240,13 +247,14 @@ mod tests {
     proptest! {
         /// Whatever the guest asks for, the forge is asked for an allowed repository or not at all.
         #[test]
-        fn only_composed_addresses_reach_the_forge(path in "/(acme|ACME|\\.\\.|%2e)?/?(site|other|[.a-z%/]{0,6})(\\.git)?/(info/refs|git-upload-pack|[a-z/-]{0,12})", post: bool) {
+        fn only_composed_addresses_reach_the_forge(path in "/(acme|ACME|\\.\\.|%2e)?/?(site|other|[.a-z%/]{0,6})(\\.git)?/(info/refs|git-upload-pack|[a-z/-]{0,12})", post: bool, may_public: bool) {
             let method = if post { Method::POST } else { Method::GET };
             let query = if post { "" } else { "?service=git-upload-pack" };
             if let Ok(target) = format!("{path}{query}").parse::<Uri>()
-                && let Ok(admitted) = admit(&method, &target, &repositories())
+                && let Ok(admitted) = admit(&method, &target, &repositories(), may_public)
             {
-                prop_assert!(repositories().contains(&admitted.repo));
+                prop_assert!(may_public || !admitted.is_public);
+                prop_assert_eq!(repositories().contains(&admitted.repo), !admitted.is_public);
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::forge::{
 use crate::net::decisions::Decision;
 use crate::net::http::MAX_HEAD;
 
+mod checkout;
 mod lfs;
 
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";
@@ -47,7 +48,11 @@ async fn backend(State(backend): State<Backend>, request: Request<Body>) -> Resp
         let response = Response::builder().status(301).header("location", "http://127.0.0.1:1/elsewhere");
         return response.body(Body::empty()).unwrap();
     }
-    if head.headers.get(AUTHORIZATION).is_none_or(|value| value != CREDENTIAL) {
+    let is_public = head.uri.path().starts_with("/acme/open");
+    if is_public && head.headers.contains_key(AUTHORIZATION) {
+        return Response::builder().status(500).body(Body::from("a credential where none is needed")).unwrap();
+    }
+    if !is_public && head.headers.get(AUTHORIZATION).is_none_or(|value| value != CREDENTIAL) {
         let response = Response::builder().status(401).header("www-authenticate", "Basic realm=\"forge\"");
         return response.header("set-cookie", "session=1").body(Body::from("log in")).unwrap();
     }
@@ -358,7 +363,7 @@ async fn submodules_are_allowed_and_other_repositories_are_not() {
     insta::assert_snapshot!(world.decisions(), @"
     git: allowed: `look up commits of acme/lib`
     git: allowed: `fetch from acme/lib`
-    git: refused: `GET /acme/other/info/refs?service=git-upload-pack`: `acme/other` is neither this job's repository nor a submodule that it may fetch
+    git: refused: `GET /acme/other/info/refs?service=git-upload-pack`: `acme/other` is neither this job's repository nor a submodule that it may fetch, and its profile's `egress` does not reach the forge
     ");
 }
 

@@ -3,6 +3,9 @@
 use super::{Disk, Job, Reserve, Snapshot, Stage, WaitReason};
 use crate::ids::VmId;
 
+/// More openings than this are not counted: nobody asks for so many jobs at once.
+const MOST_OPENINGS: u32 = 1000;
+
 /// What a VM takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -164,6 +167,22 @@ pub fn aside(snapshot: &Snapshot, size: Size) -> Aside {
         Way::Evict(vms) => Aside::After(vms.into_iter().map(|vm| vm.vm.clone()).collect()),
         Way::Claim(_) | Way::Wait(_) => Aside::NotNow,
     }
+}
+
+/// How many more jobs of this profile could start now, after those that are queued; at most [`MOST_OPENINGS`].
+pub(crate) fn openings(snapshot: &Snapshot, profile: &str, size: Size) -> u32 {
+    let mut free = Free::of(snapshot);
+    for job in snapshot.jobs.iter().filter(|job| matches!(job.stage, Stage::Queued { .. })) {
+        if let Way::Wait(_) = free.find(job.profile.as_deref(), job.size) {
+            // What becomes free is its.
+            return 0;
+        }
+    }
+    let mut count = 0;
+    while count < MOST_OPENINGS && !matches!(free.find(Some(profile), size), Way::Wait(_)) {
+        count += 1;
+    }
+    count
 }
 
 /// Why a VM of this size cannot start even on an idle host.

@@ -5,6 +5,7 @@
 mod approvals;
 mod attempts;
 mod deliveries;
+mod foreign;
 mod inbox;
 mod jobs;
 mod lifetime;
@@ -18,7 +19,7 @@ mod upkeep;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome, Store};
+use super::{DeliveryKey, DeliveryState, NewDelivery, NewJob, NewRun, Origin, Outcome, Store, Telling};
 use crate::forge::{CommitSha, Conclusion, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 
@@ -102,7 +103,7 @@ fn new_job(key: &str) -> NewJob {
         profile: Some("linux".into()),
         log_token: LogToken::random(),
         report: new_report(&format!("dayfly/ci/{key}")),
-        is_silent: false,
+        telling: Telling::AtOnce,
         outcome: None,
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Joined, NewSchedule, Unfolded};
+use crate::store::{Joined, NewSchedule, Telling, Unfolded};
 use crate::workflow::concurrency::Group;
 use crate::workflow::model::Queue;
 
@@ -18,7 +18,7 @@ async fn due(store: &TestStore) -> Vec<String> {
 async fn with_placeholder(store: &TestStore) -> NewRun {
     store.accept_delivery(new_delivery("d")).await.unwrap();
     let mut run = new_run("ci.yml", &["a", "b", "c"]);
-    run.jobs[1].is_silent = true;
+    run.jobs[1].telling = Telling::IfItEndsSo;
     store.create_runs(&key("d"), vec![run.clone()], DeliveryState::Processed, 100).await.unwrap();
     run
 }
@@ -59,7 +59,7 @@ async fn a_call_stays_and_is_told_of_only_if_it_ends_before_its_jobs_are_there()
 
     store.accept_delivery(new_delivery("e")).await.unwrap();
     let mut run = new_run("ci.yml", &["lonely"]);
-    run.jobs[0].is_silent = true;
+    run.jobs[0].telling = Telling::IfItEndsSo;
     store.create_runs(&key("e"), vec![run.clone()], DeliveryState::Processed, 100).await.unwrap();
     store.finish_job(&run.jobs[0].id, 1, skipped, json!(null), 300, |_| {}).await.unwrap();
     assert!(due(&store).await.contains(&"dayfly/ci/lonely".to_owned()));

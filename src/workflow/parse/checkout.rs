@@ -1,18 +1,16 @@
 //! `actions/checkout` and its inputs.
 //!
-//! A job gets the pinned commit of its own repository and no credential. Inputs that ask for exactly that are accepted in
-//! the ways in which people write them; inputs that ask for another commit or repository are not supported, because to ignore
-//! them would run the wrong code.
+//! Without `ref` and `repository` a job gets the pinned commit of its own repository, and never a credential. What names the
+//! event's own commit in one of the ways in which people write it means the pinned one; that is decided when the step runs.
 
 use super::fields;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Value as Yaml};
+use crate::forge::RepoName;
+use crate::workflow::expression::Template;
 use crate::workflow::model::{Checkout, Submodules};
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
-
-/// Expressions for `ref` that name the pinned commit.
-const PINNED: &[&str] = &["github.sha", "github.event.pull_request.head.sha", "github.event.after"];
 
 /// Expressions for `ref` that name what the pinned commit was the tip of.
 const MOVING: &[&str] = &[
@@ -22,9 +20,6 @@ const MOVING: &[&str] = &[
     "github.event.pull_request.head.ref",
     "github.head_ref || github.ref",
 ];
-
-/// Expressions for `repository` that name the repository of the commit.
-const OWN: &[&str] = &["github.repository", "github.event.pull_request.head.repo.full_name"];
 
 const KNOWN: &[&str] = &[
     "repository",
@@ -59,6 +54,11 @@ pub(super) fn checkout(uses: &str, with: Option<&Item<'_>>) -> Option<Checkout> 
         clean: Setting::Fixed(true),
         submodules: Submodules::None,
         lfs: Setting::Fixed(false),
+        repository: None,
+        reference: None,
+        filter: None,
+        sparse: None,
+        sparse_cone: Setting::Fixed(true),
     };
     let Some(with) = with else { return Some(checkout) };
     // The table refuses what is no input at all.
@@ -77,17 +77,17 @@ fn input(checkout: &mut Checkout, field: &Field<'_>) {
         "fetch-tags" => set(&mut checkout.fetch_tags, fields::setting(item, scope, flag)),
         "clean" => set(&mut checkout.clean, fields::setting(item, scope, flag)),
         "submodules" => set(&mut checkout.submodules, submodules(item)),
-        "ref" => commit(item),
-        "repository" => repository(item),
+        "ref" => checkout.reference = reference(item),
+        "repository" => checkout.repository = repository(item),
+        "filter" => checkout.filter = text(item),
+        "sparse-checkout" => checkout.sparse = text(item),
+        "sparse-checkout-cone-mode" => set(&mut checkout.sparse_cone, fields::setting(item, scope, flag)),
         "lfs" => set(&mut checkout.lfs, fields::setting(item, scope, flag)),
         // No credential is in the VM, so there is none to keep, and files are owned by who runs the job.
         "persist-credentials" | "set-safe-directory" | "show-progress" => drop(fields::setting(item, scope, flag)),
         "token" | "ssh-key" | "ssh-known-hosts" | "ssh-strict" | "ssh-user" | "github-server-url" => {
             let complaint = Complaint::new(format!("`{}` is ignored", field.key));
             field.warn_key(complaint.hint("the checkout needs no credential: the host fetches the commit for the job"));
-        }
-        "filter" | "sparse-checkout" | "sparse-checkout-cone-mode" => {
-            unsupported(field, "use `fetch-depth` to fetch less");
         }
         _ => {}
     }
@@ -97,10 +97,6 @@ fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
-}
-
-fn unsupported(field: &Field<'_>, hint: &str) {
-    field.unsupported_key(Complaint::new(format!("`{}` of the checkout is not supported yet", field.key)).hint(hint));
 }
 
 /// Inputs of actions are text: `'true'` is as good as `true`.
@@ -142,27 +138,24 @@ fn expression(text: &str) -> Option<&str> {
     Some(text.trim().strip_prefix("${{")?.strip_suffix("}}")?.trim())
 }
 
-fn commit(item: &Item<'_>) {
-    let Some(text) = item.scalar_text().filter(|text| !text.trim().is_empty()) else { return };
-    match expression(&text) {
-        Some(source) if PINNED.contains(&source) => {}
-        Some(source) if MOVING.contains(&source) => {
-            let complaint =
-                Complaint::new(format!("instead of the tip of {} the pinned commit is checked out", quoted(&text)));
-            item.warn(complaint.hint("leave `ref` out"));
-        }
-        _ => {
-            let complaint = Complaint::new(format!("only the pinned commit can be checked out, not {}", quoted(&text)));
-            item.unsupported(complaint.hint("leave `ref` out"));
-        }
-    }
+fn text(item: &Item<'_>) -> Option<Template> {
+    if item.is_null() { None } else { fields::template(item, &scopes::STEP) }
 }
 
-fn repository(item: &Item<'_>) {
-    let Some(text) = item.scalar_text() else { return };
-    if !expression(&text).is_some_and(|source| OWN.contains(&source)) {
+fn reference(item: &Item<'_>) -> Option<Template> {
+    let written = item.scalar_text().unwrap_or_default();
+    if expression(&written).is_some_and(|source| MOVING.contains(&source)) {
         let complaint =
-            Complaint::new(format!("only the job's own repository can be checked out, not {}", quoted(&text)));
-        item.unsupported(complaint.hint("leave `repository` out"));
+            Complaint::new(format!("instead of the tip of {} the pinned commit is checked out", quoted(&written)));
+        item.warn(complaint.hint("leave `ref` out"));
     }
+    text(item)
+}
+
+fn repository(item: &Item<'_>) -> Option<Template> {
+    let written = item.scalar_text().unwrap_or_default();
+    if !written.trim().is_empty() && !written.contains("${{") {
+        item.parse(|name| RepoName::parse_path(name.trim()))?;
+    }
+    text(item)
 }

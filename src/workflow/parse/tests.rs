@@ -185,27 +185,22 @@ jobs:
       hint: the job runs in a machine of its own; choose its image with `runs-on`
     ci.yml:7:5: jobs.a.services: `services` is not supported yet
       hint: start what the job needs in a step
-    ci.yml:13:55: jobs.a.steps[2].with.sparse-checkout: `sparse-checkout` of the checkout is not supported yet
-      hint: use `fetch-depth` to fetch less
     ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only
       hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ");
 }
 
 #[test]
-fn the_checkout_is_of_the_pinned_commit_only() {
+fn inputs_of_a_checkout_are_checked() {
     let refused = with_steps(
-        "    - {uses: actions/checkout@v4, with: {ref: main}}
-    - {uses: actions/checkout@v4, with: {repository: other/one, tokn: x}}
+        "    - {uses: actions/checkout@v4, with: {ref: main, repository: other/one, filter: 1}}
+    - {uses: actions/checkout@v4, with: {repository: other, tokn: x}}
     - {uses: actions/checkout@v4, with: {submodules: sometimes, fetch-depth: -1}}
 ",
     );
     insta::assert_snapshot!(complaints(&refused), @r"
-    ci.yml:6:47: jobs.a.steps[0].with.ref: only the pinned commit can be checked out, not `main`
-      hint: leave `ref` out
-    ci.yml:7:54: jobs.a.steps[1].with.repository: only the job's own repository can be checked out, not `other/one`
-      hint: leave `repository` out
-    ci.yml:7:65: jobs.a.steps[1].with.tokn: unknown key `tokn`
+    ci.yml:7:54: jobs.a.steps[1].with.repository: `other` is not a project's `group/name`
+    ci.yml:7:61: jobs.a.steps[1].with.tokn: unknown key `tokn`
       hint: did you mean `token`?
     ci.yml:8:54: jobs.a.steps[2].with.submodules: `sometimes` is not a known value
       hint: known here: `true`, `false`, `recursive`

@@ -4,6 +4,7 @@
 //! [`JobRun::finish_step`] how it went. What the VM says is data of a stranger: it is bounded here and never interpreted as
 //! anything but texts.
 
+mod checkout;
 mod listen;
 mod nested;
 #[cfg(test)]
@@ -24,8 +25,8 @@ use std::time::Duration;
 pub use nested::ActionPlace;
 pub use progress::Progress;
 pub use step_plan::{
-    CheckoutPlan, CommandFiles, ContainerPlan, Next, NodePlan, PostStep, StepAction, StepEnd, StepPlan, StepReport,
-    StepResult, UsesPlan,
+    CheckoutPlan, CommandFiles, ContainerPlan, Next, NodePlan, PostStep, Sparse, StepAction, StepEnd, StepPlan,
+    StepReport, StepResult, UsesPlan, Wanted,
 };
 
 use super::action::{self, ActionRef};

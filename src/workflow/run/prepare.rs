@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::shell::{self, Invocation};
-use super::step_plan::{CheckoutPlan, CommandFiles, StepAction, StepPlan, UsesPlan};
+use super::step_plan::{CommandFiles, StepAction, StepPlan, UsesPlan};
 use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
 use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
-use crate::workflow::model::{Action, Checkout, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
+use crate::workflow::model::{Action, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
 use crate::workflow::native::{Native, NativePlan};
 use crate::workflow::setting::Setting;
 
@@ -171,7 +171,7 @@ impl JobRun {
     }
 
     /// A path that is relative to the workspace, made absolute.
-    fn absolute(&self, path: &str) -> Result<String, ExpressionError> {
+    pub(super) fn absolute(&self, path: &str) -> Result<String, ExpressionError> {
         let workspace = &self.place.github.workspace;
         if path.contains('\0') {
             return Err(ExpressionError::evaluation("a path cannot contain a NUL character"));
@@ -180,21 +180,6 @@ impl JobRun {
             "" | "." => workspace.clone(),
             path if path.starts_with('/') => path.to_owned(),
             path => format!("{workspace}/{}", path.strip_prefix("./").unwrap_or(path)),
-        })
-    }
-
-    fn checkout(&self, checkout: &Checkout, environment: &Environment<'_>) -> Result<CheckoutPlan, ExpressionError> {
-        let path = checkout.path.as_ref().map(|path| path.evaluate_text(environment)).transpose()?.unwrap_or_default();
-        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            return Err(ExpressionError::evaluation(format!("the checkout's path `{path}` leaves the workspace")));
-        }
-        Ok(CheckoutPlan {
-            directory: self.absolute(&path)?,
-            fetch_depth: checkout.fetch_depth.resolve(environment)?,
-            fetch_tags: checkout.fetch_tags.resolve(environment)?,
-            clean: checkout.clean.resolve(environment)?,
-            submodules: checkout.submodules,
-            lfs: checkout.lfs.resolve(environment)?,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::forge::RepoName;
 use crate::workflow::action::ActionRef;
 use crate::workflow::action::inputs::Given;
 use crate::workflow::commands::{Annotation, Said};
@@ -120,9 +121,32 @@ pub struct PostStep {
     pub env: BTreeMap<String, String>,
 }
 
-/// A checkout of the pinned commit.
+/// Which commit a checkout is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The one that the event named.
+    Pinned,
+    /// The one at which this branch or tag is when the step runs, or this one; empty: that of the default branch.
+    Named(String),
+}
+
+/// Which files of a commit a checkout has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sparse {
+    pub patterns: Vec<String>,
+    /// Whether they are directories rather than patterns of gitignore.
+    pub cone: bool,
+}
+
+/// A checkout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckoutPlan {
+    /// Another repository than the job's own.
+    pub repository: Option<RepoName>,
+    pub wanted: Wanted,
+    /// A filter of git, such as `blob:none`.
+    pub filter: Option<String>,
+    pub sparse: Option<Sparse>,
     /// Absolute, the workspace or below it.
     pub directory: String,
     /// Commits of history; 0 is all of it.

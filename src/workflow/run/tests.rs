@@ -329,6 +329,10 @@ fn a_checkout_stays_in_the_workspace() {
     insta::assert_debug_snapshot!(plan.action, @r#"
     Checkout(
         CheckoutPlan {
+            repository: None,
+            wanted: Pinned,
+            filter: None,
+            sparse: None,
             directory: "/guest/repo/sub/0123",
             fetch_depth: 0,
             fetch_tags: false,

@@ -48,7 +48,7 @@ impl Shared {
         held: impl Send + 'static,
     ) -> Result<Response<Body>, Trouble> {
         let oid = match asked {
-            LfsRequest::Batch => return self.answer_batch(place, &admitted.repo, request).await,
+            LfsRequest::Batch => return self.answer_batch(place, admitted, request).await,
             LfsRequest::Object(oid) => oid,
         };
         let range = request.headers().get(RANGE).and_then(|range| Range::parse(range.to_str().ok()?));
@@ -60,9 +60,9 @@ impl Shared {
     }
 
     async fn answer_batch(
-        &self, place: Place<'_>, repo: &RepoName, request: Request<Incoming>,
+        &self, place: Place<'_>, admitted: &Admitted, request: Request<Incoming>,
     ) -> Result<Response<Body>, Trouble> {
-        let base = guest_address(request.headers(), repo)?;
+        let base = guest_address(request.headers(), &admitted.repo)?;
         let spender = Budget::new(MAX_REQUEST).spender();
         let body = transfer::bounded(request.into_body().into_data_stream(), self.limits.idle, spender);
         let document = transfer::whole(body).await.map_err(|error| Failure {
@@ -72,18 +72,19 @@ impl Shared {
         let objects = batch::asked(&document).map_err(|bad| refusal(&bad))?;
         let answer = match place {
             Place::Here(directory) => batch::for_guest(&here::find(directory, objects).await?, &base),
-            Place::There(way) => batch::for_guest(&self.find_there(&way, repo, &objects).await?, &base),
+            Place::There(way) => batch::for_guest(&self.find_there(&way, admitted, &objects).await?, &base),
         };
         Ok(json_answer(StatusCode::OK, answer))
     }
 
     /// Asks the forge where these objects are, and remembers that.
     async fn find_there(
-        &self, way: &Way<'_>, repo: &RepoName, objects: &[Object],
+        &self, way: &Way<'_>, admitted: &Admitted, objects: &[Object],
     ) -> Result<Results<Arc<Download>>, Failure> {
         if objects.is_empty() {
             return Ok(Vec::new());
         }
+        let repo = &admitted.repo;
         let mut url = way.upstream.url.clone();
         url.set_path(&format!("{}.git/info/lfs/objects/batch", url.path().trim_end_matches('/')));
         url.set_query(None);
@@ -93,7 +94,7 @@ impl Shared {
             outgoing = outgoing.header(AUTHORIZATION, authorization);
         }
         let answer = self.sent(outgoing).await?;
-        check_batch_status(repo, answer.status())?;
+        check_batch_status(admitted, answer.status())?;
         let (mut all, mut one) = (self.responses.spender(), Budget::new(MAX_ANSWER).spender());
         let body = transfer::bounded(answer.bytes_stream(), self.limits.idle, move |bytes| one(bytes) && all(bytes));
         let document = transfer::whole(body).await.map_err(|error| Failure::gateway(error.to_string()))?;
@@ -119,7 +120,7 @@ impl Shared {
         if may_have_expired(answer.status()) {
             self.count_request()?;
             let object = Object { oid, size: download.size };
-            let found = self.find_there(way, repo, &[object]).await?;
+            let found = self.find_there(way, admitted, &[object]).await?;
             download = found.into_iter().next().map_or_else(
                 || Err(Failure::gateway("the forge's answer is empty")),
                 |(_, result)| result.map_err(object_failure),
@@ -170,14 +171,15 @@ fn refusal(bad: &BadRequest) -> Trouble {
 }
 
 /// What forges say of batch requests only; the rest is as for fetches.
-fn check_batch_status(repo: &RepoName, status: StatusCode) -> Result<(), Failure> {
+fn check_batch_status(admitted: &Admitted, status: StatusCode) -> Result<(), Failure> {
+    let repo = &admitted.repo;
     match status.as_u16() {
         429 => Err(Failure { status, detail: format!("the forge asks to wait with Git LFS objects of `{repo}`") }),
         507 | 509 => Err(Failure {
             status: StatusCode::INSUFFICIENT_STORAGE,
             detail: format!("the forge's quota of Git LFS is used up for `{repo}`"),
         }),
-        _ => check_status(repo, status),
+        _ => check_status(admitted, status),
     }
 }
 

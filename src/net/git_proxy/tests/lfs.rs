@@ -403,7 +403,7 @@ async fn checkout(world: &World, commit: &str) -> (PathBuf, Output) {
     let arguments =
         [place_text, &address, commit, "1", "no", "yes", "recursive", "https://git.example.org/", "no", "yes"];
     let mut command = Command::new("sh");
-    command.args(["-ec", SCRIPT, "sh"]).args(arguments).kill_on_drop(true);
+    command.args(["-ec", SCRIPT, "sh"]).args(arguments).args(["", "", "all"]).kill_on_drop(true);
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", world.directory.path());
     let output = tokio::time::timeout(DEADLINE, command.output()).await.expect("the checkout ends in time").unwrap();
     (place, output)
@@ -467,7 +467,9 @@ async fn the_real_client_checks_out_files_and_submodules() {
     assert!(refused.contains("never"), "{refused}");
     std::fs::remove_dir_all(&place).unwrap();
     let mut bare = Command::new("sh");
-    bare.args(["-ec", SCRIPT, "sh"]).args([place.to_str().unwrap(), "x", "x", "1", "no", "no", "no", "x", "no", "yes"]);
+    bare.args(["-ec", SCRIPT, "sh"])
+        .args([place.to_str().unwrap(), "x", "x", "1", "no", "no", "no", "x", "no", "yes"])
+        .args(["", "", "all"]);
     let tools = lfs.world.directory.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     std::fs::write(tools.join("git"), "#!/bin/sh\nexit 1\n").unwrap();
