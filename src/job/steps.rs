@@ -251,7 +251,8 @@ impl<'a, W: Witness> Steps<'a, W> {
         if let StepAction::Native(native) = &plan.action {
             return self.run_native(plan, native, run).await;
         }
-        if matches!(plan.action, StepAction::Checkout(_)) && !run.may_read_contents() {
+        let is_of_own = matches!(&plan.action, StepAction::Checkout(checkout) if checkout.repository.is_none());
+        if is_of_own && !run.may_read_contents() {
             return Ok(StepResult::new(StepEnd::Failed(NO_CONTENTS.to_owned())));
         }
         match self.prepare_step(plan).await {
