@@ -229,6 +229,13 @@ mod tests {
             read(r#"{"id": 9, "steps": 1}"#),
             read("<html>"),
         ];
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Some(7) The job's project: `../x` is not a project's `group/name`
+        Some(7) The job's commit: `main` is not a full commit id
+        Some(7) The job's project: it has no address
+        Some(9) This runner cannot read the job's description: invalid type: integer `5`, expected a string at line 1 column 62
+        None This runner cannot read the job's description: invalid type: integer `1`, expected a sequence at line 1 column 20
+        None This runner cannot read the job's description: expected value at line 1 column 1
+        ");
     }
 }

@@ -81,7 +81,9 @@ pub(super) async fn run(bureau: Arc<Bureau>, client: Arc<Client>, runner: Runner
     tokio::pin!(asking);
     tokio::select! {
         () = &mut asking => {}
-        () = bureau.drain.cancelled() => _ = tokio::time::timeout(LAST_ANSWER, asking).await.ok(),
+        () = bureau.drain.cancelled() => {
+            tokio::time::timeout(LAST_ANSWER, asking).await.ok();
+        }
     }
 }
 
