@@ -81,9 +81,7 @@ pub(super) async fn run(bureau: Arc<Bureau>, client: Arc<Client>, runner: Runner
     tokio::pin!(asking);
     tokio::select! {
         () = &mut asking => {}
-        () = bureau.drain.cancelled() => {
-            tokio::time::timeout(LAST_ANSWER, asking).await.ok();
-        }
+        () = bureau.drain.cancelled() => drop(tokio::time::timeout(LAST_ANSWER, asking).await),
     }
 }
 
