@@ -11,6 +11,7 @@ mod acceptance;
 mod bureau;
 pub mod client;
 pub mod ending;
+pub mod job;
 pub mod outcome;
 mod part;
 pub mod polling;

@@ -149,7 +149,7 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
+pub(super) async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
     for Decisions { list, left_out, .. } in decisions {
         let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
         for decision in told.by_ref().take(MAX_TOLD) {

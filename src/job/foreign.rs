@@ -18,7 +18,6 @@ use crate::vm::machine::Machine;
 
 /// What such a job has around it.
 #[derive(Clone, Copy)]
-#[expect(dead_code, reason = "the kinds of jobs use it")]
 pub(super) struct ForeignScene<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) lease: &'a Lease,
@@ -30,11 +29,14 @@ pub(super) struct ForeignScene<'a> {
 
 /// Runs the job; how it ended is stored by the caller, and told to the forge by whoever accepted it.
 pub(super) async fn run(
-    scene: &ForeignScene<'_>, _machine: &mut Machine, _journal: &mut Journal,
+    scene: &ForeignScene<'_>, machine: &mut Machine, journal: &mut Journal,
 ) -> Result<Ending, NoVm> {
     let kind = scene.foreign.request.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
-    if kind == gitlab::KIND && !is_ours(scene).await {
-        return Ok(Ending::Cancelled(gitlab::ABORTED.to_owned()));
+    if kind == gitlab::KIND {
+        return match is_ours(scene).await {
+            true => super::gitlab::run(scene, machine, journal).await,
+            false => Ok(Ending::Cancelled(gitlab::ABORTED.to_owned())),
+        };
     }
     let detail = format!("nothing here runs jobs of the kind `{kind}`");
     Ok(Ending::NotStarted { reason: Reason::Internal, detail })

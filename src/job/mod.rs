@@ -25,6 +25,7 @@ pub mod checkout;
 pub mod driver;
 mod ear;
 mod foreign;
+mod gitlab;
 mod hashing;
 pub mod journal;
 mod matrix;

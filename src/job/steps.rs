@@ -348,12 +348,7 @@ impl<W: Witness> Steps<'_, W> {
 
     /// What programs get whatever the workflow says.
     pub(super) fn image_environment(&self) -> BTreeMap<String, String> {
-        let mut env: BTreeMap<String, String> = self.proxies.iter().cloned().collect();
-        env.insert("HOME".to_owned(), self.places.home.clone());
-        env.insert("USER".to_owned(), self.image.user.name.clone());
-        env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
-        env.extend(self.image.environment.iter().cloned());
-        env
+        base_environment(self.image, &self.places.home, &self.proxies)
     }
 
     /// Runs a program to its end, its time limit or the job's cancellation.
@@ -425,6 +420,18 @@ impl<W: Witness> Steps<'_, W> {
     pub(super) fn owner(&self) -> Owner {
         self.image.user.owner()
     }
+}
+
+/// What every program of a job gets: the host's services below the image's own environment.
+pub(super) fn base_environment(
+    image: &ImageInfo, home: &str, services: &[(String, String)],
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = services.iter().cloned().collect();
+    env.insert("HOME".to_owned(), home.to_owned());
+    env.insert("USER".to_owned(), image.user.name.clone());
+    env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+    env.extend(image.environment.iter().cloned());
+    env
 }
 
 /// Steps are numbered from 1 in the log; 0 is what comes before them.

@@ -30,7 +30,7 @@ use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -90,6 +90,8 @@ pub enum Source {
     Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
     /// One address, whatever the guest calls the repository.
     Address { client: GitClient, upstream: GitUpstream },
+    /// An instance whose projects are below that address, with a credential of one job: what it may read, the instance decides.
+    Instance { client: GitClient, url: Url, authorization: SecretString },
     /// A repository of this host.
     Directory(Directory),
 }
@@ -202,15 +204,18 @@ impl Shared {
             true => lfs::problem,
             false => |status, text: &str| one_line(status, &text),
         };
-        let admitted =
-            match admission::admit(request.method(), request.uri(), &self.repositories, self.public.is_some()) {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    let target = format!("{} {}", request.method(), request.uri());
-                    self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
-                    return told(StatusCode::FORBIDDEN, &refusal.to_string());
-                }
-            };
+        let admitted = match self.source {
+            Source::Instance { .. } => admission::admit_any(request.method(), request.uri()),
+            _ => admission::admit(request.method(), request.uri(), &self.repositories, self.public.is_some()),
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let target = format!("{} {}", request.method(), request.uri());
+                self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
+                return told(StatusCode::FORBIDDEN, &refusal.to_string());
+            }
+        };
         let (response, verdict) = match self.forward(&admitted, request).await {
             Ok(response) => (response, Verdict::Allowed),
             Err(Trouble::Refused(refusal)) => (told(refusal.status, &refusal.detail), Verdict::Refused(refusal.detail)),
@@ -260,6 +265,9 @@ impl Shared {
         let (client, upstream) = match &self.source {
             Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
+            Source::Instance { client, url, authorization } => {
+                (client, upstream_below(url, repo, authorization.clone()))
+            }
             Source::Forge { client, forge, installation } => {
                 let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.
@@ -360,6 +368,13 @@ impl Shared {
             chunk
         }))
     }
+}
+
+/// A project of an instance, for whoever has that credential.
+fn upstream_below(instance: &Url, repo: &RepoName, authorization: SecretString) -> GitUpstream {
+    let mut url = instance.clone();
+    url.set_path(&format!("{}/{repo}", instance.path().trim_end_matches('/')));
+    GitUpstream { url, authorization: Some(authorization) }
 }
 
 /// Counts one more of `what`, unless the job has had as many as it may.

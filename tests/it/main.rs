@@ -1,6 +1,7 @@
 //! Tests of Dayfly from outside: the real program, real VMs, and a forge on loopback.
 //!
-//! What runs VMs is in the modules `clones`, `service`, `examples`, `exec`, `run`, `faults`, `firecracker`, `crashes`, `hostile`, `images` and `caches`; the
+//! What runs VMs is in the modules `clones`, `service`, `examples`, `exec`, `run`, `faults`, `firecracker`, `crashes`, `hostile`, `images`,
+//! `caches` and `gitlab_jobs`; the
 //! rest needs nothing of the host but git.
 
 mod caches;
@@ -18,6 +19,7 @@ mod forge;
 mod forge_questions;
 mod forks;
 mod gitlab;
+mod gitlab_jobs;
 mod hostile;
 mod images;
 mod local_forge_rules;

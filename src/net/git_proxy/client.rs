@@ -1,6 +1,6 @@
 //! The way to the forge: connections and trust roots.
 
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Certificate, Client, ClientBuilder};
 use url::Url;
 
 use crate::net::upstream::Upstream;
@@ -17,6 +17,15 @@ impl GitClient {
     /// `http`, which is for this host only, goes there directly.
     pub fn new() -> Result<Self, reqwest::Error> {
         Self::with(|builder| builder)
+    }
+
+    /// The same, trusting these certificates, in PEM, beside the usual ones.
+    ///
+    /// # Errors
+    /// As above, and certificates that are none.
+    pub fn trusting(certificates: &str) -> Result<Self, reqwest::Error> {
+        let certificates = Certificate::from_pem_bundle(certificates.as_bytes())?;
+        Self::with(|builder| certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate))
     }
 
     /// The same, with other proxies than those of the environment.
