@@ -107,6 +107,12 @@ impl Plan {
         self.job.git_info.protected.unwrap_or_else(|| self.variables.value("CI_COMMIT_REF_PROTECTED") == "true")
     }
 
+    /// Whether its code is that of a fork, whose merge request runs in the project that it goes to.
+    pub fn is_of_fork(&self) -> bool {
+        let source = self.variables.value("CI_MERGE_REQUEST_SOURCE_PROJECT_ID");
+        !source.is_empty() && source != self.variables.value("CI_MERGE_REQUEST_PROJECT_ID")
+    }
+
     /// What the log must not show: values, and the job's own credentials, which variables of its may hold in part.
     pub fn masked(&self) -> impl Iterator<Item = &str> {
         let credentials = self.job.credentials.iter().flatten().map(|one| one.password.expose());
@@ -261,6 +267,18 @@ mod tests {
         let plan = plan(json!({"image": {"name": "node:$V"}, "variables": [{"key": "V", "value": "20"}]})).unwrap();
         insta::assert_snapshot!(plan.remarks.join("\n"), @"the job's image `node:20` is not used: it runs in the machine of this runner's profile");
         assert_eq!(plan.variables.get("CI_JOB_IMAGE"), "node:20");
+    }
+
+    #[test]
+    fn a_fork_is_told_by_the_id_of_its_project() {
+        let of = |source: &str, target: &str| {
+            let ids = [("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", source), ("CI_MERGE_REQUEST_PROJECT_ID", target)];
+            plan(json!({"variables": ids.map(|(key, value)| json!({"key": key, "value": value}))}))
+                .unwrap()
+                .is_of_fork()
+        };
+        assert!(of("8", "7") && of("8", ""));
+        assert!(!of("7", "7") && !of("", "7") && !of("", ""));
     }
 
     #[test]

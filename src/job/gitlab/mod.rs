@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::stages::End;
 use self::trace::Trace;
+use super::attempt::tell_refusals;
 use super::foreign::ForeignScene;
 use super::journal::Journal;
 use super::native::guest::{Hands, Trouble};
@@ -129,7 +130,7 @@ pub(super) async fn run(
         registries: scene.core.registries.proxy(
             scene.core.config.named(forge, repo),
             &scene.profile.name,
-            !plan.is_protected(),
+            plan.is_of_fork(),
         ),
         results: ResultsService::none(),
     };
@@ -158,44 +159,49 @@ async fn within_time(
     let (guest, wire) = (machine.guest().clone(), machine.wire().cloned());
     let lost = machine.lost();
     let stop = CancellationToken::new();
-    let work = async {
-        services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
-        services.offer(&guest).await?;
-        let lacks = services.equip(&guest, false).await?.err();
-        let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
-        let base = base_environment(scene.image, &home, &services.variables());
-        let mut env = base.clone();
-        env.extend(plan.variables.environment());
-        let runner = Runner {
-            scene,
-            instance,
-            plan,
-            variables: plan.variables.clone(),
-            guest: &guest,
-            owner,
-            base,
-            hands: Hands::new(&guest, owner, env.into_iter().collect(), plan.directory.clone(), home),
-            trace: &mut *trace,
-            stop: &stop,
-            oom_kills: 0,
+    let ended = {
+        let work = async {
+            services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
+            services.offer(&guest).await?;
+            let lacks = services.equip(&guest, false).await?.err();
+            let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
+            let base = base_environment(scene.image, &home, &services.variables());
+            let env = base.clone().into_iter().collect();
+            let runner = Runner {
+                scene,
+                instance,
+                plan,
+                variables: plan.variables.clone(),
+                guest: &guest,
+                owner,
+                base,
+                // Without the job's own variables: its `PATH` is for its programs.
+                hands: Hands::new(&guest, owner, env, plan.directory.clone(), home),
+                trace: &mut *trace,
+                stop: &stop,
+                oom_kills: 0,
+            };
+            runner.run(lacks).await
         };
-        runner.run(lacks).await
-    };
-    tokio::pin!(work, lost);
-    let deadline = Instant::now() + plan.limit;
-    let ended = tokio::select! {
-        result = &mut work => match result {
-            Ok(end) => Ended::Done(end),
-            // What ended the VM often shows first as a call that failed.
-            Err(error) => Ended::Lost(timeout(LAST_WORDS, lost).await.unwrap_or_else(|_| error.into())),
-        },
-        loss = &mut lost => Ended::Lost(loss),
-        () = tokio::time::sleep_until(deadline) => Ended::TimedOut,
-        () = given_up(scene, &stop) => Ended::Aborted,
+        tokio::pin!(work, lost);
+        let deadline = Instant::now() + plan.limit;
+        tokio::select! {
+            result = &mut work => match result {
+                Ok(end) => Ended::Done(end),
+                // What ended the VM often shows first as a call that failed.
+                Err(error) => Ended::Lost(timeout(LAST_WORDS, lost).await.unwrap_or_else(|_| error.into())),
+            },
+            loss = &mut lost => Ended::Lost(loss),
+            () = tokio::time::sleep_until(deadline) => Ended::TimedOut,
+            () = given_up(scene, &stop) => Ended::Aborted,
+        }
     };
     if let Some(serving) = serving {
         serving.abort();
         services.egress.settled().await;
+        let git = services.git.map(|git| git.take_decisions()).unwrap_or_default();
+        let decisions = [git, services.registries.take_decisions(), services.results.take_decisions()];
+        tell_refusals(decisions, &services.egress.log(), trace).await;
     }
     ended
 }

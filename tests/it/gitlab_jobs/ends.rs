@@ -74,7 +74,7 @@ async fn the_same_job_ends_the_same_on_both_forges() {
         script.lines().map(|line| format!("          {line}")).collect::<Vec<_>>().join("\n"),
     );
     let pull = hall.scene.pull_request(&workflow).await;
-    let ended = hall.scene.ended(&pull.head_sha, "test").await;
+    let ended = hall.scene.ended(&pull.sha, "test").await;
     assert_eq!(verdict(&job), (JobState::Failed, Some("script_failure"), Some(3)), "{}", plain(&job));
     assert_eq!(ended.job.verdict().0, "failure");
     assert!(ended.log.contains("exit code 3"), "{}", ended.log);
