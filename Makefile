@@ -20,6 +20,11 @@ demo: packages ## Two pull requests on a forge of this machine, each in a fresh 
 	$(CARGO) build --locked --release --bin dayfly --example demo
 	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly
 
+.PHONY: demo-gitlab
+demo-gitlab: packages ## Two jobs of a GitLab on this machine, each in a fresh microVM
+	$(CARGO) build --locked --release --bin dayfly --example demo
+	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly --gitlab
+
 .PHONY: bench
 bench: packages ## What this host delivers: VMs, deliveries, logs, each beside something to compare with
 	$(CARGO) build --locked --release --bin dayfly

@@ -88,9 +88,19 @@ mod tests {
         ];
         let shown = facts.map(|verified| {
             let found = judge(&Fact { name: "gitlab/linux".into(), url: "https://g.example.org/".into(), verified });
-            let rest = [found.detail, found.hint].into_iter().flatten().collect::<Vec<_>>().join("\n  ");
-            format!("{:?}: {}\n  {rest}", found.status, found.title)
+            let title = format!("{:?}: {}", found.status, found.title);
+            [Some(title), found.detail, found.hint].into_iter().flatten().collect::<Vec<_>>().join("\n  ")
         });
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        Ok: `https://g.example.org/` knows the runner `gitlab/linux`
+        Problem: `https://g.example.org/` does not take the token of the runner `gitlab/linux`
+          was the runner deleted? GitLab shows its token, which begins with `glrt-`, when the runner is created
+        Problem: `https://g.example.org/` was not reached for the runner `gitlab/linux`
+          verifying the runner: no answer in time
+          check `url`, the name service, the way out through a firewall, `HTTPS_PROXY`, and `ca_bundle` for a certificate of your own
+        Problem: `https://g.example.org/` does not speak GitLab's runner protocol to the runner `gitlab/linux`
+          verifying the runner: GitLab answers 404 Not Found
+          `url` is where people open GitLab, without `/api/v4`
+        ");
     }
 }

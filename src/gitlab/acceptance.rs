@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::session::order::Order;
-use super::wire::JobResponse;
+use super::wire::{JobResponse, Token};
 use crate::forge::{CommitSha, RepoAccess, RepoName, Report, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::store::{FromPullRequest, NewForeign, NewJob, NewRun, Origin, Telling};
@@ -36,7 +36,7 @@ pub(super) struct Accepted {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unusable {
     /// Id and token, if they can be read.
-    pub(super) job: Option<(u64, String)>,
+    pub(super) job: Option<(u64, Token)>,
     pub(super) why: String,
 }
 
@@ -44,15 +44,15 @@ pub(super) struct Unusable {
 pub(super) fn read(bytes: &[u8]) -> Result<JobResponse, Unusable> {
     serde_json::from_slice(bytes).map_err(|error| {
         let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        let token = document["token"].as_str().filter(|token| !token.is_empty());
-        let job = document["id"].as_u64().zip(token.map(str::to_owned));
+        let token: Option<Token> = serde_json::from_value(document["token"].clone()).ok();
+        let job = document["id"].as_u64().zip(token);
         Unusable { job, why: format!("This runner cannot read the job's description: {error}") }
     })
 }
 
 /// The run of a job.
 pub(super) fn run_of(taker: Taker<'_>, job: &JobResponse, now: i64) -> Result<Accepted, Unusable> {
-    let unusable = |why: String| Unusable { job: Some((job.id, job.token.expose().to_owned())), why };
+    let unusable = |why: String| Unusable { job: Some((job.id, job.token.clone())), why };
     let sha = CommitSha::parse(&job.git_info.sha).map_err(|why| unusable(format!("The job's commit: {why}")))?;
     let repo = project_of(job).map_err(|why| unusable(format!("The job's project: {why}")))?;
     let access = RepoAccess { repo, installation: None };
@@ -229,6 +229,13 @@ mod tests {
             read(r#"{"id": 9, "steps": 1}"#),
             read("<html>"),
         ];
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Some(7) The job's project: `../x` is not a project's `group/name`
+        Some(7) The job's commit: `main` is not a full commit id
+        Some(7) The job's project: it has no address
+        Some(9) This runner cannot read the job's description: invalid type: integer `5`, expected a string at line 1 column 62
+        None This runner cannot read the job's description: invalid type: integer `1`, expected a sequence at line 1 column 20
+        None This runner cannot read the job's description: expected value at line 1 column 1
+        ");
     }
 }

@@ -108,9 +108,10 @@ mod tests {
     fn told(outcome: &Outcome, verdict: &Verdict) -> String {
         let known = ["unknown_failure", "job_canceled", "runner_unsupported"].map(str::to_owned);
         let Final { state, failure_reason, exit_code, remark } = of(outcome, verdict, &known);
-        let reason = failure_reason.unwrap_or_default();
-        let exit_code = exit_code.map(|code| code.to_string()).unwrap_or_default();
-        format!("{state} {reason} {exit_code} {}", remark.unwrap_or_default().escape_debug())
+        let exit_code = exit_code.map(|code| code.to_string());
+        let remark = remark.map(|remark| remark.escape_debug().to_string());
+        let parts = [Some(state.to_owned()), failure_reason, exit_code, remark];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -131,7 +132,19 @@ mod tests {
             told(&outcome(Conclusion::Error, Some(Reason::NoProfile), "no profile"), &none),
             told(&outcome(Conclusion::Failure, None, "it failed"), &none),
         ];
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        success
+        success
+        failed script_failure 3
+        failed unknown_failure
+        failed job_canceled
+        failed runner_system_failure \u{1b}[31;1mERROR: Job failed (system failure): The VM was lost: the monitor ended\u{1b}[0;m\n
+        failed job_execution_timeout \u{1b}[31;1mERROR: Job failed (execution took too long): longer than 1h\u{1b}[0;m\n
+        failed job_canceled \u{1b}[31;1mERROR: Job failed (ended): Cancelled at GitLab\u{1b}[0;m\n
+        failed runner_system_failure \u{1b}[31;1mERROR: Job failed (ended): Cancelled by root\u{1b}[0;m\n
+        failed runner_unsupported \u{1b}[31;1mERROR: Job failed (system failure): no profile\u{1b}[0;m\n
+        failed script_failure \u{1b}[31;1mERROR: Job failed (ended): it failed\u{1b}[0;m\n
+        ");
     }
 
     #[test]

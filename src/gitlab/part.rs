@@ -93,15 +93,18 @@ async fn resume(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>) {
 fn begin(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>, work: Work) {
     let own = Arc::clone(bureau);
     match work {
-        Work::Accompany(job) => sessions.spawn(counted(bureau.metrics.clone(), accompany(own, job))),
+        Work::Accompany(job) => {
+            sessions.spawn(counted(bureau.metrics.clone(), accompany(own, job)));
+        }
         // Nobody can be told.
         Work::Refuse { id: 0, why, .. } => {
             tracing::error!(why, "GitLab gave a job that cannot be read");
             bureau.metrics.job(GitLabJob::Refused);
-            return;
         }
-        Work::Refuse { client, id, token, why } => sessions.spawn(session::refuse(own, client, id, token, why)),
-    };
+        Work::Refuse { client, id, token, why } => {
+            sessions.spawn(session::refuse(own, client, id, token, why));
+        }
+    }
 }
 
 async fn accompany(bureau: Arc<Bureau>, job: JobId) {

@@ -11,6 +11,7 @@ use super::acceptance::{Accepted, Taker, Unusable, read, run_of};
 use super::bureau::Bureau;
 use super::client::{Asked, Client, ClientError, RunnerInfo};
 use super::polling::{Heard, Polling};
+use super::wire::Token;
 use crate::clock;
 use crate::ids::JobId;
 use crate::metrics::labels::{GitLabCall, GitLabJob};
@@ -232,9 +233,8 @@ impl Asking<'_> {
                 }
                 Err(error) => {
                     tracing::error!(gitlab_job = accepted.foreign.external_id, %error, "a job could not be stored");
-                    self.refusal(read(description).map_or(None, |job| Some((job.id, job.token.expose().to_owned()))), {
-                        "This runner could not store the job".to_owned()
-                    })
+                    let job = read(description).ok().map(|job| (job.id, job.token));
+                    self.refusal(job, "This runner could not store the job".to_owned())
                 }
             },
             Err(Unusable { job, why }) => self.refusal(job, why),
@@ -244,9 +244,9 @@ impl Asking<'_> {
         self.bureau.wake.scheduler.notify_one();
     }
 
-    fn refusal(&self, job: Option<(u64, String)>, why: String) -> Work {
+    fn refusal(&self, job: Option<(u64, Token)>, why: String) -> Work {
         let (id, token) = job.unwrap_or_default();
-        Work::Refuse { client: Arc::clone(&self.client), id, token: token.into(), why }
+        Work::Refuse { client: Arc::clone(&self.client), id, token: token.expose().to_owned().into(), why }
     }
 
     /// `None` if the job is here already, and has not ended.
