@@ -17,6 +17,7 @@ mod egress;
 mod finding;
 mod firecracker;
 mod forge;
+mod gitlab;
 mod host;
 mod images;
 mod kvm;
@@ -75,6 +76,7 @@ fn checks() -> Vec<Check> {
         quick("config", configuration::examine),
         long("service", |subject| service::examine(subject).boxed()),
         long("forge", |subject| forge::examine(subject).boxed()),
+        long("gitlab", |subject| gitlab::examine(subject).boxed()),
     ]
 }
 

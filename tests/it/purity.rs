@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "report",
     "protocol",
     "forge/github/moved.rs",
+    "forge/gitlab/presentation.rs",
     "host/jail/filter.rs",
     "host/jail/plan.rs",
     "ids.rs",
