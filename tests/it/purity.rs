@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "report",
     "protocol",
     "forge/github/moved.rs",
+    "forge/gitlab/presentation.rs",
     "gitlab/ending.rs",
     "gitlab/outcome.rs",
     "gitlab/polling.rs",
