@@ -298,7 +298,7 @@ mod tests {
              [profile.plain]\nlabels = ['ubuntu-latest', 'gpu']\n{RUNNER}"
         ))
         .unwrap();
-        let settings = config.repository(&RepoName::parse("demo/hello").unwrap()).unwrap();
+        let settings = config.repository("github", &RepoName::parse("demo/hello").unwrap()).unwrap();
         let select = |labels: &[&str]| {
             let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
             config.select_runner_profile(&settings, &labels).map(|profile| profile.name.clone())

@@ -60,6 +60,13 @@ impl<W> Clone for Voice<'_, W> {
     }
 }
 
+/// For those who speak to any witness, not of a step.
+impl<W: Witness> Witness for Voice<'_, W> {
+    async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
+        Voice::write(self, step, stream, bytes).await;
+    }
+}
+
 impl<'a, W: Witness> Voice<'a, W> {
     pub(super) fn new(witness: &'a mut W) -> Self {
         let headings = BTreeMap::new();

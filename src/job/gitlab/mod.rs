@@ -143,7 +143,7 @@ pub(super) async fn run(
         Ok(plan) => plan,
         Err(unrunnable) => return Ok(refuse(scene, journal, unrunnable).await),
     };
-    let git = match sources::proxy_of(scene.core, &plan, &instance.url, certificates.as_deref()) {
+    let git = match sources::proxy_of(scene.core, &plan, &instance.url) {
         Ok(git) => git,
         Err(detail) => return internal(detail),
     };

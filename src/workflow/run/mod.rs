@@ -8,6 +8,7 @@ mod beside;
 #[cfg(test)]
 mod beside_tests;
 mod checkout;
+mod contained;
 mod end;
 mod listen;
 mod nested;
@@ -38,13 +39,13 @@ pub use step_plan::{
 use super::action::{self, ActionRef};
 use super::call::CallTarget;
 use super::commands::{Annotation, Level, SharedHearing};
+use super::container::Containers;
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::Pairs;
 use super::gate::NeedsResults;
 use super::model::Step;
 use super::plan::JobSpec;
-use super::setting::Setting;
 use super::values::{SecretContext, Values};
 use crate::document::Diagnostic;
 use beside::Beside;
@@ -124,6 +125,12 @@ pub struct JobRun {
     failure: Option<String>,
     /// What the steps of an action noted; those of a job are in its reports.
     annotations: Vec<Annotation>,
+    /// What its containers shall be.
+    containers: Containers,
+    /// What the `job` context has of them, once they are there.
+    of_containers: Object,
+    /// Where steps see the workspace, if that is not where the machine has it.
+    seen_workspace: Option<String>,
 }
 
 /// The step that the driver runs.
@@ -199,6 +206,9 @@ impl JobRun {
             inherited: BTreeSet::new(),
             failure: None,
             annotations: Vec::new(),
+            containers: Containers::default(),
+            of_containers: Object::default(),
+            seen_workspace: None,
         };
         for secret in values.secret_texts() {
             let added = run.hearing.lock().masks.add(secret);
@@ -206,16 +216,26 @@ impl JobRun {
             added.map_err(|error| at(&run.spec, "secrets".to_owned(), error))?;
         }
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
-        let contexts = run.contexts(&run.env);
-        let environment = Environment::new(&contexts);
-        let job = &run.spec.job;
-        run.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.timeout-minutes", job.id), error))?;
-        run.cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.cancel-timeout-minutes", job.id), error))?;
-        run.tolerated = Setting::resolve(&job.continue_on_error, &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.continue-on-error", job.id), error))?;
+        run.compute_settings()
+            .map_err(|(path, error)| at(&run.spec, format!("jobs.{}.{path}", run.spec.job.id), error))?;
         Ok(run)
+    }
+
+    /// What is computed of the job before its first step; an error comes with its place in the job.
+    fn compute_settings(&mut self) -> Result<(), (String, ExpressionError)> {
+        let contexts = self.contexts(&self.env);
+        let environment = Environment::new(&contexts);
+        let job = &self.spec.job;
+        let at = |path: &str| {
+            let path = path.to_owned();
+            |error: ExpressionError| (path, error)
+        };
+        self.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment).map_err(at("timeout-minutes"))?;
+        let cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment);
+        self.cancel_timeout = cancel_timeout.map_err(at("cancel-timeout-minutes"))?;
+        self.tolerated = job.continue_on_error.resolve(&environment).map_err(at("continue-on-error"))?;
+        self.containers = Containers::resolve(job, &environment)?;
+        self.mask_credentials().map_err(at("container"))
     }
 
     /// `timeout-minutes` of the job, if it has one. The driver keeps the time and calls [`JobRun::cancel`].

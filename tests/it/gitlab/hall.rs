@@ -121,6 +121,12 @@ impl Hall {
             name: INSTANCE.to_owned(),
             url: self.gitlab.url().parse().unwrap(),
             ca_bundle: None,
+            webhook_secret: None,
+            token: None,
+            workflows_dir: ".dayfly/workflows".to_owned(),
+            forks: config::Forks::default(),
+            sweep: None,
+            projects: Vec::new(),
             runners: Vec::new(),
         };
         let bureau = Arc::new(Bureau {
