@@ -21,7 +21,7 @@ pub(in crate::cli) struct ApproveArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// The repository of the pull request; only needed if the commit is held in several
-    #[arg(long, value_name = "OWNER/NAME", value_parser = RepoName::parse)]
+    #[arg(long, value_name = "OWNER/NAME", value_parser = RepoName::parse_path)]
     repo: Option<RepoName>,
     /// The full id of the commit that is held: a shortened one could be made to mean another
     #[arg(value_parser = CommitSha::parse)]

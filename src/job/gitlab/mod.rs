@@ -123,11 +123,15 @@ pub(super) async fn run(
         Ok(git) => git,
         Err(detail) => return internal(detail),
     };
-    let repo = &scene.lease.run.access.repo;
+    let (forge, repo) = (&scene.lease.run.forge, &scene.lease.run.access.repo);
     let services = Services {
         git: Some(git),
-        egress: egress_of(scene.core, scene.profile, repo),
-        registries: scene.core.registries.proxy(repo, &scene.profile.name, plan.is_of_fork()),
+        egress: egress_of(scene.core, scene.profile, forge, repo),
+        registries: scene.core.registries.proxy(
+            scene.core.config.named(forge, repo),
+            &scene.profile.name,
+            plan.is_of_fork(),
+        ),
         results: ResultsService::none(),
     };
     let egress: Egress = services.egress.clone();
