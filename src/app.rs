@@ -25,7 +25,7 @@ use crate::core::{Core, Wake};
 use crate::depot::Depot;
 use crate::engine::{Engine, EngineSettings};
 use crate::forge::github::{self, Auth, GitHub, GitHubSettings};
-use crate::forge::gitlab::{GitLab, GitLabSettings};
+use crate::forge::gitlab::{GitLab, GitLabSettings, certificates};
 use crate::forge::{Forge, Forges, Measured};
 use crate::gitlab::{self, GitLabs};
 use crate::host::lease::Lease;
@@ -102,7 +102,7 @@ impl App {
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forges: forges_of(&config, &secrets, |forge| Arc::new(Measured::new(forge, metrics.forge.clone())))?,
-            git: GitClient::new().context("the client for git fetches")?,
+            git: git_client_of(&config)?,
             gitlab: GitLabs::new(&config.gitlab)?,
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
@@ -277,6 +277,15 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
 fn gitlab_webhooks(config: &Config, secrets: &mut [GitLabSecrets]) -> Vec<(String, Arc<WebhookSecret>)> {
     let named = config.gitlab.iter().map(|gitlab| gitlab.name.clone()).zip(secrets);
     named.filter_map(|(name, secrets)| Some((name, Arc::new(secrets.webhook.take()?)))).collect()
+}
+
+/// The client for git fetches, from each GitLab with the certificates that it is to be trusted by.
+pub(crate) fn git_client_of(config: &Config) -> anyhow::Result<GitClient> {
+    let mut trusted = Vec::new();
+    for bundle in config.gitlab.iter().filter_map(|gitlab| gitlab.ca_bundle.as_ref()) {
+        trusted.extend(certificates(bundle)?);
+    }
+    GitClient::trusting(trusted).context("the client for git fetches")
 }
 
 /// The forges of the configuration, each seen through `wrapped`; asks them nothing yet.

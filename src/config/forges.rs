@@ -166,3 +166,100 @@ impl<'c> Addresses<'c> {
         Self { url, graphql: format!("{api}/graphql"), api: format!("{api}/v4") }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Secrets;
+    use super::*;
+
+    const REST: &str = "[server]\npublic_url = 'https://ci.example.org'\n[profile.linux]\nlabels = ['linux']\n";
+    const GITHUB: &str = "[github]\nwebhook_secret = { env = 'HOOK' }\ntoken = { env = 'TOKEN' }\n";
+    const LAB: &str = "[[gitlab]]\nname = 'lab'\nurl = 'https://lab.example.org/git'\ntoken = { env = 'LAB' }\n";
+
+    fn config(text: &str) -> Config {
+        Config::parse("f.toml", &format!("{REST}{text}")).unwrap().0
+    }
+
+    fn complaints(text: &str) -> String {
+        let found = Config::parse("f.toml", &format!("{REST}{text}")).unwrap_err();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    fn repo(name: &str) -> RepoName {
+        RepoName::parse_path(name).unwrap()
+    }
+
+    #[test]
+    fn any_forge_is_enough_and_none_is_not() {
+        let both = config(&format!("{GITHUB}{LAB}"));
+        assert_eq!(both.forge_names().collect::<Vec<_>>(), ["github", "lab"]);
+        let lab = config(LAB);
+        assert_eq!((lab.main_forge(), lab.github.is_none()), ("lab", true));
+        let addresses = lab.addresses_of("lab");
+        assert_eq!(addresses.server_url(), "https://lab.example.org/git");
+        assert_eq!(addresses.api_url(), "https://lab.example.org/git/api/v4");
+        assert_eq!(addresses.graphql_url(), "https://lab.example.org/git/api/graphql");
+        assert_eq!(lab.forge_at("https://lab.example.org/git"), Some("lab"));
+        assert_eq!(lab.github_url().as_str(), "https://github.com/");
+        // A runner alone has no repositories.
+        let runner = config("[[gitlab]]\nurl = 'https://lab.example.org'\n");
+        assert!(runner.forge_names().next().is_none());
+        assert!(runner.repository("gitlab", &repo("acme/app")).is_none());
+        insta::assert_snapshot!(complaints(""), @r#"
+        f.toml:1:1: github.webhook_secret: missing key `webhook_secret`
+          hint: like `webhook_secret = { file = "webhook-secret" }`
+        f.toml:1:1: github: neither `token` nor `app` says as whom to speak to GitHub
+          hint: an App gets check runs: `app = { id = 1, private_key = { file = "app.pem" } }`; a token gets statuses: `token = { file = "token" }`
+        "#);
+        insta::assert_snapshot!(complaints("[[gitlab]]\nurl = 'https://lab.example.org'\n[[gitlab.project]]\nname = 'a'\n"), @r#"
+        f.toml:7:1: gitlab[0].project: workflows of projects need a `token` that reads them
+          hint: like `token = { file = "gitlab-token" }`, with the scope `api`
+        f.toml:8:8: gitlab[0].project[0].name: `a` is neither `owner/name` nor `owner/*`
+        "#);
+    }
+
+    #[test]
+    fn repositories_of_one_name_are_told_apart_by_their_forge() {
+        let text = format!(
+            "{GITHUB}[[github.repository]]\nname = 'acme/*'\nvars = {{ A = 'github' }}\n\
+             {LAB}forks = 'run'\n[[gitlab.project]]\nname = 'acme/*'\nvars = {{ A = 'lab' }}\n\
+             [[gitlab.project]]\nname = 'acme/tools/app'\nforks = 'deny'\n"
+        );
+        let config = config(&text);
+        let a = |forge: &str, name: &str| {
+            let values = config.values_of(forge, &repo(name), None, &super::super::JobSecrets::new());
+            values.vars().member("A").to_text().to_string()
+        };
+        assert_eq!((a("github", "acme/app"), a("lab", "acme/app")), ("github".to_owned(), "lab".to_owned()));
+        // A group's entry is for its subgroups, too, and not for groups whose names begin alike.
+        assert_eq!((a("lab", "acme/tools/deep/x"), a("lab", "acme-evil/x")), ("lab".to_owned(), String::new()));
+        let forks = |name: &str| config.repository("lab", &repo(name)).map(|settings| settings.forks);
+        assert_eq!(forks("ACME/x"), Some(Forks::Run));
+        assert_eq!(forks("acme/tools/app"), Some(Forks::Deny));
+        assert_eq!(forks("other/x"), None);
+        assert_eq!(config.named("lab", &repo("acme/app")), None);
+        let meant = |name: &str, forge: Option<&str>| config.forge_of(&repo(name), forge).map(str::to_owned);
+        assert_eq!(meant("acme/tools/app", Some("lab")), Ok("lab".to_owned()));
+        insta::assert_snapshot!(meant("acme/app", None).unwrap_err(), @"
+        `acme/app` may be of several forges
+          hint: name one with `--forge`: `github`, `lab`
+        ");
+        insta::assert_snapshot!(meant("acme/app", Some("hub")).unwrap_err(), @"
+        there is no forge `hub`
+          hint: there are `github`, `lab`
+        ");
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_told_before_anything_is_served() {
+        let config = config(&format!("{LAB}webhook_secret = {{ env = 'HOOK' }}\n"));
+        let with = |hook: &str| {
+            let hook = hook.to_owned();
+            Secrets::resolve(&config, move |name| Some(if name == "HOOK" { hook.clone() } else { "t".to_owned() }))
+        };
+        assert!(with("a secret that is long enough").is_ok());
+        let refused = with("whsec_not a key at all").unwrap_err();
+        insta::assert_snapshot!(refused[0], @"f.toml:9:18: gitlab[0].webhook_secret: environment variable `HOOK` begins with `whsec_`, and is no key of 24 to 64 bytes in base64");
+    }
+}

@@ -298,7 +298,7 @@ mod tests {
              [profile.plain]\nlabels = ['ubuntu-latest', 'gpu']\n{RUNNER}"
         ))
         .unwrap();
-        let settings = config.repository(&RepoName::parse("demo/hello").unwrap()).unwrap();
+        let settings = config.repository("github", &RepoName::parse("demo/hello").unwrap()).unwrap();
         let select = |labels: &[&str]| {
             let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
             config.select_runner_profile(&settings, &labels).map(|profile| profile.name.clone())
@@ -329,6 +329,18 @@ mod tests {
              [profile.d]\nlabels = ['d']\nexecutor = 'actions-runner'\nrunner = { path = '/x', enterprise = 'a/b', idle_timeout = '0s' }\n",
         )
         .unwrap_err();
-        insta::assert_snapshot!(mistakes, @"");
+        let expected = [
+            "profile.a.matrix_fork: is for workflows that Dayfly runs, and GitHub's runner runs its own",
+            "profile.a: `runner` does not say where GitHub's runner is",
+            "profile.b.runner: is for profiles with GitHub's own runner",
+            "profile.c.runner.path: `opt` is not an absolute path in the guest",
+            "profile.c.runner: `enterprise` does not say which one",
+            "profile.d.runner.enterprise: is for runners of an enterprise",
+            "profile.d.runner.idle_timeout: ",
+        ];
+        for words in expected {
+            assert!(mistakes.contains(words), "{words} is not in\n{mistakes}");
+        }
+        assert_eq!(mistakes.matches("x.toml:").count(), expected.len(), "{mistakes}");
     }
 }

@@ -131,11 +131,11 @@ impl RunnerApi for Measured {
     fn mint_runner<'a>(
         &'a self, at: &'a RunnerAccess, new: &'a NewRunner,
     ) -> BoxFuture<'a, Result<MintedRunner, ForgeError>> {
-        self.timed(ForgeCall::MintRunner, self.inner().mint_runner(at, new))
+        self.timed(ForgeCall::Runners, self.inner().mint_runner(at, new))
     }
 
     fn remove_runner<'a>(&'a self, at: &'a RunnerAccess, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
-        self.timed(ForgeCall::RemoveRunner, self.inner().remove_runner(at, id))
+        self.timed(ForgeCall::Runners, self.inner().remove_runner(at, id))
     }
 
     fn runners<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Vec<ListedRunner>, ForgeError>> {
@@ -143,20 +143,20 @@ impl RunnerApi for Measured {
     }
 
     fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>> {
-        self.timed(ForgeCall::NewestRunner, self.inner().newest_runner(at))
+        self.timed(ForgeCall::Runners, self.inner().newest_runner(at))
     }
 
     fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>> {
-        self.timed(ForgeCall::WorkflowRun, self.inner().is_of_fork(access, run))
+        self.timed(ForgeCall::WorkflowJobs, self.inner().is_of_fork(access, run))
     }
 
     fn workflow_job<'a>(
         &'a self, access: &'a RepoAccess, job: u64,
     ) -> BoxFuture<'a, Result<WorkflowJobNow, ForgeError>> {
-        self.timed(ForgeCall::WorkflowJob, self.inner().workflow_job(access, job))
+        self.timed(ForgeCall::WorkflowJobs, self.inner().workflow_job(access, job))
     }
 
     fn unfinished_jobs<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Vec<WorkflowJobNow>, ForgeError>> {
-        self.timed(ForgeCall::UnfinishedJobs, self.inner().unfinished_jobs(access))
+        self.timed(ForgeCall::WorkflowJobs, self.inner().unfinished_jobs(access))
     }
 }

@@ -25,7 +25,7 @@ pub(crate) type Read = Result<(Workflow, CommitSha), Vec<Diagnostic>>;
 /// A workflow, and all that it calls.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    pub(crate) root: Workflow,
+    pub(crate) root: Box<Workflow>,
     /// By their places.
     pub(crate) called: BTreeMap<CallTarget, (Workflow, CommitSha)>,
 }
@@ -87,7 +87,8 @@ impl<'a> Gathering<'a> {
             let workflow = library.equip(workflow, Some(&place));
             Some((place, (workflow, sha)))
         };
-        Gathered { root: library.equip(root.clone(), None), called: read.filter_map(equip).collect() }
+        let root = Box::new(library.equip(root.clone(), None));
+        Gathered { root, called: read.filter_map(equip).collect() }
     }
 
     /// Reads a workflow of another repository, or of this one at another commit, and adds it.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::{Actions, Frame};
 use super::checkout::{Origin, Workspace};
+use super::container::Containers;
 use super::services::Services;
 use super::steps::{FirstCheckout, Places, Steps, Voice, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
@@ -107,6 +108,7 @@ impl Attempt<'_> {
             actions,
             delivered: Arc::default(),
             nodes: BTreeMap::new(),
+            containers: Containers::default(),
             frame: Frame::default(),
         };
         let mut refused = None;
@@ -117,8 +119,15 @@ impl Attempt<'_> {
                 steps.witness.say(0, &format!("warning: {why}")).await;
             }
             steps.prepare(github).await?;
-            match steps.set_up_actions(run).await? {
-                Ok(()) => steps.run(step, run).await,
+            let mut is_set_up = steps.set_up_actions(run).await?;
+            if is_set_up.is_ok() {
+                is_set_up = steps.start_containers(run).await?;
+            }
+            match is_set_up {
+                Ok(()) => {
+                    steps.run(step, run).await?;
+                    if run.has_failed() { steps.tell_services(run).await } else { Ok(()) }
+                }
                 Err(why) => {
                     steps.witness.say(0, &format!("error: {why}")).await;
                     refused = Some(why);

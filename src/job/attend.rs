@@ -78,15 +78,18 @@ impl<W: Witness> Steps<'_, W> {
             // One step ends another: that is as it is on GitHub's machines, whatever the operator gives to whole jobs.
             let is_by_step = end == StepEnd::Cancelled && !self.stop.is_cancelled();
             let grace = if is_by_step { CANCEL_GRACE } else { self.grace };
-            self.end(&mut running, grace, number, ear).await?;
+            self.end(&mut running, grace, plan, ear).await?;
             return Ok(end);
         }
     }
 
     /// Asks a program to end, waits for the grace period, then kills it.
-    async fn end(&mut self, running: &mut Running, grace: Duration, number: u16, ear: &mut Ear) -> Result<(), VmError> {
+    async fn end(
+        &mut self, running: &mut Running, grace: Duration, plan: &StepPlan, ear: &mut Ear,
+    ) -> Result<(), VmError> {
+        let number = self.number_of(plan);
         for (signal, limit) in [(SIGTERM, grace), (SIGKILL, KILL_LIMIT)] {
-            running.signal(signal).await?;
+            self.signal_step(running, plan, signal).await?;
             let drained = async {
                 loop {
                     if self.take(number, running.next().await?, ear).await?.is_some() {

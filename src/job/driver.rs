@@ -84,6 +84,7 @@ pub async fn drive(core: Arc<Core>, mut lease: Lease, cancel: CancellationToken)
         tracing::error!(%vm, %error, "a VM's end could not be stored");
     }
     core.wake.scheduler.notify_one();
+    core.wake.runners.notify_one();
 }
 
 /// Stores that a VM is gone, if nothing of it is left on the host; only then its capacity is free. Gives whether it is.

@@ -21,7 +21,7 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(plan: &StepPlan, run: &JobRun) -> Self {
         let allows_unsecure = plan.env.get(ALLOWS_UNSECURE).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let listener = Listener::new(run.workspace(), run.is_debug(), allows_unsecure);
+        let listener = Listener::new(run.seen_workspace(), run.is_debug(), allows_unsecure);
         Self { listener, hearing: run.hearing().clone() }
     }
 

@@ -12,6 +12,7 @@
 //!   one that is native; `witness`: who sees them run.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
+//! - `container`: the containers of a job.
 //! - `foreign`: jobs that a forge planned itself; `actions_runner`: GitHub's runner, which takes one of GitHub's own jobs.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
@@ -27,6 +28,7 @@ pub mod attempt;
 mod attend;
 mod beside;
 pub mod checkout;
+mod container;
 pub mod driver;
 mod ear;
 mod foreign;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::action::{Actions, Delivered, Frame};
 use super::beside::Crew;
 use super::checkout::{self, Origin, Workspace};
+use super::container::{Containers, Inside};
 use super::ear::Ear;
 use super::hashing;
 use super::native;
@@ -65,9 +66,14 @@ impl Places {
         }
     }
 
+    /// What workspaces, actions and temporary files are below.
+    pub(crate) fn work(&self) -> String {
+        format!("{}/{WORK_DIRECTORY}", self.home)
+    }
+
     /// Where actions of other repositories are.
     pub(crate) fn actions(&self) -> String {
-        format!("{}/{WORK_DIRECTORY}/_actions", self.home)
+        format!("{}/_actions", self.work())
     }
 
     pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
@@ -106,8 +112,10 @@ pub(super) struct Steps<'a, W> {
     /// Where actions of other repositories come from, and what of them the guest has.
     pub(super) actions: &'a Actions,
     pub(super) delivered: Arc<Mutex<Delivered>>,
-    /// Programs of Node.js in the guest, by the version that was asked for.
-    pub(super) nodes: BTreeMap<u32, String>,
+    /// Command lines of Node.js where steps run, by the version that was asked for.
+    pub(super) nodes: BTreeMap<u32, Vec<String>>,
+    /// What the job has of containers.
+    pub(super) containers: Containers,
     /// Whose steps run now.
     pub(super) frame: Frame,
 }
@@ -146,6 +154,7 @@ impl<'a, W: Witness> Steps<'a, W> {
             actions: self.actions,
             delivered: Arc::clone(&self.delivered),
             nodes: self.nodes.clone(),
+            containers: self.containers.clone(),
             frame: Frame::default(),
         }
     }
@@ -251,7 +260,8 @@ impl<'a, W: Witness> Steps<'a, W> {
         if let StepAction::Native(native) = &plan.action {
             return self.run_native(plan, native, run).await;
         }
-        if matches!(plan.action, StepAction::Checkout(_)) && !run.may_read_contents() {
+        let is_of_own = matches!(&plan.action, StepAction::Checkout(checkout) if checkout.repository.is_none());
+        if is_of_own && !run.may_read_contents() {
             return Ok(StepResult::new(StepEnd::Failed(NO_CONTENTS.to_owned())));
         }
         match self.prepare_step(plan).await {
@@ -268,12 +278,15 @@ impl<'a, W: Witness> Steps<'a, W> {
     async fn run_native(
         &mut self, plan: &StepPlan, native: &NativePlan, run: &mut JobRun,
     ) -> Result<StepResult, VmError> {
+        let inside = self.containers.job.as_ref();
         let place = native::Place {
             guest: self.guest,
             owner: self.owner(),
-            env: self.environment(plan),
-            workspace: &self.places.workspace,
-            home: &self.places.home,
+            // Docker's client gets none of the step's own: some of it might be meant for it.
+            env: if inside.is_some() { self.image_environment().into_iter().collect() } else { self.environment(plan) },
+            workspace: &self.seen_path(&self.places.workspace),
+            home: inside.map_or(&self.places.home, Inside::home),
+            inside,
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();
@@ -302,16 +315,19 @@ impl<'a, W: Witness> Steps<'a, W> {
     async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
+        let writer = self.writer_of(plan);
         for file in [env, output, path, summary, state] {
-            self.guest.write_file(file, b"", 0o644, owner).await?;
+            self.guest.write_file(file, b"", 0o644, writer).await?;
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {
                 let script = format!("{}/step_{}{extension}", self.places.temp, plan.key);
                 self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
+                let script = self.seen_path(&script);
                 (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
             }
             StepAction::Checkout(checkout) => {
+                self.reclaim_workspace().await?;
                 let script = format!("{}/checkout_{}.sh", self.places.temp, plan.key);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
@@ -326,8 +342,9 @@ impl<'a, W: Witness> Steps<'a, W> {
                 return Err(VmError::Refused { what: "start a program", detail });
             }
             StepAction::Node(node) => {
-                let program = self.find_node(node.version).await?;
-                (vec![program, node.script.clone()], self.places.workspace.clone())
+                let mut argv = self.find_node(node.version).await?;
+                argv.push(self.seen_path(&node.script));
+                (argv, self.places.workspace.clone())
             }
             StepAction::Container(container) => return self.prepare_container(plan, container).await,
             StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
@@ -336,6 +353,9 @@ impl<'a, W: Witness> Steps<'a, W> {
                 return Err(VmError::Refused { what: "run an action", detail });
             }
         };
+        if let Some(inside) = self.placed_inside(plan, &argv, &directory) {
+            return Ok(inside);
+        }
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
     }
 

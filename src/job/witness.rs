@@ -60,6 +60,13 @@ impl<W> Clone for Voice<'_, W> {
     }
 }
 
+/// For those who speak to any witness, not of a step.
+impl<W: Witness> Witness for Voice<'_, W> {
+    async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
+        Voice::write(self, step, stream, bytes).await;
+    }
+}
+
 impl<'a, W: Witness> Voice<'a, W> {
     pub(super) fn new(witness: &'a mut W) -> Self {
         let headings = BTreeMap::new();
@@ -110,5 +117,55 @@ impl<'a, W: Witness> Voice<'a, W> {
     /// How the steps did that have ended.
     pub(super) async fn take_lines(&self) -> Vec<StepLine> {
         std::mem::take(&mut self.0.lock().await.lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(String);
+
+    impl Witness for Told {
+        async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
+            let text = String::from_utf8_lossy(bytes);
+            let mark = if stream == Stream::Heading { "# " } else { "" };
+            self.0.push_str(&format!("{step} {mark}{}\n", text.trim_end()));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_line_stands_below_the_heading_of_its_step() {
+        let mut told = Told::default();
+        let voice = Voice::new(&mut told);
+        let other = voice.clone();
+        voice.say(0, "before").await;
+        for (voice, step, stream, text) in [
+            (&voice, 1, Stream::Heading, "Server"),
+            (&voice, 1, Stream::Stdout, "ready"),
+            (&other, 2, Stream::Heading, "Test"),
+            (&other, 2, Stream::Heading, "Part of an action"),
+            (&voice, 1, Stream::Stdout, "asked"),
+            (&voice, 0, Stream::Service, "of the job"),
+            (&voice, 1, Stream::Stderr, "asked again"),
+            (&other, 2, Stream::Stdout, "ok"),
+        ] {
+            voice.write(step, stream, text.as_bytes()).await;
+        }
+        drop((voice, other));
+        insta::assert_snapshot!(told.0, @"
+        0 before
+        1 # Server
+        1 ready
+        2 # Test
+        2 # Part of an action
+        1 # Server
+        1 asked
+        0 of the job
+        1 asked again
+        2 # Test
+        2 ok
+        ");
     }
 }

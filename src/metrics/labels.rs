@@ -208,13 +208,8 @@ label_enum!(
         FailedDeliveries = "failed_deliveries",
         Redeliver = "redeliver",
         Standing = "standing",
-        MintRunner = "mint_runner",
-        RemoveRunner = "remove_runner",
         Runners = "runners",
-        NewestRunner = "newest_runner",
-        WorkflowRun = "workflow_run",
-        WorkflowJob = "workflow_job",
-        UnfinishedJobs = "unfinished_jobs",
+        WorkflowJobs = "workflow_jobs",
     }
 );
 

@@ -9,6 +9,7 @@ pub mod action;
 pub mod call;
 pub mod commands;
 pub mod concurrency;
+pub mod container;
 pub mod contexts;
 pub mod expression;
 pub mod file_commands;

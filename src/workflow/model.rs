@@ -234,6 +234,12 @@ pub struct Job {
     pub defaults: RunDefaults,
     pub outputs: Variables,
     pub steps: Vec<Step>,
+    /// Where the steps run, if not in the machine itself: see [`super::container`].
+    #[serde(default)]
+    pub container: Option<Data>,
+    /// Containers beside the job, by name.
+    #[serde(default)]
+    pub services: Option<Data>,
     pub timeout_minutes: Option<Setting<f64>>,
     /// How long the steps that always run have after a cancellation.
     #[serde(default)]

@@ -13,7 +13,9 @@ const OF_A_CELL: [&str; 3] = ["matrix", "strategy", "secrets"];
 /// How many of a job's first steps are the same in every cell of its matrix; 0 if it has no matrix, or if nothing would be
 /// saved: a checkout alone takes less than it takes to start from a machine that has it.
 pub fn shared_steps(spec: &JobSpec) -> usize {
-    if spec.strategy.job_total < 2 || tells_cells_apart(spec) {
+    // What Docker has started is part of a machine, but not of what is known of it on the host.
+    let has_containers = spec.job.container.is_some() || spec.job.services.is_some();
+    if spec.strategy.job_total < 2 || has_containers || tells_cells_apart(spec) {
         return 0;
     }
     // An action may ask for the cell by itself, and what it does after the job belongs to each machine. What is in the background has

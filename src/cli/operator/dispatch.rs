@@ -26,7 +26,7 @@ pub(in crate::cli) struct DispatchArgs {
     /// The repository
     #[arg(value_name = "OWNER/NAME", value_parser = RepoName::parse_path)]
     repo: RepoName,
-    /// The forge, where several have a repository of that name: `github`, or the name of a `[[gitlab]]`
+    /// The forge, where several have a repository of that name
     #[arg(long, value_name = "NAME")]
     forge: Option<String>,
     /// The workflow's file, or its name without the ending

@@ -430,7 +430,7 @@ async fn jobs(
             is_of_fork: false,
         };
         let Gathered { root, called } = called_by(mirror, workflow, facts, actions).await?;
-        let workflow = &root;
+        let workflow = &*root;
         let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
         let narrowed = match &arguments.job {
             Some(id) => choose::narrow(planned, id),

@@ -186,7 +186,11 @@ fn require_confidential(url: &Url) -> Result<(), SettingsError> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate>, SettingsError> {
+/// The certificates of a bundle in PEM form.
+///
+/// # Errors
+/// It cannot be read, or has none.
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>, SettingsError> {
     let unusable = |detail: String| SettingsError::Certificates { path: path.display().to_string(), detail };
     let text = read_certificates(path).map_err(unusable)?;
     Certificate::from_pem_bundle(text.as_bytes())

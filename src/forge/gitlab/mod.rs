@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use self::client::Client;
-pub use self::client::SettingsError;
+pub use self::client::{SettingsError, certificates};
 use self::publish::Pipelines;
 use super::{
     Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,

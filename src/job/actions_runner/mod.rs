@@ -12,7 +12,10 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use self::watch::Watch;
@@ -41,6 +44,9 @@ use crate::workflow::commands::{Hearing, Listener};
 
 /// Bytes of a runner's configuration. GitHub's has about 5 KB.
 const MAX_CONFIG: usize = 100 * 1024;
+
+/// Bytes of a text in a runner's credentials from which on it is taken for a secret.
+const MIN_SECRET: usize = 16;
 
 /// Starts the runner with its configuration, which is the one line of the input.
 const START: &str = r#"IFS= read -r config && exec "$0" --jitconfig "$config" < /dev/null"#;
@@ -147,7 +153,7 @@ impl Attempt<'_> {
         input.end();
         let listener = Listener::new("/", false, false);
         let deadline = began + self.settings.registration_timeout;
-        let mut watch = Watch { running, listener, hearing, deadline, id: minted.id };
+        let mut watch = Watch { running, listener, hearing, deadline, id: minted.id, has_wondered: false };
         Ok(watch.attend(self).await?)
     }
 
@@ -230,14 +236,33 @@ fn foreign(conclusion: Conclusion, reason: Option<Reason>, detail: String) -> En
     Ending::Foreign { conclusion, reason, detail }
 }
 
-/// The configuration, and the credentials within it, as no log may show them.
+/// The configuration, and the credentials within it, as no log may show them: it is encoded JSON whose values are encoded JSON.
 fn secrets_of(minted: &MintedRunner) -> Vec<String> {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
     let config = minted.config.expose_secret();
-    let parts = STANDARD.decode(config).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    let parts: BTreeMap<String, String> = parts.unwrap_or_default();
-    parts.into_values().chain([config.to_owned()]).collect()
+    let parts = decoded(config).and_then(|parts| parts.as_object().cloned()).unwrap_or_default();
+    let mut secrets = vec![config.to_owned()];
+    for (name, part) in &parts {
+        let Some(encoded) = part.as_str() else { continue };
+        secrets.push(encoded.to_owned());
+        if name.starts_with(".credentials") {
+            add_texts(&decoded(encoded).unwrap_or_default(), &mut secrets);
+        }
+    }
+    secrets
+}
+
+fn decoded(encoded: &str) -> Option<Value> {
+    serde_json::from_slice(&STANDARD.decode(encoded).ok()?).ok()
+}
+
+/// The texts in a value that are long enough to be secrets; addresses are none.
+fn add_texts(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text.len() >= MIN_SECRET && !text.starts_with("http") => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| add_texts(item, texts)),
+        Value::Object(members) => members.values().for_each(|member| add_texts(member, texts)),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Why a runner could not be registered, for the job's page: what the forge said goes there, as it concerns the operator.

@@ -36,6 +36,8 @@ pub(super) struct Watch {
     pub(super) deadline: Instant,
     /// GitHub's number of it.
     pub(super) id: u64,
+    /// It was said that no job comes although some wait.
+    pub(super) has_wondered: bool,
 }
 
 impl Watch {
@@ -93,6 +95,9 @@ impl Watch {
         let (core, idle) = (attempt.scene.core, attempt.settings.idle_timeout);
         self.deadline = Instant::now() + idle;
         if !core.runners.is_spare(&attempt.scene.lease.job.id) {
+            if std::mem::replace(&mut self.has_wondered, true) {
+                return None;
+            }
             let text = "note: jobs wait for a runner with these labels, and GitHub gives this one none; does its group admit \
                         the repository?";
             attempt.journal.say(0, text).await;

@@ -203,6 +203,20 @@ mod tests {
         ];
         let lines: Vec<String> =
             ends.iter().map(|end| format!("{:?} {:?}: {}", end.conclusion, end.reason, end.detail)).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Success None: The job `b` succeeded
+        Failure None: The job `b` failed
+        Cancelled Some(Cancelled): The job `b` was cancelled at GitHub
+        Failure None: The job `b` failed
+        Error Some(Runner): The job `b` was abandoned
+        Error Some(Runner): GitHub's runner was ended by signal 9 in the middle of its job
+        TimedOut Some(Timeout): The job `b` timed out at GitHub
+        Skipped Some(Skipped): The runner was removed before a job came
+        Error Some(Runner): GitHub's runner ended with exit code 1 before a job came
+        Error Some(Runner): GitHub's runner ended with exit code 1 before it waited for a job
+        Error Some(Runner): GitHub's runner did not start (no such file) before it waited for a job
+        Error Some(Runner): GitHub gives no more jobs to the version `2.1.0` of its runner
+          hint: build the image again with a newer one
+        ");
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::stages::End;
@@ -47,6 +47,7 @@ use crate::gitlab::job::sections;
 use crate::gitlab::job::variables::Variables;
 use crate::gitlab::job::verdict::{FailureReason, Verdict};
 use crate::gitlab::wire::JobResponse;
+use crate::host::wire::Wire;
 use crate::net::egress::Egress;
 use crate::net::results::ResultsService;
 use crate::protocol::message::Owner;
@@ -88,6 +89,29 @@ struct Runner<'a, 'j> {
     oom_kills: u64,
 }
 
+impl<'a, 'j> Runner<'a, 'j> {
+    fn new(
+        scene: &'a ForeignScene<'a>, instance: &'a GitLab, plan: &'a Plan, services: &Services, guest: &'a Guest,
+        trace: &'a mut Trace<'j>, stop: &'a CancellationToken,
+    ) -> Self {
+        let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
+        let base = base_environment(scene.image, &home, &services.variables());
+        // Without the job's own variables: its `PATH` is for its programs.
+        let env = base.clone().into_iter().collect();
+        let hands = Hands::new(guest, owner, env, plan.directory.clone(), home);
+        let variables = plan.variables.clone();
+        Self { scene, instance, plan, variables, guest, owner, base, hands, trace, stop, oom_kills: 0 }
+    }
+
+    /// Offers the machine what the host has for it, and runs the job.
+    async fn work(self, services: &Services, wire: Option<&Wire>) -> Result<End, VmError> {
+        services.egress.connect(wire).await.map_err(VmError::host("the VM's way to others"))?;
+        services.offer(self.guest).await?;
+        let lacks = services.equip(self.guest, false).await?.err();
+        self.run(lacks).await
+    }
+}
+
 impl Runner<'_, '_> {
     fn core(&self) -> &Core {
         self.scene.core
@@ -119,7 +143,7 @@ pub(super) async fn run(
         Ok(plan) => plan,
         Err(unrunnable) => return Ok(refuse(scene, journal, unrunnable).await),
     };
-    let git = match sources::proxy_of(scene.core, &plan, &instance.url, certificates.as_deref()) {
+    let git = match sources::proxy_of(scene.core, &plan, &instance.url) {
         Ok(git) => git,
         Err(detail) => return internal(detail),
     };
@@ -157,34 +181,11 @@ async fn within_time(
 ) -> Ended {
     let serving = machine.take_connections().map(|connections| services.serve(connections));
     let (guest, wire) = (machine.guest().clone(), machine.wire().cloned());
-    let lost = machine.lost();
     let stop = CancellationToken::new();
     let ended = {
-        let work = async {
-            services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
-            services.offer(&guest).await?;
-            let lacks = services.equip(&guest, false).await?.err();
-            let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
-            let base = base_environment(scene.image, &home, &services.variables());
-            let env = base.clone().into_iter().collect();
-            let runner = Runner {
-                scene,
-                instance,
-                plan,
-                variables: plan.variables.clone(),
-                guest: &guest,
-                owner,
-                base,
-                // Without the job's own variables: its `PATH` is for its programs.
-                hands: Hands::new(&guest, owner, env, plan.directory.clone(), home),
-                trace: &mut *trace,
-                stop: &stop,
-                oom_kills: 0,
-            };
-            runner.run(lacks).await
-        };
+        let runner = Runner::new(scene, instance, plan, &services, &guest, &mut *trace, &stop);
+        let (work, lost) = (runner.work(&services, wire.as_ref()), machine.lost());
         tokio::pin!(work, lost);
-        let deadline = Instant::now() + plan.limit;
         tokio::select! {
             result = &mut work => match result {
                 Ok(end) => Ended::Done(end),
@@ -192,7 +193,7 @@ async fn within_time(
                 Err(error) => Ended::Lost(timeout(LAST_WORDS, lost).await.unwrap_or_else(|_| error.into())),
             },
             loss = &mut lost => Ended::Lost(loss),
-            () = tokio::time::sleep_until(deadline) => Ended::TimedOut,
+            () = tokio::time::sleep(plan.limit) => Ended::TimedOut,
             () = given_up(scene, &stop) => Ended::Aborted,
         }
     };

@@ -71,15 +71,12 @@ jobs:
       hint: known here: `write`, `none`
     error: ci.yml:2:54: permissions.models: `write` is not a known value
       hint: known here: `read`, `none`
-    unsupported: ci.yml:6:5: jobs.a.container: `container` is not supported yet
-      hint: the job runs in a machine of its own; choose its image with `runs-on`
     error: ci.yml:6:24: jobs.a.container.image: must not be empty
+    error: ci.yml:6:41: jobs.a.container.credentials.password: missing key `password`
     error: ci.yml:6:42: jobs.a.container.credentials.user: unknown key `user`
       hint: did you mean `username`?
     error: ci.yml:6:52: jobs.a.container.port: unknown key `port`
       hint: did you mean `ports`?
-    unsupported: ci.yml:7:5: jobs.a.services: `services` is not supported yet
-      hint: start what the job needs in a step
     error: ci.yml:7:20: jobs.a.services.db.image: missing key `image`
     error: ci.yml:7:28: jobs.a.services.db.ports: expected a list, found the number `80`
     error: ci.yml:8:55: jobs.a.concurrency.queue: a run that cancels those in progress has nothing to queue behind
@@ -125,8 +122,8 @@ jobs:
 fn a_workflow_that_is_only_unsupported_has_a_model() {
     let text = "on: push
 jobs:
-  a: {runs-on: x, container: debian, steps: [run: x]}
-  b: {needs: a, runs-on: x, services: {db: {image: postgres}}, steps: [run: x]}
+  a: {runs-on: x, snapshot: debian, steps: [run: x]}
+  b: {needs: a, runs-on: x, snapshot: x, steps: [run: x]}
 ";
     let reading = examine("ci.yml", text);
     assert!(reading.findings.into_sorted().iter().all(|(severity, _)| *severity == Severity::Unsupported));

@@ -8,6 +8,8 @@ mod beside;
 #[cfg(test)]
 mod beside_tests;
 mod checkout;
+mod contained;
+mod end;
 mod listen;
 mod nested;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use beside::{MAX_BESIDE, Ready, WaitPlan};
+pub use end::JobEnd;
 pub use nested::ActionPlace;
 pub use progress::Progress;
 pub use step_plan::{
@@ -35,14 +38,14 @@ pub use step_plan::{
 
 use super::action::{self, ActionRef};
 use super::call::CallTarget;
-use super::commands::{Annotation, Level, Masks, SharedHearing};
+use super::commands::{Annotation, Level, SharedHearing};
+use super::container::Containers;
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::Pairs;
-use super::gate::{NeedResult, NeedsResults};
+use super::gate::NeedsResults;
 use super::model::Step;
 use super::plan::JobSpec;
-use super::setting::Setting;
 use super::values::{SecretContext, Values};
 use crate::document::Diagnostic;
 use beside::Beside;
@@ -73,30 +76,6 @@ pub struct JobPlace {
     pub values: Values,
     /// The directory in the VM for the files by which steps speak, without a slash at the end.
     pub command_directory: String,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobEnd {
-    pub outcome: Outcome,
-    /// Whether `continue-on-error` allows a failure.
-    pub tolerated: bool,
-    pub outputs: BTreeMap<String, String>,
-    /// Markdown of all steps.
-    pub summary: String,
-    /// What went wrong beside the steps, for people.
-    pub errors: Vec<String>,
-    /// What must not be shown of whatever else the job leaves.
-    pub masks: Box<Masks>,
-}
-
-impl JobEnd {
-    /// What the jobs that need this one see of it.
-    pub fn need_result(&self) -> NeedResult {
-        let is_tolerated = self.tolerated && self.outcome == Outcome::Failure;
-        let result = if is_tolerated { Outcome::Success } else { self.outcome };
-        NeedResult { result, outputs: self.outputs.clone() }
-    }
 }
 
 /// The steps of one job, and what they have said so far.
@@ -146,6 +125,12 @@ pub struct JobRun {
     failure: Option<String>,
     /// What the steps of an action noted; those of a job are in its reports.
     annotations: Vec<Annotation>,
+    /// What its containers shall be.
+    containers: Containers,
+    /// What the `job` context has of them, once they are there.
+    of_containers: Object,
+    /// Where steps see the workspace, if that is not where the machine has it.
+    seen_workspace: Option<String>,
 }
 
 /// The step that the driver runs.
@@ -221,6 +206,9 @@ impl JobRun {
             inherited: BTreeSet::new(),
             failure: None,
             annotations: Vec::new(),
+            containers: Containers::default(),
+            of_containers: Object::default(),
+            seen_workspace: None,
         };
         for secret in values.secret_texts() {
             let added = run.hearing.lock().masks.add(secret);
@@ -228,16 +216,26 @@ impl JobRun {
             added.map_err(|error| at(&run.spec, "secrets".to_owned(), error))?;
         }
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
-        let contexts = run.contexts(&run.env);
-        let environment = Environment::new(&contexts);
-        let job = &run.spec.job;
-        run.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.timeout-minutes", job.id), error))?;
-        run.cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.cancel-timeout-minutes", job.id), error))?;
-        run.tolerated = Setting::resolve(&job.continue_on_error, &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.continue-on-error", job.id), error))?;
+        run.compute_settings()
+            .map_err(|(path, error)| at(&run.spec, format!("jobs.{}.{path}", run.spec.job.id), error))?;
         Ok(run)
+    }
+
+    /// What is computed of the job before its first step; an error comes with its place in the job.
+    fn compute_settings(&mut self) -> Result<(), (String, ExpressionError)> {
+        let contexts = self.contexts(&self.env);
+        let environment = Environment::new(&contexts);
+        let job = &self.spec.job;
+        let at = |path: &str| {
+            let path = path.to_owned();
+            |error: ExpressionError| (path, error)
+        };
+        self.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment).map_err(at("timeout-minutes"))?;
+        let cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment);
+        self.cancel_timeout = cancel_timeout.map_err(at("cancel-timeout-minutes"))?;
+        self.tolerated = job.continue_on_error.resolve(&environment).map_err(at("continue-on-error"))?;
+        self.containers = Containers::resolve(job, &environment)?;
+        self.mask_credentials().map_err(at("container"))
     }
 
     /// `timeout-minutes` of the job, if it has one. The driver keeps the time and calls [`JobRun::cancel`].
@@ -370,46 +368,6 @@ impl JobRun {
             Outcome::Cancelled => self.status = Status::Cancelled,
             _ => {}
         }
-    }
-
-    /// How the job ended. A job whose steps were not all asked for was cancelled.
-    pub fn finish(mut self) -> JobEnd {
-        if self.at < self.spec.job.steps.len() || !self.posts.is_empty() || self.beside.has_open() {
-            self.cancel();
-        }
-        let mut errors = Vec::new();
-        let mut outputs = self.job_outputs(&mut errors);
-        self.leave_out_secrets(&mut outputs);
-        let outcome = match self.status {
-            Status::Failure => Outcome::Failure,
-            Status::Cancelled => Outcome::Cancelled,
-            Status::Success | Status::Skipped if errors.is_empty() => Outcome::Success,
-            Status::Success | Status::Skipped => Outcome::Failure,
-        };
-        let errors = errors.iter().map(|error| self.masked(error)).collect();
-        let summary = self.masked(&self.summary.clone());
-        let masks = Box::new(self.hearing.lock().masks.clone());
-        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors, masks }
-    }
-
-    fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {
-        let contexts = self.contexts(&self.env);
-        let environment = Environment::new(&contexts).with_status(self.status);
-        let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
-        for (name, template) in &self.spec.job.outputs {
-            match template.evaluate_text(&environment) {
-                Ok(value) => {
-                    bytes += name.len() + value.len();
-                    if bytes > MAX_OUTPUT_BYTES {
-                        errors.push(format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes; `{name}` and those after it are left out"));
-                        break;
-                    }
-                    outputs.insert(name.clone(), value);
-                }
-                Err(error) => errors.push(format!("the output `{name}` of the job: {}", error.with_its_hint())),
-            }
-        }
-        outputs
     }
 }
 

@@ -127,6 +127,9 @@ impl JobRun {
             action: Some(action),
             failure: None,
             annotations: Vec::new(),
+            containers: self.containers.clone(),
+            of_containers: self.of_containers.clone(),
+            seen_workspace: self.seen_workspace.clone(),
         }
     }
 

@@ -83,7 +83,7 @@ impl JobRun {
         contexts.insert("secrets", self.secrets.expose().clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
-        contexts.insert("job", [("status", word(self.status))].into_iter().collect::<Object>());
+        contexts.insert("job", self.job_context());
         contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
         contexts
     }
@@ -177,7 +177,7 @@ impl JobRun {
         let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
         let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
         let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
-        let Invocation { argv, extension, before, after } = shell::invocation(shell);
+        let Invocation { argv, extension, before, after } = shell::invocation(shell, self.containers.job.is_some());
         let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })

@@ -503,3 +503,30 @@ fn a_private_repository_is_checked_out_only_with_the_permission_to_read_it() {
         assert_eq!(may(head, job, visibility), expected, "{head} {job} {visibility}");
     }
 }
+
+#[test]
+fn a_job_in_a_container_knows_it_and_has_its_shell() {
+    let lines = "    container: {image: \"${{ 'alpine' }}\", credentials: {username: me, password: hush}}
+    services: {db: postgres, none: {image: \"${{ '' }}\"}}
+    steps:
+      - run: one ${{ job.services.db.ports['5432'] }} ${{ job.container.id }} ${{ job.status }}
+      - {run: two, shell: bash}
+";
+    let mut run = job("", lines);
+    assert_eq!(run.containers().job.as_ref().map(|container| container.image.as_str()), Some("alpine"));
+    assert_eq!(run.containers().services.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["db"]);
+    assert_eq!(run.masked("a hush b"), "a *** b");
+    assert_eq!(run.seen_workspace(), "/guest/repo");
+    let ports = Value::from(json!({"services": {"db": {"ports": {"5432": "32768"}}}, "container": {"id": "c1"}}));
+    let Value::Object(context) = ports else { panic!("it is one") };
+    run.has_containers((*context).clone(), "/__w/repo".into());
+    assert_eq!(run.seen_workspace(), "/__w/repo");
+    assert_eq!(script(&expect_run(&mut run)), ("one 32768 c1 success", "sh -e {0}".into(), "/guest/repo"));
+    end(&mut run, 0);
+    let second = expect_run(&mut run);
+    assert_eq!(script(&second).1, "bash --noprofile --norc -eo pipefail {0}");
+    let error = try_job("", "    container: {image: x, options: \"${{ '--network host' }}\"}\n    steps: [run: x]\n");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("jobs.a.container: the option `--network` is the runner's"), "{error}");
+    assert!(try_job("", "    container: ''\n    steps: [run: x]\n").unwrap().containers().is_empty());
+}

@@ -4,8 +4,10 @@
 mod actions;
 mod calls;
 mod clone;
+mod containers;
 mod monitor;
 mod nat;
+mod node;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

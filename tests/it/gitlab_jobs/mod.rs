@@ -89,16 +89,16 @@ fn variable(key: &str, value: &str, more: Value) -> Value {
 
 /// The trace without colours and marks of sections.
 fn plain(job: &Job) -> String {
+    let trace = job.text();
     let mut text = String::new();
-    for line in job.text().split('\n') {
-        let line = line.rsplit("\r\x1b[0K").next().unwrap();
-        let mut rest = line;
+    for piece in trace.split("\r\x1b[0K") {
+        let shown = piece.rfind("section_start:").or_else(|| piece.rfind("section_end:"));
+        let mut rest = shown.map_or(piece, |at| &piece[..at]);
         while let Some(at) = rest.find("\x1b[") {
             text.push_str(&rest[..at]);
             rest = rest[at..].split_once('m').map_or("", |(_, rest)| rest);
         }
         text.push_str(rest);
-        text.push('\n');
     }
     text
 }

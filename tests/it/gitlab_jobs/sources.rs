@@ -65,13 +65,12 @@ async fn a_job_finds_its_commit_and_its_variables() {
     }
     assert!(text.contains("jobs cannot push"), "{text}");
     assert!(!text.contains("hunter2-secret") && !text.contains(&job.token), "{text}");
+    let trace = job.text();
     for section in ["prepare_executor", "prepare_script", "get_sources", "step_script", "after_script"] {
-        for mark in ["start", "end"] {
-            let mark = format!("section_{mark}:");
-            let found = job.text().split(&mark).skip(1).filter(|rest| {
-                rest.split_once(':').is_some_and(|(_, rest)| rest.starts_with(&format!("{section}\r\x1b[0K")))
-            });
-            assert_eq!(found.count(), 1, "{mark} {section}");
+        let name = format!("{section}\r\x1b[0K");
+        for mark in ["section_start:", "section_end:"] {
+            let behind = trace.split(mark).skip(1).filter_map(|rest| rest.split_once(':'));
+            assert_eq!(behind.filter(|(_, rest)| rest.starts_with(&name)).count(), 1, "{mark} {section}");
         }
     }
     hall.close().await;

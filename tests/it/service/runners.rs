@@ -1,5 +1,7 @@
 //! GitHub's own jobs: machines come for jobs that wait, serve one each, and leave nothing at GitHub.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
@@ -135,10 +137,11 @@ async fn what_events_do_not_tell_github_is_asked() {
     let hangs = tempfile::tempdir().unwrap();
     let script = std::fs::read_to_string(fake_runner().join("run.sh")).unwrap();
     std::fs::write(hangs.path().join("run.sh"), script.replace("${FAKE_RUNNER:-}", "hangs")).unwrap();
-    let scope = ", scope = \"organization\", registration_timeout = \"20s\"";
+    std::fs::set_permissions(hangs.path().join("run.sh"), Permissions::from_mode(0o755)).unwrap();
+    let scope = ", scope = \"organization\", registration_timeout = \"30s\"";
     let settings = Settings::new()
         .with_profile("gh", &lines(&fake_runner(), scope))
-        .with_profile("stuck", &lines(hangs.path(), scope).replace("20s", "10m"))
+        .with_profile("stuck", &lines(hangs.path(), scope))
         .with_sweep("1s", "");
     let settings = settings.with_plain_token();
     let Some(mut scene) = Scene::start(settings).await else { return };
@@ -184,8 +187,13 @@ async fn what_events_do_not_tell_github_is_asked() {
     .await;
 
     // After a restart what was left is removed: the one that is known by its number, and one that nobody remembers.
-    scene.service.kill();
     scene.forge.steal_workflow_job(stuck);
+    tell(&scene, stuck, "completed").await;
+    eventually("nothing to wait", async || {
+        (scene.ask_json(&["runners"])["jobs"] == serde_json::json!([])).then_some(())
+    })
+    .await;
+    scene.service.kill();
     scene.forge.leave_runner("orgs/demo", "dayfly-vm-000000000000");
     scene.forge.leave_runner("orgs/demo", "somebody-elses");
     scene.restart().await;

@@ -30,6 +30,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The longest that images may take: the first test of a fresh checkout builds one, from an archive that may be far away.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(540);
 
+/// Images whose tests run; building them all would take longer than all other tests together.
+const TEST_IMAGES: &str = "DAYFLY_TEST_IMAGES";
+
+/// Whether tests that need this image run; says so if not.
+pub(crate) fn has_test_image(image: &str) -> bool {
+    let is_named = std::env::var(TEST_IMAGES).is_ok_and(|images| images.split(',').any(|named| named == image));
+    if !is_named {
+        eprintln!("SKIPPED: {TEST_IMAGES} does not name `{image}`");
+    }
+    is_named
+}
+
 /// Between two looks at something.
 const LOOK: Duration = Duration::from_millis(25);
 
