@@ -20,6 +20,11 @@ demo: packages ## Two pull requests on a forge of this machine, each in a fresh 
 	$(CARGO) build --locked --release --bin dayfly --example demo
 	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly
 
+.PHONY: demo-gitlab
+demo-gitlab: packages ## Two jobs of a GitLab on this machine, each in a fresh microVM
+	$(CARGO) build --locked --release --bin dayfly --example demo
+	$(AS_ROOT) $(TARGET)/release/examples/demo --dayfly $(TARGET)/release/dayfly --gitlab
+
 .PHONY: bench
 bench: packages ## What this host delivers: VMs, deliveries, logs, each beside something to compare with
 	$(CARGO) build --locked --release --bin dayfly
@@ -48,6 +53,10 @@ test: nextest ## All tests, those with real VMs included
 leaks: nextest ## Whether anything is left of a thousand VMs without guests, and of fifty real ones (half an hour)
 	DAYFLY_REQUIRE_VMS=$(if $(AS_ROOT),0,1) DAYFLY_LEAK_VMS=1000 DAYFLY_LEAK_REAL_VMS=50 \
 		$(CARGO) nextest run --locked --profile leaks --no-capture -E 'test(/nothing_is_left_of/)'
+
+.PHONY: gitlab-load
+gitlab-load: nextest ## Five hundred jobs of a GitLab while everything goes wrong at random
+	DAYFLY_GITLAB_JOBS=500 $(CARGO) nextest run --locked --profile leaks --no-capture -E 'test(/every_trace_is_exact/)'
 
 .PHONY: lint
 lint: deny ## Format, clippy, documentation, licences, bans and sources

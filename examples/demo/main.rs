@@ -4,10 +4,13 @@
 //! make demo
 //! ```
 //!
+//! `make demo-gitlab` plays two jobs that a GitLab gives away in their place.
+//!
 //! It shows what happens as it happens, then compares what it saw with what should have been: the demo is also a test, and
 //! ends with an error if a single thing differs. Everything that it makes is under `.demo` in the current directory.
 
 mod control;
+mod pipeline;
 mod play;
 mod scene;
 mod screen;
@@ -17,6 +20,8 @@ mod watch;
 
 #[path = "../local-forge/forge/mod.rs"]
 mod forge;
+#[path = "../local-gitlab/gitlab/mod.rs"]
+mod local_gitlab;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +30,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use local_gitlab::GitLab;
 use scene::Scene;
 use screen::Screen;
 use service::Service;
@@ -36,6 +42,9 @@ struct Arguments {
     /// The program to show; `make demo` builds it
     #[arg(long, default_value = "target/release/dayfly")]
     dayfly: PathBuf,
+    /// Play jobs of a GitLab in place of the pull requests
+    #[arg(long)]
+    gitlab: bool,
 }
 
 #[tokio::main]
@@ -64,11 +73,18 @@ async fn demo(arguments: &Arguments, screen: &Screen) -> anyhow::Result<Verdict>
     if !program.is_file() {
         bail!("there is no `{}`\n  hint: `make demo` builds it", program.display());
     }
-    let scene = Scene::set().await.context("setting the scene")?;
+    let gitlab = match arguments.gitlab {
+        true => Some(GitLab::start(local_gitlab::Options::default()).await.context("starting the GitLab")?),
+        false => None,
+    };
+    let scene = Scene::set(gitlab.as_ref()).await.context("setting the scene")?;
     until_interrupted(service::bake(&program, &scene)).await?;
     let mut service = until_interrupted(Service::start(&program, &scene)).await?;
     let mut verdict = Verdict::default();
-    let played = until_interrupted(play::all(&scene, screen, &mut verdict)).await;
+    let played = match &gitlab {
+        Some(gitlab) => until_interrupted(pipeline::all(gitlab, &scene, screen, &mut verdict)).await,
+        None => until_interrupted(play::all(&scene, screen, &mut verdict)).await,
+    };
     // Whatever happened, nothing stays behind.
     let stopped = service.stop().await;
     played.map_err(|error| if error.is::<Stopped>() { error } else { service.explain(error) })?;

@@ -11,6 +11,7 @@ use dayfly::config::{Config, Profile};
 use dayfly::host::lease::{LEASE_FILE, Lease};
 
 use crate::forge::{APP_PRIVATE_KEY, Forge, Options, Webhook};
+use crate::local_gitlab::GitLab;
 
 pub(crate) const REPOSITORY: &str = "demo/hello";
 /// The name of the job's status and check run.
@@ -22,6 +23,10 @@ const CONFIGURATION: &str = include_str!("../../config/demo.toml");
 /// What stands in [`CONFIGURATION`] for the addresses that are found when the demo starts.
 const DAYFLY_ADDRESS: &str = "127.0.0.1:4780";
 const FORGE_ADDRESS: &str = "127.0.0.1:4781";
+
+/// What is added to it where a GitLab plays.
+const GITLAB: &str = include_str!("gitlab.toml");
+const GITLAB_ADDRESS: &str = "http://127.0.0.1:4782";
 
 /// What an earlier demo leaves to the next: images, which take long to make, and VMs, which only the service may remove.
 const KEPT_STATE: [&str; 5] = ["accelerator.json", "caches", "images", "vms", LEASE_FILE];
@@ -40,7 +45,8 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// A forge that listens, a repository with a workflow, and a configuration for a service with an empty database.
-    pub(crate) async fn set() -> anyhow::Result<Self> {
+    /// It is a runner of `gitlab`, if there is one.
+    pub(crate) async fn set(gitlab: Option<&GitLab>) -> anyhow::Result<Self> {
         let directory = std::path::absolute(DIRECTORY)?;
         let forge = Forge::start(Options::default()).await.context("starting the forge")?;
         forge.create_repository(REPOSITORY).await?;
@@ -54,7 +60,11 @@ impl Scene {
         let forge_address = forge.url().replace("http://", "");
         let text = CONFIGURATION.replace(DAYFLY_ADDRESS, &listen).replace(FORGE_ADDRESS, &forge_address);
         // The copy is in the directory that the original names.
-        let text = text.replace(&format!("../{DIRECTORY}/"), "");
+        let mut text = text.replace(&format!("../{DIRECTORY}/"), "");
+        if let Some(gitlab) = gitlab {
+            private_file(&directory.join("secrets/gitlab-runner"), &gitlab.add_runner())?;
+            text.push_str(&GITLAB.replace(GITLAB_ADDRESS, &gitlab.url()));
+        }
         let config_file = directory.join("dayfly.toml");
         fs::write(&config_file, text)?;
         let config = load(&config_file)?;

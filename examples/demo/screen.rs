@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use crate::control::Event;
 use crate::forge::{CheckRun, PullRequest, Status};
+use crate::local_gitlab::{Job, JobState};
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -54,6 +55,22 @@ impl Screen {
             self.paint(BOLD, &title),
             self.paint(DIM, &format!("{} at {}", pull.repository, &pull.sha[..12]))
         );
+    }
+
+    /// A GitLab has a job to give away.
+    pub(crate) fn gitlab_job(&self, id: u64, name: &str) {
+        *self.shown.lock().expect("showing does not panic") = Shown::default();
+        println!("\n{}  {}", self.paint(BOLD, &format!("Job {id}: {name}")), self.paint(DIM, "waits in GitLab"));
+    }
+
+    /// What GitLab knows of its end.
+    pub(crate) fn gitlab_end(&self, job: &Job) {
+        let is_good = job.state == JobState::Success;
+        let reason = job.failure_reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+        let artifacts: Vec<&str> = job.artifacts.iter().map(|artifact| artifact.file_name.as_str()).collect();
+        let kept = if artifacts.is_empty() { String::new() } else { format!(", keeps {}", artifacts.join(", ")) };
+        let state = self.paint(BOLD, job.state.as_str());
+        println!("{:>8}{} GitLab shows {state}{reason}{kept}", "", self.mark(is_good));
     }
 
     /// Something happened, so many microseconds after the webhook was sent.

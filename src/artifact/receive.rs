@@ -170,6 +170,10 @@ impl Taker<'_> {
                         self.into.directory(&parts).map_err(host(&parts.join("/")))?;
                     }
                 }
+                Event::Link { path, .. } => {
+                    self.count_entry()?;
+                    self.note(&path, "a link");
+                }
                 Event::Other { path, kind } => {
                     self.count_entry()?;
                     self.note(&path, kind);

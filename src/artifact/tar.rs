@@ -21,6 +21,11 @@ pub enum Event<'a> {
     Directory {
         path: Vec<u8>,
     },
+    /// A symbolic link.
+    Link {
+        path: Vec<u8>,
+        target: Vec<u8>,
+    },
     /// An entry of another kind, which has no content here.
     Other {
         path: Vec<u8>,
@@ -61,20 +66,22 @@ pub struct Decoder {
     block: Vec<u8>,
     /// The name of the next entry, from an entry of its own.
     long_name: Option<Vec<u8>>,
+    /// The same of where it leads.
+    long_target: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
 enum State {
     Header,
     Content { left: u64, padding: u64 },
-    Name { left: u64, padding: u64, name: Vec<u8> },
+    Name { left: u64, padding: u64, name: Vec<u8>, is_target: bool },
     Skip { left: u64 },
     Ended,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Header, block: Vec::with_capacity(BLOCK), long_name: None }
+        Self { state: State::Header, block: Vec::with_capacity(BLOCK), long_name: None, long_target: None }
     }
 }
 
@@ -102,9 +109,10 @@ impl Decoder {
                     *left -= content.len() as u64;
                     return Ok((!content.is_empty()).then_some(Event::Content(content)));
                 }
-                State::Name { left: 0, padding, name } => {
+                State::Name { left: 0, padding, name, is_target } => {
                     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-                    self.long_name = Some(name[..end].to_vec());
+                    let place = if *is_target { &mut self.long_target } else { &mut self.long_name };
+                    *place = Some(name[..end].to_vec());
                     self.state = State::Skip { left: *padding };
                 }
                 State::Name { left, name, .. } => {
@@ -148,19 +156,15 @@ impl Decoder {
         let size = number(&block[124..136])?;
         let padding = size.wrapping_neg() % BLOCK as u64;
         let kind = block[156];
-        if kind == b'L' {
+        if matches!(kind, b'L' | b'K') {
             if size > MAX_NAME {
                 return Err(TarError::LongName);
             }
-            self.state = State::Name { left: size, padding, name: Vec::new() };
-            return Ok(None);
-        }
-        if kind == b'K' {
-            // The target of a link, which is not wanted. A long name before it belongs to the entry behind it.
-            self.state = State::Skip { left: size.checked_add(padding).ok_or(TarError::Number)? };
+            self.state = State::Name { left: size, padding, name: Vec::new(), is_target: kind == b'K' };
             return Ok(None);
         }
         let path = self.long_name.take().unwrap_or_else(|| short_name(&block));
+        let target = self.long_target.take().unwrap_or_else(|| text(&block[157..257]));
         // Links and devices have no content, whatever their size says.
         self.state = State::Header;
         Ok(Some(match kind {
@@ -170,7 +174,8 @@ impl Decoder {
                 Event::File { path, size, is_executable }
             }
             b'5' => Event::Directory { path },
-            b'1' | b'2' => Event::Other { path, kind: "a link" },
+            b'2' => Event::Link { path, target },
+            b'1' => Event::Other { path, kind: "a link" },
             b'3' | b'4' => Event::Other { path, kind: "a device" },
             b'6' => Event::Other { path, kind: "a pipe" },
             other => return Err(TarError::Extension(other)),
@@ -186,8 +191,12 @@ fn take<'a>(input: &mut &'a [u8], wanted: u64) -> &'a [u8] {
     taken
 }
 
+/// A field up to its end.
+fn text(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().take_while(|byte| *byte != 0).collect()
+}
+
 fn short_name(block: &[u8]) -> Vec<u8> {
-    let text = |bytes: &[u8]| bytes.iter().copied().take_while(|byte| *byte != 0).collect::<Vec<u8>>();
     let name = text(&block[..100]);
     // GNU's archives say `ustar ` here, and have something else where POSIX has the first part of a long name.
     let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
@@ -257,6 +266,7 @@ mod tests {
                     Event::Content(bytes) => content.push_str(&String::from_utf8_lossy(bytes)),
                     Event::End => found.push(format!("={}", std::mem::take(&mut content))),
                     Event::Directory { path } => found.push(format!("{}/ directory", name(&path))),
+                    Event::Link { path, target } => found.push(format!("{} -> {}", name(&path), name(&target))),
                     Event::Other { path, kind } => found.push(format!("{} is {kind}", name(&path))),
                 }
             }
@@ -274,6 +284,9 @@ mod tests {
             entry("dist/link", b'2', b""),
             entry("././@LongLink", b'L', format!("{long}\0").as_bytes()),
             entry("cut short", b'0', &[b'x'; 600]),
+            entry("././@LongLink", b'K', b"../a/target\0"),
+            entry("other link", b'2', b""),
+            entry("hard link", b'1', b""),
             vec![0; 2 * BLOCK],
             b"what follows does not count".to_vec(),
         ]
@@ -286,9 +299,10 @@ mod tests {
         for size in [1, 7, 511, 512, 513, 1000] {
             assert_eq!(events(&archive(), size).unwrap(), whole);
         }
-        let expected = ["dist// directory", "dist/a 5 true", "=hello", "dist/empty 0 true", "=", "dist/link is a link"];
+        let expected = ["dist// directory", "dist/a 5 true", "=hello", "dist/empty 0 true", "=", "dist/link -> "];
         assert_eq!(whole[..6], expected);
-        assert_eq!((whole[6].len(), whole[7].len(), whole[8].as_str()), (164 + 9, 601, "complete"));
+        assert_eq!((whole[6].len(), whole[7].len()), (164 + 9, 601));
+        assert_eq!(whole[8..], ["other link -> ../a/target", "hard link is a link", "complete"]);
         assert_eq!(events(&archive()[..1500], 100).unwrap().last().unwrap(), "cut");
     }
 

@@ -148,6 +148,27 @@ impl Depot {
         Ok(entry)
     }
 
+    /// Stores an entry in the place of those of its key that are older, which is a name that no other begins with: what is found
+    /// for it from now on is this one. Who reads an older one reads it to its end.
+    ///
+    /// # Errors
+    /// [`DepotError::Refused`] for a run that may not write; the host's file system.
+    pub fn replace_cache(
+        &self, repo: &str, scopes: &Scopes, key: &str, version: &str, uploaded: Uploaded,
+    ) -> Result<CacheEntry, DepotError> {
+        let unique = format!("{key}{}", object_id());
+        let reservation = self.reserve_cache(repo, scopes, &unique, version)?;
+        let entry = self.store_cache(repo, scopes, &unique, version, &reservation, uploaded)?;
+        let is_older = |other: &CacheEntry| {
+            other.scope == entry.scope
+                && other.version == version
+                && other.key.starts_with(key)
+                && (other.created_at, other.id) < (entry.created_at, entry.id)
+        };
+        self.entries(repo).filter(|found| is_older(&found.entry)).for_each(|found| _ = object::remove(&found.place));
+        Ok(entry)
+    }
+
     /// Removes entries of the repository until the rest is within its budget.
     fn make_room(&self, repo: &str) {
         let limits = self.limits();

@@ -94,6 +94,18 @@ impl Depot {
         Upload::begin(&self.0.root.join("staging"), limit)
     }
 
+    /// A directory for what is only passed on; it goes when it is dropped.
+    ///
+    /// # Errors
+    /// The host's file system, and a disk that is full.
+    pub fn desk(&self) -> Result<tempfile::TempDir, DepotError> {
+        let staging = self.0.root.join("staging");
+        let io = DepotError::io("a directory cannot be made");
+        std::fs::create_dir_all(&staging).map_err(&io)?;
+        upload::require_room(&staging)?;
+        tempfile::tempdir_in(&staging).map_err(io)
+    }
+
     /// Removes what expired, what nobody used for long, and what a killed process left.
     pub fn tidy(&self, now: SystemTime) {
         self.expire_artifacts(now);

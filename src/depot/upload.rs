@@ -134,7 +134,7 @@ const LOOK_EVERY: u64 = 16 << 20;
 /// Free bytes that uploads leave: without any, no job starts and nothing can be stored.
 const LEFT_FREE: u64 = 2 << 30;
 
-fn require_room(directory: &Path) -> Result<(), DepotError> {
+pub(super) fn require_room(directory: &Path) -> Result<(), DepotError> {
     disk::require_room(directory, LEFT_FREE).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull => DepotError::TooLarge("the host's disk has no room for it".to_owned()),
         _ => DepotError::io("the depot cannot be examined")(error),
@@ -180,12 +180,17 @@ impl Uploaded {
         self.staged.0 = None;
     }
 
+    /// The file with its content, as long as this is there.
+    pub fn path(&self) -> PathBuf {
+        self.directory().join("data")
+    }
+
     /// Its content, before it has a place.
     ///
     /// # Errors
     /// The host's file system.
     pub fn open(&self) -> Result<BufReader<File>, DepotError> {
-        let file = File::open(self.directory().join("data")).map_err(DepotError::io("an upload cannot be read"))?;
+        let file = File::open(self.path()).map_err(DepotError::io("an upload cannot be read"))?;
         Ok(BufReader::new(file))
     }
 }

@@ -4,8 +4,8 @@
 //! *judging*, a pure function from those facts to [`Finding`]s, which a table can test.
 //!
 //! Invariants: every check has a time limit, and one that hangs is reported and not waited for; nothing lasting is changed on
-//! the host; the running service is not needed; the network is used for the forge only, and only with a configuration that
-//! names one; ids of findings stay the same from version to version.
+//! the host; the running service is not needed; the network is used for the forges only, and only with a configuration that
+//! names them; ids of findings stay the same from version to version.
 
 mod capacity;
 mod cgroups;
@@ -17,6 +17,8 @@ mod egress;
 mod finding;
 mod firecracker;
 mod forge;
+mod gitlab;
+mod gitlab_runners;
 mod host;
 mod images;
 mod kvm;
@@ -75,6 +77,8 @@ fn checks() -> Vec<Check> {
         quick("config", configuration::examine),
         long("service", |subject| service::examine(subject).boxed()),
         long("forge", |subject| forge::examine(subject).boxed()),
+        long("gitlab", |subject| gitlab::examine(subject).boxed()),
+        long("gitlab", |subject| gitlab_runners::examine(subject).boxed()),
     ]
 }
 

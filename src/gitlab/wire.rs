@@ -40,6 +40,12 @@ pub struct JobResponse {
     pub dependencies: Option<Vec<Dependency>>,
     #[serde(default)]
     pub features: Features,
+    /// Of stores outside of GitLab, by the names of their variables.
+    #[serde(default)]
+    pub secrets: Option<serde_json::Map<String, serde_json::Value>>,
+    /// In the place of `steps`: the job is written in GitLab's steps.
+    #[serde(default)]
+    pub run: Option<serde_json::Value>,
 }
 
 /// What the job is called.
@@ -218,8 +224,9 @@ pub struct Cache {
     pub key: String,
     #[serde(default)]
     pub untracked: bool,
+    /// `pull`, `push` or `pull-push`, perhaps by a variable; empty: both.
     #[serde(default, deserialize_with = "null_is_default")]
-    pub policy: CachePolicy,
+    pub policy: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub paths: Vec<String>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -228,18 +235,6 @@ pub struct Cache {
     pub fallback_keys: Vec<String>,
     #[serde(default)]
     pub unprotect: bool,
-}
-
-/// Whether a job reads a cache, writes it, or both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CachePolicy {
-    #[default]
-    #[serde(rename = "pull-push")]
-    PullPush,
-    #[serde(rename = "pull")]
-    Pull,
-    #[serde(rename = "push")]
-    Push,
 }
 
 /// Of a registry of images.
@@ -307,7 +302,7 @@ mod tests {
             "cache": [{"key": null, "paths": null, "policy": null, "when": null}],
             "artifacts": [{"name": null, "paths": ["a"], "when": "always", "artifact_type": "junit", "artifact_format": "gzip"}]}"#;
         let job: JobResponse = serde_json::from_str(nulls).unwrap();
-        assert_eq!(job.cache.unwrap()[0].policy, CachePolicy::PullPush);
+        assert_eq!(job.cache.unwrap()[0].policy, "");
         assert_eq!(job.artifacts.unwrap()[0].when, When::Always);
     }
 

@@ -5,17 +5,18 @@
 //! that always run have it once more, or `cancel-timeout-minutes`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::action::{Actions, Delivered, Frame};
+use super::action::{Actions, Frame};
 use super::checkout::{Origin, Workspace};
 use super::container::Containers;
 use super::services::Services;
-use super::steps::{Places, Steps, Witness};
+use super::steps::{FirstCheckout, Places, Steps, Voice, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
@@ -33,7 +34,7 @@ use crate::workflow::contexts::GithubContext;
 use crate::workflow::run::JobRun;
 
 /// How long after a failed call it is waited for what ended the VM, if anything did.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Refused or failed requests to one service that the log names.
 const MAX_TOLD: usize = 10;
@@ -81,7 +82,7 @@ impl Attempt<'_> {
             results: self.results,
         };
         if let Some(token) = services.results.token()
-            && let Err(error) = run.hearing().masks.add(token.expose_secret())
+            && let Err(error) = run.hearing().lock().masks.add(token.expose_secret())
         {
             tracing::warn!(?error, "a job has so many masks that its token has none");
         }
@@ -92,20 +93,20 @@ impl Attempt<'_> {
         let lost = machine.lost();
         let mut steps = Steps {
             origin,
-            workspace,
+            workspace: FirstCheckout::new(workspace),
             results: services.results.clone(),
             proxies: services.variables(),
             guest: &guest,
             image,
             places,
-            witness: &mut *witness,
-            cancel: &stop,
+            witness: Voice::new(&mut *witness),
+            stop: stop.clone(),
+            cancel: stop.clone(),
             grace,
-            lines: Vec::new(),
             oom_kills: 0,
             is_disk_full: false,
             actions,
-            delivered: Delivered::default(),
+            delivered: Arc::default(),
             nodes: BTreeMap::new(),
             containers: Containers::default(),
             frame: Frame::default(),
@@ -135,7 +136,8 @@ impl Attempt<'_> {
             }
         };
         let bounded = bounded(work, lost, limit.saturating_sub(spent), ending, &stop).await;
-        let lines = std::mem::take(&mut steps.lines);
+        let lines = steps.witness.take_lines().await;
+        drop(steps);
         if let Some(serving) = serving {
             serving.abort();
             services.egress.settled().await;
@@ -158,7 +160,7 @@ impl Attempt<'_> {
 }
 
 /// Says in the log what of the guest's requests was refused or failed: a program may have hidden it.
-async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
+pub(super) async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog, witness: &mut W) {
     for Decisions { list, left_out, .. } in decisions {
         let mut told = list.iter().filter(|decision| decision.verdict != Verdict::Allowed);
         for decision in told.by_ref().take(MAX_TOLD) {
@@ -176,7 +178,7 @@ async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress: &EgressLog
 }
 
 /// Says in the log how the VM was lost, with the last of its console.
-async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
+pub(super) async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
     let console = machine.console().await.unwrap_or_default();
     let loss = loss.explained_by(&console);
     witness.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;

@@ -141,7 +141,7 @@ impl Taker<'_> {
                     }
                 }
                 Event::End => self.files.extend(self.open.take()),
-                Event::Directory { .. } | Event::Other { .. } => {}
+                Event::Directory { .. } | Event::Link { .. } | Event::Other { .. } => {}
             }
         }
         Ok(())

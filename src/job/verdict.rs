@@ -32,7 +32,6 @@ pub(crate) enum Ending {
     /// It could not begin.
     NotStarted { reason: Reason, detail: String },
     /// What ran a job of a forge's own decided.
-    #[expect(dead_code, reason = "the kinds of jobs make it")]
     Foreign { conclusion: Conclusion, reason: Option<Reason>, detail: String },
 }
 

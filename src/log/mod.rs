@@ -10,6 +10,7 @@
 //! Nothing is synchronised to the disk before [`LogWriter::finish`]: a log is worth less than the job's speed.
 
 mod last_lines;
+mod raw;
 mod reader;
 mod record;
 pub mod render;
@@ -28,6 +29,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+pub use raw::RawReader;
 pub use reader::{Chunk, Entry, LogReader};
 pub use record::Stream;
 pub(crate) use render::safe_length;

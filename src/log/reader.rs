@@ -12,6 +12,7 @@ use futures::stream::{self, Stream as AsyncStream, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::raw::RawReader;
 use super::record::{HEADER, Header, Kind, Stream};
 use super::render::{coloured, plain};
 use super::{LogError, blocking, segments};
@@ -106,6 +107,11 @@ impl LogReader {
         self.read(cursor).map(|chunk| chunk.map(|chunk| chunk.to_text()))
     }
 
+    /// The log's bytes from the first one on, as they were written.
+    pub fn raw(&self) -> RawReader {
+        RawReader::new(self.scan(0))
+    }
+
     fn scan(&self, cursor: u64) -> Scan {
         Scan::new(&self.directory, cursor, self.render)
     }
@@ -147,8 +153,23 @@ impl Following {
     }
 }
 
+/// A record as it was written, or what is missing in its place.
+pub(super) enum Found {
+    Piece(Header, Stream, Vec<u8>),
+    /// So many bytes were cut here.
+    Cut(u64),
+}
+
+/// How much of a log is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    /// What is never cut.
+    Head,
+}
+
 /// A place in a log. All methods block.
-struct Scan {
+pub(super) struct Scan {
     directory: PathBuf,
     /// The offset after the last record that was read.
     offset: u64,
@@ -167,18 +188,32 @@ struct Segment {
 }
 
 impl Scan {
-    fn new(directory: &Path, from: u64, render: Render) -> Self {
+    pub(super) fn new(directory: &Path, from: u64, render: Render) -> Self {
         Self { directory: directory.to_owned(), offset: 0, from, segment: None, render }
     }
 
     /// The next entries, up to about `limit` bytes of content; none at what is the end now.
     fn entries(&mut self, limit: usize) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
+        let render = self.render;
+        let pieces = self.pieces(limit, Extent::Whole)?.into_iter();
+        let entry = |found| match found {
+            Found::Piece(header, stream, content) => piece(header, stream, (render)(&content)),
+            Found::Cut(bytes) => Entry::Cut { bytes },
+        };
+        Ok(pieces.map(entry).collect())
+    }
+
+    /// The next records as they were written, up to about `limit` bytes of content; none at what is the end now.
+    pub(super) fn pieces(&mut self, limit: usize, extent: Extent) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
         let mut size = 0;
         while size < limit {
             let Some((header, content)) = self.record()? else {
+                if extent == Extent::Head && self.segment.is_some() {
+                    break;
+                }
                 match self.next_segment()? {
-                    Step::Cut(bytes) => entries.push(Entry::Cut { bytes }),
+                    Step::Cut(bytes) => found.push(Found::Cut(bytes)),
                     Step::Moved => {}
                     Step::End => break,
                 }
@@ -188,10 +223,10 @@ impl Scan {
             let Kind::Piece(stream) = header.kind else { continue };
             if self.offset > self.from {
                 size += content.len();
-                entries.push(piece(header, stream, (self.render)(&content)));
+                found.push(Found::Piece(header, stream, content));
             }
         }
-        Ok(entries)
+        Ok(found)
     }
 
     /// The next whole record of the current segment.

@@ -12,8 +12,10 @@
 mod buckets;
 mod egress;
 mod family;
+mod gitlab;
 pub mod labels;
 mod pools;
+mod runners;
 mod service;
 mod upkeep;
 mod work;
@@ -23,7 +25,9 @@ use prometheus::{Registry, TextEncoder};
 
 pub use egress::EgressMetrics;
 pub use family::{Counters, Gauges, Label, Times};
+pub use gitlab::GitLabMetrics;
 pub use pools::PoolMetrics;
+pub use runners::RunnerMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
@@ -40,12 +44,14 @@ pub struct Metrics {
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
     pub pools: PoolMetrics,
+    pub runners: RunnerMetrics,
     pub forge: ForgeMetrics,
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
     pub images: ImageMetrics,
     pub upkeep: UpkeepMetrics,
     pub egress: EgressMetrics,
+    pub gitlab: GitLabMetrics,
 }
 
 impl Metrics {
@@ -60,12 +66,14 @@ impl Metrics {
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
             pools: PoolMetrics::new(&maker),
+            runners: RunnerMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),
             images: ImageMetrics::new(&maker),
             upkeep: UpkeepMetrics::new(&maker),
             egress: EgressMetrics::new(&maker),
+            gitlab: GitLabMetrics::new(&maker),
             registry: maker.registry,
         };
         // It reads `/proc/self` at each scrape. Two of them in one process would only be one too many.

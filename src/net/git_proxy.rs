@@ -30,12 +30,12 @@ use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
+use crate::forge::{Forges, GitUpstream, RepoAccess, RepoName};
 use crate::net::decisions::{Decisions, Record, Verdict};
 use crate::net::http::{self, Failure, one_line};
 use crate::net::transfer::{self, Budget, TransferError, cause};
@@ -87,9 +87,11 @@ impl Default for GitLimits {
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A forge that is asked for each repository's address and credential.
-    Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
+    Forge { client: GitClient, forges: Forges, name: String, installation: Option<u64> },
     /// One address, whatever the guest calls the repository.
     Address { client: GitClient, upstream: GitUpstream },
+    /// An instance whose projects are below that address, with a credential of one job: what it may read, the instance decides.
+    Instance { client: GitClient, url: Url, authorization: SecretString },
     /// A repository of this host.
     Directory(Directory),
 }
@@ -202,15 +204,18 @@ impl Shared {
             true => lfs::problem,
             false => |status, text: &str| one_line(status, &text),
         };
-        let admitted =
-            match admission::admit(request.method(), request.uri(), &self.repositories, self.public.is_some()) {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    let target = format!("{} {}", request.method(), request.uri());
-                    self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
-                    return told(StatusCode::FORBIDDEN, &refusal.to_string());
-                }
-            };
+        let admitted = match self.source {
+            Source::Instance { .. } => admission::admit_any(request.method(), request.uri()),
+            _ => admission::admit(request.method(), request.uri(), &self.repositories, self.public.is_some()),
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let target = format!("{} {}", request.method(), request.uri());
+                self.decisions.add(&target, Verdict::Refused(refusal.to_string()));
+                return told(StatusCode::FORBIDDEN, &refusal.to_string());
+            }
+        };
         let (response, verdict) = match self.forward(&admitted, request).await {
             Ok(response) => (response, Verdict::Allowed),
             Err(Trouble::Refused(refusal)) => (told(refusal.status, &refusal.detail), Verdict::Refused(refusal.detail)),
@@ -260,10 +265,13 @@ impl Shared {
         let (client, upstream) = match &self.source {
             Source::Directory(directory) => return Ok(Place::Here(directory)),
             Source::Address { client, upstream } => (client, upstream.clone()),
-            Source::Forge { client, forge, installation } => {
+            Source::Instance { client, url, authorization } => {
+                (client, upstream_below(url, repo, authorization.clone()))
+            }
+            Source::Forge { client, forges, name, installation } => {
                 let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.
-                let upstream = forge.git_upstream(&access).await;
+                let upstream = async { forges.of(name)?.git_upstream(&access).await }.await;
                 (client, upstream.map_err(|error| Failure::gateway(error.to_string()))?)
             }
         };
@@ -360,6 +368,13 @@ impl Shared {
             chunk
         }))
     }
+}
+
+/// A project of an instance, for whoever has that credential.
+fn upstream_below(instance: &Url, repo: &RepoName, authorization: SecretString) -> GitUpstream {
+    let mut url = instance.clone();
+    url.set_path(&format!("{}/{repo}", instance.path().trim_end_matches('/')));
+    GitUpstream { url, authorization: Some(authorization) }
 }
 
 /// Counts one more of `what`, unless the job has had as many as it may.

@@ -19,9 +19,9 @@ pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// Why a request was not answered as it should, for the guest and for the job's log.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    pub(super) detail: String,
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
 }
 
 impl Failure {

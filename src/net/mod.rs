@@ -3,8 +3,8 @@
 pub mod decisions;
 pub mod egress;
 pub mod git_proxy;
-mod http;
+pub(crate) mod http;
 pub mod registry;
 pub mod results;
 mod transfer;
-mod upstream;
+pub(crate) mod upstream;

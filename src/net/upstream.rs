@@ -4,6 +4,7 @@
 //! A credential goes to one origin only. Away from the service's own host only public addresses are connected to: the ones
 //! that were looked at, as the name is resolved once.
 
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const MAX_REDIRECTS: usize = 5;
 
 /// Connections to all services of a kind.
 #[derive(Debug, Clone)]
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     /// The kind, for messages, such as `the forge`.
     kind: &'static str,
     /// To services, the way that the environment names. With TLS a proxy there sees a name, and no credential.
@@ -39,20 +40,20 @@ pub(super) struct Upstream {
 
 /// What is asked for, and how the host shows itself.
 #[derive(Debug)]
-pub(super) struct Question<'a> {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
     /// The service's own address.
-    pub(super) own: &'a Url,
+    pub(crate) own: &'a Url,
     /// Headers for one origin, wherever else we are sent.
-    pub(super) credential: (Origin, HeaderMap),
+    pub(crate) credential: (Origin, HeaderMap),
 }
 
 impl Upstream {
     /// Fails where the host has no usable trust roots. `agent` is the `User-Agent`; `proxies` may name others than the
     /// environment does.
-    pub(super) fn new(
+    pub(crate) fn new(
         kind: &'static str, agent: &str, proxies: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> Result<Self, reqwest::Error> {
         // Fails only if a provider is installed already, which is as good.
@@ -66,12 +67,12 @@ impl Upstream {
     }
 
     /// The client for an address at a service itself.
-    pub(super) fn own(&self, url: &Url) -> &Client {
+    pub(crate) fn own(&self, url: &Url) -> &Client {
         if url.scheme() == "https" { &self.encrypted } else { &self.plain }
     }
 
     /// The answer, and the address that gave it. Dropping the future breaks the request off.
-    pub(super) async fn ask(&self, question: Question<'_>) -> Result<(Response, Url), Failure> {
+    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<(Response, Url), Failure> {
         let Question { method, mut url, headers, own, credential: (origin, credential) } = question;
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.client(&url, own)?.request(method.clone(), url.clone()).headers(headers.clone());
@@ -120,6 +121,20 @@ fn builder(agent: &str) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .user_agent(agent)
+}
+
+/// An error and everything that caused it: the outermost one alone says `client error` and nothing more.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 fn send_failure(error: &reqwest::Error, url: &Url) -> Failure {

@@ -53,7 +53,7 @@ impl Openings {
     }
 
     /// The scheduler's new count, by profile.
-    pub(super) fn renew(&self, by_profile: HashMap<String, u32>) {
+    pub fn renew(&self, by_profile: HashMap<String, u32>) {
         let has_changed = self.locked(|counts| {
             let has_changed = counts.by_profile != by_profile;
             counts.by_profile = by_profile;

@@ -67,6 +67,30 @@ impl FilePatterns {
     }
 }
 
+/// One pattern by itself, in which no first letter means anything: for lists of other dialects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern(Pattern);
+
+impl PathPattern {
+    /// Reads a relative pattern; an empty one means everything.
+    ///
+    /// # Errors
+    /// Parts `.` and `..`.
+    pub fn new(text: &str) -> Result<Self, String> {
+        Ok(Self(Pattern { negated: false, parts: parts(text, text)?, is_directory: false }))
+    }
+
+    /// Whether it matches the path with these parts, or a directory that the path is in.
+    pub fn has(&self, path: &[&str]) -> bool {
+        self.0.matches(path)
+    }
+
+    /// Whether it matches exactly this path.
+    pub fn is(&self, path: &[&str]) -> bool {
+        self.0.fits(path, true)
+    }
+}
+
 impl Pattern {
     /// `None` for an absolute pattern of elsewhere.
     fn read(line: &str, root: &str) -> Result<Option<Self>, String> {
@@ -80,28 +104,21 @@ impl Pattern {
         } else {
             text.strip_prefix("./").unwrap_or(if text == "." { "" } else { text })
         };
-        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-        if parts.iter().any(|part| matches!(*part, "." | "..")) {
-            return Err(format!("the pattern {} has a part `.` or `..`", quoted(line)));
-        }
-        Ok(Some(Self {
-            negated: bangs % 2 == 1,
-            parts: parts
-                .into_iter()
-                .map(|part| if part == "**" { Part::Any } else { Part::Name(letters(part)) })
-                .collect(),
-            is_directory: text.ends_with('/'),
-        }))
+        Ok(Some(Self { negated: bangs % 2 == 1, parts: parts(text, line)?, is_directory: text.ends_with('/') }))
     }
 
     /// Whether it matches the path, or a directory that the path is in.
     fn matches(&self, path: &[&str]) -> bool {
+        self.fits(path, false)
+    }
+
+    fn fits(&self, path: &[&str], is_exact: bool) -> bool {
         let mut states = vec![false; self.parts.len() + 1];
         states[0] = true;
         self.pass_gaps(&mut states);
         let is_end = |states: &[bool]| states[self.parts.len()];
         for (place, name) in path.iter().enumerate() {
-            if is_end(&states) && (place > 0 || self.parts.is_empty()) {
+            if !is_exact && is_end(&states) && (place > 0 || self.parts.is_empty()) {
                 return true;
             }
             let mut next = vec![false; states.len()];
@@ -126,6 +143,15 @@ impl Pattern {
             }
         }
     }
+}
+
+/// The parts of a pattern, which stands in that line.
+fn parts(text: &str, line: &str) -> Result<Vec<Part>, String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err(format!("the pattern {} has a part `.` or `..`", quoted(line)));
+    }
+    Ok(parts.into_iter().map(|part| if part == "**" { Part::Any } else { Part::Name(letters(part)) }).collect())
 }
 
 fn letters(part: &str) -> Vec<Letter> {

@@ -21,6 +21,7 @@ pub mod matrix;
 pub mod model;
 pub mod native;
 pub mod parse;
+pub mod permission;
 pub mod plan;
 pub mod run;
 pub mod schedule;
@@ -32,4 +33,4 @@ pub mod trigger;
 pub mod values;
 
 pub use model::Workflow;
-pub use parse::{Reading, examine, parse};
+pub use parse::{MAX_FILE_BYTES, Reading, examine, parse};

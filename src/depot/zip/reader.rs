@@ -14,6 +14,9 @@ const MAX_TAIL: u64 = END_LENGTH + u16::MAX as u64;
 
 const LOCATOR_LENGTH: u64 = 20;
 
+/// The system whose permissions a line has.
+const MADE_ON_UNIX: u8 = 3;
+
 /// What an archive may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -46,6 +49,20 @@ pub struct Entry {
     is_deflated: bool,
     crc: u32,
     offset: u64,
+    /// Type and permissions as Unix has them; 0 where the archive does not say.
+    mode: u32,
+}
+
+impl Entry {
+    /// Whether the content is the target of a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.mode & 0o170_000 == 0o120_000
+    }
+
+    /// Whether whoever owns the file may run it.
+    pub fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
 }
 
 /// Bytes of one name, as the kernel's `PATH_MAX`, and of all of them: they are kept in memory.
@@ -57,10 +74,11 @@ const MAX_NAMES: usize = 32 << 20;
 pub struct Reader<R> {
     source: R,
     entries: Vec<Entry>,
+    directories: Vec<String>,
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// Reads the directory; directories in it are left out.
+    /// Reads the directory.
     ///
     /// # Errors
     /// It is no archive, or has more than the limits.
@@ -71,7 +89,7 @@ impl<R: Read + Seek> Reader<R> {
         }
         source.seek(SeekFrom::Start(offset))?;
         let mut lines = BufReader::new(&mut source);
-        let (mut entries, mut bytes, mut names) = (Vec::new(), 0_u64, 0_usize);
+        let (mut entries, mut directories, mut bytes, mut names) = (Vec::new(), Vec::new(), 0_u64, 0_usize);
         for _line in 0..files {
             let entry = read_line(&mut lines)?;
             bytes = bytes.saturating_add(entry.size);
@@ -82,11 +100,17 @@ impl<R: Read + Seek> Reader<R> {
             if entry.name.len() > MAX_NAME || names > MAX_NAMES {
                 return Err(ZipError::TooLarge("names of a length that paths have".to_owned()));
             }
-            if !entry.name.ends_with('/') {
-                entries.push(entry);
+            match entry.name.strip_suffix('/') {
+                Some(directory) => directories.push(directory.to_owned()),
+                None => entries.push(entry),
             }
         }
-        Ok(Self { source, entries })
+        Ok(Self { source, entries, directories })
+    }
+
+    /// The directories that are listed themselves.
+    pub fn directories(&self) -> &[String] {
+        &self.directories
     }
 
     /// The files, in the order of the directory.
@@ -209,7 +233,9 @@ fn read_line(lines: &mut impl Read) -> Result<Entry, ZipError> {
     // In the order of the extra field.
     let (size, compressed, offset) = (number(24), number(20), number(42));
     let name = String::from_utf8(name).map_err(|_| ZipError::Unsupported("a name that is not UTF-8"))?;
-    Ok(Entry { name, size, compressed, is_deflated, crc: u32_at(&line, 16), offset })
+    let is_of_unix = line[5] == MADE_ON_UNIX;
+    let mode = if is_of_unix { u32_at(&line, 38) >> 16 } else { 0 };
+    Ok(Entry { name, size, compressed, is_deflated, crc: u32_at(&line, 16), offset, mode })
 }
 
 /// The numbers of 64 bits in an entry's extra fields.

@@ -16,8 +16,14 @@ const FLAGS: u16 = 1 << 3 | 1 << 11;
 /// The first day that an archive knows: none of the files' own times is kept.
 const DATE: u16 = 1 << 5 | 1;
 
-/// A regular file that everybody reads, and one that everybody runs, as archives of Unix say it.
-const MODE: u32 = 0o100_644 << 16;
+/// Files that everybody reads, and those that everybody runs, as archives of Unix say it.
+const PLAIN: u32 = 0o100_644 << 16;
+const EXECUTABLE: u32 = 0o100_755 << 16;
+
+/// A directory, with the mark that other systems know.
+const DIRECTORY: u32 = 0o040_755 << 16 | 0x10;
+
+const LINK: u32 = 0o120_777 << 16;
 
 /// Made by version 4.5 of the format, on Unix.
 const MADE_BY: u16 = 3 << 8 | 45;
@@ -65,6 +71,38 @@ impl<W: Write> Writer<W> {
     pub fn file<E: From<io::Error>>(
         &mut self, name: &str, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.add(name, PLAIN, size, fill)
+    }
+
+    /// Adds one that can be run.
+    ///
+    /// # Errors
+    /// As [`Writer::file`].
+    pub fn program<E: From<io::Error>>(
+        &mut self, name: &str, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.add(name, EXECUTABLE, size, fill)
+    }
+
+    /// Adds a directory, whose name has no `/` at its end.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn directory(&mut self, name: &str) -> io::Result<()> {
+        self.add(&format!("{name}/"), DIRECTORY, 0, |_| Ok(()))
+    }
+
+    /// Adds a symbolic link.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn link(&mut self, name: &str, target: &[u8]) -> io::Result<()> {
+        self.add(name, LINK, target.len() as u64, |out| out.write_all(target))
+    }
+
+    fn add<E: From<io::Error>>(
+        &mut self, name: &str, mode: u32, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
         let offset = self.out.bytes;
         let is_large = size >= LARGE;
         self.out.write_all(&local_header(name, is_large))?;
@@ -87,12 +125,12 @@ impl<W: Write> Writer<W> {
             if is_large { put64(&mut after, length) } else { put32(&mut after, length as u32) }
         }
         self.out.write_all(&after)?;
-        self.list(name, crc, compressed, size, offset);
+        self.list(name, mode, crc, [compressed, size, offset]);
         Ok(())
     }
 
     /// The line of a file in the directory.
-    fn list(&mut self, name: &str, crc: u32, compressed: u64, size: u64, offset: u64) {
+    fn list(&mut self, name: &str, mode: u32, crc: u32, [compressed, size, offset]: [u64; 3]) {
         let needs_64 = [size, compressed, offset].iter().any(|number| *number >= u64::from(IN_EXTRA));
         let out = &mut self.directory;
         put32(out, CENTRAL);
@@ -106,7 +144,7 @@ impl<W: Write> Writer<W> {
         for short in [name.len() as u16, if needs_64 { 28 } else { 0 }, 0, 0, 0] {
             put16(out, short);
         }
-        put32(out, MODE);
+        put32(out, mode);
         put32(out, if needs_64 { IN_EXTRA } else { offset as u32 });
         out.extend_from_slice(name.as_bytes());
         if needs_64 {

@@ -1,7 +1,6 @@
 //! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified. A repository that was renamed
 //! is asked for by its number.
 
-use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{ACCEPT, AUTHORIZATION};
@@ -17,6 +16,7 @@ use super::budget::{Budgets, Payer};
 use super::classify::classify;
 use super::moved::new_place;
 use crate::forge::ForgeError;
+use crate::net::upstream::causes;
 
 /// The usual form of GitHub's answers.
 pub(super) const JSON: &str = "application/vnd.github+json";
@@ -152,18 +152,4 @@ impl Client {
             Err(error) => Err(transient(format!("the answer broke off: {}", causes(&*error)))),
         }
     }
-}
-
-/// An error and everything that caused it: the outermost one alone says `client error` and nothing more.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

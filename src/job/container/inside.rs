@@ -11,7 +11,8 @@ use super::argv;
 use super::mounts::{HOME, MACHINE, Mounts};
 use super::variables::Handover;
 use crate::job::script;
-use crate::job::steps::{Steps, Witness};
+use crate::job::steps::Steps;
+use crate::job::witness::Witness;
 use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::Running;
@@ -42,7 +43,7 @@ const SAID: usize = 1024;
 const RECLAIM: &str = r#"chown -R -h -- "$1" "$2""#;
 
 /// The container that steps run in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::job) struct Inside {
     pub(super) id: String,
     pub(in crate::job) image: String,
@@ -189,7 +190,7 @@ impl<W: Witness> Steps<'_, W> {
         let variable = format!("GITHUB_ENV={}", mounts.inside(&plan.command_files.env));
         let number = signal.to_string();
         let arguments = [number.as_str(), &variable];
-        if let Err(why) = script::run(self.guest, Owner::ROOT, SIGNAL, &arguments, self.witness).await? {
+        if let Err(why) = script::run(self.guest, Owner::ROOT, SIGNAL, &arguments, &mut self.witness).await? {
             tracing::warn!(%why, "what runs in a container could not be signalled");
         }
         // The client ends with what it waits for, unless that is gone already.
@@ -204,7 +205,7 @@ impl<W: Witness> Steps<'_, W> {
         let Owner { uid, gid } = self.owner();
         let account = format!("{uid}:{gid}");
         let arguments = [account.as_str(), &self.places.workspace];
-        if let Err(why) = script::run(self.guest, Owner::ROOT, RECLAIM, &arguments, self.witness).await? {
+        if let Err(why) = script::run(self.guest, Owner::ROOT, RECLAIM, &arguments, &mut self.witness).await? {
             tracing::warn!(%why, "a workspace could not be taken back from a container");
         }
         Ok(())

@@ -17,7 +17,7 @@ pub(super) mod variables;
 pub(super) use inside::Inside;
 
 /// What a job has of containers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Containers {
     /// The one that its steps run in.
     pub(super) job: Option<Inside>,
@@ -27,7 +27,7 @@ pub(super) struct Containers {
 }
 
 /// A service that was started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Service {
     name: String,
     id: String,

@@ -229,7 +229,7 @@ impl<W: Witness> Steps<'_, W> {
         let workspace = mounts.inside(&self.places.workspace);
         let mut arguments: Vec<&str> = mounts.places().flat_map(|(directory, place)| [directory, place]).collect();
         arguments.extend([self.places.workspace.as_str(), &workspace, &self.places.commands, HOME]);
-        if let Err(why) = script::run(self.guest, Owner::ROOT, PATHS, &arguments, self.witness).await? {
+        if let Err(why) = script::run(self.guest, Owner::ROOT, PATHS, &arguments, &mut self.witness).await? {
             return Err(refused(format!("the directories of the job's container could not be made: {why}")));
         }
         Ok(mounts)

@@ -18,7 +18,7 @@ use crate::workflow::native::{NativeKind, NativePlan};
 const BUFFER: usize = 256 << 10;
 
 /// The only piece of what is saved.
-const WHOLE: &str = "whole";
+pub(in crate::job) const WHOLE: &str = "whole";
 
 /// What the action's own versions end with.
 const SALT: &str = "1.0";
@@ -29,7 +29,7 @@ if command -v zstd >/dev/null 2>&1 && tar --version 2>/dev/null | grep -q 'GNU t
 
 /// Packs the names of its input, relative to the workspace, by the method `$1`. A smaller `tar` takes names by lines, and the smallest as
 /// arguments, as many as those may be.
-const PACK: &str = r#"
+pub(in crate::job) const PACK: &str = r#"
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then
   if [ "$1" = zstd ]; then exec tar --posix -P --use-compress-program 'zstd -T0 -q' -cf - --null -T -; fi
   exec tar --posix -P -czf - --null -T -
@@ -119,7 +119,8 @@ async fn restore(
     Ok(())
 }
 
-async fn unpack(found: &Found, method: &str, hands: &Hands<'_>) -> Result<(), Trouble> {
+/// Unpacks what an entry holds.
+pub(in crate::job) async fn unpack(found: &Found, method: &str, hands: &Hands<'_>) -> Result<(), Trouble> {
     let content = heavy(|| found.open()).map_err(Trouble::said)?;
     let mut content = content.ok_or_else(|| Trouble::said("it was removed meanwhile"))?;
     let feed = async |input: Input| {
@@ -175,7 +176,7 @@ async fn save(
 }
 
 /// How the guest packs.
-async fn method(hands: &Hands<'_>) -> Result<String, Trouble> {
+pub(in crate::job) async fn method(hands: &Hands<'_>) -> Result<String, Trouble> {
     let mut said = Vec::new();
     let sink = |bytes: &[u8]| {
         said.extend_from_slice(&bytes[..bytes.len().min(16)]);

@@ -1,25 +1,18 @@
 //! `actions/download-artifact`: the host reads the archives and sends files, which the guest's `tar` puts in their places.
 
-use std::io::{self, Read, Write};
-
-use tokio::sync::mpsc;
+use std::io::{self, Read};
 
 use super::Done;
 use super::guest::{Hands, Trouble};
+use super::outgoing::{self, Archive};
 use crate::clock;
 use crate::config::rough_size;
 use crate::core::heavy;
 use crate::depot::unpack::{LIMITS, parts};
 use crate::depot::zip::Reader;
 use crate::depot::{Artifact, Tenant};
-use crate::vm::guest::Input;
 use crate::workflow::file_patterns::FilePatterns;
 use crate::workflow::native::NativePlan;
-
-/// Pieces of the stream that wait for the guest.
-const QUEUE: usize = 16;
-
-const PIECE: usize = 256 << 10;
 
 /// Unpacks into the directory `$1`, which is made. What others wrote there of the same name is replaced.
 const TAKE: &str = r#"
@@ -99,55 +92,13 @@ fn directory(path: &str, hands: &Hands<'_>) -> String {
 }
 
 async fn send(tenant: &Tenant, hands: &Hands<'_>, artifact: Artifact, place: &str) -> Result<(), Trouble> {
-    let (sender, mut receiver) = mpsc::channel(QUEUE);
     let of_thread = tenant.clone();
-    let reading = tokio::task::spawn_blocking(move || read(&of_thread, &artifact, sender));
-    let feed = async |input: Input| {
-        while let Some(piece) = receiver.recv().await {
-            let piece: Vec<u8> = piece;
-            input.write(&piece).await?;
-        }
-        input.end();
-        Ok(())
-    };
-    let taken = hands.run(TAKE, &[place], feed, |_| Ok(())).await;
-    // Who still reads for it is to see that nobody takes it any more.
-    drop(receiver);
-    let read = reading.await.map_err(|_| Trouble::said("reading it broke off: a fault of Dayfly"))?;
-    match taken? {
-        (0, _) => read.map_err(Trouble::said),
-        (code, complaints) => Err(Trouble::Said(format!("it could not be unpacked ({code}): {complaints}"))),
-    }
+    outgoing::send(hands, TAKE, &[place], move |archive| read(&of_thread, &artifact, archive)).await
 }
 
-/// Hands pieces over.
-struct Outgoing {
-    pieces: mpsc::Sender<Vec<u8>>,
-    piece: Vec<u8>,
-}
-
-impl Write for Outgoing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.piece);
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.pieces.blocking_send(piece).map_err(|_| io::Error::other("the machine takes no more"))
-    }
-}
-
-fn read(tenant: &Tenant, artifact: &Artifact, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+fn read(tenant: &Tenant, artifact: &Artifact, archive: &mut Archive) -> io::Result<()> {
     let content = tenant.depot.open_artifact(artifact).map_err(io::Error::other)?;
     let mut content = content.ok_or_else(|| io::Error::other("it was removed meanwhile"))?;
-    let mut archive = tar::Builder::new(Outgoing { pieces, piece: Vec::new() });
     if artifact.is_zip() {
         let mut stored = Reader::open(content.file, LIMITS).map_err(io::Error::other)?;
         for entry in stored.entries() {
@@ -155,15 +106,15 @@ fn read(tenant: &Tenant, artifact: &Artifact, pieces: mpsc::Sender<Vec<u8>>) -> 
                 return Err(io::Error::other("it has a path that leads out of it"));
             }
             let mut plain = stored.content(&entry).map_err(io::Error::other)?;
-            append(&mut archive, &entry.name, entry.size, &mut plain)?;
+            append(archive, &entry.name, entry.size, &mut plain)?;
         }
     } else {
-        append(&mut archive, &artifact.file_name(), content.size, &mut content.file)?;
+        append(archive, &artifact.file_name(), content.size, &mut content.file)?;
     }
-    archive.into_inner()?.flush()
+    Ok(())
 }
 
-fn append(archive: &mut tar::Builder<Outgoing>, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
+fn append(archive: &mut Archive, name: &str, size: u64, content: &mut dyn Read) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);

@@ -31,7 +31,7 @@ exit 0
 
 /// The guest and as whom things are done in it.
 #[derive(Debug, Clone)]
-pub(super) struct Hands<'a> {
+pub(in crate::job) struct Hands<'a> {
     pub(super) guest: &'a Guest,
     pub(super) owner: Owner,
     pub(super) env: Vec<(String, String)>,
@@ -42,7 +42,7 @@ pub(super) struct Hands<'a> {
 
 /// Why a step of this kind does not do what it should.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(in crate::job) enum Trouble {
     /// The step's own, for its log.
     #[error("{0}")]
     Said(String),
@@ -51,15 +51,24 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) fn said(error: impl std::fmt::Display) -> Self {
+    pub(in crate::job) fn said(error: impl std::fmt::Display) -> Self {
         Self::Said(error.to_string())
+    }
+}
+
+impl<'a> Hands<'a> {
+    /// Hands of that account, in that directory.
+    pub(in crate::job) fn new(
+        guest: &'a Guest, owner: Owner, env: Vec<(String, String)>, workspace: String, home: String,
+    ) -> Self {
+        Self { guest, owner, env, workspace, home, inside: None }
     }
 }
 
 impl Hands<'_> {
     /// Runs a script with these arguments. `feed` writes its input, `sink` takes its output. Gives its code, and the
     /// beginning of what it complained.
-    pub(super) async fn run(
+    pub(in crate::job) async fn run(
         &self, script: &str, arguments: &[&str], feed: impl AsyncFnOnce(Input) -> Result<(), Trouble>,
         mut sink: impl FnMut(&[u8]) -> Result<(), Trouble>,
     ) -> Result<(i32, String), Trouble> {
@@ -111,6 +120,11 @@ impl Hands<'_> {
         let count = whole.len().to_string();
         let kind = if only_files { "files" } else { "all" };
         let arguments: Vec<&str> = [kind, &count].into_iter().chain(whole.iter().chain(searched).copied()).collect();
+        self.names_of(LIST, &arguments).await
+    }
+
+    /// The names that a script tells, with a NUL behind each.
+    pub(in crate::job) async fn names_of(&self, script: &str, arguments: &[&str]) -> Result<Vec<String>, Trouble> {
         let mut listing = Vec::new();
         let sink = |bytes: &[u8]| {
             if listing.len() + bytes.len() > MAX_LISTING {
@@ -119,7 +133,7 @@ impl Hands<'_> {
             listing.extend_from_slice(bytes);
             Ok(())
         };
-        let (code, complaints) = self.run(LIST, &arguments, no_input, sink).await?;
+        let (code, complaints) = self.run(script, arguments, no_input, sink).await?;
         if code != 0 {
             return Err(Trouble::Said(format!("the files could not be listed: {complaints}")));
         }
@@ -129,12 +143,12 @@ impl Hands<'_> {
 }
 
 /// For programs that read nothing.
-pub(super) async fn no_input(input: Input) -> Result<(), Trouble> {
+pub(in crate::job) async fn no_input(input: Input) -> Result<(), Trouble> {
     input.end();
     Ok(())
 }
 
 /// Names with a NUL behind each, as `tar` reads them.
-pub(super) fn names<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<u8> {
+pub(in crate::job) fn names<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<u8> {
     names.into_iter().flat_map(|name| name.bytes().chain([0])).collect()
 }

@@ -3,9 +3,11 @@
 //! The host looks and decides; the guest's own `find` and `tar` tell names and move bytes, as the job's account. What comes from
 //! the guest is a stranger's: names are bounded and become no path of the host, contents go into the depot within its limits.
 
-mod cache;
+pub(super) mod cache;
 mod download;
-mod guest;
+pub(super) mod guest;
+pub(super) mod incoming;
+pub(super) mod outgoing;
 mod paths;
 mod upload;
 

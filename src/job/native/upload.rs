@@ -2,29 +2,20 @@
 
 use std::io::{self, Write};
 
-use tokio::sync::mpsc;
-
 use super::Done;
 use super::guest::{Hands, Trouble, names};
+use super::incoming::{self, Incoming, Next};
 use super::paths::Search;
-use crate::artifact::tar::{Decoder, Event};
 use crate::config::rough_size;
 use crate::core::heavy;
 use crate::depot::artifacts::{ZIP, check_name, check_path, retention_of_days};
 use crate::depot::unpack::LIMITS;
 use crate::depot::zip::Writer;
 use crate::depot::{Artifact, Tenant, Uploaded};
-use crate::vm::guest::Input;
 use crate::workflow::native::NativePlan;
-
-/// Pieces of the stream that wait to be packed.
-const QUEUE: usize = 16;
 
 /// The only piece of what is stored.
 const WHOLE: &str = "whole";
-
-/// The code of `tar` when the archive is whole, but a file changed while it was read.
-const EXIT_CHANGED: i32 = 1;
 
 /// Sends the files whose names come, from the root on. Links are followed: what they lead to was asked for.
 const SEND: &str = r#"
@@ -143,78 +134,10 @@ fn tell(stored: &Artifact, files: usize, tenant: &Tenant, done: &mut Done) {
 async fn receive(
     tenant: &Tenant, hands: &Hands<'_>, files: &[String], base: String, wish: &Wish,
 ) -> Result<Uploaded, Trouble> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
     let (of_thread, level, is_archive) = (tenant.clone(), wish.level, wish.is_archive);
-    let packing = tokio::task::spawn_blocking(move || pack(&of_thread, receiver, &base, level, is_archive));
     let list = names(files.iter().map(|file| file.trim_start_matches('/')));
-    let feed = async |input: Input| {
-        input.write(&list).await?;
-        input.end();
-        Ok(())
-    };
-    // The thread that packs is asked what is wrong once it takes no more.
-    let sink = |bytes: &[u8]| sender.blocking_send(bytes.to_vec()).map_err(|_| Trouble::said("it was not packed"));
-    let sent = hands.run(SEND, &[], feed, sink).await;
-    drop(sender);
-    let packed = packing.await.map_err(|_| Trouble::said("packing it broke off: a fault of Dayfly"))?;
-    let packed = packed.map_err(|error| Trouble::Said(error.to_string()));
-    match sent {
-        Ok((0 | EXIT_CHANGED, _)) => packed,
-        // What the program complains of comes before what that made of the archive.
-        Ok((code, complaints)) => Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))),
-        Err(error) => packed.and(Err(error)),
-    }
-}
-
-/// The guest's stream, in pieces.
-struct Incoming {
-    pieces: mpsc::Receiver<Vec<u8>>,
-    piece: Vec<u8>,
-    at: usize,
-    decoder: Decoder,
-}
-
-enum Next {
-    File { path: Vec<u8>, size: u64 },
-    Content { from: usize, to: usize },
-    End,
-    Other,
-    Finished,
-}
-
-impl Incoming {
-    fn next(&mut self) -> io::Result<Next> {
-        loop {
-            let mut input = &self.piece[self.at..];
-            let event = self.decoder.next(&mut input).map_err(io::Error::other)?;
-            let end = self.piece.len() - input.len();
-            let next = event.map(|event| match event {
-                Event::File { path, size, .. } => Next::File { path, size },
-                Event::Content(bytes) => Next::Content { from: end - bytes.len(), to: end },
-                Event::End => Next::End,
-                Event::Directory { .. } | Event::Other { .. } => Next::Other,
-            });
-            self.at = end;
-            match next {
-                Some(next) => return Ok(next),
-                None => match self.pieces.blocking_recv() {
-                    Some(piece) => (self.piece, self.at) = (piece, 0),
-                    None if self.decoder.is_complete() => return Ok(Next::Finished),
-                    None => return Err(io::Error::other("the machine's stream was cut off")),
-                },
-            }
-        }
-    }
-
-    /// Writes the rest of the file at hand.
-    fn copy(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        loop {
-            match self.next()? {
-                Next::Content { from, to } => out.write_all(&self.piece[from..to])?,
-                _ => return Ok(()),
-            }
-        }
-    }
+    let pack = move |incoming: &mut Incoming| pack(&of_thread, incoming, &base, level, is_archive);
+    incoming::receive(hands, SEND, &[], list, pack).await
 }
 
 /// Writes into the depot.
@@ -230,18 +153,15 @@ impl Write for Sink<'_> {
     }
 }
 
-fn pack(
-    tenant: &Tenant, pieces: mpsc::Receiver<Vec<u8>>, base: &str, level: u32, is_archive: bool,
-) -> io::Result<Uploaded> {
+fn pack(tenant: &Tenant, incoming: &mut Incoming, base: &str, level: u32, is_archive: bool) -> io::Result<Uploaded> {
     let upload = tenant.begin_artifact().map_err(io::Error::other)?;
-    let mut incoming = Incoming { pieces, piece: Vec::new(), at: 0, decoder: Decoder::default() };
     let mut sink = Sink(upload.block(WHOLE).map_err(io::Error::other)?);
     if is_archive {
         let mut archive = Writer::new(sink, level);
         let (mut files, mut bytes) = (0, 0_u64);
         loop {
             match incoming.next()? {
-                Next::File { path, size } => {
+                Next::File { path, size, .. } => {
                     files += 1;
                     bytes = bytes.saturating_add(size);
                     if files > LIMITS.files || bytes > LIMITS.bytes {
@@ -250,7 +170,7 @@ fn pack(
                     archive.file::<io::Error>(&name_inside(&path, base)?, size, |out| incoming.copy(out))?;
                 }
                 Next::Finished => break,
-                Next::Content { .. } | Next::End | Next::Other => {}
+                Next::Content { .. } | Next::End | Next::Directory { .. } | Next::Link { .. } | Next::Other => {}
             }
         }
         archive.finish()?;
@@ -259,7 +179,7 @@ fn pack(
             match incoming.next()? {
                 Next::File { .. } => incoming.copy(&mut sink)?,
                 Next::Finished => break,
-                Next::Content { .. } | Next::End | Next::Other => {}
+                Next::Content { .. } | Next::End | Next::Directory { .. } | Next::Link { .. } | Next::Other => {}
             }
         }
     }

@@ -105,42 +105,56 @@ impl fmt::Display for Refusal {
 
 /// Decides about one request, given the repositories that the guest may fetch, and whether it may fetch public ones, too.
 pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName], may_public: bool) -> Result<Admitted, Refusal> {
-    // `GET http://elsewhere/…` and CONNECT: this is no general proxy.
-    if target.scheme().is_some() || target.authority().is_some() {
-        return Err(Refusal::NotAFetch);
-    }
-    // Only letters that need no decoding: what is compared here is what everybody else would read.
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
-    if !target.path().bytes().all(is_plain) {
-        return Err(Refusal::NotAFetch);
-    }
-    let segments: Vec<&str> = target.path().split('/').collect();
-    let (owner, name, service) = match (method, segments.as_slice(), target.query()) {
-        (&Method::GET, ["", owner, name, "info", "refs"], Some("service=git-upload-pack")) => {
-            (owner, name, Service::Git(Fetch::Advertise))
-        }
-        (&Method::POST, ["", owner, name, "git-upload-pack"], None) => (owner, name, Service::Git(Fetch::UploadPack)),
-        (&Method::POST, ["", owner, name, "info", "lfs", "objects", "batch"], None) => {
-            (owner, name, Service::Lfs(LfsRequest::Batch))
-        }
-        (&Method::GET, ["", owner, name, "info", "lfs", "objects", oid], None) => {
-            let oid = Oid::parse(oid).ok_or(Refusal::NotADownload)?;
-            (owner, name, Service::Lfs(LfsRequest::Object(oid)))
-        }
-        (_, ["", _, _, "info", "lfs", ..], _) => return Err(Refusal::NotADownload),
-        (_, ["", _, _, "info", "refs"], Some("service=git-receive-pack")) | (_, ["", _, _, "git-receive-pack"], _) => {
-            return Err(Refusal::Push);
-        }
-        _ => return Err(Refusal::NotAFetch),
-    };
-    let name = name.strip_suffix(".git").unwrap_or(name);
-    let asked = RepoName::parse(&format!("{owner}/{name}")).map_err(|_| Refusal::NotAFetch)?;
+    let Admitted { repo: asked, service, .. } = admit_any(method, target)?;
     // Forges do not tell repositories apart by case, and `.gitmodules` files rely on that.
     let known = repositories.iter().find(|known| known.as_str().eq_ignore_ascii_case(asked.as_str()));
     match known {
         Some(repo) => Ok(Admitted { repo: repo.clone(), is_public: false, service }),
         None if may_public => Ok(Admitted { repo: asked, is_public: true, service }),
         None => Err(Refusal::OtherRepository(asked)),
+    }
+}
+
+/// The same where the forge itself decides what the job's own credential may read.
+pub fn admit_any(method: &Method, target: &Uri) -> Result<Admitted, Refusal> {
+    // `GET http://elsewhere/…` and CONNECT: this is no general proxy.
+    if target.scheme().is_some() || target.authority().is_some() {
+        return Err(Refusal::NotAFetch);
+    }
+    // Only letters that need no decoding: what is compared here is what everybody else would read.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    let path = target.path().strip_prefix('/').filter(|path| path.bytes().all(is_plain)).ok_or(Refusal::NotAFetch)?;
+    let (repo, service) = match target.query() {
+        _ if lfs_at(path).is_some() => {
+            let (repo, asked) = lfs_at(path).unwrap_or_default();
+            (repo, Service::Lfs(lfs_request(method, target, asked).ok_or(Refusal::NotADownload)?))
+        }
+        Some("service=git-receive-pack") if path.ends_with("/info/refs") => return Err(Refusal::Push),
+        _ if path.ends_with("/git-receive-pack") => return Err(Refusal::Push),
+        Some("service=git-upload-pack") if method == Method::GET => {
+            (path.strip_suffix("/info/refs").ok_or(Refusal::NotAFetch)?, Service::Git(Fetch::Advertise))
+        }
+        None if method == Method::POST => {
+            (path.strip_suffix("/git-upload-pack").ok_or(Refusal::NotAFetch)?, Service::Git(Fetch::UploadPack))
+        }
+        _ => return Err(Refusal::NotAFetch),
+    };
+    let name = repo.strip_suffix(".git").unwrap_or(repo);
+    let repo = RepoName::parse_path(name).map_err(|_| Refusal::NotAFetch)?;
+    Ok(Admitted { repo, is_public: false, service })
+}
+
+/// The repository and what is asked of it, where Git LFS asks.
+fn lfs_at(path: &str) -> Option<(&str, &str)> {
+    path.split_once("/info/lfs/").or_else(|| path.strip_suffix("/info/lfs").map(|repo| (repo, "")))
+}
+
+fn lfs_request(method: &Method, target: &Uri, asked: &str) -> Option<LfsRequest> {
+    let objects = asked.strip_prefix("objects/").filter(|_| target.query().is_none())?;
+    match (method, objects) {
+        (&Method::POST, "batch") => Some(LfsRequest::Batch),
+        (&Method::GET, oid) => Oid::parse(oid).map(LfsRequest::Object),
+        _ => None,
     }
 }
 
@@ -206,6 +220,17 @@ mod tests {
         ];
         for (method, target) in table {
             assert_eq!(decide(&method, &target), Err(Refusal::NotADownload), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn projects_are_in_groups_of_groups() {
+        let asked = |target: &str| admit_any(&Method::GET, &target.parse().unwrap());
+        let admitted = asked("/acme/web/site.git/info/refs?service=git-upload-pack").unwrap();
+        assert_eq!((admitted.repo.as_str(), admitted.service), ("acme/web/site", Service::Git(Fetch::Advertise)));
+        for refused in ["/site.git", "/acme//site.git", "/acme/../site.git", ""] {
+            let target = format!("{refused}/info/refs?service=git-upload-pack");
+            assert_eq!(asked(&target), Err(Refusal::NotAFetch), "{target}");
         }
     }
 

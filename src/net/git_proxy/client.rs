@@ -1,6 +1,6 @@
 //! The way to the forge: connections and trust roots.
 
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Certificate, Client, ClientBuilder};
 use url::Url;
 
 use crate::net::upstream::Upstream;
@@ -17,6 +17,11 @@ impl GitClient {
     /// `http`, which is for this host only, goes there directly.
     pub fn new() -> Result<Self, reqwest::Error> {
         Self::with(|builder| builder)
+    }
+
+    /// The same, trusting these certificates, too.
+    pub fn trusting(certificates: Vec<Certificate>) -> Result<Self, reqwest::Error> {
+        Self::with(|builder| certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate))
     }
 
     /// The same, with other proxies than those of the environment.

@@ -107,7 +107,7 @@ impl Masks {
     }
 
     /// Bytes of the longest form.
-    pub(super) fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.longest
     }
 
@@ -139,7 +139,7 @@ impl Masks {
     }
 
     /// The places to cover, in order, apart from each other.
-    pub(super) fn found(&mut self, text: &[u8]) -> Vec<(usize, usize)> {
+    pub(crate) fn found(&mut self, text: &[u8]) -> Vec<(usize, usize)> {
         let Some(search) = self.search() else { return Vec::new() };
         let mut found: Vec<(usize, usize)> = Vec::new();
         let mut state = start(search);

@@ -1,6 +1,6 @@
 //! One job under `jobs`.
 
-use super::{MAX_STEPS, call, container, fields, step, unsupported_keys};
+use super::{call, container, fields, steering, unsupported_keys};
 use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::expression::Environment;
 use crate::workflow::expression::Object;
@@ -157,11 +157,5 @@ fn steps(item: &Item<'_>) -> Option<Vec<Step>> {
     if items.is_empty() {
         item.refuse("a job needs at least one step");
     }
-    if items.len() > MAX_STEPS {
-        item.refuse(format!("a job has at most {MAX_STEPS} steps, this one has {}", items.len()));
-        return None;
-    }
-    let mut ids = Vec::new();
-    let steps: Vec<Option<Step>> = items.iter().map(|item| step::step(item, &mut ids)).collect();
-    steps.into_iter().collect()
+    steering::steps(item, &items)
 }

@@ -76,6 +76,7 @@ fn all(mut run: JobRun) -> (Vec<String>, JobEnd) {
                 run.answer_hash(patterns, Ok("digest".into()));
                 continue;
             }
+            Next::Aside | Next::Wait(_) => panic!("these steps come one after the other"),
             Next::Done => break,
         };
         let StepReport { name, outcome, conclusion, errors, .. } = report;
@@ -452,6 +453,7 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
             }
             Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),
             Next::HashFiles(patterns) => run.answer_hash(patterns, Ok("digest".into())),
+            Next::Aside | Next::Wait(_) => panic!("what is shared has nothing in the background"),
             Next::Done => break,
         }
     }
@@ -474,6 +476,31 @@ fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
             assert_eq!([&common[..], &own[..]].concat(), told, "{first}");
             assert_eq!(forked.finish(), alone.finish(), "{first}");
         }
+    }
+}
+
+#[test]
+fn a_private_repository_is_checked_out_only_with_the_permission_to_read_it() {
+    let may = |head: &str, job: &str, private: &serde_json::Value| {
+        let text =
+            format!("on: push\n{head}\njobs:\n  a:\n    runs-on: linux\n{job}    steps: [uses: actions/checkout@v4]\n");
+        let mut place = place();
+        place.github.event = json!({"repository": {"private": private}}).into();
+        let spec = plan(&parse("ci.yml", &text).unwrap(), &PlanInput::default()).unwrap().remove(0).spec;
+        let begins_so = spec.begins_with_checkout();
+        (JobRun::new(spec, place).unwrap().may_read_contents(), begins_so)
+    };
+    let (private, public) = (json!(true), json!(false));
+    for (head, job, visibility, expected) in [
+        ("", "", &private, (true, true)),
+        ("permissions: {contents: read}", "", &private, (true, true)),
+        ("permissions: {}", "    permissions: {contents: write}\n", &private, (true, true)),
+        ("permissions: {}", "", &public, (true, false)),
+        ("permissions: {}", "", &private, (false, false)),
+        ("permissions: {}", "", &json!(null), (false, false)),
+        ("permissions: write-all", "    permissions: {issues: read}\n", &private, (false, false)),
+    ] {
+        assert_eq!(may(head, job, visibility), expected, "{head} {job} {visibility}");
     }
 }
 

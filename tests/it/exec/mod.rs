@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod actions;
+mod calls;
 mod clone;
 mod containers;
 mod monitor;

@@ -59,13 +59,14 @@ pub(crate) fn assert_none(state_dir: &Path) {
 }
 
 /// What a state directory has in it when no service runs.
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 13] = [
     "accelerator.json",
     "actions",
     "caches",
     "dayfly.db",
     "depot",
     "forks",
+    "gitlab-system-id",
     "images",
     "inbox",
     "lease",

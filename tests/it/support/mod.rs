@@ -4,9 +4,11 @@
 pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod lab;
 pub(crate) mod leaks;
 mod metrics;
 pub(crate) mod npm;
+pub(crate) mod oracle;
 pub(crate) mod repository;
 mod scene;
 mod service;
@@ -19,7 +21,7 @@ use std::time::Duration;
 pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of, waiting};
 pub(crate) use self::service::Service;
-pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
+pub(crate) use self::settings::{FORGE_PORT, Settings, WEBHOOK_SECRET};
 pub(crate) use self::store::{forget_end, make_schedules_due, processed, stored_deliveries, stored_vms, wishes};
 
 /// The longest that anything is waited for. Only a failure takes it.

@@ -48,7 +48,10 @@ impl<W: Witness> Steps<'_, W> {
             }
         }
         if let Some(post) = &docker.post {
-            run.add_post(post_of(&plan, post, other(&post.program)));
+            let mut variables = run.variables_for_later(&plan);
+            let named = docker.env.iter().filter_map(|(name, _)| plan.env.get_key_value(name));
+            variables.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+            run.add_post(post_of(&plan, post, other(&post.program), variables));
         }
         self.run_step(&StepPlan { action: StepAction::Container(main), ..plan }, run).await
     }
