@@ -26,9 +26,7 @@ const USER: &str = "gitlab-ci-token";
 ///
 /// # Errors
 /// The project's name is none; in words.
-pub(super) fn proxy_of(
-    core: &Arc<Core>, plan: &Plan, instance: &Url,
-) -> Result<GitProxy, String> {
+pub(super) fn proxy_of(core: &Arc<Core>, plan: &Plan, instance: &Url) -> Result<GitProxy, String> {
     let repo = RepoName::parse_path(&plan.project)?;
     // It trusts the certificates of every instance.
     let client = core.git.clone();
