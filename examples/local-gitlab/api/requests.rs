@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 use super::Api;
 use super::state::{Project, Refusal, Shared};
 
-/// When merge requests change, in seconds: each change is one later.
-const FIRST_CHANGE: i64 = 1_700_000_000;
-
 #[derive(Debug, Clone)]
 pub struct MergeRequest {
     pub iid: u64,
@@ -25,7 +22,7 @@ pub struct MergeRequest {
     pub author: String,
     pub title: String,
     pub draft: bool,
-    pub changes: i64,
+    pub changed_at: jiff::Timestamp,
 }
 
 /// What a person opens.
@@ -43,8 +40,7 @@ impl MergeRequest {
     }
 
     pub fn updated_at(&self) -> String {
-        let at = jiff::Timestamp::from_second(FIRST_CHANGE + self.changes).expect("a time of this century");
-        at.to_string()
+        self.changed_at.to_string()
     }
 }
 
@@ -69,7 +65,7 @@ impl Api {
             author: new.author.to_owned(),
             title: "A change".to_owned(),
             draft: false,
-            changes: 0,
+            changed_at: jiff::Timestamp::now(),
         };
         self.shared.change(|state| {
             state.user(new.author);
@@ -99,7 +95,7 @@ impl Api {
     fn change_request(&self, iid: u64, change: impl FnOnce(&mut MergeRequest)) {
         self.shared.change(|state| {
             let request = state.requests.iter_mut().find(|request| request.iid == iid).expect("it was opened");
-            request.changes += 1;
+            request.changed_at = jiff::Timestamp::now();
             change(request);
         });
     }

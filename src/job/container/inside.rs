@@ -12,6 +12,7 @@ use super::mounts::{HOME, MACHINE, Mounts};
 use super::variables::Handover;
 use crate::job::script;
 use crate::job::steps::Steps;
+use crate::job::witness::Witness;
 use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::Running;

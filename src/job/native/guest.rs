@@ -61,7 +61,7 @@ impl<'a> Hands<'a> {
     pub(in crate::job) fn new(
         guest: &'a Guest, owner: Owner, env: Vec<(String, String)>, workspace: String, home: String,
     ) -> Self {
-        Self { guest, owner, env, workspace, home }
+        Self { guest, owner, env, workspace, home, inside: None }
     }
 }
 

@@ -36,7 +36,7 @@ impl JobRun {
 
     pub(super) fn mask_credentials(&mut self) -> Result<(), ExpressionError> {
         for credentials in self.containers.iter().filter_map(|container| container.credentials.as_ref()) {
-            let added = self.hearing.masks.add(credentials.password.expose_secret());
+            let added = self.hearing.lock().masks.add(credentials.password.expose_secret());
             added.map_err(|error| ExpressionError::evaluation(error.to_string()))?;
         }
         Ok(())

@@ -16,7 +16,8 @@ pub(crate) const PROJECT: &str = "acme/app";
 pub(crate) struct Lab {
     pub(crate) api: Api,
     pub(crate) service: Service,
-    directory: tempfile::TempDir,
+    /// Holds everything of the service until this is dropped.
+    _directory: tempfile::TempDir,
 }
 
 impl Lab {
@@ -51,7 +52,7 @@ impl Lab {
         if runs_vms {
             service.prepared(1).await;
         }
-        Some(Self { api, service, directory })
+        Some(Self { api, service, _directory: directory })
     }
 
     /// Opens a merge request with these files of which nobody is told yet.
