@@ -104,7 +104,7 @@ impl<'a, 'j> Runner<'a, 'j> {
     }
 
     /// Offers the machine what the host has for it, and runs the job.
-    async fn work(self, services: &Services, wire: Option<&Wire>) -> Result<End, VmError> {
+    async fn work(self, services: &Services, wire: Option<&Arc<Wire>>) -> Result<End, VmError> {
         services.egress.connect(wire).await.map_err(VmError::host("the VM's way to others"))?;
         services.offer(self.guest).await?;
         let lacks = services.equip(self.guest, false).await?.err();
