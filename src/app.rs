@@ -13,18 +13,20 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use axum::Router;
+use secrecy::SecretString;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{ActionStore, Source};
 use crate::clock;
-use crate::config::{Config, Credential, Secrets};
+use crate::config::{self, Config, Credential, GitHubSecrets, GitLabSecrets, Secrets};
 use crate::core::{Core, Wake};
 use crate::depot::Depot;
 use crate::engine::{Engine, EngineSettings};
-use crate::forge::github::{Auth, GitHub, GitHubSettings};
-use crate::forge::{Forge, Measured};
+use crate::forge::github::{self, Auth, GitHub, GitHubSettings};
+use crate::forge::gitlab::{GitLab, GitLabSettings, certificates};
+use crate::forge::{Forge, Forges, Measured};
 use crate::gitlab::{self, GitLabs};
 use crate::host::lease::Lease;
 use crate::host::notify;
@@ -43,6 +45,7 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::{self, Pools};
 use crate::reporter::{self, Sent};
+use crate::runners::{self, Board};
 use crate::scheduler::{self, Openings};
 use crate::schedules;
 use crate::shutdown::Shutdown;
@@ -50,6 +53,7 @@ use crate::store::{Retention, Store};
 use crate::sweep;
 use crate::upkeep::{self, Desk, Kept};
 use crate::vm::confinement;
+use crate::webhook::WebhookSecret;
 
 /// How often what is old or abandoned is removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
@@ -76,7 +80,7 @@ impl App {
     /// Opens everything and brings the store in line with the host. Nothing is served yet.
     /// `fault` is for tests.
     pub async fn open(
-        config: Config, secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
+        config: Config, mut secrets: Secrets, shutdown: Shutdown, fault: Option<Fault>,
     ) -> anyhow::Result<Self> {
         let state_dir = config.server.state_dir.clone();
         std::fs::create_dir_all(&state_dir)
@@ -97,8 +101,8 @@ impl App {
         let network = Arc::<HostNetwork>::default();
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
-            forge: Arc::new(Measured::new(forge_of(&config, &secrets)?, metrics.forge.clone())),
-            git: GitClient::new().context("the client for git fetches")?,
+            forges: forges_of(&config, &secrets, |forge| Arc::new(Measured::new(forge, metrics.forge.clone())))?,
+            git: git_client_of(&config)?,
             gitlab: GitLabs::new(&config.gitlab)?,
             registries: Registries::new(&config.registries, &secrets.registries)
                 .context("the client for package registries")?,
@@ -106,7 +110,8 @@ impl App {
             actions: Arc::new(action_store(&config, &engine)),
             network: Arc::clone(&network) as Arc<dyn Network>,
             timeline: Timeline::start(store.clone()),
-            webhook_secret: secrets.webhook_secret,
+            webhook_secret: secrets.github.map(|github| github.webhook_secret),
+            gitlab_webhooks: gitlab_webhooks(&config, &mut secrets.gitlab),
             gitlab_secrets: secrets.gitlab,
             job_secrets: secrets.jobs,
             engine,
@@ -118,6 +123,7 @@ impl App {
             kept,
             wake,
             openings: Openings::default(),
+            runners: Board::default(),
             sharing: Sharing::default(),
             sent: Sent::default(),
             lifecycle,
@@ -163,6 +169,7 @@ impl App {
         parts.spawn(named("reporter", as_part(reporter::run(Arc::clone(&core)))));
         parts.spawn(named("sweep", as_part(sweep::run(Arc::clone(&core)))));
         parts.spawn(named("schedules", as_part(schedules::run(Arc::clone(&core)))));
+        parts.spawn(named("runners", as_part(runners::run(Arc::clone(&core)))));
         parts.spawn(named("upkeep", as_part(upkeep::run(Arc::clone(&core)))));
         parts.spawn(named("GitLab runners", as_part(gitlab::run(Arc::clone(&core)))));
         parts.spawn(named("maintenance", as_part(maintain(Arc::clone(&core)))));
@@ -202,8 +209,8 @@ impl App {
 
 /// Where fetched actions are kept.
 fn action_store(config: &Config, engine: &Engine) -> ActionStore {
-    let url = config.actions.url.as_ref().unwrap_or(&config.github.url);
-    ActionStore::new(engine.actions(), Source::Forge(url.clone()), config.actions.max_size)
+    let url = config.actions.url.clone().unwrap_or_else(|| config.github_url());
+    ActionStore::new(engine.actions(), Source::Forge(url), config.actions.max_size)
 }
 
 /// Says once what this host lacks to confine monitors, or refuses to go on.
@@ -266,14 +273,53 @@ pub(crate) fn engine_settings(config: &Config) -> EngineSettings {
     }
 }
 
-/// The forge as the configuration has it; asks it nothing yet.
-pub(crate) fn forge_of(config: &Config, secrets: &Secrets) -> anyhow::Result<Arc<dyn Forge>> {
+/// What each GitLab's webhooks are verified by, of those that send any.
+fn gitlab_webhooks(config: &Config, secrets: &mut [GitLabSecrets]) -> Vec<(String, Arc<WebhookSecret>)> {
+    let named = config.gitlab.iter().map(|gitlab| gitlab.name.clone()).zip(secrets);
+    named.filter_map(|(name, secrets)| Some((name, Arc::new(secrets.webhook.take()?)))).collect()
+}
+
+/// The client for git fetches, from each GitLab with the certificates that it is to be trusted by.
+pub(crate) fn git_client_of(config: &Config) -> anyhow::Result<GitClient> {
+    let mut trusted = Vec::new();
+    for bundle in config.gitlab.iter().filter_map(|gitlab| gitlab.ca_bundle.as_ref()) {
+        trusted.extend(certificates(bundle)?);
+    }
+    GitClient::trusting(trusted).context("the client for git fetches")
+}
+
+/// The forges of the configuration, each seen through `wrapped`; asks them nothing yet.
+fn forges_of(
+    config: &Config, secrets: &Secrets, wrapped: impl Fn(Arc<dyn Forge>) -> Arc<dyn Forge>,
+) -> anyhow::Result<Forges> {
+    let mut forges = Vec::new();
+    if let Some((github, secrets)) = config.github.as_ref().zip(secrets.github.as_ref()) {
+        forges.push((github::NAME.to_owned(), wrapped(github_of(github, secrets)?)));
+    }
+    for (gitlab, secrets) in config.gitlab.iter().zip(&secrets.gitlab) {
+        if let Some(token) = &secrets.token {
+            forges.push((gitlab.name.clone(), wrapped(gitlab_of(gitlab, token)?)));
+        }
+    }
+    Ok(Forges::new(forges))
+}
+
+/// GitHub as the configuration has it; asks it nothing yet.
+pub(crate) fn github_of(github: &config::GitHub, secrets: &GitHubSecrets) -> anyhow::Result<Arc<dyn Forge>> {
     let auth = match &secrets.credential {
         Credential::Token(token) => Auth::Token(token.clone()),
         Credential::App { id, private_key } => Auth::App { id: *id, private_key: private_key.clone() },
     };
-    let settings = GitHubSettings { api_url: config.github.api_url.clone(), url: config.github.url.clone(), auth };
+    let settings = GitHubSettings { api_url: github.api_url.clone(), url: github.url.clone(), auth };
     Ok(Arc::new(GitHub::new(settings)?))
+}
+
+/// A GitLab as the configuration has it; asks it nothing yet.
+pub(crate) fn gitlab_of(gitlab: &config::GitLab, token: &SecretString) -> anyhow::Result<Arc<dyn Forge>> {
+    let config::GitLab { name, url, ca_bundle, .. } = gitlab;
+    let (name, url, ca_bundle, token) = (name.clone(), url.clone(), ca_bundle.clone(), token.clone());
+    let opened = GitLab::new(GitLabSettings { name: name.clone(), url, ca_bundle, token });
+    Ok(Arc::new(opened.with_context(|| format!("the GitLab `{name}`"))?))
 }
 
 /// Binds the control socket, replacing what a dead service left.

@@ -1,4 +1,4 @@
-//! What the parts of the service share: the store, the engine, the forge, and how they wake each other.
+//! What the parts of the service share: the store, the engine, the forges, and how they wake each other.
 //!
 //! The parts do not call each other. Each one brings the store closer to what it should say, and wakes those who look next;
 //! a wake-up that is lost costs a few seconds, never a job.
@@ -13,7 +13,7 @@ use crate::actions::ActionStore;
 use crate::config::{Config, GitLabSecrets, JobSecrets};
 use crate::depot::Depot;
 use crate::engine::Engine;
-use crate::forge::Forge;
+use crate::forge::Forges;
 use crate::gitlab::GitLabs;
 use crate::ids::LogToken;
 use crate::job::sharing::Sharing;
@@ -26,10 +26,12 @@ use crate::net::git_proxy::GitClient;
 use crate::net::registry::Registries;
 use crate::pool::Pools;
 use crate::reporter::Sent;
+use crate::runners::Board;
 use crate::scheduler::Openings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::upkeep::{Desk, Kept};
+use crate::webhook::WebhookSecret;
 
 /// Runs work that may take a noticeable time on the processor because a stranger wrote its input, without keeping other
 /// tasks from their thread.
@@ -41,8 +43,11 @@ pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub struct Core {
     pub config: Config,
-    pub webhook_secret: SecretString,
-    /// Those of [`Config::gitlab`], in the same order.
+    /// GitHub's, if it is served.
+    pub webhook_secret: Option<SecretString>,
+    /// Those of each GitLab that sends webhooks, by its name.
+    pub gitlab_webhooks: Vec<(String, Arc<WebhookSecret>)>,
+    /// Those of [`Config::gitlab`], in the same order, but for those of webhooks.
     pub gitlab_secrets: Vec<GitLabSecrets>,
     /// What [`Config::values_of`] takes.
     pub job_secrets: JobSecrets,
@@ -51,7 +56,7 @@ pub struct Core {
     pub engine: Engine,
     /// VMs that wait for their jobs.
     pub pools: Pools,
-    pub forge: Arc<dyn Forge>,
+    pub forges: Forges,
     pub git: GitClient,
     /// GitLabs whose jobs run here.
     pub gitlab: GitLabs,
@@ -70,6 +75,8 @@ pub struct Core {
     pub desk: Desk,
     /// How many more jobs could start, for those who ask forges for jobs.
     pub openings: Openings,
+    /// Machines that serve GitHub's own jobs.
+    pub runners: Board,
     /// What was prepared for jobs.
     pub kept: Kept,
     /// Matrices whose cells start from one machine.
@@ -99,6 +106,8 @@ pub struct Wake {
     pub schedules: Notify,
     /// A GitLab may have a job to give away. For everybody who waits.
     pub gitlab: Notify,
+    /// GitHub's own jobs, or the machines for them, changed.
+    pub runners: Notify,
 }
 
 impl Core {

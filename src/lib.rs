@@ -68,6 +68,8 @@ pub mod report;
 #[cfg(feature = "service")]
 pub mod reporter;
 #[cfg(feature = "service")]
+pub mod runners;
+#[cfg(feature = "service")]
 pub mod scheduler;
 #[cfg(feature = "service")]
 pub mod schedules;

@@ -58,6 +58,8 @@ pub enum Verdict {
 /// A commit and what is known about how it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
+    /// The forge's name, as runs have it.
+    pub forge: String,
     pub access: RepoAccess,
     pub repository_id: u64,
     /// Pinned here, and never resolved again.
@@ -131,6 +133,7 @@ pub fn judge(event: &Event, standing: &Standing) -> Verdict {
         }
         Event::IssueComment(comment) => judge_comment(comment, standing),
         Event::Dispatch(asked) => Verdict::Dispatch(Box::new(asked.clone())),
+        Event::WorkflowJob(_) => Verdict::Ignore("jobs of GitHub's own workflows start none here".to_owned()),
         Event::Other { name, .. } => Verdict::Ignore(format!("events of the kind `{name}` start nothing")),
     }
 }
@@ -139,6 +142,7 @@ pub fn judge(event: &Event, standing: &Standing) -> Verdict {
 pub fn dispatch_request(asked: &Dispatch, sha: CommitSha) -> Request {
     let is_tag = asked.git_ref.starts_with("refs/tags/");
     Request {
+        forge: asked.repository.forge.clone(),
         access: asked.repository.access.clone(),
         repository_id: asked.repository.id,
         sha,
@@ -169,6 +173,7 @@ fn judge_merge_group(group: &MergeGroup) -> Verdict {
         return Verdict::Ignore("the merge group asks for no checks".to_owned());
     }
     Verdict::Start(Box::new(Request {
+        forge: group.repository.forge.clone(),
         access: group.repository.access.clone(),
         repository_id: group.repository.id,
         sha: group.head_sha.clone(),
@@ -262,6 +267,7 @@ fn judge_approved(pull_request: &PullRequest, standing: &Standing, request: Box<
 pub fn pull_request_request(pull_request: &PullRequest) -> Request {
     let number = pull_request.number;
     Request {
+        forge: pull_request.repository.forge.clone(),
         access: pull_request.repository.access.clone(),
         repository_id: pull_request.repository.id,
         sha: pull_request.head_sha.clone(),
@@ -273,7 +279,7 @@ pub fn pull_request_request(pull_request: &PullRequest) -> Request {
             changed_paths: None,
         },
         subject: Subject {
-            git_ref: format!("refs/pull/{number}/head"),
+            git_ref: pull_request.git_ref(),
             ref_name: format!("{number}/head"),
             ref_type: "branch".to_owned(),
             head_ref: pull_request.head_ref.clone(),
@@ -315,6 +321,7 @@ fn judge_push(push: &Push) -> Verdict {
         PushTarget::Other => return Verdict::Ignore("the push is to neither a branch nor a tag".to_owned()),
     };
     Verdict::Start(Box::new(Request {
+        forge: push.repository.forge.clone(),
         access: push.repository.access.clone(),
         repository_id: push.repository.id,
         sha,

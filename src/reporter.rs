@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{ForgeError, ReportState, backoff};
+use crate::forge::{ForgeError, ReportPlace, ReportState, backoff, github};
 use crate::ids::ReportId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::ReportResult;
-use crate::store::{StoreError, StoredReport};
+use crate::store::{Run, StoreError, StoredReport};
 
 /// Calls under way at a time.
 const PARALLEL: usize = 8;
@@ -64,12 +64,15 @@ impl Sent {
     }
 }
 
+/// Whose budget of calls a report is taken from: a forge's, or that of an installation at it.
+type Payer = (String, Option<u64>);
+
 /// What the calls under way tell each other.
 #[derive(Debug, Default)]
 struct Traffic {
     in_flight: Mutex<HashSet<ReportId>>,
-    /// Until when (milliseconds since the epoch) an installation, which has one budget of calls, is not called.
-    pauses: Mutex<HashMap<Option<u64>, i64>>,
+    /// Until when (milliseconds since the epoch) nothing is sent at the expense of a budget of calls.
+    pauses: Mutex<HashMap<Payer, i64>>,
 }
 
 impl Traffic {
@@ -82,17 +85,17 @@ impl Traffic {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    fn pause(&self, installation: Option<u64>, until: i64) {
+    fn pause(&self, payer: Payer, until: i64) {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pauses.entry(installation).or_insert(until);
+        let known = pauses.entry(payer).or_insert(until);
         *known = until.max(*known);
     }
 
     /// The pauses that are not over.
-    fn pauses(&self, now: i64) -> Vec<(Option<u64>, i64)> {
+    fn pauses(&self, now: i64) -> Vec<(Payer, i64)> {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         pauses.retain(|_, until| *until > now);
-        pauses.iter().map(|(installation, until)| (*installation, *until)).collect()
+        pauses.iter().map(|(payer, until)| (payer.clone(), *until)).collect()
     }
 }
 
@@ -169,8 +172,8 @@ async fn start_due(core: &Arc<Core>, traffic: &Arc<Traffic>, calls: &mut JoinSet
 /// reports of others.
 async fn due_reports(core: &Core, traffic: &Traffic) -> Result<Vec<StoredReport>, StoreError> {
     let now = clock::now_ms();
-    for (installation, until) in traffic.pauses(now) {
-        core.store.postpone_reports(installation, until).await?;
+    for ((forge, installation), until) in traffic.pauses(now) {
+        core.store.postpone_reports(&forge, installation, until).await?;
     }
     core.store.due_reports(now, 2 * PARALLEL as u32).await
 }
@@ -185,7 +188,9 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
         core.lifecycle.reached(Step::LastReportNoted).await;
     }
     report.log = log_tail(core, &stored).await;
-    match core.forge.publish(&report, &stored.external, stored.earlier()).await {
+    report.place = place(core, &stored).await?;
+    let published = async { core.forges.of(&stored.forge)?.publish(&report, &stored.external, stored.earlier()).await };
+    match published.await {
         Ok(external) => {
             core.lifecycle.reached(if is_last { Step::LastReportTaken } else { Step::FirstReportTaken }).await;
             core.metrics.reports.sent(ReportResult::Sent);
@@ -207,7 +212,7 @@ async fn send(core: &Core, traffic: &Traffic, stored: StoredReport) -> Result<()
                 tracing::warn!(report = %id, %error, wait_s = wait.as_secs(), "a report will be sent again");
                 let next_try_at = clock::now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 if matches!(error, ForgeError::RateLimited { .. }) {
-                    traffic.pause(report.access.installation, next_try_at);
+                    traffic.pause((stored.forge.clone(), report.access.installation), next_try_at);
                 }
                 core.store.report_failed(&id, next_try_at).await
             }
@@ -231,6 +236,26 @@ fn wait_after(error: &ForgeError, tried: u32, jitter: f64) -> Option<Duration> {
         }
         ForgeError::NotFound { .. } | ForgeError::Permanent { .. } => None,
     }
+}
+
+/// Where the report belongs; GitHub asks for the commit only.
+async fn place(core: &Core, stored: &StoredReport) -> Result<ReportPlace, StoreError> {
+    match stored.forge.as_str() {
+        github::NAME => Ok(ReportPlace::default()),
+        _ => Ok(core.store.run(&stored.run).await?.map_or_else(ReportPlace::default, |run| place_of(&run))),
+    }
+}
+
+fn place_of(run: &Run) -> ReportPlace {
+    let pull = run.origin.pull_request;
+    let at = |name: &str| run.context[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let git_ref = match pull {
+        // Its branch is in another project, and may be called like one of this.
+        Some(pull) if pull.is_fork => Some(format!("refs/merge-requests/{}/head", pull.number)),
+        Some(_) => at("head_ref"),
+        None => at("ref_name"),
+    };
+    ReportPlace { git_ref, pull_request: pull.map(|pull| pull.number) }
 }
 
 /// A report without its log says less, but says it.
@@ -258,14 +283,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_of_one_installation_and_only_grows() {
+    fn a_pause_is_of_one_installation_of_one_forge_and_only_grows() {
         let traffic = Traffic::default();
-        traffic.pause(Some(1), 500);
-        traffic.pause(Some(1), 200);
-        traffic.pause(None, 300);
+        let (one, all, other) = [("github", Some(1)), ("github", None), ("gitlab", None)]
+            .map(|(forge, installation)| (forge.to_owned(), installation))
+            .into();
+        traffic.pause(Payer::clone(&one), 500);
+        traffic.pause(Payer::clone(&one), 200);
+        traffic.pause(Payer::clone(&all), 300);
+        traffic.pause(Payer::clone(&other), 290);
         let mut pauses = traffic.pauses(250);
         pauses.sort();
-        assert_eq!(pauses, [(None, 300), (Some(1), 500)]);
-        assert_eq!(traffic.pauses(300), [(Some(1), 500)]);
+        assert_eq!(pauses, [(all, 300), (one.clone(), 500), (other, 290)]);
+        assert_eq!(traffic.pauses(300), [(one, 500)]);
     }
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::core::Core;
+use crate::depot::tenant::place_of;
 use crate::intake::internal::{Wish, submit};
 use crate::store::{DueSchedule, StoreError};
 use crate::workflow::schedule::Schedule;
@@ -51,7 +52,7 @@ async fn look(core: &Core) -> Result<Duration, StoreError> {
 
 async fn start(core: &Core, due: &DueSchedule) -> Result<(), StoreError> {
     let repo = &due.asked.repository.access.repo;
-    if core.config.repository(repo).is_some() {
+    if core.config.repository(&due.forge, repo).is_some() {
         let wish = Wish::Start { asked: Box::new(due.asked.clone()), sha: None, payload: due.payload.clone() };
         let delivery = submit(core, id_of(due), &wish).await?;
         tracing::info!(%repo, workflow = due.workflow_path, cron = due.cron, %delivery, "a schedule is due");
@@ -62,7 +63,7 @@ async fn start(core: &Core, due: &DueSchedule) -> Result<(), StoreError> {
 
 /// The same for the same schedule and time.
 fn id_of(due: &DueSchedule) -> String {
-    let repo = &due.asked.repository.access.repo;
+    let repo = place_of(&due.forge, &due.asked.repository.access.repo);
     let place = format!("{repo}\0{}\0{}\0{}", due.workflow_path, due.cron, due.next_at);
     let digest: String = Sha256::digest(place).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     format!("schedule-{digest}")

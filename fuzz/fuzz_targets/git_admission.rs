@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use axum::http::{Method, Uri};
 use dayfly::forge::RepoName;
-use dayfly::net::git_proxy::admission::admit;
+use dayfly::net::git_proxy::admission::{Service, admit};
 use libfuzzer_sys::fuzz_target;
 use url::Url;
 
@@ -18,8 +18,9 @@ fuzz_target!(|input: (u8, &str)| {
     let Ok(target) = target.parse::<Uri>() else { return };
     if let Ok(admitted) = admit(&method, &target, &REPOSITORIES) {
         assert!(REPOSITORIES.contains(&admitted.repo));
+        let Service::Git(fetch) = admitted.service else { return };
         let base = Url::parse(&format!("https://forge.example/{}", admitted.repo)).expect("an address");
-        let asked = admitted.upstream_url(&base).to_string();
+        let asked = fetch.upstream_url(&base).to_string();
         let rest = asked.strip_prefix(base.as_str()).expect("it stays below the repository");
         assert!([".git/info/refs?service=git-upload-pack", ".git/git-upload-pack"].contains(&rest));
     }

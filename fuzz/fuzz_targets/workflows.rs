@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(schedule.next_after(1_700_000_000_000).is_some_and(|next| next > 1_700_000_000_000));
     }
     let github = serde_json::json!({"event_name": "workflow_dispatch", "event": {"number": 7}, "ref": "refs/heads/x"});
-    let input = PlanInput { github: Value::from(github), inputs: Value::Null };
+    let input = PlanInput { github: Value::from(github), ..PlanInput::default() };
     drop(concurrency::group(&workflow, &input));
     // A workflow that calls only itself.
     let mut read = |_: &CallTarget| Ok(workflow.clone());

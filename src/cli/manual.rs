@@ -27,6 +27,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "approve",
             "dispatch",
             "vms",
+            "runners",
             "deliveries",
             "prepared",
         ],

@@ -1,5 +1,7 @@
 //! `dayfly workflow`: what Dayfly thinks of workflow files, without running them.
 
+mod calls;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -9,7 +11,7 @@ use super::terminal::one_line;
 use super::{EXIT_REFUSED, EXIT_USAGE, say};
 use crate::document::yaml::MAX_BYTES;
 use crate::document::{Diagnostic, Severity};
-use crate::workflow::examine;
+use crate::workflow::{Reading, examine};
 
 const CHECK_HELP: &str = "\
 Severities:
@@ -52,7 +54,11 @@ pub(super) fn run(command: &WorkflowCommand) -> anyhow::Result<u8> {
     for file in files {
         let name = file.display().to_string();
         match read(file) {
-            Ok(text) => found.extend(examine(&name, &text).findings.into_sorted()),
+            Ok(text) => {
+                let Reading { workflow, findings } = examine(&name, &text);
+                found.extend(findings.into_sorted());
+                found.extend(workflow.iter().flat_map(|workflow| calls::check(file, workflow)));
+            }
             Err(error) => {
                 eprintln!("error: `{}`: {error}", one_line(&name));
                 return Ok(EXIT_USAGE);

@@ -1,4 +1,4 @@
-//! `[actions]`: which actions of other repositories jobs may use, and where they come from.
+//! `[actions]`: which actions and workflows of other repositories jobs may use, and where they come from.
 
 use url::Url;
 
@@ -26,7 +26,8 @@ pub struct Actions {
 }
 
 pub(super) fn read(root: &Table<'_>) -> Option<Actions> {
-    let table = root.section("actions", &["allowed", "require_sha_pins", "url", "private", "max_size"])?;
+    let table =
+        root.section("actions", &["allowed", "allowed_workflows", "require_sha_pins", "url", "private", "max_size"])?;
     let usual = ActionPolicy::default();
     let patterns = |item: &Item<'_>| -> Option<Vec<ActionPattern>> {
         Some(item.list()?.iter().filter_map(|item| item.parse(ActionPattern::parse)).collect())
@@ -37,6 +38,7 @@ pub(super) fn read(root: &Table<'_>) -> Option<Actions> {
     Some(Actions {
         policy: ActionPolicy {
             allowed: table.read_or("allowed", usual.allowed, patterns),
+            allowed_workflows: table.read("allowed_workflows", patterns),
             require_sha_pins: table.read_or("require_sha_pins", usual.require_sha_pins, Item::bool),
         },
         url: table.read("url", |item| base_url(item, "the code of actions")),

@@ -73,7 +73,7 @@ fn named(table: &Table<'_>, name: &Item<'_>) -> Option<NamedCache> {
     });
     let hint = "like `fill = { run = \"npm ci --cache /cache\", key = [\"package-lock.json\"] }`";
     let fill = table.required_hint("fill", hint).and_then(|item| prepare::read(&item));
-    let repository = table.read("repository", |item| item.parse(RepoName::parse));
+    let repository = table.read("repository", |item| item.parse(RepoName::parse_path));
     let limit = table.read_or("limit", 8 * GIB, |item| whole_mib(item, SMALLEST_VOLUME, CACHE_VOLUME_BYTES));
     Some(NamedCache { name: cache_name?, repository, fill: fill?, limit })
 }
@@ -90,24 +90,30 @@ pub(super) fn retention(root: &Table<'_>) -> Option<Retention> {
 }
 
 impl Config {
-    /// Which named cache the jobs of `repo` get in `profile`, if it has one. Without `repo`: which those of all get.
-    pub fn cache_of(&self, repo: Option<&RepoName>, profile: &Profile) -> Option<CacheId> {
+    /// Which named cache the jobs of a forge's repository get in `profile`, if it has one. Without a repository: which those of
+    /// all get.
+    pub fn cache_of(&self, repo: Option<(&str, &RepoName)>, profile: &Profile) -> Option<CacheId> {
         let named = named_cache(profile)?;
-        let repo = named.repository.as_ref().or(repo)?;
-        let url = &self.github.url;
+        let shared = named.repository.as_ref().map(|repo| (self.main_forge(), repo));
+        let (forge, repo) = shared.or(repo)?;
+        let url = self.addresses_of(forge).url;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let host = format!("{}{port}", url.host_str().unwrap_or_default());
         Some(CacheId::new(&host, repo, &profile.name, &named.name))
     }
 
     /// The named cache of `profile` that the default branch of `repo` fills, if it is the one that does.
-    pub fn cache_filled_by<'c>(&self, repo: &RepoName, profile: &'c Profile) -> Option<(CacheId, &'c NamedCache)> {
+    pub fn cache_filled_by<'c>(
+        &self, forge: &str, repo: &RepoName, profile: &'c Profile,
+    ) -> Option<(CacheId, &'c NamedCache)> {
         let named = named_cache(profile)?;
-        let is_its = |owner: &RepoName| owner.as_str().eq_ignore_ascii_case(repo.as_str());
+        let is_its = |owner: &RepoName| {
+            self.named(forge, repo).is_some_and(|repo| owner.as_str().eq_ignore_ascii_case(repo.as_str()))
+        };
         if !named.repository.as_ref().is_none_or(is_its) {
             return None;
         }
-        Some((self.cache_of(Some(repo), profile)?, named))
+        Some((self.cache_of(Some((forge, repo)), profile)?, named))
     }
 }
 
@@ -171,7 +177,7 @@ mod tests {
         insta::assert_snapshot!(complaint("{ name = 'NPM', repository = 'acme', limit = '1 MiB', fill = { key = ['../x', '/etc'] } }"), @r#"
         f:8:18: profile.linux.cache.name: `NPM` cannot be a cache's name
           hint: 1 to 40 small letters, digits and `-`
-        f:8:38: profile.linux.cache.repository: `acme` is not a repository's `owner/name`
+        f:8:38: profile.linux.cache.repository: `acme` is not a project's `group/name`
         f:8:54: profile.linux.cache.limit: `1 MiB` is not between 16 MiB and 64 GiB
         f:8:70: profile.linux.cache.fill.run: missing key `run`
           hint: like `run = "npm ci"`
@@ -193,23 +199,28 @@ mod tests {
         "#);
     }
 
+    /// The cache that the jobs of a repository on GitHub get.
+    fn cache(config: &Config, repo: &str) -> Option<CacheId> {
+        config.cache_of(Some(("github", &RepoName::parse(repo).unwrap())), &config.profiles[0])
+    }
+
     #[test]
     fn a_shared_cache_is_filled_by_its_own_repository_only() {
         let repo = |name: &str| RepoName::parse(name).unwrap();
         let own = parse(&format!("cache = {{ name = 'npm', {FILL} }}")).unwrap();
         let profile = &own.profiles[0];
-        assert_ne!(own.cache_of(Some(&repo("acme/site")), profile), own.cache_of(Some(&repo("acme/docs")), profile));
-        assert!(own.cache_filled_by(&repo("acme/docs"), profile).is_some());
+        assert_ne!(cache(&own, "acme/site"), cache(&own, "acme/docs"));
+        assert!(own.cache_filled_by("github", &repo("acme/docs"), profile).is_some());
 
         let shared = parse(&format!("cache = {{ name = 'npm', repository = 'acme/tools', {FILL} }}")).unwrap();
         let profile = &shared.profiles[0];
-        let id = shared.cache_of(Some(&repo("acme/site")), profile).unwrap();
+        let id = cache(&shared, "acme/site").unwrap();
         assert_eq!(id.to_string(), "github.com/acme/tools:linux/npm");
-        assert_eq!(shared.cache_of(Some(&repo("acme/tools")), profile), Some(id.clone()));
-        assert_eq!(shared.cache_filled_by(&repo("Acme/Tools"), profile).map(|(id, _)| id), Some(id));
-        assert!(shared.cache_filled_by(&repo("acme/site"), profile).is_none());
+        assert_eq!(cache(&shared, "acme/tools"), Some(id.clone()));
+        assert_eq!(shared.cache_filled_by("github", &repo("Acme/Tools"), profile).map(|(id, _)| id), Some(id));
+        assert!(shared.cache_filled_by("github", &repo("acme/site"), profile).is_none());
 
         let operators = parse("cache = { path = '/srv' }").unwrap();
-        assert!(operators.cache_of(Some(&repo("acme/site")), &operators.profiles[0]).is_none());
+        assert!(cache(&operators, "acme/site").is_none());
     }
 }

@@ -1,15 +1,16 @@
-//! `[[gitlab]]`: instances of GitLab, and the runners that this service is for them.
+//! `[[gitlab]]`: instances of GitLab, whose workflows this service runs, and the runners that it is for them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 
-use super::Profile;
-use super::repositories::existing_profile;
+use super::repositories::{OF_GITLAB, existing_profile};
 use super::secrets::{SecretRef, read_ref};
-use super::sections::{Claimed, Sections};
-use super::values::{base_url, is_profile_name};
+use super::sections::{Claimed, SWEEP_INTERVAL, Sections, WORKFLOWS_DIR, sweep_interval};
+use super::values::{base_url, is_profile_name, repository_directory};
+use super::{Forks, Profile, Repository};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table, Value};
 
@@ -25,7 +26,8 @@ const DEFAULT_NAME: &str = "gitlab";
 /// What names forges that are no GitLab.
 const TAKEN: [&str; 2] = ["github", "dayfly"];
 
-const KEYS: &[&str] = &["name", "url", "ca_bundle", "runner"];
+const KEYS: &[&str] =
+    &["name", "url", "ca_bundle", "webhook_secret", "token", "workflows_dir", "forks", "sweep", "project", "runner"];
 const RUNNER_KEYS: &[&str] = &["name", "token", "profile", "limit"];
 
 /// One `[[gitlab]]`.
@@ -37,6 +39,19 @@ pub struct GitLab {
     pub url: Url,
     /// Certificates to trust beside the usual ones.
     pub ca_bundle: Option<PathBuf>,
+    /// What its webhooks are verified by; `None`: it sends none. With `whsec_` at its beginning it is the key of their
+    /// signatures, else what they carry in `X-Gitlab-Token`.
+    pub webhook_secret: Option<SecretRef>,
+    /// What reads projects and sets statuses; `None`: its projects have no workflows of their own, only runners.
+    pub token: Option<SecretRef>,
+    /// Where workflows live in a project, without slashes at its ends.
+    pub workflows_dir: String,
+    /// What becomes of the merge requests of forks.
+    pub forks: Forks,
+    /// How often it is asked for what its webhooks did not bring; `None`: never.
+    pub sweep: Option<Duration>,
+    /// Whose events count; empty: those of every project that sends a webhook with the secret.
+    pub projects: Vec<Repository>,
     /// In the order of the file; names are unique within the instance.
     pub runners: Vec<GitLabRunner>,
 }
@@ -65,11 +80,32 @@ pub(super) fn read(sections: &Sections<'_>, list: &Item<'_>, profiles: &[Profile
         let url = table.required_hint("url", "like `url = \"https://gitlab.example.org\"`");
         let url = url.and_then(|item| base_url(&item, "tokens"));
         let ca_bundle = table.read("ca_bundle", |item| sections.existing_path(item, Claimed::Certificates));
-        let runners = table.read_or("runner", Vec::new(), |item| runners(item, profiles, sections.directory()));
+        let directory = sections.directory();
+        let webhook_secret = table.read("webhook_secret", |item| read_ref(item, directory));
+        let token = table.read("token", |item| read_ref(item, directory));
+        let workflows_dir = table.read_or("workflows_dir", WORKFLOWS_DIR.into(), repository_directory);
+        let forks = table.read_or("forks", Forks::default(), Forks::read);
+        let sweep = table.read_or("sweep", Some(SWEEP_INTERVAL), sweep_interval);
+        let projects = table.read_or("project", Vec::new(), |item| OF_GITLAB.read(item, profiles, directory));
+        let runners = table.read_or("runner", Vec::new(), |item| runners(item, profiles, directory));
+        refuse_unread(&table);
         let (Some(name), Some(url)) = (name, url) else { continue };
-        read.push(GitLab { name, url, ca_bundle, runners });
+        let gitlab =
+            GitLab { name, url, ca_bundle, webhook_secret, token, workflows_dir, forks, sweep, projects, runners };
+        read.push(gitlab);
     }
     Some(read)
+}
+
+/// What is said of projects that nothing reads.
+fn refuse_unread(table: &Table<'_>) {
+    if table.get("token").is_some() || table.is_misspelt("token") {
+        return;
+    }
+    if let Some(projects) = table.get("project") {
+        let complaint = Complaint::new("workflows of projects need a `token` that reads them");
+        projects.refuse(complaint.hint("like `token = { file = \"gitlab-token\" }`, with the scope `api`"));
+    }
 }
 
 fn runners(list: &Item<'_>, profiles: &[Profile], directory: &Path) -> Option<Vec<GitLabRunner>> {

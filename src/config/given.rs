@@ -5,7 +5,6 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::repositories::RepositoryPattern;
 use super::secrets::{self, SecretRef};
 use super::{Config, Repository};
 use crate::document::reader::quoted;
@@ -43,17 +42,15 @@ impl Given {
 impl Config {
     /// Every secret for jobs that the file names.
     pub(super) fn job_secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        self.given.secrets.values().chain(self.github.repositories.iter().flat_map(all_of))
+        self.given.secrets.values().chain(self.repository_entries().flat_map(all_of))
     }
 
     /// What a job of `repo` is given, in this deployment environment if it names one: what says more about where it runs
     /// counts more. Names of environments are not told apart by case.
-    pub fn values_of(&self, repo: &RepoName, environment: Option<&str>, secrets: &JobSecrets) -> Values {
+    pub fn values_of(&self, forge: &str, repo: &RepoName, environment: Option<&str>, secrets: &JobSecrets) -> Values {
         let mut values = Values::default();
         self.given.put_into(&mut values, secrets);
-        let mut covering: Vec<&Repository> =
-            self.github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect();
-        covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::One(_)));
+        let covering = self.entries_for(forge, repo);
         for entry in &covering {
             entry.given.put_into(&mut values, secrets);
         }
@@ -137,7 +134,7 @@ mod tests {
     fn told(repo: &str, environment: Option<&str>) -> String {
         let (config, _) = Config::parse("f.toml", &format!("{FILE}{VALUES}")).unwrap();
         let (secrets, _) = Secrets::resolve(&config, |name| Some(format!("the value of {name}"))).unwrap();
-        let values = config.values_of(&RepoName::parse(repo).unwrap(), environment, &secrets.jobs);
+        let values = config.values_of("github", &RepoName::parse(repo).unwrap(), environment, &secrets.jobs);
         let vars = ["A", "B", "C", "D"].map(|name| values.vars().member(name).to_text().to_string());
         let hides = |name: &str| values.has_secret(&format!("the value of {name}"));
         let secret = ["ALL", "SITE", "PROD"].into_iter().find(|name| hides(name)).unwrap();

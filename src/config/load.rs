@@ -190,7 +190,7 @@ impl fmt::Display for CheckReport {
         let names: Vec<&str> = config.profiles.iter().map(|profile| profile.name.as_str()).collect();
         let profiles = counted(names.len(), "profile", "profiles");
         write!(out, "{} is valid: {profiles} ({})", self.file, names.join(", "))?;
-        match config.github.repositories.len() {
+        match config.repository_entries().count() {
             0 => write!(out, ", all repositories")?,
             count => write!(out, ", {}", counted(count, "repository entry", "repository entries"))?,
         }

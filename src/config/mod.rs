@@ -12,6 +12,7 @@ mod caches;
 mod certificates;
 mod depot;
 mod egress;
+mod forges;
 mod gitlab;
 mod given;
 mod load;
@@ -20,6 +21,7 @@ pub mod prepare;
 mod registries;
 pub mod reports;
 mod repositories;
+mod runner;
 mod secrets;
 mod sections;
 mod select;
@@ -44,13 +46,15 @@ pub use actions::{Actions, DEFAULT_KEPT};
 pub use caches::DEFAULT_RETENTION;
 pub use certificates::read_certificates;
 pub use depot::DepotLimits;
+pub use forges::Addresses;
 pub use gitlab::{GitLab, GitLabRunner};
 pub use given::{Given, JobSecrets};
 pub use load::{CheckReport, check};
 pub use prepare::{Prepare, PreparedLimits};
 pub use registries::{Registry, RegistryCredential, RegistryKind, Scoped};
 pub use repositories::{Forks, RepositoryPattern, RepositorySettings};
-pub use secrets::{GitLabSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
+pub use runner::{ActionsRunner, Executor, RunnerScope};
+pub use secrets::{GitHubSecrets, GitLabSecrets, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef, Secrets};
 pub use select::{Nearest, NoProfile};
 pub use units::{format_duration, format_size, parse_duration, parse_size, rough_size};
 
@@ -60,7 +64,8 @@ pub struct Config {
     /// The file as the user named it; later complaints about the configuration name it again.
     pub file: String,
     pub server: Server,
-    pub github: GitHub,
+    /// `None`: only GitLab is served.
+    pub github: Option<GitHub>,
     /// In the order of the file; names are unique.
     pub gitlab: Vec<GitLab>,
     /// In the order of the file; names are unique.
@@ -174,6 +179,8 @@ pub struct Profile {
     pub egress: Policy,
     /// Files of its jobs that tell of tests, findings and coverage.
     pub reports: Vec<Wanted>,
+    /// Whose jobs they are.
+    pub executor: Executor,
 }
 
 /// How many VMs of a profile wait for their jobs, and how long at most.

@@ -122,18 +122,23 @@ impl<S> RegistryCredential<S> {
 }
 
 impl Registry {
-    /// Whether a machine of that profile may use it that runs for `repo`, or for the fork of one.
-    pub fn serves(&self, repo: &RepoName, profile: &str, is_fork: bool) -> bool {
+    /// Whether a machine of that profile may use it that runs for `repo`, or for the fork of one. `None` is a repository that the
+    /// configuration [has no name for](Config::named): it gets what all do.
+    pub fn serves(&self, repo: Option<&RepoName>, profile: &str, is_fork: bool) -> bool {
         (self.forks || !is_fork)
             && self.profiles.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == profile))
-            && self.repositories.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(repo)))
+            && self
+                .repositories
+                .as_ref()
+                .is_none_or(|allowed| repo.is_some_and(|repo| allowed.iter().any(|pattern| pattern.matches(repo))))
     }
 }
 
 impl Config {
     /// Whether jobs of forks of `repo` may run and must not see what its own jobs of that profile read from registries.
-    pub fn keeps_registries_from_forks(&self, repo: &RepoName, profile: &Profile) -> bool {
-        let may_run = self.repository(repo).is_some_and(|settings| settings.forks != Forks::Deny);
+    pub fn keeps_registries_from_forks(&self, forge: &str, repo: &RepoName, profile: &Profile) -> bool {
+        let may_run = self.repository(forge, repo).is_some_and(|settings| settings.forks != Forks::Deny);
+        let repo = self.named(forge, repo);
         may_run && self.registries.iter().any(|registry| !registry.forks && registry.serves(repo, &profile.name, false))
     }
 }
@@ -173,8 +178,9 @@ fn one(table: &Table<'_>, profiles: &[Profile], directory: &Path) -> Option<Regi
     let credential = credential(table, directory);
     let allowed =
         table.read("profiles", |item| item.list()?.iter().map(|name| existing_profile(name, profiles)).collect());
-    let repositories = table
-        .read("repositories", |item| item.list()?.iter().map(|name| name.parse(RepositoryPattern::parse)).collect());
+    let repositories = table.read("repositories", |item| {
+        item.list()?.iter().map(|name| name.parse(RepositoryPattern::parse_path)).collect()
+    });
     let forks = table.read_or("forks", false, |item| item.bool());
     let (kind, url) = placed(kind?, url?);
     Some(Registry { name: name?, kind, url, credential: credential?, profiles: allowed, repositories, forks })

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::values::repository_directory;
 use super::{Config, Profile, Repository, egress, given};
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Item, Value};
+use crate::document::{Complaint, Item, Table, Value};
 use crate::forge::RepoName;
 use crate::net::egress::policy::Narrowing;
 
-/// `owner/name`, or `owner/*` for all of an owner's. GitHub does not tell names apart by case, nor does this.
+/// `owner/name`, or `owner/*` for all of an owner's, or of a group's and its subgroups'. Forges do not tell names apart by case, nor does this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepositoryPattern {
     One(RepoName),
@@ -21,19 +21,34 @@ pub enum RepositoryPattern {
 impl RepositoryPattern {
     /// Reads `owner/name` or `owner/*`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text.strip_suffix("/*") {
+        let is_flat = text.matches('/').count() == 1;
+        let read = Self::parse_path(text).ok().filter(|_| is_flat);
+        read.ok_or_else(|| format!("`{text}` is neither `owner/name` nor `owner/*`"))
+    }
+
+    /// Reads the path of a GitLab project, or that of a group with `/*` behind it: all projects in it, and in its subgroups.
+    pub fn parse_path(text: &str) -> Result<Self, String> {
+        let read = match text.strip_suffix("/*") {
             // An owner is whatever can stand before a repository's name.
-            Some(owner) => RepoName::parse(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() }),
-            None => RepoName::parse(text).map(Self::One),
-        }
-        .map_err(|_| format!("`{text}` is neither `owner/name` nor `owner/*`"))
+            Some(owner) => RepoName::parse_path(&format!("{owner}/x")).map(|_| Self::AllOf { owner: owner.to_owned() }),
+            None => RepoName::parse_path(text).map(Self::One),
+        };
+        read.map_err(|_| format!("`{text}` is neither `owner/name` nor `owner/*`"))
+    }
+
+    /// Whether it is about one repository alone.
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Self::One(_))
     }
 
     /// Whether the pattern covers `repo`.
     pub fn matches(&self, repo: &RepoName) -> bool {
         match self {
             Self::One(name) => name.as_str().eq_ignore_ascii_case(repo.as_str()),
-            Self::AllOf { owner } => owner.eq_ignore_ascii_case(repo.owner()),
+            Self::AllOf { owner } => {
+                let (groups, rest) = repo.owner().split_at_checked(owner.len()).unwrap_or_default();
+                owner.eq_ignore_ascii_case(groups) && (rest.is_empty() || rest.starts_with('/'))
+            }
         }
     }
 }
@@ -88,26 +103,24 @@ impl RepositorySettings<'_> {
 }
 
 impl Config {
-    /// The settings of `repo`, or `None` if its events are to be ignored. An entry for the repository itself wins over one
+    /// The settings of a forge's repository, or `None` if its events are to be ignored. An entry for the repository itself wins over one
     /// for all of its owner's.
-    pub fn repository(&self, repo: &RepoName) -> Option<RepositorySettings<'_>> {
-        let github = &self.github;
-        let mut covering = github.repositories.iter().filter(|entry| entry.pattern.matches(repo)).collect::<Vec<_>>();
-        covering.sort_by_key(|entry| matches!(entry.pattern, RepositoryPattern::AllOf { .. }));
-        let Some(entry) = covering.first() else {
+    pub fn repository(&self, forge: &str, repo: &RepoName) -> Option<RepositorySettings<'_>> {
+        let rules = self.rules_of(forge)?;
+        let Some(entry) = self.entries_for(forge, repo).pop() else {
             let everybody = RepositorySettings {
-                workflows_dir: &github.workflows_dir,
+                workflows_dir: rules.workflows_dir,
                 submodules: &[],
-                forks: github.forks,
+                forks: rules.forks,
                 egress: None,
                 profiles: None,
             };
-            return github.repositories.is_empty().then_some(everybody);
+            return rules.repositories.is_empty().then_some(everybody);
         };
         Some(RepositorySettings {
-            workflows_dir: entry.workflows_dir.as_ref().unwrap_or(&github.workflows_dir),
+            workflows_dir: entry.workflows_dir.as_deref().unwrap_or(rules.workflows_dir),
             submodules: &entry.submodules,
-            forks: entry.forks.unwrap_or(github.forks),
+            forks: entry.forks.unwrap_or(rules.forks),
             egress: entry.egress.as_ref(),
             profiles: entry.profiles.as_deref(),
         })
@@ -117,47 +130,72 @@ impl Config {
 const KEYS: &[&str] =
     &["name", "workflows_dir", "profiles", "submodules", "forks", "egress", "vars", "secrets", "environment"];
 
-/// Reads the list of `[[github.repository]]`; `profiles` are those that exist.
-pub(super) fn read(list: &Item<'_>, profiles: &[Profile], directory: &Path) -> Option<Vec<Repository>> {
-    if let Value::Mapping(_) = list.node().value {
-        let complaint = Complaint::new("repositories are a list");
-        list.refuse(complaint.hint("write `[[github.repository]]`, once for each of them"));
-        return None;
+/// How a forge's repositories stand in the file.
+#[derive(Debug)]
+pub(super) struct Entries {
+    list_hint: &'static str,
+    name_hint: &'static str,
+    pattern: fn(&str) -> Result<RepositoryPattern, String>,
+    name: fn(&str) -> Result<RepoName, String>,
+}
+
+/// `[[github.repository]]`.
+pub(super) const OF_GITHUB: Entries = Entries {
+    list_hint: "write `[[github.repository]]`, once for each of them",
+    name_hint: "like `name = \"owner/name\"` or `name = \"owner/*\"`",
+    pattern: RepositoryPattern::parse,
+    name: RepoName::parse,
+};
+
+/// `[[gitlab.project]]`.
+pub(super) const OF_GITLAB: Entries = Entries {
+    list_hint: "write `[[gitlab.project]]`, once for each of them",
+    name_hint: "like `name = \"group/project\"` or `name = \"group/*\"`",
+    pattern: RepositoryPattern::parse_path,
+    name: RepoName::parse_path,
+};
+
+impl Entries {
+    /// Reads the list; `profiles` are those that exist.
+    pub(super) fn read(&self, list: &Item<'_>, profiles: &[Profile], directory: &Path) -> Option<Vec<Repository>> {
+        if let Value::Mapping(_) = list.node().value {
+            list.refuse(Complaint::new("repositories are a list").hint(self.list_hint));
+            return None;
+        }
+        let mut first_lines = HashMap::new();
+        let mut read = Vec::new();
+        for entry in list.list()? {
+            let Some(table) = entry.table(KEYS) else { continue };
+            let Some((name, repository)) = self.entry(&table, profiles, directory) else { continue };
+            let pattern = &repository.pattern;
+            if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
+                let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
+                name.refuse(complaint.hint("merge the two entries"));
+            }
+            read.push(repository);
+        }
+        Some(read)
     }
-    let mut first_lines = HashMap::new();
-    let mut read = Vec::new();
-    for entry in list.list()? {
-        let Some(table) = entry.table(KEYS) else { continue };
-        let name = table.required_hint("name", "like `name = \"owner/name\"` or `name = \"owner/*\"`");
-        let pattern = name.as_ref().and_then(|item| item.parse(RepositoryPattern::parse));
+
+    /// One entry, and where it says its name; everything in it is looked at, even without a name.
+    fn entry<'a>(&self, table: &Table<'a>, profiles: &[Profile], directory: &Path) -> Option<(Item<'a>, Repository)> {
+        let name = table.required_hint("name", self.name_hint);
+        let pattern = name.as_ref().and_then(|item| item.parse(self.pattern));
         let workflows_dir = table.read("workflows_dir", repository_directory);
         let allowed = table.read("profiles", |item| allowed_profiles(item, profiles));
-        let submodules = table.read_or("submodules", Vec::new(), |item| {
-            item.list()?.iter().map(|name| name.parse(RepoName::parse)).collect()
-        });
+        let submodules = table
+            .read_or("submodules", Vec::new(), |item| item.list()?.iter().map(|name| name.parse(self.name)).collect());
         let forks = table.read("forks", Forks::read);
         let is_its = |profile: &&Profile| allowed.as_ref().is_none_or(|names| names.contains(&profile.name));
         let its_profiles: Vec<&Profile> = profiles.iter().filter(is_its).collect();
         let egress = table.read("egress", |item| egress::narrowing(item, &its_profiles));
         let given = given::read(&table, directory);
         let environments = table.read_or("environment", Vec::new(), |item| given::read_environments(item, directory));
-        let (Some(name), Some(pattern)) = (name, pattern) else { continue };
-        if let Some(line) = first_lines.insert(pattern.to_string().to_ascii_lowercase(), name.position().line) {
-            let complaint = Complaint::new(format!("`{pattern}` stands here a second time, first in line {line}"));
-            name.refuse(complaint.hint("merge the two entries"));
-        }
-        read.push(Repository {
-            pattern,
-            workflows_dir,
-            profiles: allowed,
-            submodules,
-            forks,
-            egress,
-            given,
-            environments,
-        });
+        let pattern = pattern?;
+        let repository =
+            Repository { pattern, workflows_dir, profiles: allowed, submodules, forks, egress, given, environments };
+        Some((name?, repository))
     }
-    Some(read)
 }
 
 fn allowed_profiles(item: &Item<'_>, profiles: &[Profile]) -> Option<Vec<String>> {

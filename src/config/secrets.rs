@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Config, Credential, JobSecrets, Registry, RegistryCredential};
+use super::{Config, Credential, GitHub, JobSecrets, Registry, RegistryCredential};
 use crate::document::{Complaint, Diagnostic, Item, Position, Value};
+use crate::webhook::WebhookSecret;
 
 /// Largest file that holds a secret, in bytes. Private keys have about two thousand.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -81,11 +82,18 @@ fn variable_name(name: &str) -> Result<String, Complaint> {
     is_name.then(|| name.to_owned()).ok_or_else(|| Complaint::new("not the name of an environment variable").hint(hint))
 }
 
+/// What Dayfly and GitHub know each other by.
+#[derive(Debug)]
+pub struct GitHubSecrets {
+    pub webhook_secret: SecretString,
+    pub credential: Credential<SecretString>,
+}
+
 /// The secrets themselves. Debug output hides them.
 #[derive(Debug)]
 pub struct Secrets {
-    pub webhook_secret: SecretString,
-    pub credential: Credential<SecretString>,
+    /// Those of [`Config::github`], if it is served.
+    pub github: Option<GitHubSecrets>,
     /// Those of [`Config::registries`], in the same order.
     pub registries: Vec<Option<RegistryCredential<SecretString>>>,
     /// Those of [`Config::gitlab`], in the same order.
@@ -97,6 +105,10 @@ pub struct Secrets {
 /// The secrets of one `[[gitlab]]`.
 #[derive(Debug)]
 pub struct GitLabSecrets {
+    /// What its webhooks are verified by.
+    pub webhook: Option<WebhookSecret>,
+    /// What reads projects and sets statuses.
+    pub token: Option<SecretString>,
     /// The tokens of its runners, in the same order.
     pub runners: Vec<SecretString>,
 }
@@ -108,25 +120,13 @@ impl Secrets {
         config: &Config, env: impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut resolver = Resolver { file: &config.file, env, errors: Vec::new(), warnings: Vec::new() };
-        let github = &config.github;
-        let webhook_secret = resolver.read(&github.webhook_secret);
-        if webhook_secret.as_ref().is_some_and(|text| text.chars().count() < MIN_WEBHOOK_SECRET) {
-            let complaint = Complaint::new(format!("the secret has fewer than {MIN_WEBHOOK_SECRET} characters"));
-            resolver.warn(&github.webhook_secret, complaint.hint("a short one can be guessed from one delivery"));
-        }
-        let credential = match &github.credential {
-            Credential::Token(token) => resolver.read(token).map(|text| Credential::Token(SecretString::from(text))),
-            Credential::App { id, private_key } => resolver
-                .read_private_key(private_key)
-                .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
-        };
+        let github = config.github.as_ref().map(|github| resolver.read_github(github));
         let registries = resolver.read_registries(&config.registries);
         let gitlab = resolver.read_gitlab(config);
         let jobs = resolver.read_job_secrets(config);
-        match (webhook_secret, credential, registries, gitlab, jobs) {
-            (Some(webhook_secret), Some(credential), Some(registries), Some(gitlab), Some(jobs)) => {
-                let webhook_secret = webhook_secret.into();
-                Ok((Self { webhook_secret, credential, registries, gitlab, jobs }, resolver.warnings))
+        match (github, registries, gitlab, jobs) {
+            (github @ (None | Some(Some(_))), Some(registries), Some(gitlab), Some(jobs)) => {
+                Ok((Self { github: github.flatten(), registries, gitlab, jobs }, resolver.warnings))
             }
             _ => Err(resolver.errors),
         }
@@ -176,6 +176,26 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
         checked.map_err(|why| self.refuse(secret, unread(&secret.place, &why))).ok()
     }
 
+    fn read_github(&mut self, github: &GitHub) -> Option<GitHubSecrets> {
+        let webhook_secret = self.read_webhook_secret(&github.webhook_secret);
+        let credential = match &github.credential {
+            Credential::Token(token) => self.read(token).map(|text| Credential::Token(SecretString::from(text))),
+            Credential::App { id, private_key } => self
+                .read_private_key(private_key)
+                .map(|text| Credential::App { id: *id, private_key: SecretString::from(text) }),
+        };
+        Some(GitHubSecrets { webhook_secret: webhook_secret?, credential: credential? })
+    }
+
+    fn read_webhook_secret(&mut self, secret: &SecretRef) -> Option<SecretString> {
+        let text = self.read(secret)?;
+        if text.chars().count() < MIN_WEBHOOK_SECRET {
+            let complaint = Complaint::new(format!("the secret has fewer than {MIN_WEBHOOK_SECRET} characters"));
+            self.warn(secret, complaint.hint("a short one can be guessed from one delivery"));
+        }
+        Some(text.into())
+    }
+
     /// Every one of them, so that all complaints are there; `None` after one.
     fn read_registries(&mut self, registries: &[Registry]) -> Option<Vec<Option<RegistryCredential<SecretString>>>> {
         let read: Vec<Option<_>> = registries
@@ -194,11 +214,21 @@ impl<E: Fn(&str) -> Option<String>> Resolver<'_, E> {
     /// Every one of them, so that all complaints are there; `None` after one.
     fn read_gitlab(&mut self, config: &Config) -> Option<Vec<GitLabSecrets>> {
         let instances = config.gitlab.iter().map(|instance| {
+            let webhook = instance.webhook_secret.as_ref().map(|secret| self.read_gitlab_webhook(secret));
+            let token = instance.token.as_ref().map(|token| self.read_header_value(token));
             let tokens = instance.runners.iter().map(|runner| self.read_header_value(&runner.token).map(Into::into));
             let runners = tokens.collect::<Vec<Option<_>>>().into_iter().collect::<Option<_>>()?;
-            Some(GitLabSecrets { runners })
+            let webhook = webhook.map_or(Some(None), |read| read.map(Some))?;
+            let token = token.map_or(Some(None), |read| read.map(|token| Some(token.into())))?;
+            Some(GitLabSecrets { webhook, token, runners })
         });
         instances.collect::<Vec<Option<_>>>().into_iter().collect()
+    }
+
+    fn read_gitlab_webhook(&mut self, secret: &SecretRef) -> Option<WebhookSecret> {
+        let text = self.read_webhook_secret(secret)?;
+        let read = WebhookSecret::parse(text);
+        read.map_err(|why| self.refuse(secret, Complaint::new(format!("{} {why}", secret.place)))).ok()
     }
 
     /// Every one of them, so that all complaints are there; `None` after one.
@@ -311,8 +341,9 @@ mod tests {
         let env = |name: &str| (name == "TOKEN").then(|| "ghp_x".to_owned());
         let (secrets, warnings) = Secrets::resolve(&place.config, env).unwrap();
         assert_eq!(place.shown(&warnings), "");
-        assert_eq!(secrets.webhook_secret.expose_secret(), "a secret long enough ");
-        assert!(matches!(&secrets.credential, Credential::Token(token) if token.expose_secret() == "ghp_x"));
+        let github = secrets.github.as_ref().unwrap();
+        assert_eq!(github.webhook_secret.expose_secret(), "a secret long enough ");
+        assert!(matches!(&github.credential, Credential::Token(token) if token.expose_secret() == "ghp_x"));
         let debug = format!("{secrets:?}");
         assert!(!debug.contains("ghp_x") && !debug.contains("long enough"), "{debug}");
     }

@@ -14,7 +14,7 @@ use super::units::{duration_between, parse_duration, size_between};
 use super::values::{base_url, host_path, image_name, is_profile_name, label, repository_directory};
 use super::{
     Config, Credential, Forks, GitHub, Limits, Log, LogFormat, MatrixFork, Metrics, Profile, Server, actions, caches,
-    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, secrets, select, vm,
+    depot, egress, gitlab, given, pools, prepare, registries, reports, repositories, runner, secrets, select, vm,
 };
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Position, Table, Value};
@@ -28,6 +28,16 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where the public GitHub and its people are.
+pub(super) const GITHUB_API_URL: &str = "https://api.github.com/";
+pub(super) const GITHUB_URL: &str = "https://github.com/";
+
+/// Where workflows live in a repository, unless the operator says otherwise.
+pub(super) const WORKFLOWS_DIR: &str = ".dayfly/workflows";
+
+/// How often a forge is asked for what its webhooks did not bring, unless the operator says otherwise.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Profiles of one file.
 const MAX_PROFILES: usize = 256;
@@ -91,7 +101,9 @@ impl<'d> Sections<'d> {
         let server = self.server(&table);
         let profiles = self.profiles(&table);
         let known = profiles.as_deref().unwrap_or_default();
-        let github = self.github(&table, known);
+        // Without any forge it is GitHub's section that is missing.
+        let is_without_github = table.get("github").is_none() && table.get("gitlab").is_some();
+        let github = if is_without_github { Some(None) } else { self.github(&table, known).map(Some) };
         let gitlab = table.read_or("gitlab", Vec::new(), |item| gitlab::read(self, item, known));
         let registries = table.read_or("registry", Vec::new(), |item| registries::read(item, known, self.directory));
         let given = given::read(&table, self.directory);
@@ -105,6 +117,9 @@ impl<'d> Sections<'d> {
         let retention = caches::retention(&table);
         let depot = depot::read(&table);
         let actions = actions::read(&table);
+        if let (Some(profiles), Some(github)) = (&profiles, &github) {
+            runner::refuse_what_cannot_work(&table, profiles, github.as_ref(), &gitlab);
+        }
         let vm = vm::read(self, &table, server.as_ref().map(|server| server.state_dir.as_path()));
         if let (Some(vm), Some(limits)) = (&vm, &limits) {
             vm::refuse_too_few_users(&table, vm, limits);
@@ -176,20 +191,20 @@ impl<'d> Sections<'d> {
             &["api_url", "url", "webhook_secret", "token", "app", "workflows_dir", "forks", "sweep", "repository"];
         let table = root.section("github", known)?;
         let address = |key, default| table.read_or(key, well_known(default), |item| base_url(item, "the credential"));
-        let api_url = address("api_url", "https://api.github.com/");
-        let url = address("url", "https://github.com/");
+        let api_url = address("api_url", GITHUB_API_URL);
+        let url = address("url", GITHUB_URL);
         let webhook_secret = table
             .required_hint("webhook_secret", "like `webhook_secret = { file = \"webhook-secret\" }`")
             .and_then(|item| secrets::read_ref(&item, self.directory));
         let credential = self.credential(&table);
-        let repositories =
-            table.read_or("repository", Vec::new(), |item| repositories::read(item, profiles, self.directory));
+        let repositories = table
+            .read_or("repository", Vec::new(), |item| repositories::OF_GITHUB.read(item, profiles, self.directory));
         Some(GitHub {
             api_url,
             url,
-            workflows_dir: table.read_or("workflows_dir", ".dayfly/workflows".into(), repository_directory),
+            workflows_dir: table.read_or("workflows_dir", WORKFLOWS_DIR.into(), repository_directory),
             forks: table.read_or("forks", Forks::default(), Forks::read),
-            sweep: table.read_or("sweep", Some(10 * MINUTE), sweep_interval),
+            sweep: table.read_or("sweep", Some(SWEEP_INTERVAL), sweep_interval),
             repositories,
             webhook_secret: webhook_secret?,
             credential: credential?,
@@ -269,6 +284,8 @@ impl<'d> Sections<'d> {
             "matrix_fork",
             "egress",
             "reports",
+            "executor",
+            "runner",
         ];
         let table = field.value.table(known)?;
         let labels = table.required_hint("labels", "like `labels = [\"linux\"]`").and_then(|item| labels(&item));
@@ -276,6 +293,7 @@ impl<'d> Sections<'d> {
         let its_cache = cache.as_ref().and_then(Option::as_ref);
         let pool = table.get("pool").map(|item| pools::read(&item, its_cache));
         let prepare = table.get("prepare").map(|item| prepare::read(&item));
+        let executor = runner::executor(&table);
         Some(Profile {
             name: field.key.to_owned(),
             image: table.read_or("image", "base".into(), |item| self.existing_image(item)),
@@ -302,12 +320,13 @@ impl<'d> Sections<'d> {
                 Some(read) => Some(read?),
                 None => None,
             },
+            executor: executor?,
         })
     }
 }
 
 /// A default that is a constant of this program.
-fn well_known(url: &str) -> Url {
+pub(super) fn well_known(url: &str) -> Url {
     Url::parse(url).expect("the default is an address")
 }
 
@@ -352,7 +371,8 @@ fn refuse_equal_labels(fields: &[Field<'_>], profiles: &[Option<Profile>]) {
     let mut first_with = HashMap::new();
     for (field, profile) in fields.iter().zip(profiles) {
         let Some(profile) = profile else { continue };
-        let first: &Field<'_> = first_with.entry(select::label_set(&profile.labels)).or_insert(field);
+        let first: &Field<'_> =
+            first_with.entry((profile.executor.is_native(), select::label_set(&profile.labels))).or_insert(field);
         if first.key != field.key {
             let (name, line) = (quoted(first.key), first.key_position().line);
             let complaint = Complaint::new(format!("has the same labels as {name} in line {line}"));
@@ -402,7 +422,7 @@ fn unless_auto<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Option<T>) -> Opt
 }
 
 /// A duration, or `off`.
-fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+pub(super) fn sweep_interval(item: &Item<'_>) -> Option<Option<Duration>> {
     if let Value::String(text) = &item.node().value {
         if text == "off" {
             return Some(None);

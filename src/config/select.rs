@@ -21,14 +21,14 @@ impl Config {
     /// The profile whose labels include all of `labels`. Of several the narrowest (fewest labels) wins, then the first of
     /// the file.
     pub fn select_profile(&self, labels: &[String]) -> Result<&Profile, NoProfile> {
-        select(self.profiles.iter(), labels)
+        select(self.profiles.iter().filter(|profile| profile.executor.is_native()), labels)
     }
 
     /// Like [`Config::select_profile`], among the profiles that `settings` allows.
     pub fn select_profile_for(
         &self, settings: &RepositorySettings<'_>, labels: &[String],
     ) -> Result<&Profile, NoProfile> {
-        select(self.profiles.iter().filter(|profile| settings.allows(profile)), labels)
+        select(self.profiles.iter().filter(|profile| profile.executor.is_native() && settings.allows(profile)), labels)
     }
 }
 

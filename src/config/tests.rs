@@ -30,6 +30,10 @@ fn parsed(text: &str) -> (Config, String) {
     }
 }
 
+fn github_of(config: &Config) -> &GitHub {
+    config.github.as_ref().unwrap()
+}
+
 #[test]
 fn the_smallest_file_gets_the_documented_defaults() {
     let (config, warnings) = parsed(SMALL);
@@ -38,8 +42,8 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert_eq!(config.server.control_socket(), Path::new("/var/lib/dayfly/control.sock"));
     assert_eq!(config.vm.images_dir, Path::new("/var/lib/dayfly/images"));
     assert_eq!(config.vm.qemu, Path::new("qemu-system-x86_64"));
-    assert_eq!(config.github.workflows_dir, ".dayfly/workflows");
-    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    assert_eq!(github_of(&config).workflows_dir, ".dayfly/workflows");
+    assert_eq!(github_of(&config).api_url.as_str(), "https://api.github.com/");
     let linux = config.profile("linux").unwrap();
     assert_eq!((linux.vcpus, linux.memory, linux.disk), (1, 512 << 20, 4 << 30));
     assert_eq!((linux.timeout, linux.log_limit), (Duration::from_secs(3600), 16 << 20));
@@ -71,8 +75,9 @@ fn the_example_is_valid_and_shows_the_defaults() {
 
 fn strip_positions(mut config: Config) -> Config {
     let nowhere = crate::document::Position { line: 0, column: 0 };
-    config.github.webhook_secret.position = nowhere;
-    if let Credential::App { private_key, .. } = &mut config.github.credential {
+    let github = config.github.as_mut().unwrap();
+    github.webhook_secret.position = nowhere;
+    if let Credential::App { private_key, .. } = &mut github.credential {
         private_key.position = nowhere;
     }
     config
@@ -290,7 +295,7 @@ fn relative_paths_start_at_the_files_directory() {
     let text =
         SMALL.replace("env = \"HOOK\"", "file = \"hook\"").replace("[server]", "[server]\nstate_dir = \"state\"");
     let (config, _) = parsed(&text);
-    assert_eq!(config.github.webhook_secret.place, SecretPlace::File("/etc/dayfly/hook".into()));
+    assert_eq!(github_of(&config).webhook_secret.place, SecretPlace::File("/etc/dayfly/hook".into()));
     assert_eq!(config.server.state_dir, Path::new("/etc/dayfly/state"));
     assert_eq!(config.vm.images_dir, Path::new("/etc/dayfly/state/images"));
 }
@@ -298,9 +303,9 @@ fn relative_paths_start_at_the_files_directory() {
 #[test]
 fn the_sweep_has_an_interval_or_is_off() {
     let with = |value: &str| SMALL.replace("[profile", &format!("sweep = {value}\n[profile"));
-    assert_eq!(parsed(SMALL).0.github.sweep, Some(Duration::from_secs(600)));
-    assert_eq!(parsed(&with("'off'")).0.github.sweep, None);
-    assert_eq!(parsed(&with("'1h 30m'")).0.github.sweep, Some(Duration::from_secs(5400)));
+    assert_eq!(github_of(&parsed(SMALL).0).sweep, Some(Duration::from_secs(600)));
+    assert_eq!(github_of(&parsed(&with("'off'")).0).sweep, None);
+    assert_eq!(github_of(&parsed(&with("'1h 30m'")).0).sweep, Some(Duration::from_secs(5400)));
     let complaints = ["'0s'", "'2d'", "10", "'never'", "false"].map(|value| errors(&with(value)));
     insta::assert_snapshot!(complaints.join("\n"), @r#"
     dayfly.toml:7:9: github.sweep: `0s` is not an interval
@@ -332,16 +337,16 @@ fn mounts_over_the_guests_system_are_refused() {
 fn events_of_unlisted_repositories_are_ignored_and_the_nearer_entry_wins() {
     let repo = |name: &str| RepoName::parse(name).unwrap();
     let (open, _) = parsed(SMALL);
-    assert_eq!(open.repository(&repo("any/body")).unwrap().workflows_dir, ".dayfly/workflows");
+    assert_eq!(open.repository("github", &repo("any/body")).unwrap().workflows_dir, ".dayfly/workflows");
 
     let (listed, _) = parsed(&format!(
         "{SMALL}[profile.big]\nlabels = ['big']\n[[github.repository]]\nname = 'acme/*'\nprofiles = ['linux']\n\
          [[github.repository]]\nname = 'acme/site'\nworkflows_dir = 'ci/'\n"
     ));
-    assert!(listed.repository(&repo("any/body")).is_none());
-    assert!(listed.repository(&repo("acme-evil/site")).is_none());
-    let site = listed.repository(&repo("ACME/Site")).unwrap();
-    let other = listed.repository(&repo("acme/other")).unwrap();
+    assert!(listed.repository("github", &repo("any/body")).is_none());
+    assert!(listed.repository("github", &repo("acme-evil/site")).is_none());
+    let site = listed.repository("github", &repo("ACME/Site")).unwrap();
+    let other = listed.repository("github", &repo("acme/other")).unwrap();
     assert_eq!((site.workflows_dir, other.workflows_dir), ("ci", ".dayfly/workflows"));
     let big = ["big".to_owned()];
     assert_eq!(listed.select_profile_for(&site, &big).unwrap().name, "big");
@@ -355,12 +360,12 @@ fn events_of_unlisted_repositories_are_ignored_and_the_nearer_entry_wins() {
 fn forks_are_held_unless_the_nearest_entry_says_otherwise() {
     let repo = |name: &str| RepoName::parse(name).unwrap();
     let (open, _) = parsed(SMALL);
-    assert_eq!(open.repository(&repo("any/body")).unwrap().forks, Forks::Approve);
+    assert_eq!(open.repository("github", &repo("any/body")).unwrap().forks, Forks::Approve);
     let (listed, _) = parsed(&format!(
         "{}[[github.repository]]\nname = 'acme/*'\n[[github.repository]]\nname = 'acme/site'\nforks = 'run'\n",
         SMALL.replace("[profile", "forks = 'deny'\n[profile")
     ));
-    let forks = ["acme/other", "acme/site"].map(|name| listed.repository(&repo(name)).unwrap().forks);
+    let forks = ["acme/other", "acme/site"].map(|name| listed.repository("github", &repo(name)).unwrap().forks);
     assert_eq!(forks, [Forks::Deny, Forks::Run]);
     insta::assert_snapshot!(errors(&SMALL.replace("[profile", "forks = 'aprove'\n[profile")), @r"
     dayfly.toml:7:9: github.forks: `aprove` is not a known value
@@ -468,7 +473,7 @@ labels = ["big"]
     assert!(linux.audit && linux.allow.len() == 2 && linux.addresses.allow.len() == 1);
     assert_eq!((linux.limits.connections, linux.limits.bandwidth, linux.limits.bytes), (3, 1 << 20, 64 << 30));
     assert_eq!(config.profile("big").unwrap().egress, Default::default());
-    let of = |name: &str| config.repository(&RepoName::parse(name).unwrap()).unwrap().egress.unwrap().clone();
+    let of = |name: &str| config.repository("github", &RepoName::parse(name).unwrap()).unwrap().egress.unwrap().clone();
     assert!(of("o/off").is_off && !of("o/narrow").is_off);
     assert_eq!(of("o/narrow").allow.unwrap().len(), 2);
 }

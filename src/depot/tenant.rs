@@ -3,6 +3,7 @@
 use super::scope::{Origin, Scopes};
 use super::{Artifact, CacheEntry, Depot, DepotError, Found, Reservation, Upload, Uploaded};
 use crate::depot::artifacts::{Maker, NewArtifact};
+use crate::forge::{RepoName, github};
 use crate::ids::{JobId, RunId};
 use crate::workflow::contexts::GithubContext;
 
@@ -10,7 +11,7 @@ use crate::workflow::contexts::GithubContext;
 #[derive(Debug, Clone)]
 pub struct Tenant {
     pub depot: Depot,
-    /// `owner/name`, to which its cache entries belong.
+    /// Of [`place_of`] its repository: to which its cache entries belong.
     pub repo: String,
     /// The run's first attempt, to which its artifacts belong.
     pub run: RunId,
@@ -21,6 +22,11 @@ pub struct Tenant {
     pub scopes: Scopes,
     /// Where people find the artifacts of the job.
     pub page: Option<String>,
+}
+
+/// What tells a repository from those of the same name at other forges.
+pub fn place_of(forge: &str, repo: &RepoName) -> String {
+    if forge == github::NAME { repo.to_string() } else { format!("{forge}:{repo}") }
 }
 
 /// Which cache entries a run uses that has this context.

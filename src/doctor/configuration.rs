@@ -3,7 +3,7 @@
 use super::counted;
 use super::finding::Finding;
 use super::subject::{Configuration, SecretsFound, Subject};
-use crate::config::{Config, Credential, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef};
+use crate::config::{Config, Credential, GitHub, SYSTEMD_CREDENTIALS, SecretPlace, SecretRef};
 use crate::document::Diagnostic;
 
 pub(super) fn examine(subject: &Subject) -> Vec<Finding> {
@@ -74,11 +74,14 @@ fn only_the_service_has(config: &Config, secrets: &SecretsFound) -> bool {
         SecretPlace::File(path) => path.starts_with(SYSTEMD_CREDENTIALS) && !path.exists(),
         SecretPlace::Env(name) => std::env::var_os(name).is_none(),
     };
-    let credential = match &config.github.credential {
-        Credential::Token(token) => token,
-        Credential::App { private_key, .. } => private_key,
+    let of_github = |github: &GitHub| {
+        let credential = match &github.credential {
+            Credential::Token(token) => token,
+            Credential::App { private_key, .. } => private_key,
+        };
+        [github.webhook_secret.clone(), credential.clone()]
     };
-    let all = [&config.github.webhook_secret, credential];
+    let all: Vec<SecretRef> = config.github.iter().flat_map(of_github).collect();
     errors.iter().all(|error| all.iter().any(|secret| secret.key == error.path && is_given(secret)))
 }
 

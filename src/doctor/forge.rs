@@ -10,7 +10,7 @@ use super::finding::{Finding, Status};
 use super::subject::{Configuration, Subject};
 use super::{counted, listed};
 use crate::clock;
-use crate::config::{Config, Credential, RepositoryPattern, Secrets};
+use crate::config::{Credential, GitHub, GitHubSecrets, Repository, RepositoryPattern};
 use crate::forge::{Budget, Forge, ForgeError, ForgeStanding, RepoAccess, RepoName};
 use crate::net::git_proxy::{GitClient, Reached};
 
@@ -67,7 +67,10 @@ struct Known {
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     match &subject.configuration {
         Configuration::Valid { config, secrets: Ok((secrets, _)), .. } => {
-            let observed = observe(config, secrets).await;
+            let Some((github, secrets)) = config.github.as_ref().zip(secrets.github.as_ref()) else {
+                return Vec::new();
+            };
+            let observed = observe(github, secrets).await;
             observed.map_or_else(|problem| vec![problem], |facts| judge(&facts))
         }
         Configuration::Valid { .. } => {
@@ -78,27 +81,27 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 }
 
 /// The facts; or why no call could ever succeed.
-async fn observe(config: &Config, secrets: &Secrets) -> Result<Facts, Finding> {
+async fn observe(github: &GitHub, secrets: &GitHubSecrets) -> Result<Facts, Finding> {
     let impossible = |error: anyhow::Error| {
         Finding::problem("forge.reachable", "the forge cannot be asked").explained_by(&format!("{error:#}"))
     };
-    let forge = crate::app::forge_of(config, secrets).map_err(impossible)?;
+    let forge = crate::app::github_of(github, secrets).map_err(impossible)?;
     let client = GitClient::new().map_err(|error| impossible(error.into()))?;
-    let address = config.github.api_url.clone();
+    let address = github.api_url.clone();
     let reached = client.reach(&address).await;
     let now = clock::now_ms();
     let known = match reached {
-        Ok(_) => Some(ask(forge.as_ref(), &client, config).await),
+        Ok(_) => Some(ask(forge.as_ref(), &client, &github.repositories).await),
         Err(_) => None,
     };
-    Ok(Facts { address, is_app: matches!(config.github.credential, Credential::App { .. }), reached, now, known })
+    Ok(Facts { address, is_app: matches!(github.credential, Credential::App { .. }), reached, now, known })
 }
 
-async fn ask(forge: &dyn Forge, client: &GitClient, config: &Config) -> Known {
+async fn ask(forge: &dyn Forge, client: &GitClient, repositories: &[Repository]) -> Known {
     let standing = forge.standing().await;
     let mut known = Known { standing, budgets: Vec::new(), fetched: Vec::new(), owners: Vec::new() };
     let mut names = Vec::new();
-    for repository in &config.github.repositories {
+    for repository in repositories {
         match &repository.pattern {
             RepositoryPattern::One(name) => names.push(name.clone()),
             RepositoryPattern::AllOf { owner } => known.owners.push(owner.clone()),

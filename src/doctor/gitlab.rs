@@ -1,106 +1,221 @@
-//! The GitLabs whose runner this service is: whether each of them takes each runner's token.
+//! Each GitLab: whether it answers, as whom it knows Dayfly, and whether that is enough for what Dayfly does there.
 
 use std::sync::Arc;
 
 use futures::future::join_all;
-use secrecy::SecretString;
 
-use super::finding::Finding;
+use super::finding::{Finding, Status};
 use super::subject::{Configuration, Subject};
-use crate::config::{Config, GitLab, GitLabRunner, Secrets};
-use crate::gitlab::client::{Client, ClientError};
-use crate::gitlab::{known_system_id, runner_info};
+use super::{counted, listed};
+use crate::config::{Config, GitLab, RepositoryPattern, Secrets};
+use crate::forge::{Forge, ForgeError, ForgeStanding, RepoAccess, RepoName};
+use crate::net::git_proxy::{GitClient, Reached};
 
-/// The name of a host on which the service never ran.
-const UNKNOWN: &str = "s_000000000000";
+/// What sets statuses and reads members.
+const SCOPE: &str = "api";
 
-/// What a GitLab said of one runner.
+/// Projects of one instance from which a fetch is begun.
+const MAX_FETCHED: usize = 10;
+
 #[derive(Debug)]
-struct Fact {
-    /// The GitLab's name here, and the runner's.
+struct Facts {
     name: String,
-    url: String,
-    verified: Result<(), ClientError>,
+    address: String,
+    reached: Result<Reached, String>,
+    /// The rest was asked if it answered, and has a token.
+    known: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    standing: Result<ForgeStanding, ForgeError>,
+    /// The projects that are configured by name, and whether a fetch could be begun.
+    fetched: Vec<(RepoName, Result<(), String>)>,
 }
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
-    match &subject.configuration {
-        Configuration::Valid { config, secrets: Ok((secrets, _)), .. } => observe(config, secrets).await,
-        _ => Vec::new(),
+    let Configuration::Valid { config, secrets: Ok((secrets, _)), .. } = &subject.configuration else {
+        return Vec::new();
+    };
+    let all = observe(config, secrets).await;
+    all.into_iter().flat_map(|observed| observed.map_or_else(|problem| vec![problem], |facts| judge(&facts))).collect()
+}
+
+async fn observe(config: &Config, secrets: &Secrets) -> Vec<Result<Facts, Finding>> {
+    let impossible = |error: anyhow::Error| {
+        Finding::problem("gitlab.reachable", "GitLab cannot be asked").explained_by(&format!("{error:#}"))
+    };
+    let client = match crate::app::git_client_of(config) {
+        Ok(client) => client,
+        Err(error) => return vec![Err(impossible(error))],
+    };
+    let instances = config.gitlab.iter().zip(&secrets.gitlab).map(|(gitlab, secrets)| {
+        let (client, impossible) = (&client, &impossible);
+        async move {
+            let token = secrets.token.as_ref();
+            let forge = token.map(|token| crate::app::gitlab_of(gitlab, token)).transpose().map_err(impossible)?;
+            let reached = client.reach(&gitlab.url).await;
+            let known = match forge.filter(|_| reached.is_ok()) {
+                Some(forge) => Some(ask(forge.as_ref(), client, gitlab).await),
+                None => None,
+            };
+            Ok(Facts { name: gitlab.name.clone(), address: gitlab.url.to_string(), reached, known })
+        }
+    });
+    join_all(instances).await
+}
+
+async fn ask(forge: &dyn Forge, client: &GitClient, gitlab: &GitLab) -> Known {
+    let standing = forge.standing().await;
+    let named = gitlab.projects.iter().filter_map(|project| match &project.pattern {
+        RepositoryPattern::One(name) => Some(name.clone()),
+        RepositoryPattern::AllOf { .. } => None,
+    });
+    let names: Vec<RepoName> = named.take(if standing.is_ok() { MAX_FETCHED } else { 0 }).collect();
+    let fetched = names.into_iter().map(|repo| async move {
+        let access = RepoAccess { repo: repo.clone(), installation: None };
+        let fetched = match forge.git_upstream(&access).await {
+            Ok(upstream) => client.begin_fetch(&upstream).await,
+            Err(error) => Err(error.to_string()),
+        };
+        (repo, fetched)
+    });
+    Known { standing, fetched: join_all(fetched).await }
+}
+
+fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![reachable(facts)];
+    if let Some(known) = &facts.known {
+        findings.push(identity(&facts.name, known));
+        if let Ok(standing) = &known.standing {
+            findings.push(scopes(&facts.name, standing));
+            findings.push(projects(&facts.name, known));
+        }
+    }
+    findings
+}
+
+fn reachable(facts: &Facts) -> Finding {
+    const ID: &str = "gitlab.reachable";
+    let address = &facts.address;
+    let finding = match &facts.reached {
+        Ok(Reached { status, took, .. }) if *status < 500 => {
+            Finding::ok(ID, format!("`{address}` answers ({} ms)", took.as_millis()))
+                .data("milliseconds", took.as_millis() as u64)
+        }
+        Ok(Reached { status, .. }) => {
+            Finding::warning(ID, format!("`{address}` answers with an error of its own (HTTP {status})"))
+        }
+        Err(why) => Finding::problem(ID, format!("`{address}` does not answer"))
+            .detail(why.as_str())
+            .hint("check `url` and `ca_bundle`, the name service, and the way out through a firewall"),
+    };
+    finding.data("address", address.as_str())
+}
+
+fn identity(name: &str, known: &Known) -> Finding {
+    const ID: &str = "gitlab.identity";
+    match &known.standing {
+        Ok(standing) => Finding::ok(ID, format!("`{name}` knows Dayfly as {}", standing.identity)),
+        Err(error @ ForgeError::Refused { .. }) => Finding::problem(ID, format!("`{name}` does not accept the token"))
+            .detail(error.to_string().split("\n  hint:").next().unwrap_or_default())
+            .hint("has it expired, or was it revoked?"),
+        Err(error) => {
+            let status = if error.is_retryable() { Status::Warning } else { Status::Problem };
+            Finding::new(status, ID, format!("as whom `{name}` knows Dayfly could not be asked"))
+                .explained_by(&error.to_string())
+        }
     }
 }
 
-async fn observe(config: &Config, secrets: &Secrets) -> Vec<Finding> {
-    // As the service that runs here: GitLab lists each name that a runner ever had.
-    let system_id = known_system_id(&config.server.state_dir).ok().flatten().unwrap_or_else(|| UNKNOWN.to_owned());
-    let system_id = &system_id;
-    let asked = config.gitlab.iter().zip(&secrets.gitlab).map(async |(gitlab, secrets)| {
-        let client = match Client::new(&gitlab.url, gitlab.ca_bundle.as_deref()) {
-            Ok(client) => client,
-            Err(error) => {
-                let title = format!("the GitLab `{}` cannot be asked", gitlab.name);
-                return vec![Finding::problem("gitlab.runner", title).detail(error.to_string())];
-            }
-        };
-        let runners = gitlab.runners.iter().zip(&secrets.runners);
-        join_all(runners.map(|(runner, token)| verify(&client, system_id, gitlab, runner, token))).await
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+fn scopes(name: &str, standing: &ForgeStanding) -> Finding {
+    const ID: &str = "gitlab.scopes";
+    let granted = || listed(standing.permissions.keys().map(String::as_str));
+    if standing.permissions.is_empty() {
+        return Finding::skipped(ID, format!("the token of `{name}` does not tell its scopes; it needs `{SCOPE}`"));
+    }
+    if standing.permissions.contains_key(SCOPE) {
+        return Finding::ok(ID, format!("the token's scopes suffice at `{name}`: {}", granted()));
+    }
+    Finding::problem(ID, format!("the token of `{name}` may set no commit statuses: its scopes are {}", granted()))
+        .hint(format!("make one with the scope `{SCOPE}`"))
 }
 
-async fn verify(
-    client: &Client, system_id: &str, gitlab: &GitLab, runner: &GitLabRunner, token: &SecretString,
-) -> Finding {
-    let verified = client.verify(token, system_id, &runner_info()).await;
-    let name = format!("{}/{}", gitlab.name, runner.name);
-    judge(&Fact { name, url: gitlab.url.to_string(), verified })
-}
-
-fn judge(fact: &Fact) -> Finding {
-    const ID: &str = "gitlab.runner";
-    let Fact { name, url, verified } = fact;
-    let finding = match verified {
-        Ok(()) => Finding::ok(ID, format!("`{url}` knows the runner `{name}`")),
-        Err(ClientError::Forbidden { .. }) => Finding::problem(ID, format!("`{url}` does not take the token of the runner `{name}`"))
-            .hint("was the runner deleted? GitLab shows its token, which begins with `glrt-`, when the runner is created"),
-        Err(error) if error.is_transient() => Finding::problem(ID, format!("`{url}` was not reached for the runner `{name}`"))
-            .detail(error.to_string())
-            .hint("check `url`, the name service, the way out through a firewall, `HTTPS_PROXY`, and `ca_bundle` for a certificate of your own"),
-        Err(error) => Finding::problem(ID, format!("`{url}` does not speak GitLab's runner protocol to the runner `{name}`"))
-            .detail(error.to_string())
-            .hint("`url` is where people open GitLab, without `/api/v4`"),
-    };
-    finding.data("runner", name.as_str()).data("address", url.as_str())
+fn projects(name: &str, known: &Known) -> Finding {
+    const ID: &str = "gitlab.projects";
+    let total = known.fetched.len();
+    let failed: Vec<String> = known
+        .fetched
+        .iter()
+        .filter_map(|(repo, fetched)| Some(format!("`{repo}`: {}", fetched.as_ref().err()?.split('\n').next()?)))
+        .collect();
+    if total == 0 {
+        return Finding::ok(ID, format!("no project of `{name}` is named alone: none was tried"));
+    }
+    if failed.is_empty() {
+        let counted = counted(total, "configured project", "configured projects");
+        return Finding::ok(ID, format!("{counted} of `{name}` can be fetched"));
+    }
+    let status = if failed.len() == total { Status::Problem } else { Status::Warning };
+    Finding::new(status, ID, format!("{} of {total} configured projects of `{name}` cannot be fetched", failed.len()))
+        .detail(failed.join("\n"))
+        .hint("give the token's account the role Developer there; names are the paths of projects")
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::finding::sketch;
     use super::*;
 
+    fn facts(scopes: &[&str], fetched: Result<(), String>) -> Facts {
+        let permissions = scopes.iter().map(|scope| ((*scope).to_owned(), "granted".to_owned())).collect();
+        let standing = ForgeStanding {
+            identity: "token of `bot` at `lab`".into(),
+            permissions,
+            events: Vec::new(),
+            repositories: Vec::new(),
+            server_time: None,
+        };
+        Facts {
+            name: "lab".into(),
+            address: "https://gitlab.example.org/".into(),
+            reached: Ok(Reached { status: 200, server_time: None, took: Duration::from_millis(80) }),
+            known: Some(Known {
+                standing: Ok(standing),
+                fetched: vec![(RepoName::parse_path("acme/tools/app").unwrap(), fetched)],
+            }),
+        }
+    }
+
     #[test]
-    fn each_answer_says_what_to_do() {
-        let what = || "verifying the runner".to_owned();
-        let facts = [
-            Ok(()),
-            Err(ClientError::Forbidden { what: what(), status: 403, detail: String::new() }),
-            Err(ClientError::Transient { what: what(), detail: "no answer in time".to_owned() }),
-            Err(ClientError::Failed { what: what(), detail: "GitLab answers 404 Not Found".to_owned() }),
-        ];
-        let shown = facts.map(|verified| {
-            let found = judge(&Fact { name: "gitlab/linux".into(), url: "https://g.example.org/".into(), verified });
-            let title = format!("{:?}: {}", found.status, found.title);
-            [Some(title), found.detail, found.hint].into_iter().flatten().collect::<Vec<_>>().join("\n  ")
-        });
-        insta::assert_snapshot!(shown.join("\n"), @r"
-        Ok: `https://g.example.org/` knows the runner `gitlab/linux`
-        Problem: `https://g.example.org/` does not take the token of the runner `gitlab/linux`
-          was the runner deleted? GitLab shows its token, which begins with `glrt-`, when the runner is created
-        Problem: `https://g.example.org/` was not reached for the runner `gitlab/linux`
-          verifying the runner: no answer in time
-          check `url`, the name service, the way out through a firewall, `HTTPS_PROXY`, and `ca_bundle` for a certificate of your own
-        Problem: `https://g.example.org/` does not speak GitLab's runner protocol to the runner `gitlab/linux`
-          verifying the runner: GitLab answers 404 Not Found
-          `url` is where people open GitLab, without `/api/v4`
+    fn a_gitlab_that_is_well_set_up_and_one_that_is_not() {
+        insta::assert_snapshot!(sketch(&judge(&facts(&["api"], Ok(())))), @"
+        ok gitlab.reachable: `https://gitlab.example.org/` answers (80 ms)
+        ok gitlab.identity: `lab` knows Dayfly as token of `bot` at `lab`
+        ok gitlab.scopes: the token's scopes suffice at `lab`: `api`
+        ok gitlab.projects: 1 configured project of `lab` can be fetched
+        ");
+        insta::assert_snapshot!(sketch(&judge(&facts(&["read_api"], Err("HTTP 403".into())))), @"
+        ok gitlab.reachable: `https://gitlab.example.org/` answers (80 ms)
+        ok gitlab.identity: `lab` knows Dayfly as token of `bot` at `lab`
+        problem gitlab.scopes: the token of `lab` may set no commit statuses: its scopes are `read_api`
+            -> make one with the scope `api`
+        problem gitlab.projects: 1 of 1 configured projects of `lab` cannot be fetched
+            `acme/tools/app`: HTTP 403
+            -> give the token's account the role Developer there; names are the paths of projects
+        ");
+    }
+
+    #[test]
+    fn what_does_not_answer_is_asked_no_more() {
+        let silent = Facts { reached: Err("no route".into()), known: None, ..facts(&[], Ok(())) };
+        insta::assert_snapshot!(sketch(&judge(&silent)), @"
+        problem gitlab.reachable: `https://gitlab.example.org/` does not answer
+            no route
+            -> check `url` and `ca_bundle`, the name service, and the way out through a firewall
         ");
     }
 }

@@ -18,6 +18,7 @@ mod finding;
 mod firecracker;
 mod forge;
 mod gitlab;
+mod gitlab_runners;
 mod host;
 mod images;
 mod kvm;
@@ -77,6 +78,7 @@ fn checks() -> Vec<Check> {
         long("service", |subject| service::examine(subject).boxed()),
         long("forge", |subject| forge::examine(subject).boxed()),
         long("gitlab", |subject| gitlab::examine(subject).boxed()),
+        long("gitlab", |subject| gitlab_runners::examine(subject).boxed()),
     ]
 }
 

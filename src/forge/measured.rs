@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 
 use super::{
     Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
-    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+    GitUpstream, ListedRunner, MintedRunner, NewRunner, Permission, PullRequestNow, RepoAccess, Report, RunnerAccess,
+    RunnerApi, WorkflowJobNow,
 };
 use crate::metrics::ForgeMetrics;
 use crate::metrics::labels::{ForgeCall, ForgeResult};
@@ -112,5 +113,50 @@ impl Forge for Measured {
 
     fn budgets(&self) -> Vec<(String, Budget)> {
         self.forge.budgets()
+    }
+
+    fn runner_api(&self) -> Option<&dyn RunnerApi> {
+        self.forge.runner_api().map(|_| self as &dyn RunnerApi)
+    }
+}
+
+impl Measured {
+    /// The other forge's runners; asked only through [`Forge::runner_api`], which has looked that it has some.
+    fn inner(&self) -> &dyn RunnerApi {
+        self.forge.runner_api().expect("a forge with runners keeps them")
+    }
+}
+
+impl RunnerApi for Measured {
+    fn mint_runner<'a>(
+        &'a self, at: &'a RunnerAccess, new: &'a NewRunner,
+    ) -> BoxFuture<'a, Result<MintedRunner, ForgeError>> {
+        self.timed(ForgeCall::Runners, self.inner().mint_runner(at, new))
+    }
+
+    fn remove_runner<'a>(&'a self, at: &'a RunnerAccess, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.timed(ForgeCall::Runners, self.inner().remove_runner(at, id))
+    }
+
+    fn runners<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Vec<ListedRunner>, ForgeError>> {
+        self.timed(ForgeCall::Runners, self.inner().runners(at))
+    }
+
+    fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>> {
+        self.timed(ForgeCall::Runners, self.inner().newest_runner(at))
+    }
+
+    fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        self.timed(ForgeCall::WorkflowJobs, self.inner().is_of_fork(access, run))
+    }
+
+    fn workflow_job<'a>(
+        &'a self, access: &'a RepoAccess, job: u64,
+    ) -> BoxFuture<'a, Result<WorkflowJobNow, ForgeError>> {
+        self.timed(ForgeCall::WorkflowJobs, self.inner().workflow_job(access, job))
+    }
+
+    fn unfinished_jobs<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Vec<WorkflowJobNow>, ForgeError>> {
+        self.timed(ForgeCall::WorkflowJobs, self.inner().unfinished_jobs(access))
     }
 }

@@ -1,13 +1,16 @@
 //! What Dayfly needs from a forge, in words that no forge owns.
 //!
-//! The submodules (`github`, later `gitlab`) are the only places that know a forge's JSON and addresses. Everything that
+//! The submodules (`github`, `gitlab`) are the only places that know a forge's JSON and addresses. Everything that
 //! comes from them is untrusted and bounded; everything that goes to them is a [`Report`]: the level to show, not an event,
 //! so that sending it twice is harmless.
 
 mod answers;
 mod backoff;
+mod forges;
 pub mod github;
+pub mod gitlab;
 mod measured;
+mod runners;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +20,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
 pub use self::backoff::backoff;
+pub use self::forges::Forges;
 pub use self::measured::Measured;
+pub use self::runners::{
+    JobStage, ListedRunner, MintedRunner, NewRunner, RunnerAccess, RunnerApi, RunnerPlace, WorkflowJobNow,
+};
 use crate::ids::ReportId;
 use crate::workflow::commands::Annotation;
 
@@ -207,12 +214,27 @@ pub struct Report {
     /// What is shown beside the code once the job has ended; the forge's module sends each one once.
     #[serde(default)]
     pub annotations: Vec<Annotation>,
+    /// How much of the code its tests cover, in hundredths of a percent.
+    #[serde(default)]
+    pub coverage: Option<u32>,
+    /// Not stored: it is told of its run.
+    #[serde(skip)]
+    pub place: ReportPlace,
     /// The log page.
     pub details_url: Option<String>,
     /// Milliseconds since the epoch.
     pub started_at: Option<i64>,
     /// Milliseconds since the epoch.
     pub finished_at: Option<i64>,
+}
+
+/// Where a report belongs besides its commit, for forges that ask for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportPlace {
+    /// The branch or tag, without `refs/heads/` and the like; a full ref for what is on neither.
+    pub git_ref: Option<String>,
+    /// The number of the pull request.
+    pub pull_request: Option<u64>,
 }
 
 /// What the forge called the things that it made for a report. Stored, so that a later report changes them.
@@ -224,6 +246,11 @@ pub struct ExternalIds {
     pub check_run_completed: bool,
     /// How many of the report's annotations the check run has: each call adds to them.
     pub annotations: usize,
+    /// The pipeline that the commit status is in.
+    pub pipeline: Option<u64>,
+    /// The note on the merge request, and what it says.
+    pub note: Option<u64>,
+    pub last_note: Option<String>,
     /// The commit status that the forge accepted last, in its own words. The same one is not sent again.
     pub last_status: Option<String>,
 }
@@ -346,4 +373,9 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// What the last answers said is left of each budget, by a name for people (`App`, `installation 815`, `token`); of a
     /// bounded number of them. Asks nothing. Empty for a forge that does not count.
     fn budgets(&self) -> Vec<(String, Budget)>;
+
+    /// Its own jobs and their runners, where it has such.
+    fn runner_api(&self) -> Option<&dyn RunnerApi> {
+        None
+    }
 }

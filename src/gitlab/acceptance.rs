@@ -5,7 +5,7 @@ use url::Url;
 
 use super::session::order::Order;
 use super::wire::{JobResponse, Token};
-use crate::forge::{CommitSha, RepoAccess, RepoName, Report, ReportState};
+use crate::forge::{CommitSha, RepoAccess, RepoName, Report, ReportPlace, ReportState};
 use crate::ids::{JobId, LogToken, ReportId, RunId};
 use crate::store::{FromPullRequest, NewForeign, NewJob, NewRun, Origin, Telling};
 
@@ -67,6 +67,8 @@ pub(super) fn run_of(taker: Taker<'_>, job: &JobResponse, now: i64) -> Result<Ac
         summary: String::new(),
         log: String::new(),
         annotations: Vec::new(),
+        coverage: None,
+        place: ReportPlace::default(),
         details_url: Some(format!("{}/logs/{log_token}", taker.public_url.as_str().trim_end_matches('/'))),
         started_at: None,
         finished_at: None,

@@ -39,10 +39,15 @@ impl GitLabs {
         let client = |gitlab: &config::GitLab| {
             let client = Client::new(&gitlab.url, gitlab.ca_bundle.as_deref())
                 .with_context(|| format!("the client for the GitLab `{}`", gitlab.name))?;
-            Ok((gitlab.name.clone(), Arc::new(client)))
+            Ok((gitlab.name.clone(), client))
         };
-        let clients = settings.iter().map(client).collect::<anyhow::Result<_>>()?;
-        Ok(Self { clients: Arc::new(clients), sessions: Sessions::default() })
+        Ok(Self::of(settings.iter().map(client).collect::<anyhow::Result<Vec<_>>>()?))
+    }
+
+    /// Those with these clients, by their names.
+    pub fn of(clients: impl IntoIterator<Item = (String, Client)>) -> Self {
+        let clients = clients.into_iter().map(|(name, client)| (name, Arc::new(client)));
+        Self { clients: Arc::new(clients.collect()), sessions: Sessions::default() }
     }
 
     /// The client for the GitLab of that name.

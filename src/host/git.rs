@@ -91,6 +91,30 @@ pub async fn list_remote(remote: &Remote, names: &[&str]) -> Result<Vec<u8>, Com
     command::run_prepared(command, Vec::new(), FETCH_LIMIT, |_| {}).await
 }
 
+/// The files of a commit directly in these directories, with their sizes. Links, directories and submodules are no files.
+pub async fn list_files(
+    repository: &Path, commit: &str, directories: &[&str],
+) -> Result<Vec<(String, u64)>, CommandError> {
+    let mut arguments = vec!["ls-tree", "-z", "-l", commit, "--"];
+    arguments.extend(directories);
+    let listed = run(Place::Own(repository), &arguments, Vec::new()).await?;
+    Ok(String::from_utf8_lossy(&listed).split('\0').filter_map(listed_file).collect())
+}
+
+/// `MODE blob ID SIZE<tab>PATH`.
+fn listed_file(line: &str) -> Option<(String, u64)> {
+    let (facts, path) = line.split_once('\t')?;
+    let mut facts = facts.split_ascii_whitespace();
+    let mode = facts.next()?;
+    let size = facts.nth(2)?.parse().ok()?;
+    mode.starts_with("100").then(|| (path.to_owned(), size))
+}
+
+/// The content of a file of a commit.
+pub async fn read_file(repository: &Path, commit: &str, path: &str) -> Result<Vec<u8>, CommandError> {
+    run(Place::Own(repository), &["cat-file", "blob", &format!("{commit}:{path}")], Vec::new()).await
+}
+
 /// Fetches one commit without its history into the bare repository in `directory`.
 pub async fn fetch(directory: &Path, remote: &Remote, commit: &str) -> Result<(), CommandError> {
     let mut command = fetching_git(directory, remote);

@@ -36,7 +36,7 @@ async fn scrape(State(core): State<Arc<Core>>) -> Response {
     }
     let at_upkeep: Vec<Activity> = core.desk.occupants().into_iter().map(|occupant| occupant.activity).collect();
     core.metrics.upkeep.occupies(&at_upkeep);
-    let budgets = core.forge.budgets();
+    let budgets: Vec<_> = core.forges.iter().flat_map(|(_, forge)| forge.budgets()).collect();
     if let Some((_, scarcest)) = budgets.iter().min_by_key(|(_, budget)| budget.remaining) {
         core.metrics.forge.budget(scarcest.remaining, scarcest.limit);
     }

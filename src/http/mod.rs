@@ -22,7 +22,7 @@ use crate::core::Core;
 pub fn public(core: &Arc<Core>) -> Router {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .merge(webhook::routes(webhook::Door::of(core)))
+        .merge(webhook::routes_of(core))
         .merge(log_page::routes(core.store.clone(), core.logs.clone(), core.depot.clone()));
     let settings = &core.config.metrics;
     if settings.enabled && settings.listen.is_none() { routes.merge(metrics::routes(Arc::clone(core))) } else { routes }

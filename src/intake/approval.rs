@@ -8,10 +8,10 @@ use super::{IntakeError, ended, finish_created, held};
 use crate::clock;
 use crate::config::Forks;
 use crate::core::Core;
-use crate::forge::{CommitSha, ForgeError, Permission, PullRequestNow, RepoAccess, github};
-use crate::policy::{Asked, Command, Request, pull_request_request};
+use crate::forge::{CommitSha, ForgeError, Permission, PullRequestNow, RepoAccess};
+use crate::policy::{Asked, Command, pull_request_request};
 use crate::store::{Approval, Approved, Delivery, HeldPullRequest};
-use crate::webhook::{Event, EventName, PullRequest, parse_github};
+use crate::webhook::{self, Event, EventName};
 
 /// Whose approval it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,15 @@ pub(super) async fn of_comment(core: &Core, delivery: &Delivery, asked: &Asked) 
     match command {
         Command::Run(sha) => {
             let approver = Approver::Person(person.clone());
-            attend(core, delivery, &Candidate { forge: github::NAME, access, number: *number, sha, approver }).await
+            attend(core, delivery, &Candidate { forge: &delivery.key.forge, access, number: *number, sha, approver })
+                .await
         }
         Command::RunUnclear(text) => {
             let answer = format!(
                 "`@{person}` asked to run `{text}`, which is no full commit id. A shortened one can be made to fit other \
                  code: give all digits of the commit, as in the command that the held status shows."
             );
-            refuse(core, delivery, github::NAME, access, *number, answer).await
+            refuse(core, delivery, &delivery.key.forge, access, *number, answer).await
         }
     }
 }
@@ -59,7 +60,7 @@ pub(super) async fn of_operator(
 
 async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> Result<(), IntakeError> {
     let Candidate { forge, access, number, sha, approver } = candidate;
-    let Some(settings) = core.config.repository(&access.repo) else {
+    let Some(settings) = core.config.repository(forge, &access.repo) else {
         return ended(core, delivery, "the repository is not configured").await;
     };
     if settings.forks == Forks::Deny {
@@ -71,7 +72,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
     if let Some(answer) = not_entitled(core, candidate).await? {
         return refuse(core, delivery, forge, access, *number, answer).await;
     }
-    let now = match core.forge.pull_request(access, *number).await {
+    let now = match core.forges.of(forge)?.pull_request(access, *number).await {
         Ok(now) => now,
         Err(ForgeError::NotFound { .. }) => return ended(core, delivery, "there is no such pull request").await,
         Err(error) => return Err(error.into()),
@@ -79,11 +80,16 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
     if let Some(answer) = not_approvable(&now, sha, approver) {
         return refuse(core, delivery, forge, access, *number, answer).await;
     }
-    let request = request_of(&now)?;
+    let event = read_event(forge, &now)?;
+    let Event::PullRequest(pull_request) = &event else {
+        return Err(IntakeError::Payload("a pull request reads as another event".to_owned()));
+    };
+    let request = pull_request_request(pull_request);
     if request.sha != **sha {
         return Err(IntakeError::Payload("the forge tells of two heads of one pull request".to_owned()));
     }
     let payload = serde_json::from_slice(&now.event).map_err(|error| IntakeError::Payload(error.to_string()))?;
+    let payload = webhook::as_event(&event, payload);
     // Runs that are refused would use the approval up.
     if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
         return refuse(core, delivery, forge, access, *number, no_place(sha, approver, &why)).await;
@@ -116,7 +122,7 @@ async fn attend(core: &Core, delivery: &Delivery, candidate: &Candidate<'_>) -> 
 /// Why the approver may not approve, if so.
 async fn not_entitled(core: &Core, candidate: &Candidate<'_>) -> Result<Option<String>, IntakeError> {
     let Approver::Person(person) = &candidate.approver else { return Ok(None) };
-    let permission = core.forge.permission(candidate.access, person).await?;
+    let permission = core.forges.of(candidate.forge)?.permission(candidate.access, person).await?;
     Ok((permission < Permission::Write).then(|| {
         format!("`@{person}` asked to run `{}`, but has no write access to `{}`.", candidate.sha, candidate.access.repo)
     }))
@@ -159,19 +165,10 @@ fn approved_title(approver: &Approver) -> String {
     }
 }
 
-/// What a pull request as it is now asks for.
-fn request_of(now: &PullRequestNow) -> Result<Request, IntakeError> {
-    let pull_request: PullRequest = read_event(now)?;
-    Ok(pull_request_request(&pull_request))
-}
-
-fn read_event(now: &PullRequestNow) -> Result<PullRequest, IntakeError> {
+/// The event that tells of a pull request as it is now.
+fn read_event(forge: &str, now: &PullRequestNow) -> Result<Event, IntakeError> {
     let name = EventName::parse("pull_request").map_err(IntakeError::Payload)?;
-    match parse_github(&name, &now.event) {
-        Ok(Event::PullRequest(pull_request)) => Ok(pull_request),
-        Ok(_) => Err(IntakeError::Payload("a pull request reads as another event".to_owned())),
-        Err(error) => Err(IntakeError::Payload(error.to_string())),
-    }
+    webhook::parse(forge, &name, &now.event).map_err(|error| IntakeError::Payload(error.to_string()))
 }
 
 /// Tells the reason where the pull request is held, for whoever asked, and to the operator.
@@ -192,7 +189,7 @@ pub(super) async fn counts(
     if core.store.approval(forge, &access.repo, number, sha).await?.is_none() {
         return Ok(false);
     }
-    match core.forge.pull_request(access, number).await {
+    match core.forges.of(forge)?.pull_request(access, number).await {
         Ok(now) => Ok(now.is_open && now.head_sha == *sha),
         Err(ForgeError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error.into()),

@@ -7,7 +7,8 @@ use crate::workflow::contexts::GithubContext;
 
 /// The context, but for what is known only per job and VM: job id, run number, paths in the VM.
 pub(crate) fn github_context(
-    request: &Request, payload: &Json, workflow_path: &str, workflow_name: &str, server_url: &str, api_url: &str,
+    request: &Request, payload: &Json, workflow_path: &str, workflow_name: &str, server_url: &str,
+    (api_url, graphql_url): (&str, &str),
 ) -> GithubContext {
     let subject = &request.subject;
     let repository = request.access.repo.to_string();
@@ -30,9 +31,9 @@ pub(crate) fn github_context(
         workflow: workflow_name.to_owned(),
         workflow_ref: format!("{repository}/{workflow_path}@{}", subject.git_ref),
         workflow_sha: request.sha.to_string(),
-        server_url: server_url.trim_end_matches('/').to_owned(),
-        api_url: api_url.trim_end_matches('/').to_owned(),
-        graphql_url: format!("{}/graphql", api_url.trim_end_matches('/')),
+        server_url: server_url.to_owned(),
+        api_url: api_url.to_owned(),
+        graphql_url: graphql_url.to_owned(),
         retention_days: "90".to_owned(),
         repository,
         ..GithubContext::default()

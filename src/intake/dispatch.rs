@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::internal::Wish;
-use super::runs::{MAX_FILE_BYTES, Planner, workflow_files};
+use super::runs::{Planner, workflow_files};
 use super::{IntakeError, ended, finish_created};
 use crate::clock;
 use crate::config::JobSecrets;
@@ -16,11 +16,11 @@ use crate::forge::{CommitSha, ForgeError, RepoAccess, RepoName};
 use crate::lifecycle::Step;
 use crate::policy::dispatch_request;
 use crate::store::{Delivery, DeliveryState, NewSchedule};
-use crate::webhook::{Dispatch, Event, EventName, parse_github};
+use crate::webhook::{self, Dispatch, Event, EventName, Repository};
 use crate::workflow::inputs::{as_event, of_dispatch};
 use crate::workflow::plan::PlanInput;
 use crate::workflow::schedule::Schedule;
-use crate::workflow::{Workflow, parse};
+use crate::workflow::{MAX_FILE_BYTES, Workflow, parse};
 
 /// Whom a start is of that somebody asked for on the control socket.
 const OPERATOR: &str = "dayfly";
@@ -30,12 +30,12 @@ pub(super) async fn start(
     core: &Core, delivery: &Delivery, asked: &Dispatch, sha: Option<&CommitSha>, payload: &Json,
 ) -> Result<(), IntakeError> {
     let access = &asked.repository.access;
-    let Some(settings) = core.config.repository(&access.repo) else {
+    let Some(settings) = core.config.repository(&asked.repository.forge, &access.repo) else {
         return ended(core, delivery, "the repository is not configured").await;
     };
     let sha = match sha {
         Some(sha) => sha.clone(),
-        None => match resolve(core, access, &asked.git_ref).await? {
+        None => match resolve(core, &asked.repository, &asked.git_ref).await? {
             Some(sha) => sha,
             None => return ended(core, delivery, &format!("there is no {}", quoted(&asked.git_ref))).await,
         },
@@ -53,8 +53,9 @@ pub(super) async fn start(
 }
 
 /// The commit of a full ref.
-async fn resolve(core: &Core, access: &RepoAccess, git_ref: &str) -> Result<Option<CommitSha>, ForgeError> {
-    match core.forge.resolve(access, git_ref.strip_prefix("refs/").unwrap_or(git_ref)).await {
+async fn resolve(core: &Core, repository: &Repository, git_ref: &str) -> Result<Option<CommitSha>, ForgeError> {
+    let forge = core.forges.of(&repository.forge)?;
+    match forge.resolve(&repository.access, git_ref.strip_prefix("refs/").unwrap_or(git_ref)).await {
         Err(ForgeError::NotFound { .. } | ForgeError::Permanent { .. }) => Ok(None),
         found => found.map(Some),
     }
@@ -101,6 +102,8 @@ pub(super) fn schedules(
 /// What a person asks for on the control socket.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// The forge's name; without it the one that the repository is configured for.
+    pub forge: Option<String>,
     pub repo: RepoName,
     /// A workflow's path, its file's name, or that without the ending.
     pub workflow: String,
@@ -124,20 +127,22 @@ pub enum Refused {
 /// # Errors
 /// What does not exist, or is not as the workflow wants it; a forge that does not answer.
 pub async fn wish(core: &Core, wanted: Wanted) -> Result<Wish, Refused> {
-    let Wanted { repo, workflow, git_ref, inputs } = wanted;
+    let Wanted { forge, repo, workflow, git_ref, inputs } = wanted;
     let wrong = |text: String| Refused::Wrong(text);
-    let Some(settings) = core.config.repository(&repo) else {
+    let name = core.config.forge_of(&repo, forge.as_deref()).map_err(wrong)?;
+    let Some(settings) = core.config.repository(name, &repo) else {
         return Err(wrong(format!("the repository `{repo}` is not configured")));
     };
+    let forge = core.forges.of(name)?;
     let unread = RepoAccess { repo, installation: None };
-    let repository = core.forge.repository(&unread).await?;
+    let repository = forge.repository(&unread).await?;
     let mut payload =
         json!({ "inputs": inputs, "repository": repository, "sender": { "login": OPERATOR }, "ref": "HEAD" });
-    let asked = event_of(&payload).map_err(wrong)?;
+    let asked = event_of(name, &payload).map_err(wrong)?;
     let access = &asked.repository.access;
-    let (git_ref, sha) = found_ref(core, access, git_ref, &asked.repository.default_branch).await?;
+    let (git_ref, sha) = found_ref(core, &asked.repository, git_ref).await?;
     payload["ref"] = git_ref.into();
-    let request = dispatch_request(&event_of(&payload).map_err(wrong)?, sha.clone());
+    let request = dispatch_request(&event_of(name, &payload).map_err(wrong)?, sha.clone());
     let files =
         workflow_files(core, &request, settings.workflows_dir).await.map_err(|error| wrong(error.to_string()))?;
     let path = meant(&files, &workflow).ok_or_else(|| {
@@ -149,13 +154,13 @@ pub async fn wish(core: &Core, wanted: Wanted) -> Result<Wish, Refused> {
             names.join(", ")
         ))
     })?;
-    let bytes = core.forge.read_file(access, path, &sha, MAX_FILE_BYTES).await?;
+    let bytes = forge.read_file(access, path, &sha, MAX_FILE_BYTES).await?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(format!("`{path}` is not UTF-8")))?;
     let read = heavy(|| parse(path, &text)).map_err(|complaints| wrong(complaints[0].to_string()))?;
     // With the defaults, as a forge tells them.
-    payload["inputs"] = checked(core, access, &read, &payload["inputs"]).map_err(wrong)?;
+    payload["inputs"] = checked(core, &asked.repository, &read, &payload["inputs"]).map_err(wrong)?;
     payload["workflow"] = path.as_str().into();
-    let asked = Box::new(event_of(&payload).map_err(wrong)?);
+    let asked = Box::new(event_of(name, &payload).map_err(wrong)?);
     Ok(Wish::Start { asked, sha: Some(sha), payload })
 }
 
@@ -168,9 +173,9 @@ fn meant<'f>(files: &'f [String], wanted: &str) -> Option<&'f String> {
     files.iter().find(is_meant)
 }
 
-fn event_of(payload: &Json) -> Result<Dispatch, String> {
+fn event_of(forge: &str, payload: &Json) -> Result<Dispatch, String> {
     let name = EventName::parse("workflow_dispatch")?;
-    match parse_github(&name, payload.to_string().as_bytes()) {
+    match webhook::parse(forge, &name, payload.to_string().as_bytes()) {
         Ok(Event::Dispatch(asked)) => Ok(asked),
         Ok(_) => Err("the forge's answer is no repository".to_owned()),
         Err(error) => Err(error.to_string()),
@@ -179,31 +184,31 @@ fn event_of(payload: &Json) -> Result<Dispatch, String> {
 
 /// The full ref that a person means, and its commit: a branch comes before a tag of the same name.
 async fn found_ref(
-    core: &Core, access: &RepoAccess, wanted: Option<String>, default_branch: &str,
+    core: &Core, repository: &Repository, wanted: Option<String>,
 ) -> Result<(String, CommitSha), Refused> {
     let candidates = match &wanted {
-        None => vec![format!("refs/heads/{default_branch}")],
+        None => vec![format!("refs/heads/{}", repository.default_branch)],
         Some(full) if full.starts_with("refs/") => vec![full.clone()],
         Some(short) => vec![format!("refs/heads/{short}"), format!("refs/tags/{short}")],
     };
     for git_ref in candidates {
-        if let Some(sha) = resolve(core, access, &git_ref).await? {
+        if let Some(sha) = resolve(core, repository, &git_ref).await? {
             return Ok((git_ref, sha));
         }
     }
-    let name = wanted.as_deref().unwrap_or(default_branch);
-    Err(Refused::Wrong(format!("`{}` has no branch or tag {}", access.repo, quoted(name))))
+    let name = wanted.as_deref().unwrap_or(&repository.default_branch);
+    Err(Refused::Wrong(format!("`{}` has no branch or tag {}", repository.access.repo, quoted(name))))
 }
 
-fn checked(core: &Core, access: &RepoAccess, workflow: &Workflow, inputs: &Json) -> Result<Json, String> {
+fn checked(core: &Core, repository: &Repository, workflow: &Workflow, inputs: &Json) -> Result<Json, String> {
     if !workflow.on.iter().any(|trigger| trigger.event == "workflow_dispatch") {
         return Err(format!(
             "`{}` is not started by people\n  hint: its `on` must name `workflow_dispatch`",
             workflow.file
         ));
     }
-    let vars = core.config.values_of(&access.repo, None, &JobSecrets::new()).vars();
+    let vars = core.config.values_of(&repository.forge, &repository.access.repo, None, &JobSecrets::new()).vars();
     let github = json!({ "event_name": "workflow_dispatch" }).into();
-    let input = PlanInput { github, inputs: inputs.clone().into(), vars };
+    let input = PlanInput { github, inputs: inputs.clone().into(), vars, ..PlanInput::default() };
     of_dispatch(workflow, &input).map(|inputs| as_event(&inputs)).map_err(|complaint| complaint.to_string())
 }

@@ -3,7 +3,7 @@
 use crate::config::RepositorySettings;
 use crate::core::Core;
 use crate::document::reader::quoted;
-use crate::forge::{CommitSha, Conclusion, RepoAccess, Report, ReportState};
+use crate::forge::{CommitSha, Conclusion, RepoAccess, Report, ReportPlace, ReportState};
 use crate::ids::{JobId, LogToken, ReportId};
 use crate::store::{NewJob, Outcome, Reason, Telling};
 use crate::workflow::plan::PlannedJob;
@@ -61,6 +61,8 @@ pub(super) fn new_report(access: &RepoAccess, sha: &CommitSha, context: String, 
         summary: String::new(),
         log: String::new(),
         annotations: Vec::new(),
+        coverage: None,
+        place: ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

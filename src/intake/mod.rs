@@ -17,7 +17,7 @@ mod runs;
 pub(crate) mod unfold;
 
 pub(crate) use self::rerun::unfinished_repetition;
-pub(crate) use self::runs::{MAX_FILE_BYTES, MAX_FILES, complaint};
+pub(crate) use self::runs::{MAX_FILES, complaint};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,13 +31,14 @@ use self::runs::Planner;
 use crate::clock;
 use crate::config::Forks;
 use crate::core::Core;
-use crate::forge::{CommitSha, ForgeError, Permission, RepoName, github};
+use crate::forge::{CommitSha, ForgeError, Permission, RepoName};
 use crate::ids::RunId;
 use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
 use crate::policy::{Standing, Verdict, default_branch_news, head_news, judge, needs_sender};
+use crate::runners;
 use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
-use crate::webhook::{Event, EventName, parse_github};
+use crate::webhook::{self, Event, EventName};
 use crate::workflow::schedule::Schedule;
 
 /// Deliveries processed at a time: one that the forge keeps waiting must not keep the others.
@@ -64,6 +65,9 @@ pub(crate) enum IntakeError {
          must be installed in the repository; deliver the event again afterwards"
     )]
     CommitUnreadable { repo: RepoName, sha: CommitSha },
+    /// Of another repository; for people.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the stored payload does not read any more: {0}")]
     Payload(String),
 }
@@ -181,13 +185,20 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         };
     }
     let name = EventName::parse(&delivery.event).map_err(IntakeError::Payload)?;
-    let event = parse_github(&name, &payload).map_err(|error| IntakeError::Payload(error.to_string()))?;
-    let Some(repo) = event.repo() else {
+    let event = webhook::parse(&delivery.key.forge, &name, &payload)
+        .map_err(|error| IntakeError::Payload(error.to_string()))?;
+    let Some(repository) = event.repository() else {
         return ended(core, delivery, &format!("events of the kind `{name}` start nothing")).await;
     };
-    let Some(settings) = core.config.repository(repo) else {
+    let Some(settings) = core.config.repository(&repository.forge, &repository.access.repo) else {
         return ended(core, delivery, "the repository is not configured").await;
     };
+    if let Event::WorkflowJob(job) = &event {
+        let what = runners::heard(core, job, &settings).await?;
+        core.metrics.deliveries.processed(Processed::Ignored, age(delivery));
+        finish(core, &delivery.key, DeliveryState::Processed, &what).await;
+        return Ok(());
+    }
     let standing = standing(core, delivery, &event, settings.forks).await?;
     note_default_branch(core, delivery, &event).await?;
     let arrived_at = delivery.arrived_at;
@@ -198,7 +209,7 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         Verdict::Hold(request) => vec![held::held(&request, settings.workflows_dir, arrived_at)],
         Verdict::Deny(request) => vec![held::denied(&request, settings.workflows_dir, arrived_at)],
         Verdict::Start(request) => {
-            let payload = json(&payload)?;
+            let payload = webhook::as_event(&event, json(&payload)?);
             let planner =
                 Planner { core, request: &request, settings: &settings, payload: &payload, arrived_at, asked: None };
             let planned = planner.plan().await?;
@@ -226,13 +237,14 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
     if let Some(before) = pull.before.clone().filter(|before| *before != pull.head_sha) {
         let (repo, number) = (access.repo.clone(), pull.number);
         let arrived_at = delivery.arrived_at;
-        let replaced = ReplacedHead { forge: github::NAME.to_owned(), repo, number, sha: before, arrived_at };
+        let replaced = ReplacedHead { forge: delivery.key.forge.clone(), repo, number, sha: before, arrived_at };
         core.store.replace_head(replaced).await?;
         core.wake.scheduler.notify_one();
     }
-    standing.is_approved = approval::counts(core, github::NAME, access, pull.number, &pull.head_sha).await?;
+    standing.is_approved = approval::counts(core, &delivery.key.forge, access, pull.number, &pull.head_sha).await?;
     if standing.is_approved && needs_sender(pull) {
-        standing.sender_may_write = core.forge.permission(access, &pull.sender).await? >= Permission::Write;
+        let forge = core.forges.of(&delivery.key.forge)?;
+        standing.sender_may_write = forge.permission(access, &pull.sender).await? >= Permission::Write;
     }
     Ok(standing)
 }
@@ -241,7 +253,7 @@ async fn standing(core: &Core, delivery: &Delivery, event: &Event, forks: Forks)
 /// event is trusted with it.
 async fn note_default_branch(core: &Core, delivery: &Delivery, event: &Event) -> Result<(), IntakeError> {
     if let Some((access, sha)) = default_branch_news(event) {
-        core.store.want_look(github::NAME, access, sha, delivery.arrived_at, clock::now_ms()).await?;
+        core.store.want_look(&delivery.key.forge, access, sha, delivery.arrived_at, clock::now_ms()).await?;
         core.wake.upkeep.notify_one();
     }
     Ok(())
@@ -253,7 +265,7 @@ async fn note_schedules(
 ) -> Result<(), IntakeError> {
     if let (Event::Push(push), Some((access, _))) = (event, default_branch_news(event)) {
         let schedules = dispatch::schedules(push, payload, found);
-        core.store.set_schedules(github::NAME, &access.repo, schedules, delivery.arrived_at).await?;
+        core.store.set_schedules(&delivery.key.forge, &access.repo, schedules, delivery.arrived_at).await?;
         core.wake.schedules.notify_one();
     }
     Ok(())

@@ -8,18 +8,19 @@ mod select;
 use serde_json::Value as Json;
 
 pub(crate) use self::select::unfinished_repetition;
-use self::select::{Repeat, select};
+use self::select::{Repeat, Repeated, select};
 use super::internal::{Wish, submit};
 use super::jobs::{new_job, new_report};
 use super::runs::{Planner, full_queue};
+use super::unfold::context_of;
 use super::{IntakeError, approval, ended, finish, finish_created};
 use crate::clock;
 use crate::config::{Forks, RepositorySettings};
 use crate::core::Core;
 use crate::ids::{JobId, RunId};
 use crate::policy::{self, Request, RerunOf, Standing, Verdict, judge};
-use crate::store::{self, Delivery, DeliveryState, Job, NewJob, NewRun, Run, StoreError};
-use crate::webhook::{EventName, parse_github};
+use crate::store::{self, Delivery, DeliveryState, NewJob, NewRun, Run, StoreError};
+use crate::webhook::{self, EventName};
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::plan::{JobSpec, PlannedJob};
 
@@ -40,7 +41,10 @@ pub(super) async fn of_person(core: &Core, delivery: &Delivery, asked: &policy::
             let Some(stored) = core.store.get_report(report).await? else {
                 return ended(core, delivery, "the check run is not known, or no longer").await;
             };
-            if stored.desired.access.repo != asked.access.repo || stored.desired.sha != asked.sha {
+            let is_asked = stored.forge == delivery.key.forge
+                && stored.desired.access.repo == asked.access.repo
+                && stored.desired.sha == asked.sha;
+            if !is_asked {
                 return ended(core, delivery, "the check run is of another repository or commit").await;
             }
             let target = Target { run: &stored.run, job: stored.job.as_ref(), person: Some(&asked.person) };
@@ -52,7 +56,7 @@ pub(super) async fn of_person(core: &Core, delivery: &Delivery, asked: &policy::
 
 /// Each run of the commit becomes a wish of its own, so that what is in the way of one does not hold up the others.
 async fn of_commit(core: &Core, delivery: &Delivery, asked: &policy::Rerun) -> Result<(), IntakeError> {
-    let runs = core.store.runs_at(&asked.access.repo, &asked.sha).await?;
+    let runs = core.store.runs_at(&delivery.key.forge, &asked.access.repo, &asked.sha).await?;
     if runs.is_empty() {
         return ended(core, delivery, "no workflow of the commit was run").await;
     }
@@ -107,8 +111,10 @@ async fn attend(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result
 async fn next_attempt(core: &Core, delivery: &Delivery, target: &Target<'_>) -> Result<NewRun, NoAttempt> {
     let attempts = core.store.attempts(target.run).await?;
     let (latest, _) = attempts.last().ok_or_else(|| refused("the run is not known, or no longer"))?;
-    let settings =
-        core.config.repository(&latest.access.repo).ok_or_else(|| refused("the repository is not configured"))?;
+    let settings = core
+        .config
+        .repository(&latest.forge, &latest.access.repo)
+        .ok_or_else(|| refused("the repository is not configured"))?;
     check_allowed(core, latest, settings.forks).await?;
     if let Some(why) = full_queue(core.store.count_unfinished_jobs().await?, core.config.limits.queue) {
         return Err(NoAttempt::Refused(why));
@@ -162,7 +168,8 @@ fn request_of(run: &Run) -> Result<Option<(Request, Json)>, IntakeError> {
         serde_json::from_value(run.context.clone()).map_err(|error| unreadable(error.to_string()))?;
     let payload = serde_json::to_value(&context.event).map_err(|error| unreadable(error.to_string()))?;
     let name = EventName::parse(&context.event_name).map_err(unreadable)?;
-    let event = parse_github(&name, payload.to_string().as_bytes()).map_err(|error| unreadable(error.to_string()))?;
+    let event = webhook::parse(&run.forge, &name, payload.to_string().as_bytes())
+        .map_err(|error| unreadable(error.to_string()))?;
     // Whether it may run was decided before.
     match judge(&event, &Standing { forks: Forks::Run, is_approved: true, sender_may_write: true }) {
         Verdict::Start(request) if request.sha == run.sha => Ok(Some((*request, payload))),
@@ -175,8 +182,8 @@ async fn repeated(
     core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeat: Repeat<'_>, arrived_at: i64,
 ) -> Result<NewRun, IntakeError> {
     let mut jobs = Vec::new();
-    for (job, needs) in repeat.jobs {
-        jobs.push(repeated_job(core, run, settings, job, needs, arrived_at).await?);
+    for repeated in repeat.jobs {
+        jobs.push(repeated_job(core, run, settings, repeated, arrived_at).await?);
     }
     Ok(NewRun {
         id: RunId::random(),
@@ -199,8 +206,9 @@ async fn repeated(
 }
 
 async fn repeated_job(
-    core: &Core, run: &Run, settings: &RepositorySettings<'_>, job: &Job, needs: Vec<String>, arrived_at: i64,
+    core: &Core, run: &Run, settings: &RepositorySettings<'_>, repeated: Repeated<'_>, arrived_at: i64,
 ) -> Result<NewJob, IntakeError> {
+    let Repeated { job, needs, anew } = repeated;
     let spec: JobSpec = serde_json::from_value(job.spec.clone())
         .map_err(|error| IntakeError::Payload(format!("the plan of the job {}: {error}", job.id)))?;
     let shown = core
@@ -211,15 +219,16 @@ async fn repeated_job(
     // Plans that were stored without their labels are for the profile that they got.
     let profile = job.profile.as_deref().and_then(|name| core.config.profile(name));
     let labels = if spec.labels.is_empty() { profile.map(|profile| profile.labels.clone()) } else { None };
-    let planned = PlannedJob {
+    let planned = anew.map(|anew| PlannedJob { needs: needs.clone(), ..anew }).unwrap_or_else(|| PlannedJob {
         key: job.key.clone(),
         name: job.name.clone(),
         labels: labels.unwrap_or_else(|| spec.labels.clone()),
         group: spec.group.clone(),
         needs,
         spec,
-    };
-    let report = |title| new_report(&run.access, &run.sha, shown.desired.context, title);
+    });
+    let context = context_of(&run.workflow_name, &job.name, &shown.desired.context, &planned.name);
+    let report = |title| new_report(&run.access, &run.sha, context, title);
     Ok(new_job(core, settings, planned, report, arrived_at))
 }
 

@@ -34,9 +34,9 @@ pub(super) fn after(error: &IntakeError, delivery: &Delivery, jitter: f64) -> Op
     let perhaps = |wait: Option<Duration>| wait.map(|wait| Retry { wait, denied: true });
     match error {
         IntakeError::Forge(ForgeError::RateLimited { wait, .. }) => later(*wait),
-        IntakeError::Forge(ForgeError::Transient { .. }) | IntakeError::Store(StoreError::Database { .. }) => {
-            later(backoff(delivery.tries, jitter))
-        }
+        IntakeError::Forge(ForgeError::Transient { .. })
+        | IntakeError::Elsewhere(_)
+        | IntakeError::Store(StoreError::Database { .. }) => later(backoff(delivery.tries, jitter)),
         // A body that is damaged or gone stays so; anything else passes.
         IntakeError::Store(StoreError::Inbox { source, .. })
             if !matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) =>

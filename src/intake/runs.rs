@@ -2,14 +2,14 @@
 
 use serde_json::Value as Json;
 
-use super::calls::called_by;
+use super::calls::{Gathered, called_by, stored};
 use super::context::github_context;
 use super::jobs::{first_line, new_job, new_report};
 use super::{IntakeError, naming};
 use crate::config::{JobSecrets, RepositorySettings};
 use crate::core::{Core, heavy};
 use crate::document::Diagnostic;
-use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState, github};
+use crate::forge::{Conclusion, DirectoryEntry, Forge, ForgeError, Report, ReportState};
 use crate::ids::RunId;
 use crate::policy::{OfPullRequest, Request};
 use crate::store::{CalledWorkflow, Concurrency, FromPullRequest, NewJob, NewRun, Origin, check_size};
@@ -19,10 +19,8 @@ use crate::workflow::model::Queue;
 use crate::workflow::plan::{PlanInput, PlannedJob, plan};
 use crate::workflow::schedule::Schedule;
 use crate::workflow::trigger::{Match, matches};
-use crate::workflow::{Workflow, concurrency, parse};
-
-/// The largest workflow file, as GitHub has it.
-pub(crate) const MAX_FILE_BYTES: usize = 500 * 1024;
+use crate::workflow::values::Values;
+use crate::workflow::{MAX_FILE_BYTES, Workflow, concurrency, parse};
 
 /// Workflow files of one commit that are read.
 pub(crate) const MAX_FILES: usize = 64;
@@ -65,9 +63,10 @@ impl Planner<'_> {
     /// One run for every workflow of the commit that asks for the event, and for every one that cannot be read.
     pub(super) async fn plan(&self) -> Result<Planned, IntakeError> {
         let Self { core, request, .. } = self;
+        let forge = core.forges.of(&request.forge)?;
         let (mut runs, mut workflows) = (Vec::new(), Vec::new());
         for path in workflow_files(core, request, self.settings.workflows_dir).await? {
-            let text = match core.forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
+            let text = match forge.read_file(&request.access, &path, &request.sha, MAX_FILE_BYTES).await {
                 Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned()),
                 Err(ForgeError::Permanent { detail, .. }) => Err(detail),
                 Err(error) => return Err(error.into()),
@@ -90,7 +89,9 @@ impl Planner<'_> {
             runs.push(match &full {
                 Some(why) => self.refused(path, why),
                 None => match called_by(core, request, workflow).await? {
-                    Ok(called) => self.run_of(Source { path, workflow, suffix }, called),
+                    Ok(Gathered { root, called }) => {
+                        self.run_of(Source { path, workflow: &root, suffix }, stored(called))
+                    }
                     Err(complaints) => self.unreadable(path, &complaints),
                 },
             });
@@ -117,9 +118,10 @@ impl Planner<'_> {
         let name = workflow.display_name();
         let github = self.context(path, name);
         // What is computed before a job starts is stored, and has no secrets.
-        let vars = self.core.config.values_of(&self.request.access.repo, None, &JobSecrets::new()).vars();
+        let vars = self.values_of_all().vars();
         let inputs = self.payload.get("inputs").cloned().unwrap_or_default().into();
-        let input = PlanInput { github: github.to_value(), inputs, vars };
+        let is_of_fork = self.request.pull_request.is_some_and(|pull| pull.is_fork);
+        let input = PlanInput { github: github.to_value(), inputs, vars, is_of_fork };
         let grouped = || concurrency::group(workflow, &input).map_err(|complaint| vec![complaint]);
         let (planned, group) = match heavy(|| plan(workflow, &input).and_then(|planned| Ok((planned, grouped()?)))) {
             Ok(planned) => planned,
@@ -194,8 +196,15 @@ impl Planner<'_> {
     }
 
     fn context(&self, path: &str, name: &str) -> GithubContext {
-        let github = &self.core.config.github;
-        github_context(self.request, self.payload, path, name, github.url.as_str(), github.api_url.as_str())
+        let addresses = self.core.config.addresses_of(&self.request.forge);
+        let api = (addresses.api_url(), addresses.graphql_url());
+        github_context(self.request, self.payload, path, name, addresses.server_url(), api)
+    }
+
+    /// What jobs of the repository are given without a deployment environment, and without its secrets.
+    fn values_of_all(&self) -> Values {
+        let Request { forge, access, .. } = self.request;
+        self.core.config.values_of(forge, &access.repo, None, &JobSecrets::new())
     }
 }
 
@@ -204,7 +213,7 @@ pub(super) fn empty_run(request: &Request, arrived_at: i64) -> NewRun {
     let of_pull_request = |pull: OfPullRequest| FromPullRequest { number: pull.number, is_fork: pull.is_fork };
     NewRun {
         id: RunId::random(),
-        forge: github::NAME.to_owned(),
+        forge: request.forge.clone(),
         access: request.access.clone(),
         event: request.trigger.event.clone(),
         sha: request.sha.clone(),
@@ -221,7 +230,7 @@ pub(super) fn empty_run(request: &Request, arrived_at: i64) -> NewRun {
 pub(super) async fn workflow_files(
     core: &Core, request: &Request, directory: &str,
 ) -> Result<Vec<String>, IntakeError> {
-    let entries = entries_of(&*core.forge, request, directory).await?;
+    let entries = entries_of(&**core.forges.of(&request.forge)?, request, directory).await?;
     let is_workflow = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut names: Vec<String> =
         entries.into_iter().filter(|e| e.is_file && is_workflow(&e.name)).map(|e| e.name).collect();

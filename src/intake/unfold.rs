@@ -20,7 +20,7 @@ pub(crate) fn taken_names(members: &[Job], job: &Job) -> BTreeSet<String> {
 pub(crate) fn new_jobs(
     core: &Core, run: &Run, members: &[Job], job: &Job, context: &str, planned: Vec<PlannedJob>,
 ) -> Result<Vec<NewJob>, String> {
-    let Some(settings) = core.config.repository(&run.access.repo) else {
+    let Some(settings) = core.config.repository(&run.forge, &run.access.repo) else {
         return Err("the repository is not configured any more".to_owned());
     };
     let limit = MAX_PLANNED.min(core.config.limits.max_jobs_per_run as usize);
@@ -37,7 +37,7 @@ pub(crate) fn new_jobs(
 }
 
 /// `context` with another job's name in the place of `name`.
-fn context_of(workflow: &str, name: &str, context: &str, other: &str) -> String {
+pub(super) fn context_of(workflow: &str, name: &str, context: &str, other: &str) -> String {
     let rest = context.strip_prefix(&format!("dayfly/{workflow}/{name}")).unwrap_or_default();
     format!("dayfly/{workflow}/{other}{rest}")
 }

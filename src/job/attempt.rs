@@ -5,16 +5,18 @@
 //! that always run have it once more, or `cancel-timeout-minutes`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::action::{Actions, Delivered, Frame};
+use super::action::{Actions, Frame};
 use super::checkout::{Origin, Workspace};
+use super::container::Containers;
 use super::services::Services;
-use super::steps::{Places, Steps, Witness};
+use super::steps::{FirstCheckout, Places, Steps, Voice, Witness};
 use super::verdict::{self, CANCELLED, Ending, StepLine};
 use crate::config::format_duration;
 use crate::image::catalog::ImageInfo;
@@ -32,7 +34,7 @@ use crate::workflow::contexts::GithubContext;
 use crate::workflow::run::JobRun;
 
 /// How long after a failed call it is waited for what ended the VM, if anything did.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Refused or failed requests to one service that the log names.
 const MAX_TOLD: usize = 10;
@@ -80,7 +82,7 @@ impl Attempt<'_> {
             results: self.results,
         };
         if let Some(token) = services.results.token()
-            && let Err(error) = run.hearing().masks.add(token.expose_secret())
+            && let Err(error) = run.hearing().lock().masks.add(token.expose_secret())
         {
             tracing::warn!(?error, "a job has so many masks that its token has none");
         }
@@ -91,21 +93,22 @@ impl Attempt<'_> {
         let lost = machine.lost();
         let mut steps = Steps {
             origin,
-            workspace,
+            workspace: FirstCheckout::new(workspace),
             results: services.results.clone(),
             proxies: services.variables(),
             guest: &guest,
             image,
             places,
-            witness: &mut *witness,
-            cancel: &stop,
+            witness: Voice::new(&mut *witness),
+            stop: stop.clone(),
+            cancel: stop.clone(),
             grace,
-            lines: Vec::new(),
             oom_kills: 0,
             is_disk_full: false,
             actions,
-            delivered: Delivered::default(),
+            delivered: Arc::default(),
             nodes: BTreeMap::new(),
+            containers: Containers::default(),
             frame: Frame::default(),
         };
         let mut refused = None;
@@ -116,8 +119,15 @@ impl Attempt<'_> {
                 steps.witness.say(0, &format!("warning: {why}")).await;
             }
             steps.prepare(github).await?;
-            match steps.set_up_actions(run).await? {
-                Ok(()) => steps.run(step, run).await,
+            let mut is_set_up = steps.set_up_actions(run).await?;
+            if is_set_up.is_ok() {
+                is_set_up = steps.start_containers(run).await?;
+            }
+            match is_set_up {
+                Ok(()) => {
+                    steps.run(step, run).await?;
+                    if run.has_failed() { steps.tell_services(run).await } else { Ok(()) }
+                }
                 Err(why) => {
                     steps.witness.say(0, &format!("error: {why}")).await;
                     refused = Some(why);
@@ -126,7 +136,8 @@ impl Attempt<'_> {
             }
         };
         let bounded = bounded(work, lost, limit.saturating_sub(spent), ending, &stop).await;
-        let lines = std::mem::take(&mut steps.lines);
+        let lines = steps.witness.take_lines().await;
+        drop(steps);
         if let Some(serving) = serving {
             serving.abort();
             services.egress.settled().await;
@@ -167,7 +178,7 @@ pub(super) async fn tell_refusals<W: Witness>(decisions: [Decisions; 3], egress:
 }
 
 /// Says in the log how the VM was lost, with the last of its console.
-async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
+pub(super) async fn explain_loss<W: Witness>(loss: Loss, machine: &mut Machine, witness: &mut W) -> Loss {
     let console = machine.console().await.unwrap_or_default();
     let loss = loss.explained_by(&console);
     witness.say(0, &format!("error: {}", verdict::loss_text(&loss))).await;

@@ -84,6 +84,7 @@ pub async fn drive(core: Arc<Core>, mut lease: Lease, cancel: CancellationToken)
         tracing::error!(%vm, %error, "a VM's end could not be stored");
     }
     core.wake.scheduler.notify_one();
+    core.wake.runners.notify_one();
 }
 
 /// Stores that a VM is gone, if nothing of it is left on the host; only then its capacity is free. Gives whether it is.
@@ -236,12 +237,13 @@ async fn run_steps(
         }
     };
     let image = &prepared.info;
-    let egress = egress_of(core, profile, &lease.run.access.repo);
+    let egress = egress_of(core, profile, &lease.run.forge, &lease.run.access.repo);
     let results = results_of(core, lease, &github);
     let (places, github) = (&places, &github);
-    let actions = &actions_of(core, &lease.run.access, lease.run.origin.is_of_fork());
+    let actions = &actions_of(core, &lease.run.forge, &lease.run.access, lease.run.origin.is_of_fork());
+    let (workspace, may_read) = (*workspace, run.may_read_contents());
     let scene =
-        Scene { core, lease, profile, image, workspace: *workspace, places, github, egress, results, actions, cancel };
+        Scene { core, lease, profile, image, workspace, places, github, egress, results, actions, may_read, cancel };
     let ran = matrix::run(&scene, machine, prepared, run, journal).await;
     keep_egress(core, &lease.job, &scene.egress).await;
     match ran? {
@@ -271,7 +273,7 @@ async fn report(
     }
     let job = &lease.job;
     match core.store.results_beside(&job.id, job.attempt).await {
-        Ok(others) => _ = heavy(|| flaky::compare(&mut results, &others)),
+        Ok(others) => core.metrics.jobs.flaky(heavy(|| flaky::compare(&mut results, &others))),
         Err(error) => tracing::warn!(job = %job.id, %error, "earlier results cannot be read"),
     }
     for line in summary::lines(&results) {
@@ -284,7 +286,7 @@ async fn report(
 }
 
 /// The end of a job that somebody asked for, with what was stored about who did.
-async fn cancelled(core: &Core, lease: &Lease) -> Ending {
+pub(super) async fn cancelled(core: &Core, lease: &Lease) -> Ending {
     let why = core.store.job(&lease.job.id).await.ok().flatten().and_then(|job| job.cancel_why);
     Ending::Cancelled(why.unwrap_or_else(|| CANCELLED.to_owned()))
 }
@@ -347,13 +349,14 @@ async fn conclude(core: &Arc<Core>, lease: &Lease, end: &End) -> Result<(), Stor
     let title = verdict::title(&outcome, took);
     let steps = verdict::summary(&outcome, lines, end, log_failure.as_deref());
     let summary = if results.is_empty() { steps } else { format!("{steps}\n{}", summary::markdown(results)) };
-    let annotations = verdict::annotations(lines, results);
+    let (annotations, coverage) = (verdict::annotations(lines, results), results.coverage.share());
     let outputs =
         end.map(|end| end.need_result()).and_then(|result| serde_json::to_value(result).ok()).unwrap_or_default();
     let described = move |report: &mut crate::forge::Report| {
         report.title = title;
         report.summary = summary;
         report.annotations = annotations;
+        report.coverage = coverage;
     };
     let finished = core.store.finish_job(&job.id, job.attempt, outcome.clone(), outputs, now, described).await?;
     core.lifecycle.reached(Step::OutcomeStored).await;

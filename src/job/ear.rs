@@ -1,28 +1,28 @@
 //! Hears one step: passes what its programs print through the dialect's listener on the way to the log, and fetches the files
 //! that it asks for.
 
-use super::steps::Witness;
+use super::witness::{Voice, Witness};
 use crate::core::heavy;
 use crate::log::Stream;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
-use crate::workflow::commands::{Asked, Heard, Hearing, Listener, MAX_MATCHER_FILE, Said, Source};
+use crate::workflow::commands::{Asked, Heard, Listener, MAX_MATCHER_FILE, Said, SharedHearing, Source};
 use crate::workflow::run::{JobRun, StepPlan};
 
 /// With `true`, `set-env` and `add-path` work as they did when GitHub still allowed them.
 const ALLOWS_UNSECURE: &str = "ACTIONS_ALLOW_UNSECURE_COMMANDS";
 
 /// One step's listener, with what holds for all steps of its job.
-pub(super) struct Ear<'a> {
+pub(super) struct Ear {
     listener: Listener,
-    hearing: &'a mut Hearing,
+    hearing: SharedHearing,
 }
 
-impl<'a> Ear<'a> {
-    pub(super) fn new(plan: &StepPlan, run: &'a mut JobRun) -> Self {
+impl Ear {
+    pub(super) fn new(plan: &StepPlan, run: &JobRun) -> Self {
         let allows_unsecure = plan.env.get(ALLOWS_UNSECURE).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let listener = Listener::new(run.workspace(), run.is_debug(), allows_unsecure);
-        Self { listener, hearing: run.hearing() }
+        let listener = Listener::new(run.seen_workspace(), run.is_debug(), allows_unsecure);
+        Self { listener, hearing: run.hearing().clone() }
     }
 
     /// Bytes have arrived.
@@ -32,7 +32,7 @@ impl<'a> Ear<'a> {
 
     /// Writes to the log what they come to; `is_over` if nothing follows.
     pub(super) async fn hear<W: Witness>(
-        &mut self, guest: &Guest, source: Source, is_over: bool, step: u16, log: &mut W,
+        &mut self, guest: &Guest, source: Source, is_over: bool, step: u16, log: &Voice<'_, W>,
     ) -> Result<(), VmError> {
         let stream = match source {
             Source::Stdout => Stream::Stdout,
@@ -54,8 +54,9 @@ impl<'a> Ear<'a> {
 
     fn next(&mut self, source: Source, is_over: bool) -> Option<Heard> {
         // Patterns of the repository may take their time, and so may new masks.
-        let is_quick = self.hearing.matchers.is_empty() && self.hearing.masks.is_empty();
-        let mut next = || self.listener.next(source, is_over, self.hearing);
+        let mut hearing = self.hearing.lock();
+        let is_quick = hearing.matchers.is_empty() && hearing.masks.is_empty();
+        let mut next = || self.listener.next(source, is_over, &mut hearing);
         if is_quick { next() } else { heavy(next) }
     }
 
@@ -67,7 +68,7 @@ impl<'a> Ear<'a> {
             Err(VmError::Refused { detail, .. }) => Err(detail),
             Err(error) => return Err(error),
         };
-        Ok(self.listener.answer(asked, content, self.hearing))
+        Ok(self.listener.answer(asked, content, &mut self.hearing.lock()))
     }
 
     /// What the step said, when it has ended.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::actions_runner;
 use super::driver::Lease;
 use super::journal::Journal;
 use super::obtain::NoVm;
@@ -13,6 +14,7 @@ use crate::config::Profile;
 use crate::core::Core;
 use crate::gitlab;
 use crate::image::catalog::ImageInfo;
+use crate::runners;
 use crate::store::{ForeignJob, Reason};
 use crate::vm::machine::Machine;
 
@@ -37,6 +39,9 @@ pub(super) async fn run(
             true => super::gitlab::run(scene, machine, journal).await,
             false => Ok(Ending::Cancelled(gitlab::ABORTED.to_owned())),
         };
+    }
+    if kind == runners::KIND {
+        return Ok(actions_runner::run(scene, machine, journal).await);
     }
     let detail = format!("nothing here runs jobs of the kind `{kind}`");
     Ok(Ending::NotStarted { reason: Reason::Internal, detail })

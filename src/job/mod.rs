@@ -8,9 +8,12 @@
 //! - `obtain`: how it gets its VM, and from what.
 //! - [`attempt`]: the part between, in a machine that is there, within its time; `dayfly run` uses it as well.
 //! - `matrix`: cells of a matrix that start where one of them stood; [`sharing`]: which those are.
-//! - [`steps`]: the workflow's steps in the guest; [`checkout`]: the one that is native.
+//! - [`steps`]: the workflow's steps in the guest; `beside`: those in the background; `attend`: one program of a step; [`checkout`]: the
+//!   one that is native; `witness`: who sees them run.
 //! - `native`: actions that the host does: caches and artifacts.
 //! - `action`: actions that are no native step.
+//! - `container`: the containers of a job.
+//! - `foreign`: jobs that a forge planned itself; `actions_runner`: GitHub's runner, which takes one of GitHub's own jobs.
 //! - `ear`: what steps say in their output; `hashing`: `hashFiles` in the guest.
 //! - `services`: what the host offers to the guest.
 //! - `script`: scripts of Dayfly's own in the guest.
@@ -20,8 +23,12 @@
 //! - [`journal`]: the job's log; [`timeline`]: what happened when.
 
 pub(crate) mod action;
+mod actions_runner;
 pub mod attempt;
+mod attend;
+mod beside;
 pub mod checkout;
+mod container;
 pub mod driver;
 mod ear;
 mod foreign;
@@ -42,3 +49,4 @@ pub mod timeline;
 mod toolkit;
 mod values;
 pub mod verdict;
+mod witness;

@@ -103,7 +103,9 @@ async fn create_vm(
     let cache = match &lease.part {
         // It has that of the cell that led.
         Part::Follow(_) => None,
-        Part::Alone | Part::Lead(_) => cache_mount(core, profile, Some(&lease.run.access.repo), image).await?,
+        Part::Alone | Part::Lead(_) => {
+            cache_mount(core, profile, Some((&lease.run.forge, &lease.run.access.repo)), image).await?
+        }
     };
     let (machine, origin) = restore(core, lease, image, origin, cache.as_ref()).await?;
     core.metrics.vms.restored(&machine.timings);
@@ -148,9 +150,9 @@ async fn restore(
     }
 }
 
-/// The cache that the VMs of a profile mount: those of one repository, or those that wait for any.
+/// The cache that the VMs of a profile mount: those of one repository of a forge, or those that wait for any.
 pub(crate) async fn cache_mount(
-    core: &Core, profile: &Profile, repo: Option<&RepoName>, prepared: &Prepared,
+    core: &Core, profile: &Profile, repo: Option<(&str, &RepoName)>, prepared: &Prepared,
 ) -> Result<Option<CacheMount>, ImageError> {
     let Some(cache) = &profile.cache else { return Ok(None) };
     let id = core.config.cache_of(repo, profile);

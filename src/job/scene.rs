@@ -34,6 +34,8 @@ pub(super) struct Scene<'a> {
     /// Likewise: what was begun in one machine is finished in another.
     pub(super) results: ResultsService,
     pub(super) actions: &'a Actions,
+    /// Whether the job may read its repository.
+    pub(super) may_read: bool,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -49,18 +51,23 @@ impl Scene<'_> {
     }
 
     fn attempt<'a>(&'a self, machine: &'a mut Machine, workspace: Workspace, spent: Duration) -> Attempt<'a> {
-        let (core, access) = (self.core, &self.lease.run.access);
+        let (core, run) = (self.core, &self.lease.run);
+        let (forge, access) = (run.forge.as_str(), &run.access);
         Attempt {
             machine,
             image: self.image,
             places: self.places,
             github: self.github,
-            origin: Origin { repo: &access.repo, forge_url: core.config.github.url.as_str() },
+            origin: Origin { repo: &access.repo, forge_url: core.config.addresses_of(forge).url.as_str() },
             workspace,
-            git: git_proxy_of(core, access, &self.egress),
+            git: git_proxy_of(core, forge, access, self.may_read, &self.egress),
             actions: self.actions,
             egress: self.egress.clone(),
-            registries: core.registries.proxy(&access.repo, &self.profile.name, self.lease.run.origin.is_of_fork()),
+            registries: core.registries.proxy(
+                core.config.named(forge, &access.repo),
+                &self.profile.name,
+                run.origin.is_of_fork(),
+            ),
             results: self.results.clone(),
             limit: self.profile.timeout,
             spent,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::steps::Witness;
+use super::witness::Witness;
 use crate::log::Stream;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
 use crate::vm::VmError;

@@ -13,7 +13,7 @@ use crate::config::Profile;
 use crate::core::Core;
 use crate::depot::artifacts::Maker;
 use crate::depot::{Tenant, tenant};
-use crate::forge::{RepoAccess, RepoName};
+use crate::forge::{RepoAccess, RepoName, github};
 use crate::net::egress::log::EgressLog;
 use crate::net::egress::policy::Scope;
 use crate::net::egress::{Egress, environment};
@@ -115,42 +115,43 @@ impl Services {
     }
 }
 
-/// What a VM of that repository may fetch: with the host's credential what is the repository's, and from a forge that it reaches
-/// what anybody may.
-pub(crate) fn git_proxy_of(core: &Core, access: &RepoAccess, egress: &Egress) -> GitProxy {
+/// What a VM of that repository may fetch: with the host's credential what is the repository's, unless its job's `permissions` do
+/// not let it read that, and from a forge that it reaches what anybody may.
+pub(crate) fn git_proxy_of(core: &Core, forge: &str, access: &RepoAccess, may_read: bool, egress: &Egress) -> GitProxy {
     let submodules =
-        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
-    let source =
-        Source::Forge { client: core.git.clone(), forge: Arc::clone(&core.forge), installation: access.installation };
-    let repositories = std::iter::once(access.repo.clone()).chain(submodules).collect();
-    let forge = Some(&core.config.github.url).filter(|forge| egress.reaches(forge));
-    let public = forge.map(|forge| (core.git.clone(), forge.clone()));
+        core.config.repository(forge, &access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+    let source = Source::Forge {
+        client: core.git.clone(),
+        forges: core.forges.clone(),
+        name: forge.to_owned(),
+        installation: access.installation,
+    };
+    let repositories = std::iter::once(access.repo.clone()).chain(submodules).filter(|_| may_read).collect();
+    let address = Some(core.config.addresses_of(forge).url).filter(|address| egress.reaches(address));
+    let public = address.map(|address| (core.git.clone(), address.clone()));
     GitProxy::with_public(source, repositories, public, GitLimits::default())
 }
 
 /// The actions that a VM of that repository may have. What the operator lists as private is not for forks, whose authors may be
 /// anybody.
-pub(crate) fn actions_of(core: &Core, access: &RepoAccess, is_of_fork: bool) -> Actions {
+pub(crate) fn actions_of(core: &Core, forge: &str, access: &RepoAccess, is_of_fork: bool) -> Actions {
     let config = &core.config.actions;
     let submodules =
-        core.config.repository(&access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
+        core.config.repository(forge, &access.repo).map_or_else(Vec::new, |settings| settings.submodules.to_vec());
     let private = if is_of_fork { Vec::new() } else { config.private.clone() };
     let repositories = std::iter::once(access.repo.clone()).chain(submodules).chain(private).collect();
     Actions {
         store: Arc::clone(&core.actions),
         policy: config.policy.clone(),
         // Elsewhere the forge's credential means nothing.
-        private: config.url.is_none().then(|| Private {
-            forge: Arc::clone(&core.forge),
-            installation: access.installation,
-            repositories,
-        }),
+        private: if config.url.is_none() && forge == github::NAME { core.forges.of(forge).ok() } else { None }
+            .map(|forge| Private { forge: Arc::clone(forge), installation: access.installation, repositories }),
     }
 }
 
 /// What a VM of that profile may reach for that repository.
-pub(crate) fn egress_of(core: &Core, profile: &Profile, repo: &RepoName) -> Egress {
-    let settings = core.config.repository(repo);
+pub(crate) fn egress_of(core: &Core, profile: &Profile, forge: &str, repo: &RepoName) -> Egress {
+    let settings = core.config.repository(forge, repo);
     let narrowing = settings.and_then(|settings| settings.egress);
     let scope = Scope::of_profile(&profile.name, &profile.egress, narrowing);
     Egress::new(scope, Arc::clone(&core.network), core.metrics.egress.clone())
@@ -162,7 +163,7 @@ pub(super) fn results_of(core: &Core, lease: &Lease, github: &GithubContext) -> 
     let pull_request = run.origin.pull_request.map(|pull| pull.number);
     ResultsService::new(Tenant {
         depot: core.depot.clone(),
-        repo: run.access.repo.as_str().to_owned(),
+        repo: tenant::place_of(&run.forge, &run.access.repo),
         run: run.root().clone(),
         job: job.id.clone(),
         maker: Maker { run: run.id.clone(), job: job.id.clone(), attempt: job.attempt },

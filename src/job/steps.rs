@@ -1,36 +1,37 @@
-//! The workflow's steps in the guest, one after the other.
+//! The workflow's steps in the guest: one after the other, and beside them those in the background.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use nix::libc::{SIGKILL, SIGTERM};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::action::{Actions, Delivered, Frame};
+use super::beside::Crew;
 use super::checkout::{self, Origin, Workspace};
+use super::container::{Containers, Inside};
 use super::ear::Ear;
 use super::hashing;
 use super::native;
 use super::verdict::StepLine;
+pub(super) use super::witness::Voice;
+pub(crate) use super::witness::Witness;
 use crate::core::heavy;
 use crate::image::catalog::ImageInfo;
 use crate::log::Stream;
 use crate::net::results::ResultsService;
-use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
+use crate::protocol::message::{Exec, Owner};
 use crate::vm::VmError;
-use crate::vm::guest::{Guest, Running};
-use crate::workflow::commands::Source;
+use crate::vm::guest::Guest;
 use crate::workflow::contexts::{GithubContext, RunnerContext};
-use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::native::NativePlan;
+use crate::workflow::permission::NO_CONTENTS;
 use crate::workflow::run::{
     CommandFiles, JobRun, Next, PostStep, StepAction, StepEnd, StepPlan, StepReport, StepResult,
 };
 use crate::workflow::setting::Condition;
-
-/// How long a killed program may take to end before the step is given up. The VM dies soon after anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where jobs work, below the account's home, as on GitHub's own machines: workflows have the path written into them.
 const WORK_DIRECTORY: &str = "work";
@@ -39,34 +40,7 @@ const WORK_DIRECTORY: &str = "work";
 pub(super) const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 
 /// A `PATH` for images that set none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Sees a job's steps run: the log and the timeline of the service, or somebody's terminal.
-pub(crate) trait Witness: Send + Sync {
-    /// Output of the guest, a step's heading, or a word of Dayfly's own. Steps count from 1; 0 is what comes before them.
-    fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) -> impl Future<Output = ()> + Send;
-
-    /// A step begins; `index` counts from 0.
-    fn step_started(&mut self, _index: usize, _name: &str) {}
-
-    /// A step has ended, or was passed over.
-    fn step_ended(&mut self, _line: &StepLine) {}
-
-    /// When [`Witness::update`] is to be called, if it is.
-    fn update_due(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Tells others how far the job is.
-    fn update(&mut self) -> impl Future<Output = ()> + Send {
-        async {}
-    }
-
-    /// A line of Dayfly's own.
-    fn say(&mut self, step: u16, text: &str) -> impl Future<Output = ()> + Send {
-        async move { self.write(step, Stream::Service, format!("{}\n", text.trim_end()).as_bytes()).await }
-    }
-}
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where things are in the guest.
 #[derive(Debug, Clone)]
@@ -92,9 +66,14 @@ impl Places {
         }
     }
 
+    /// What workspaces, actions and temporary files are below.
+    pub(crate) fn work(&self) -> String {
+        format!("{}/{WORK_DIRECTORY}", self.home)
+    }
+
     /// Where actions of other repositories are.
     pub(crate) fn actions(&self) -> String {
-        format!("{}/{WORK_DIRECTORY}/_actions", self.home)
+        format!("{}/_actions", self.work())
     }
 
     pub(crate) fn runner_context(&self, name: &str) -> RunnerContext {
@@ -108,11 +87,11 @@ impl Places {
     }
 }
 
-/// Everything that running a job's steps takes.
+/// Everything that running a job's steps takes. Steps that run at the same time have one each, see [`Steps::apart`].
 pub(super) struct Steps<'a, W> {
     pub(super) origin: Origin<'a>,
     /// What the next checkout into it finds.
-    pub(super) workspace: Workspace,
+    pub(super) workspace: FirstCheckout,
     /// Where caches and artifacts are kept.
     pub(super) results: ResultsService,
     /// The variables by which programs find the way out.
@@ -120,25 +99,66 @@ pub(super) struct Steps<'a, W> {
     pub(super) guest: &'a Guest,
     pub(super) image: &'a ImageInfo,
     pub(super) places: &'a Places,
-    pub(super) witness: &'a mut W,
-    /// Ends the step that runs; afterwards only those run that want to.
-    pub(super) cancel: &'a CancellationToken,
+    pub(super) witness: Voice<'a, W>,
+    /// Ends all steps that run; afterwards only those run that want to.
+    pub(super) stop: CancellationToken,
+    /// Ends this one: the same, or by another step.
+    pub(super) cancel: CancellationToken,
     pub(super) grace: Duration,
-    pub(super) lines: Vec<StepLine>,
     /// Of the step that runs.
     pub(super) oom_kills: u64,
     /// When the step that runs ended.
     pub(super) is_disk_full: bool,
     /// Where actions of other repositories come from, and what of them the guest has.
     pub(super) actions: &'a Actions,
-    pub(super) delivered: Delivered,
-    /// Programs of Node.js in the guest, by the version that was asked for.
-    pub(super) nodes: BTreeMap<u32, String>,
+    pub(super) delivered: Arc<Mutex<Delivered>>,
+    /// Command lines of Node.js where steps run, by the version that was asked for.
+    pub(super) nodes: BTreeMap<u32, Vec<String>>,
+    /// What the job has of containers.
+    pub(super) containers: Containers,
     /// Whose steps run now.
     pub(super) frame: Frame,
 }
 
-impl<W: Witness> Steps<'_, W> {
+/// What the first checkout into the workspace finds there.
+#[derive(Debug, Clone)]
+pub(super) struct FirstCheckout(Arc<StdMutex<Workspace>>);
+
+impl FirstCheckout {
+    pub(super) fn new(found: Workspace) -> Self {
+        Self(Arc::new(StdMutex::new(found)))
+    }
+
+    fn take(&self) -> Workspace {
+        std::mem::replace(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), Workspace::Empty)
+    }
+}
+
+impl<'a, W: Witness> Steps<'a, W> {
+    /// The same for a step of the job that runs beside others, and that ends by `cancel`.
+    pub(super) fn apart(&self, cancel: CancellationToken) -> Steps<'a, W> {
+        Steps {
+            origin: self.origin,
+            workspace: self.workspace.clone(),
+            results: self.results.clone(),
+            proxies: self.proxies.clone(),
+            guest: self.guest,
+            image: self.image,
+            places: self.places,
+            witness: self.witness.clone(),
+            stop: self.stop.clone(),
+            cancel,
+            grace: self.grace,
+            oom_kills: 0,
+            is_disk_full: false,
+            actions: self.actions,
+            delivered: Arc::clone(&self.delivered),
+            nodes: self.nodes.clone(),
+            containers: self.containers.clone(),
+            frame: Frame::default(),
+        }
+    }
+
     /// Puts what steps expect in place.
     pub(super) async fn prepare(&self, github: &GithubContext) -> Result<(), VmError> {
         let owner = self.owner();
@@ -153,51 +173,68 @@ impl<W: Witness> Steps<'_, W> {
 
     /// Runs the steps that shall run, up to this one, counted from 0.
     pub(super) async fn run(&mut self, up_to: usize, run: &mut JobRun) -> Result<(), VmError> {
+        let mut crew = Crew::new(self);
         while run.at() < up_to {
             if self.cancel.is_cancelled() && !self.frame.ignores_cancellation {
                 run.cancel();
             }
             match heavy(|| run.next_step()) {
                 Next::Done => return Ok(()),
-                Next::HashFiles(patterns) => {
-                    let (root, temp) = (run.workspace(), self.places.temp.as_str());
-                    let digest = hashing::hash_files(self.guest, self.owner(), root, temp, &patterns).await?;
-                    run.answer_hash(patterns, digest);
-                }
-                Next::Skipped(report) => self.note(report, Duration::ZERO).await,
-                Next::Failed(report) => {
-                    self.begin(report.index, &report.name).await;
-                    self.note(report, Duration::ZERO).await;
-                }
-                Next::Run(plan) => {
-                    self.begin(plan.index, &plan.name).await;
-                    let began = Instant::now();
-                    let report = match &plan.action {
-                        StepAction::Uses(uses) => self.run_uses(&plan, uses, run).await?,
-                        _ => {
-                            let result = self.run_step(&plan, run).await?;
-                            heavy(|| run.finish_step(result))
-                        }
-                    };
-                    if let Some(report) = report {
-                        self.note(report, began.elapsed()).await;
-                    }
-                }
+                Next::Aside => crew.start(run),
+                Next::Wait(plan) => crew.meet(self, &plan, run).await?,
+                next if crew.is_idle() => self.turn(next, run).await?,
+                next => crew.go_on_beside(self, next, run).await?,
             }
         }
         Ok(())
     }
 
-    async fn begin(&mut self, index: usize, name: &str) {
+    /// Does what the job wants next, where that needs no other step.
+    pub(super) async fn turn(&mut self, next: Next, run: &mut JobRun) -> Result<(), VmError> {
+        match next {
+            Next::HashFiles(patterns) => {
+                let (root, temp) = (run.workspace(), self.places.temp.as_str());
+                let digest = hashing::hash_files(self.guest, self.owner(), root, temp, &patterns).await?;
+                run.answer_hash(patterns, digest);
+            }
+            Next::Skipped(report) => self.note(report, Duration::ZERO).await,
+            Next::Failed(report) => {
+                self.begin(report.index, &report.name).await;
+                self.note(report, Duration::ZERO).await;
+            }
+            Next::Run(plan) => drop(self.execute(&plan, run).await?),
+            Next::Aside | Next::Wait(_) | Next::Done => {}
+        }
+        Ok(())
+    }
+
+    /// Runs a step from its heading to its end.
+    pub(super) async fn execute(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<Option<StepReport>, VmError> {
+        self.begin(plan.index, &plan.name).await;
+        let began = Instant::now();
+        let report = match &plan.action {
+            StepAction::Uses(uses) => self.run_uses(plan, uses, run).await?,
+            _ => {
+                let result = self.run_step(plan, run).await?;
+                heavy(|| run.finish_step(result))
+            }
+        };
+        if let Some(report) = &report {
+            self.note(report.clone(), began.elapsed()).await;
+        }
+        Ok(report)
+    }
+
+    pub(super) async fn begin(&mut self, index: usize, name: &str) {
         let number = self.frame.within.unwrap_or_else(|| step_number(index));
         if self.frame.within.is_none() {
-            self.witness.step_started(index, name);
+            self.witness.step_started(index, name).await;
             (self.oom_kills, self.is_disk_full) = (0, false);
         }
         self.witness.write(number, Stream::Heading, name.as_bytes()).await;
     }
 
-    async fn note(&mut self, report: StepReport, took: Duration) {
+    pub(super) async fn note(&mut self, report: StepReport, took: Duration) {
         let number = self.frame.within.unwrap_or_else(|| step_number(report.index));
         for error in &report.errors {
             self.witness.say(number, &format!("error: {error}")).await;
@@ -216,13 +253,16 @@ impl<W: Witness> Steps<'_, W> {
         }
         let (oom_kills, is_disk_full) = (std::mem::take(&mut self.oom_kills), std::mem::take(&mut self.is_disk_full));
         let line = StepLine { report, took, oom_kills, is_disk_full };
-        self.witness.step_ended(&line);
-        self.lines.push(line);
+        self.witness.step_ended(line).await;
     }
 
     pub(super) async fn run_step(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<StepResult, VmError> {
         if let StepAction::Native(native) = &plan.action {
             return self.run_native(plan, native, run).await;
+        }
+        let is_of_own = matches!(&plan.action, StepAction::Checkout(checkout) if checkout.repository.is_none());
+        if is_of_own && !run.may_read_contents() {
+            return Ok(StepResult::new(StepEnd::Failed(NO_CONTENTS.to_owned())));
         }
         match self.prepare_step(plan).await {
             Ok(exec) => self.run_prepared(plan, exec, Ear::new(plan, run)).await,
@@ -238,12 +278,15 @@ impl<W: Witness> Steps<'_, W> {
     async fn run_native(
         &mut self, plan: &StepPlan, native: &NativePlan, run: &mut JobRun,
     ) -> Result<StepResult, VmError> {
+        let inside = self.containers.job.as_ref();
         let place = native::Place {
             guest: self.guest,
             owner: self.owner(),
-            env: self.environment(plan),
-            workspace: &self.places.workspace,
-            home: &self.places.home,
+            // Docker's client gets none of the step's own: some of it might be meant for it.
+            env: if inside.is_some() { self.image_environment().into_iter().collect() } else { self.environment(plan) },
+            workspace: &self.seen_path(&self.places.workspace),
+            home: inside.map_or(&self.places.home, Inside::home),
+            inside,
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();
@@ -272,26 +315,25 @@ impl<W: Witness> Steps<'_, W> {
     async fn prepare_step(&mut self, plan: &StepPlan) -> Result<Exec, VmError> {
         let owner = self.owner();
         let CommandFiles { env, output, path, summary, state } = &plan.command_files;
+        let writer = self.writer_of(plan);
         for file in [env, output, path, summary, state] {
-            self.guest.write_file(file, b"", 0o644, owner).await?;
+            self.guest.write_file(file, b"", 0o644, writer).await?;
         }
         let (argv, directory) = match &plan.action {
             StepAction::Script { text, extension, argv, working_directory } => {
                 let script = format!("{}/step_{}{extension}", self.places.temp, plan.key);
                 self.guest.write_file(&script, text.as_bytes(), 0o755, owner).await?;
+                let script = self.seen_path(&script);
                 (argv.iter().map(|word| word.replace("{0}", &script)).collect(), working_directory.clone())
             }
             StepAction::Checkout(checkout) => {
+                self.reclaim_workspace().await?;
                 let script = format!("{}/checkout_{}.sh", self.places.temp, plan.key);
                 self.guest.write_file(&script, checkout::SCRIPT.as_bytes(), 0o755, owner).await?;
                 let sha = plan.env.get("GITHUB_SHA").map_or("", String::as_str);
                 let mut argv = vec!["sh".to_owned(), "-e".to_owned(), script];
                 let is_into_it = checkout.directory == self.places.workspace;
-                let found = if is_into_it {
-                    std::mem::replace(&mut self.workspace, Workspace::Empty)
-                } else {
-                    Workspace::Empty
-                };
+                let found = if is_into_it { self.workspace.take() } else { Workspace::Empty };
                 argv.extend(checkout::arguments(checkout, self.origin, sha, found));
                 (argv, self.places.workspace.clone())
             }
@@ -300,8 +342,9 @@ impl<W: Witness> Steps<'_, W> {
                 return Err(VmError::Refused { what: "start a program", detail });
             }
             StepAction::Node(node) => {
-                let program = self.find_node(node.version).await?;
-                (vec![program, node.script.clone()], self.places.workspace.clone())
+                let mut argv = self.find_node(node.version).await?;
+                argv.push(self.seen_path(&node.script));
+                (argv, self.places.workspace.clone())
             }
             StepAction::Container(container) => return self.prepare_container(plan, container).await,
             StepAction::Docker(argv) => (argv.clone(), self.places.workspace.clone()),
@@ -310,31 +353,10 @@ impl<W: Witness> Steps<'_, W> {
                 return Err(VmError::Refused { what: "run an action", detail });
             }
         };
+        if let Some(inside) = self.placed_inside(plan, &argv, &directory) {
+            return Ok(inside);
+        }
         Ok(Exec { argv, env: self.environment(plan), directory, owner, stdin: false })
-    }
-
-    async fn run_prepared(&mut self, plan: &StepPlan, exec: Exec, mut ear: Ear<'_>) -> Result<StepResult, VmError> {
-        let number = self.number_of(plan);
-        let end = self.attend(exec, plan, &mut ear).await?;
-        for source in [Source::Stdout, Source::Stderr] {
-            ear.hear(self.guest, source, true, number, self.witness).await?;
-        }
-        let CommandFiles { env, output, path, summary, state } = &plan.command_files;
-        let mut contents = Vec::new();
-        for file in [env, output, path, summary, state] {
-            // One byte more than is allowed, so that what is too large is seen as such.
-            let content = self.guest.read_file(file, MAX_FILE_BYTES as u32 + 1).await;
-            contents.push(match content {
-                Ok(content) => content.bytes,
-                // The step replaced its file by something that is none: that is nothing said.
-                Err(VmError::Refused { .. }) => Vec::new(),
-                Err(error) => return Err(error),
-            });
-        }
-        let mut contents = contents.into_iter();
-        let mut next = || contents.next().unwrap_or_default();
-        let said = ear.finish();
-        Ok(StepResult { end, env: next(), output: next(), path: next(), summary: next(), state: next(), said })
     }
 
     /// The proxies and the image's environment below the step's own.
@@ -349,72 +371,6 @@ impl<W: Witness> Steps<'_, W> {
     /// What programs get whatever the workflow says.
     pub(super) fn image_environment(&self) -> BTreeMap<String, String> {
         base_environment(self.image, &self.places.home, &self.proxies)
-    }
-
-    /// Runs a program to its end, its time limit or the job's cancellation.
-    async fn attend(&mut self, exec: Exec, plan: &StepPlan, ear: &mut Ear<'_>) -> Result<StepEnd, VmError> {
-        let number = self.number_of(plan);
-        let mut running = match self.guest.exec(exec).await {
-            Ok(running) => running,
-            Err(VmError::Refused { detail, .. }) => return Ok(StepEnd::Failed(detail)),
-            Err(error) => return Err(error),
-        };
-        let own = plan.timeout.map(|limit| Instant::now() + limit);
-        let deadline = [own, self.frame.deadline].into_iter().flatten().min();
-        // A step that runs although the job was cancelled is not ended by that cancellation again.
-        let already_cancelled = self.cancel.is_cancelled();
-        loop {
-            let live_update = self.witness.update_due();
-            let end = tokio::select! {
-                output = running.next() => match self.take(number, output?, ear).await? {
-                    Some(exit) => return Ok(step_end(exit.status)),
-                    None => continue,
-                },
-                () = until(live_update) => {
-                    self.witness.update().await;
-                    continue;
-                }
-                () = until(deadline) => StepEnd::TimedOut,
-                () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
-            };
-            self.stop(&mut running, number, ear).await?;
-            return Ok(end);
-        }
-    }
-
-    /// Asks a program to end, waits for the grace period, then kills it.
-    async fn stop(&mut self, running: &mut Running, number: u16, ear: &mut Ear<'_>) -> Result<(), VmError> {
-        for (signal, limit) in [(SIGTERM, self.grace), (SIGKILL, KILL_LIMIT)] {
-            running.signal(signal).await?;
-            let drained = async {
-                loop {
-                    if self.take(number, running.next().await?, ear).await?.is_some() {
-                        return Ok(());
-                    }
-                }
-            };
-            if let Ok(ended) = timeout(limit, drained).await {
-                return ended;
-            }
-        }
-        // Something that cannot be killed. The stream is given up, and the VM goes soon.
-        Ok(())
-    }
-
-    /// Hears output, whose text goes to the log; gives the exit.
-    async fn take(&mut self, number: u16, output: Output, ear: &mut Ear<'_>) -> Result<Option<Exit>, VmError> {
-        let (source, bytes) = match output {
-            Output::Stdout(bytes) => (Source::Stdout, bytes),
-            Output::Stderr(bytes) => (Source::Stderr, bytes),
-            Output::Exited(exit) => {
-                // The guest's own count: it may say what it likes.
-                self.oom_kills = self.oom_kills.saturating_add(exit.oom_kills);
-                self.is_disk_full = exit.is_disk_full;
-                return Ok(Some(exit));
-            }
-        };
-        ear.push(source, &bytes);
-        ear.hear(self.guest, source, false, number, self.witness).await.map(|()| None)
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -435,19 +391,11 @@ pub(super) fn base_environment(
 }
 
 /// Steps are numbered from 1 in the log; 0 is what comes before them.
-pub(super) fn step_number(index: usize) -> u16 {
+pub(crate) fn step_number(index: usize) -> u16 {
     u16::try_from(index + 1).unwrap_or(u16::MAX)
 }
 
-fn step_end(status: ExitStatus) -> StepEnd {
-    match status {
-        ExitStatus::Code(code) => StepEnd::Exited(code),
-        ExitStatus::Signal(signal) => StepEnd::Failed(format!("the step was ended by signal {signal}")),
-        ExitStatus::NotStarted(why) => StepEnd::Failed(why),
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

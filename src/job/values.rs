@@ -16,7 +16,7 @@ pub(super) fn values_of(
     core: &Core, run: &Run, spec: &JobSpec, github: &GithubContext, needs: &NeedsResults,
 ) -> Result<Values, String> {
     let environment = environment_of(spec, &github.to_value(), needs).map_err(|complaint| complaint.to_string())?;
-    let values = core.config.values_of(&run.access.repo, environment.as_deref(), &core.job_secrets);
+    let values = core.config.values_of(&run.forge, &run.access.repo, environment.as_deref(), &core.job_secrets);
     Ok(match may_have_secrets(run.origin.is_of_fork(), &github.event_name, &github.actor) {
         true => values,
         false => values.without_secrets(),

@@ -179,6 +179,12 @@ steps! {
     CachePublished "cache-published" goes_on:
         "The volume is the newest generation of its cache; the store does not know",
         "finds it there, and notes that it is done";
+    UnfoldPlanned "unfold-planned" goes_on:
+        "It is known which jobs take the place of one that waits: cells of its matrix, or jobs of the workflow that it calls; none of that is stored",
+        "computes them again";
+    UnfoldStored "unfold-stored" goes_on:
+        "Those jobs and their reports are stored together",
+        "goes on with the jobs";
 }
 
 impl Step {
@@ -200,6 +206,11 @@ impl Step {
     /// Whether it is in the life of a generation of a cache.
     pub fn is_of_a_cache(self) -> bool {
         matches!(self, Self::CacheDescribed | Self::CachePublished)
+    }
+
+    /// Whether it is in the life of a job whose place others take.
+    pub fn is_of_an_unfolding(self) -> bool {
+        matches!(self, Self::UnfoldPlanned | Self::UnfoldStored)
     }
 
     /// The step with this name or number.

@@ -185,7 +185,7 @@ impl Cells {
     /// # Errors
     /// No matrix has such a key, or none of its cells such a value. Where a matrix is not known yet, it may still have it.
     pub fn narrow(&self, planned: Vec<PlannedJob>) -> Result<Vec<PlannedJob>, Misuse> {
-        let may_come = planned.iter().any(|job| job.spec.unexpanded);
+        let may_come = planned.iter().any(|job| job.spec.unfolds());
         for (key, wanted) in self.0.iter().filter(|_| !may_come) {
             let cells = planned.iter().filter_map(|job| match &job.spec.matrix {
                 Value::Object(cell) => cell.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use crate::forge::{CommitSha, RepoAccess, RepoName};
+use crate::forge::{CommitSha, RepoAccess, RepoName, github};
 use crate::policy::{Request, Subject};
 use crate::workflow::trigger::Trigger;
 
@@ -66,7 +66,15 @@ impl Facts {
         };
         let access = RepoAccess { repo: self.repo.clone(), installation: None };
         let repository_id = payload.pointer("/repository/id").and_then(Json::as_u64).unwrap_or(0);
-        Request { access, repository_id, sha: self.sha.clone(), trigger, subject, pull_request: None }
+        Request {
+            forge: github::NAME.to_owned(),
+            access,
+            repository_id,
+            sha: self.sha.clone(),
+            trigger,
+            subject,
+            pull_request: None,
+        }
     }
 
     fn subject(&self, event: &str, payload: &Json) -> Subject {
@@ -96,6 +104,7 @@ impl Facts {
         let repository = json!({
             "name": self.repo.name(),
             "full_name": self.repo.as_str(),
+            "private": false,
             "owner": {"login": self.repo.owner()},
             "default_branch": self.default_branch,
             "html_url": format!("{}/{}", self.server_url, self.repo),

@@ -164,6 +164,7 @@ async fn attend<W: Witness>(
     );
     let forge = Url::parse(&format!("{}/", session.server_url)).ok().filter(|forge| egress.reaches(forge));
     let public = forge.zip(GitClient::new().ok()).map(|(forge, client)| (client, forge));
+    let repositories = Some(session.repo.clone()).filter(|_| run.may_read_contents()).into_iter().collect();
     let attempt = Attempt {
         machine: &mut *machine,
         image: &prepared.info,
@@ -171,9 +172,9 @@ async fn attend<W: Witness>(
         github: &github,
         origin: Origin { repo: &session.repo, forge_url: &session.server_url },
         workspace: Workspace::Empty,
-        git: GitProxy::with_public(source, vec![session.repo.clone()], public, GitLimits::default()),
+        git: GitProxy::with_public(source, repositories, public, GitLimits::default()),
         egress,
-        registries: session.registries.proxy(&session.repo, &profile.name, false),
+        registries: session.registries.proxy(Some(&session.repo), &profile.name, false),
         results: ResultsService::new(Tenant {
             depot: session.depot.clone(),
             repo: session.repo.as_str().to_owned(),

@@ -57,26 +57,13 @@ impl Mirror {
 
     /// The files directly in a directory of the commit, with their sizes in bytes; none if it is not there.
     pub async fn list(&self, directory: &str) -> Result<Vec<(String, u64)>, LocalError> {
-        let place = format!("{directory}/");
-        let arguments = ["ls-tree", "-z", "-l", self.sha.as_str(), "--", &place];
-        let listed = git::run(Place::Own(&self.directory), &arguments, Vec::new()).await?;
-        Ok(String::from_utf8_lossy(&listed).split('\0').filter_map(listed_file).collect())
+        Ok(git::list_files(&self.directory, self.sha.as_str(), &[&format!("{directory}/")]).await?)
     }
 
     /// A file of the commit.
     pub async fn read(&self, path: &str) -> Result<Vec<u8>, LocalError> {
-        let object = format!("{}:{path}", self.sha);
-        Ok(git::run(Place::Own(&self.directory), &["cat-file", "blob", &object], Vec::new()).await?)
+        Ok(git::read_file(&self.directory, self.sha.as_str(), path).await?)
     }
-}
-
-/// `MODE blob ID SIZE<tab>PATH`; links, directories and submodules are no files.
-fn listed_file(line: &str) -> Option<(String, u64)> {
-    let (facts, path) = line.split_once('\t')?;
-    let mut facts = facts.split_ascii_whitespace();
-    let mode = facts.next()?;
-    let size = facts.nth(2)?.parse().ok()?;
-    mode.starts_with("100").then(|| (path.to_owned(), size))
 }
 
 /// Makes an empty repository that borrows the user's objects; gives the file that says so.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::choose::Cells;
 use super::job::{self, Ended};
 use super::unfold;
 use crate::caches::CacheId;
@@ -48,6 +49,8 @@ pub struct Session {
     pub profiles: Profiles,
     /// What jobs get as `vars` and `secrets`.
     pub values: Values,
+    /// Which cells are wanted of matrices that are not known yet.
+    pub cells: Cells,
     /// How long a job that is stopped may clean up.
     pub grace: Duration,
     /// Package registries with their credentials.
@@ -78,11 +81,14 @@ impl Profiles {
         }
     }
 
-    /// What jobs are given as `vars`. Secrets of the configuration are the service's to give.
-    pub fn values_of(&self, repo: &RepoName) -> Values {
+    /// What jobs of the forge at `server_url` are given as `vars`, or of the main one. Secrets of the configuration are the service's to give.
+    pub fn values_of(&self, repo: &RepoName, server_url: &str) -> Values {
         match self {
             Self::Any(_) => Values::default(),
-            Self::Configured(config) => config.values_of(repo, None, &JobSecrets::new()),
+            Self::Configured(config) => {
+                let forge = config.forge_at(server_url).unwrap_or_else(|| config.main_forge());
+                config.values_of(forge, repo, None, &JobSecrets::new())
+            }
         }
     }
 
@@ -90,9 +96,8 @@ impl Profiles {
     /// says nothing: then only those caches count that all repositories have in common.
     fn cache_of(&self, profile: &Profile, repo: &str, server_url: &str) -> Option<CacheId> {
         let Self::Configured(config) = self else { return None };
-        let is_of_forge = config.github.url.as_str().trim_end_matches('/') == server_url;
-        let repo = RepoName::parse(repo).ok().filter(|_| is_of_forge);
-        config.cache_of(repo.as_ref(), profile)
+        let repo = RepoName::parse(repo).ok();
+        config.cache_of(config.forge_at(server_url).zip(repo.as_ref()), profile)
     }
 }
 
@@ -225,7 +230,7 @@ pub(crate) async fn run<A: Audience>(
         // One round may make the next one possible: a skipped job decides about those that need it.
         let is_idle = actions.is_empty();
         for action in actions {
-            if let Some(at) = apply(&mut slots, action, &session.profiles) {
+            if let Some(at) = apply(&mut slots, action, &session) {
                 let (job, needs) = (slots[at].job.clone(), needs_of(&slots, &slots[at].job));
                 let (id, witness) = (job.id.clone(), audience.job_started(&job));
                 let work = job::run(Arc::clone(&session), job, needs, witness, slots[at].stop.clone());
@@ -268,7 +273,7 @@ fn tell_ends(slots: &mut [Slot], audience: &impl Audience) {
 }
 
 /// Carries out what needs no VM; gives the place of the job that is to be started, if it is one.
-fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles) -> Option<usize> {
+fn apply(slots: &mut Vec<Slot>, action: Action, session: &Session) -> Option<usize> {
     match action {
         // In the order of the workflow.
         Action::Queue(id) => {
@@ -288,7 +293,7 @@ fn apply(slots: &mut Vec<Slot>, action: Action, profiles: &Profiles) -> Option<u
             slots[at].stage = Stage::Occupying;
             return Some(at);
         }
-        Action::Unfold(id) => unfold::unfold(slots, &id, profiles),
+        Action::Unfold(id) => unfold::unfold(slots, &id, &session.profiles, &session.cells),
         Action::Join(id) => unfold::join(slots, &id),
         Action::Cancel(id) => settle(slots, Some(id), |slot| slot.cancel(FAILED_FAST)),
         // There are no pools here.
@@ -398,13 +403,11 @@ fn decide(slots: &[Slot], slot: &Slot) -> plan::Gate {
     match gate::gate(spec, &needs, &job.github.to_value()) {
         Ok(gate::Gate::Skip) => plan::Gate::Skip,
         Ok(gate::Gate::Run) if spec.unexpanded => plan::Gate::Unfold,
-        Ok(gate::Gate::Run) if slot.own_group.is_none() && spec.job.concurrency.is_some() => {
-            match unfold::group_of(job, &needs) {
-                Ok(Some(_)) => plan::Gate::Join,
-                Ok(None) => ready(job),
-                Err(why) => plan::Gate::Error(why),
-            }
-        }
+        Ok(gate::Gate::Run) if slot.own_group.is_none() && spec.is_grouped() => match unfold::group_of(job, &needs) {
+            Ok(Some(_)) => plan::Gate::Join,
+            Ok(None) => ready(job),
+            Err(why) => plan::Gate::Error(why),
+        },
         Ok(gate::Gate::Run) => ready(job),
         Err(complaint) => plan::Gate::Error(complaint.to_string()),
     }

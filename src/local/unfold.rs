@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::choose::Cells;
 use super::session::{Job, Profiles, Slot, needs_of};
 use crate::forge::Conclusion;
 use crate::ids::JobId;
@@ -15,12 +16,12 @@ use crate::workflow::gate::{NeedResult, NeedsResults};
 use crate::workflow::plan::{MAX_PLANNED, PlannedJob, expand};
 
 /// Others take the place of a job, or a call ends.
-pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles) {
+pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles, wanted: &Cells) {
     let Some(at) = slots.iter().position(|slot| slot.job.id == *id) else { return };
     if slots[at].inner_prefix.is_some() {
         return close(slots, at);
     }
-    let planned = match planned(slots, &slots[at].job) {
+    let planned = match planned(slots, &slots[at].job).and_then(|planned| narrowed(planned, wanted)) {
         Ok(planned) if slots.len() + planned.len() > MAX_PLANNED => {
             let why = format!("it would give the run more than {MAX_PLANNED} jobs");
             slots[at].end(Conclusion::Error, Reason::Workflow, why);
@@ -40,6 +41,16 @@ pub(super) fn unfold(slots: &mut Vec<Slot>, id: &JobId, profiles: &Profiles) {
         let prefix = call::prefix(&job.planned.spec);
         slots[at].inner_prefix = Some(prefix);
         slots.splice(at + 1..at + 1, new);
+    }
+}
+
+/// Those of the jobs whose cells a person wants.
+fn narrowed(mut planned: Vec<PlannedJob>, wanted: &Cells) -> Result<Vec<PlannedJob>, String> {
+    planned.retain(|job| job.spec.unexpanded || wanted.take(&job.spec.matrix));
+    if planned.is_empty() {
+        Err("the matrix has no cell with the values that `--matrix` asks for".to_owned())
+    } else {
+        Ok(planned)
     }
 }
 

@@ -208,6 +208,8 @@ label_enum!(
         FailedDeliveries = "failed_deliveries",
         Redeliver = "redeliver",
         Standing = "standing",
+        Runners = "runners",
+        WorkflowJobs = "workflow_jobs",
     }
 );
 
@@ -217,6 +219,18 @@ label_enum!(
         Complete = "complete",
         /// Something could not be asked or stored.
         Incomplete = "incomplete",
+    }
+);
+
+label_enum!(
+    /// What an answer of the forge put right about its own jobs and their runners.
+    Reconciled, "what" {
+        /// A job waits of which no event told.
+        LostEvent = "lost_event",
+        /// A job waits no more, which no event told.
+        DroppedDemand = "dropped_demand",
+        /// A runner without a machine was removed.
+        RemovedRunner = "removed_runner",
     }
 );
 
@@ -326,6 +340,7 @@ label!(Reason, "reason" {
     DiskFull = "disk_full",
     Internal = "internal",
     ServiceRestarted = "service_restarted",
+    Runner = "runner",
     Skipped = "skipped",
 });
 

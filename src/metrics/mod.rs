@@ -15,6 +15,7 @@ mod family;
 mod gitlab;
 pub mod labels;
 mod pools;
+mod runners;
 mod service;
 mod upkeep;
 mod work;
@@ -26,6 +27,7 @@ pub use egress::EgressMetrics;
 pub use family::{Counters, Gauges, Label, Times};
 pub use gitlab::GitLabMetrics;
 pub use pools::PoolMetrics;
+pub use runners::RunnerMetrics;
 pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
 pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
@@ -42,6 +44,7 @@ pub struct Metrics {
     pub jobs: JobMetrics,
     pub vms: VmMetrics,
     pub pools: PoolMetrics,
+    pub runners: RunnerMetrics,
     pub forge: ForgeMetrics,
     pub sweep: SweepMetrics,
     pub reports: ReportMetrics,
@@ -63,6 +66,7 @@ impl Metrics {
             jobs: JobMetrics::new(&maker, &profiles),
             vms: VmMetrics::new(&maker),
             pools: PoolMetrics::new(&maker),
+            runners: RunnerMetrics::new(&maker),
             forge: ForgeMetrics::new(&maker),
             sweep: SweepMetrics::new(&maker),
             reports: ReportMetrics::new(&maker),

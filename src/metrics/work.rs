@@ -25,6 +25,7 @@ pub struct JobMetrics {
     cells: Counters<CellStart>,
     steps: Counters<StepResult>,
     step_seconds: Histogram,
+    flaky_tests: IntCounter,
     log_bytes: Counters<LogSource>,
     log_cut_bytes: IntCounter,
 }
@@ -53,6 +54,10 @@ impl JobMetrics {
             ),
             steps: maker.counters("steps_total", "Steps of jobs, by result."),
             step_seconds: maker.histogram("step_seconds", "Time of a step that ran.", WORK),
+            flaky_tests: maker.counter(
+                "flaky_tests_total",
+                "Tests of which it became known that they failed in one attempt and passed in another of the same commit.",
+            ),
             log_bytes: maker.counters("log_bytes_total", "Bytes written to job logs, by who wrote them."),
             log_cut_bytes: maker
                 .counter("log_cut_bytes_total", "Bytes of job logs that were cut to keep logs within their limit."),
@@ -97,6 +102,11 @@ impl JobMetrics {
         if result != StepResult::Skipped {
             self.step_seconds.observe(took.as_secs_f64());
         }
+    }
+
+    /// So many more tests turned out to be flaky.
+    pub fn flaky(&self, tests: usize) {
+        self.flaky_tests.inc_by(tests as u64);
     }
 
     /// Something was written to a job's log.

@@ -35,7 +35,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use crate::forge::{Forge, GitUpstream, RepoAccess, RepoName};
+use crate::forge::{Forges, GitUpstream, RepoAccess, RepoName};
 use crate::net::decisions::{Decisions, Record, Verdict};
 use crate::net::http::{self, Failure, one_line};
 use crate::net::transfer::{self, Budget, TransferError, cause};
@@ -87,7 +87,7 @@ impl Default for GitLimits {
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A forge that is asked for each repository's address and credential.
-    Forge { client: GitClient, forge: Arc<dyn Forge>, installation: Option<u64> },
+    Forge { client: GitClient, forges: Forges, name: String, installation: Option<u64> },
     /// One address, whatever the guest calls the repository.
     Address { client: GitClient, upstream: GitUpstream },
     /// An instance whose projects are below that address, with a credential of one job: what it may read, the instance decides.
@@ -268,10 +268,10 @@ impl Shared {
             Source::Instance { client, url, authorization } => {
                 (client, upstream_below(url, repo, authorization.clone()))
             }
-            Source::Forge { client, forge, installation } => {
+            Source::Forge { client, forges, name, installation } => {
                 let access = RepoAccess { repo: repo.clone(), installation: *installation };
                 // Asked per request: tokens last for an hour, jobs may last longer.
-                let upstream = forge.git_upstream(&access).await;
+                let upstream = async { forges.of(name)?.git_upstream(&access).await }.await;
                 (client, upstream.map_err(|error| Failure::gateway(error.to_string()))?)
             }
         };

@@ -9,7 +9,7 @@ const CHANGED_AT: i64 = 1_700_000_000_000;
 
 fn repository() -> Repository {
     let access = RepoAccess { repo: RepoName::parse("demo/hello").unwrap(), installation: Some(7) };
-    Repository { access, id: 1, default_branch: "main".to_owned() }
+    Repository { forge: "github".to_owned(), access, id: 1, default_branch: "main".to_owned() }
 }
 
 fn sha(letter: char) -> CommitSha {
@@ -27,7 +27,7 @@ fn pull_request(action: &str, is_fork: bool) -> Event {
         changed_at: Some(CHANGED_AT),
         head_ref: "change".to_owned(),
         head_repo: None,
-        base_sha: sha('c'),
+        base_sha: Some(sha('c')),
         base_ref: "main".to_owned(),
         is_fork,
         draft: false,

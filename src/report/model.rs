@@ -140,6 +140,14 @@ pub struct Coverage {
     pub files: Vec<FileCoverage>,
 }
 
+impl Coverage {
+    /// The share of lines, in hundredths of a percent; `None` where none were told of.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn share(&self) -> Option<u32> {
+        self.lines.percent().map(|percent| (percent * 100.0).round() as u32)
+    }
+}
+
 /// All reports of one attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Results {

@@ -41,7 +41,7 @@ pub(super) fn read(text: &str, file: &str, sink: &mut Sink<'_>) -> std::result::
         if is_indented {
             continue;
         }
-        if let Some(result) = result(trimmed, last.unwrap_or(0) + 1) {
+        if let Some(result) = result(trimmed, last.unwrap_or(0u64).saturating_add(1)) {
             finish(open.take(), suite, sink);
             is_in_block = false;
             last = Some(result.number);
@@ -170,5 +170,6 @@ mod tests {
         `out/unit.tap` is no whole tap report: it was given up: no database
         ");
         assert!(results("1..0 # SKIP nothing to do\n").notes.is_empty());
+        assert_eq!(results(&format!("ok {}\nok\n", u64::MAX)).passed, 2, "no number comes after the last one");
     }
 }

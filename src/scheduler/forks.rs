@@ -13,7 +13,7 @@ const WHY: &str = "Cancelled: forks are not run here any more";
 /// Asks for the end of all unfinished jobs of forks that the configuration does not admit.
 pub(super) async fn cancel_inadmissible(core: &Core) -> Result<(), StoreError> {
     for job in core.store.unfinished_fork_jobs().await? {
-        let forks = core.config.repository(&job.repo).map(|settings| settings.forks);
+        let forks = core.config.repository(&job.forge, &job.repo).map(|settings| settings.forks);
         if !is_admitted(&job, forks) {
             tracing::warn!(job = %job.id, repo = %job.repo, "a fork's job is cancelled: forks are not run here any more");
             core.store.request_cancel(&job.id, WHY).await?;
@@ -49,7 +49,8 @@ mod tests {
         ] {
             let told = [true, false].map(|was_approved| {
                 let repo = RepoName::parse("demo/hello").unwrap();
-                is_admitted(&ForkJob { id: JobId::random(), repo, was_approved }, forks)
+                let forge = "github".to_owned();
+                is_admitted(&ForkJob { id: JobId::random(), forge, repo, was_approved }, forks)
             });
             assert_eq!(told, [approved, unapproved], "{forks:?}");
         }

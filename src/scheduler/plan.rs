@@ -3,7 +3,8 @@
 //! - A waiting job is decided on when all that it needs has finished. A key that is needed stands for every job that has it:
 //!   the cells of a matrix share one.
 //! - A waiting job of a run in a concurrency group waits until the runs of the group that began, or else arrived,
-//!   earlier are over. A job that is in a group by itself waits for the same, and for the jobs of the group before it.
+//!   earlier are over. A job that is in a group by itself waits for the same, and for the jobs of the group before it. Where such
+//!   jobs would wait for each other for ever, the one that came last fails.
 //! - Among the queued jobs the repository with the fewest occupied VMs comes first, and within it the oldest job.
 //! - A job that does not fit is overtaken by smaller ones, but only for [`PATIENCE`]: after that, once it is its turn, nothing
 //!   starts before it. As jobs end, that makes room for it, so a big job waits at most its patience, its turn, and the end
@@ -15,6 +16,7 @@
 //!
 //! The plan may be computed again at any time; it holds nothing between two calls.
 
+mod circles;
 mod groups;
 mod matrices;
 mod room;
@@ -210,19 +212,20 @@ fn decide_waiting<'a>(
     let candidates = candidates(snapshot);
     let groups = Groups::of(snapshot);
     let circles = runs_that_wait_for_themselves(snapshot, &candidates);
+    let locked = circles::locked(snapshot, &groups);
     for Candidate { job, needed, missing, unfinished } in candidates {
         let id = job.id.clone();
         if !missing.is_empty() {
             let text = format!("it needs {}, which its run does not have", in_backticks(&missing));
             plan.actions.push(Action::Fail(id, text));
+        } else if locked.as_ref() == Some(&id) {
+            plan.actions.push(Action::Fail(id, circles::WHY.to_owned()));
         } else if circles.contains(&job.run) {
             let text = format!("it needs {}, and they wait for each other", in_backticks(&unfinished));
             plan.actions.push(Action::Fail(id, text));
         } else if !unfinished.is_empty() {
             plan.waits.insert(id, WaitReason::Needs(unfinished));
-        } else if let Some(reason) = groups.before_run(job) {
-            plan.waits.insert(id, reason);
-        } else if let Some(reason) = groups.before_job(job) {
+        } else if let Some(reason) = groups.before(job) {
             plan.waits.insert(id, reason);
         } else {
             plan.actions.push(match gate(job, &needed) {

@@ -12,6 +12,7 @@ use crate::document::Diagnostic;
 use crate::forge::Conclusion;
 use crate::ids::JobId;
 use crate::intake::unfold::{new_jobs, taken_names};
+use crate::lifecycle::Step;
 use crate::store::{Job, Joined, Outcome, Reason, Run, ScheduledJob, StoreError, Unfolded};
 use crate::workflow::Workflow;
 use crate::workflow::call::{self, enter, leave};
@@ -89,6 +90,7 @@ impl Unfolding<'_> {
             Ok(new) => new,
             Err(why) => return Ok(Err(why)),
         };
+        core.lifecycle.reached(Step::UnfoldPlanned).await;
         let ids: Vec<JobId> = new.iter().map(|job| job.id.clone()).collect();
         let has_changed = match core.store.unfold_job(&own.id, new, how, clock::now_ms()).await {
             Err(StoreError::TooLarge { size, limit, .. }) => {
@@ -97,6 +99,7 @@ impl Unfolding<'_> {
             done => done?,
         };
         if has_changed {
+            core.lifecycle.reached(Step::UnfoldStored).await;
             tracing::info!(job = %own.id, run = %self.run.id, becomes = ?names, "a job became others");
             ids.iter().for_each(|id| core.timeline.record(id, own.attempt, "planned_from", &own.name));
             core.wake.reports.notify_one();

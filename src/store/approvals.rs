@@ -60,6 +60,7 @@ pub enum Approved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForkJob {
     pub id: JobId,
+    pub forge: String,
     /// Where it runs, not where its code is from.
     pub repo: RepoName,
     /// Somebody approved its commit, or did before the pull request went on to another.
@@ -168,7 +169,7 @@ impl Store {
     pub async fn unfinished_fork_jobs(&self) -> Result<Vec<ForkJob>, StoreError> {
         self.read("look for the jobs of forks", async |db| {
             let rows = sqlx::query(
-                "SELECT jobs.id, runs.repo, EXISTS (SELECT 1 FROM approvals WHERE approvals.forge = runs.forge \
+                "SELECT jobs.id, runs.forge, runs.repo, EXISTS (SELECT 1 FROM approvals WHERE approvals.forge = runs.forge \
                  AND approvals.repo = runs.repo AND approvals.number = runs.pull_request \
                  AND approvals.sha = runs.sha) AS was_approved FROM jobs JOIN runs ON runs.id = jobs.run_id \
                  WHERE jobs.state <> 'finished' AND runs.is_fork ORDER BY jobs.created_at, jobs.id",
@@ -178,7 +179,8 @@ impl Store {
             let read = |row| {
                 let columns = Columns::of("job", row);
                 let was_approved = columns.plain("was_approved")?;
-                Ok(ForkJob { id: columns.text("id")?, repo: columns.text("repo")?, was_approved })
+                let forge = columns.plain("forge")?;
+                Ok(ForkJob { id: columns.text("id")?, forge, repo: columns.text("repo")?, was_approved })
             };
             rows.iter().map(read).collect()
         })

@@ -37,17 +37,20 @@ impl Store {
     }
 
     /// Every run at a commit that is not held, oldest first: its first attempt, which may be forgotten by now, and its newest.
-    pub async fn runs_at(&self, repo: &RepoName, sha: &CommitSha) -> Result<Vec<(RunId, RunId)>, StoreError> {
+    pub async fn runs_at(
+        &self, forge: &str, repo: &RepoName, sha: &CommitSha,
+    ) -> Result<Vec<(RunId, RunId)>, StoreError> {
         self.read("read the runs of a commit", async |db| {
             let rows = sqlx::query(
-                "SELECT COALESCE(root_id, id) AS root, id FROM runs WHERE repo = $1 AND sha = $2 AND NOT is_held \
+                "SELECT COALESCE(root_id, id) AS root, id FROM runs WHERE forge = $4 AND repo = $1 AND sha = $2 AND NOT is_held \
                  AND attempt = (SELECT MAX(attempt) \
                  FROM runs AS others WHERE COALESCE(others.root_id, others.id) = COALESCE(runs.root_id, runs.id) \
-                 AND others.repo = $1 AND others.sha = $2) ORDER BY created_at, id LIMIT $3",
+                 AND others.forge = $4 AND others.repo = $1 AND others.sha = $2) ORDER BY created_at, id LIMIT $3",
             )
             .bind(repo.as_str())
             .bind(sha.as_str())
             .bind(MAX_ROOTS)
+            .bind(forge)
             .fetch_all(db)
             .await?;
             let read = |row| {

@@ -40,6 +40,7 @@ mod transitions;
 mod unfold;
 mod upkeep;
 mod vms;
+mod workflow_jobs;
 mod writer;
 
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub use swept::{DeliveryMemory, HeadMemory, PullHead};
 pub use transitions::{DeliveryState, JobState, Lifecycle, UpkeepState, VmState};
 pub use unfold::Unfolded;
 pub use upkeep::{Findings, LONGEST_WAIT_MS, NewUpkeep, Upkeep, UpkeepKey, UpkeepKind};
+pub use workflow_jobs::{DemandState, WorkflowJob};
 
 use crate::metrics::StoreMetrics;
 use inbox::Inbox;

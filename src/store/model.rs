@@ -320,6 +320,8 @@ pub enum Reason {
     Internal,
     /// The service restarted while it ran, and it had no attempt left.
     ServiceRestarted,
+    /// GitHub's runner did not become one, or did not end as one does.
+    Runner,
     /// A job that it needs did not succeed, or its condition is not met.
     Skipped,
 }

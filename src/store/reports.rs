@@ -67,17 +67,19 @@ impl Store {
         .await
     }
 
-    /// Has nothing of an installation sent before `until`, because its budget of calls is used up.
-    pub async fn postpone_reports(&self, installation: Option<u64>, until: i64) -> Result<(), StoreError> {
+    /// Has nothing of an installation at a forge sent before `until`, because its budget of calls is used up.
+    pub async fn postpone_reports(&self, forge: &str, installation: Option<u64>, until: i64) -> Result<(), StoreError> {
+        let forge = forge.to_owned();
         self.write("postpone reports", move |db| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE reports SET next_try_at = $2 \
                      WHERE version > sent_version AND version > abandoned_version AND next_try_at < $2 \
-                     AND run_id IN (SELECT id FROM runs WHERE COALESCE(installation, -1) = COALESCE($1, -1))",
+                     AND run_id IN (SELECT id FROM runs WHERE forge = $3 AND COALESCE(installation, -1) = COALESCE($1, -1))",
                 )
                 .bind(installation.map(u64::cast_signed))
                 .bind(until)
+                .bind(forge)
                 .execute(db)
                 .await?;
                 Ok(())

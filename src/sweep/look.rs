@@ -1,12 +1,13 @@
 //! One sweep's questions to the forge, and what is stored of the answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::{self, Look};
 use super::{Progress, SweepError, Sweeper};
 use crate::clock;
-use crate::config::Credential;
-use crate::forge::{APP_BUDGET, FailedDelivery, ForgeError, PullRequestNow, RepoAccess, github};
+use crate::config::{Credential, GitHub};
+use crate::forge::{APP_BUDGET, FailedDelivery, Forge, ForgeError, PullRequestNow, RepoAccess, github};
 use crate::store::{Accepted, DeliveryKey, NewDelivery, PullHead};
 
 impl Sweeper {
@@ -34,9 +35,13 @@ impl Sweeper {
     }
 
     fn may_ask(&self, budget: &str, progress: &mut Progress) -> bool {
-        let may = plan::may_ask(&self.core.forge.budgets(), budget);
+        let may = self.forge().is_ok_and(|forge| plan::may_ask(&forge.budgets(), budget));
         progress.is_spared |= !may;
         may
+    }
+
+    fn forge(&self) -> Result<&Arc<dyn Forge>, ForgeError> {
+        self.core.forges.of(&self.forge)
     }
 
     async fn wanted_deliveries(&self) -> Result<Vec<FailedDelivery>, SweepError> {
@@ -44,16 +49,16 @@ impl Sweeper {
         // What is forgotten here must not look as if it had never come.
         let reach = plan::HORIZON.min(self.core.config.limits.delivery_retention);
         let since = now.saturating_sub(i64::try_from(reach.as_millis()).unwrap_or(i64::MAX));
-        let failed = self.core.forge.failed_deliveries(since).await?;
+        let failed = self.forge()?.failed_deliveries(since).await?;
         let guids: Vec<String> = failed.iter().map(|delivery| delivery.guid.clone()).collect();
-        let known = self.core.store.delivery_memories(github::NAME, &guids).await?;
+        let known = self.core.store.delivery_memories(&self.forge, &guids).await?;
         Ok(plan::redeliveries(failed, &known, now, self.patience))
     }
 
     async fn ask_again(&self, delivery: &FailedDelivery) -> Result<(), SweepError> {
         let FailedDelivery { guid, delivered_at, .. } = delivery;
-        self.core.store.count_redelivery(github::NAME, guid, *delivered_at, clock::now_ms()).await?;
-        match self.core.forge.redeliver(delivery.id).await {
+        self.core.store.count_redelivery(&self.forge, guid, *delivered_at, clock::now_ms()).await?;
+        match self.forge()?.redeliver(delivery.id).await {
             // The forge has forgotten it.
             Ok(()) | Err(ForgeError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -84,15 +89,17 @@ impl Sweeper {
     /// Those whose events count, and which can be asked about.
     async fn repositories(&self, progress: &mut Progress) -> Result<Vec<RepoAccess>, SweepError> {
         let config = &self.core.config;
-        let all = match config.github.credential {
-            Credential::App { .. } if !self.may_ask(APP_BUDGET, progress) => Vec::new(),
-            Credential::App { .. } => self.core.forge.repositories().await?,
-            Credential::Token(_) => {
-                let used = self.core.store.used_repositories(github::NAME, plan::REPOSITORIES_PER_SWEEP as u32).await?;
-                plan::repositories_of_token(&config.github.repositories, used)
+        let is_app = |github: &GitHub| matches!(github.credential, Credential::App { .. });
+        let all = if self.forge == github::NAME && config.github.as_ref().is_some_and(is_app) {
+            match self.may_ask(APP_BUDGET, progress) {
+                true => self.forge()?.repositories().await?,
+                false => Vec::new(),
             }
+        } else {
+            let used = self.core.store.used_repositories(&self.forge, plan::REPOSITORIES_PER_SWEEP as u32).await?;
+            plan::repositories_of_token(config.entries_of(&self.forge), used)
         };
-        Ok(all.into_iter().filter(|access| config.repository(&access.repo).is_some()).collect())
+        Ok(all.into_iter().filter(|access| config.repository(&self.forge, &access.repo).is_some()).collect())
     }
 
     async fn look_at(
@@ -100,9 +107,9 @@ impl Sweeper {
     ) -> Result<(), SweepError> {
         // What is found is as old as the question: an event that arrives while the forge answers is newer.
         let now = clock::now_ms();
-        let pulls = self.core.forge.open_pull_requests(access).await?;
+        let pulls = self.forge()?.open_pull_requests(access).await?;
         let heads: Vec<PullHead> = pulls.iter().map(head).collect();
-        let memories = self.core.store.head_memories(github::NAME, &heads, now).await?;
+        let memories = self.core.store.head_memories(&self.forge, &heads, now).await?;
         let mut settled = Vec::new();
         for ((pull, head), memory) in pulls.into_iter().zip(heads).zip(memories) {
             match plan::look(&pull, memory, now, patience) {
@@ -114,7 +121,7 @@ impl Sweeper {
             }
         }
         if !settled.is_empty() {
-            self.core.store.settle_heads(github::NAME, settled, now).await?;
+            self.core.store.settle_heads(&self.forge, settled, now).await?;
         }
         Ok(())
     }
@@ -122,7 +129,7 @@ impl Sweeper {
     /// Stores the event as if it had come at `now`. Says whether there is something to process.
     async fn bring(&self, pull: PullRequestNow, head: PullHead, now: i64) -> Result<bool, SweepError> {
         let delivery = NewDelivery {
-            key: DeliveryKey { forge: github::NAME.to_owned(), id: plan::delivery_id(&head) },
+            key: DeliveryKey { forge: self.forge.clone(), id: plan::delivery_id(&head) },
             event: "pull_request".to_owned(),
             received_at: now,
             payload: pull.event,

@@ -1,7 +1,7 @@
-//! The sweep of the forge: what its webhooks did not bring is asked for.
+//! The sweep of each forge: what its webhooks did not bring is asked for.
 //!
 //! Webhooks get lost: while the service is down, on the way, at the forge. So right after the start, and then every
-//! `github.sweep`, an App's deliveries that failed are asked for again; after that the open pull requests are looked
+//! `sweep` of the forge, an App's deliveries that failed are asked for again; after that the open pull requests are looked
 //! through, and the event of one whose commit has no run is stored as if it had come. From there everything is as always:
 //! a fork is held, a workflow that does not want the event stays out.
 //!
@@ -14,6 +14,8 @@ pub mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::join_all;
 
 use crate::clock;
 use crate::core::Core;
@@ -38,6 +40,8 @@ enum SweepError {
 #[derive(Debug)]
 struct Sweeper {
     core: Arc<Core>,
+    /// The name of the forge that it asks.
+    forge: String,
     patience: Duration,
     /// The repository that was looked at last.
     last: Option<RepoName>,
@@ -79,11 +83,16 @@ impl Progress {
 
 /// Sweeps until the service stops. A sweep that is under way then is dropped.
 pub async fn run(core: Arc<Core>) {
-    let Some(interval) = core.config.github.sweep else { return core.stop.cancelled().await };
     let stop = core.stop.clone();
-    let sweeper = Sweeper { core, patience: PATIENCE.min(interval), last: None, has_deferred: false };
+    let sweep = |(forge, interval): (String, Duration)| {
+        let patience = PATIENCE.min(interval);
+        let sweeper = Sweeper { core: Arc::clone(&core), forge, patience, last: None, has_deferred: false };
+        sweep_for_ever(sweeper, interval)
+    };
+    let swept = core.config.forge_names().filter_map(|name| Some((name.to_owned(), core.config.sweep_of(name)?)));
+    let sweeps = join_all(swept.map(sweep));
     tokio::select! {
-        () = sweep_for_ever(sweeper, interval) => {}
+        _ = sweeps => stop.cancelled().await,
         () = stop.cancelled() => {}
     }
 }
@@ -127,13 +136,26 @@ impl Sweeper {
     fn tell(&self, progress: &Progress) {
         let Progress { redeliveries, found, is_spared, troubles, trouble, .. } = progress;
         if redeliveries + found > 0 {
-            tracing::info!(redeliveries, pull_requests = found, "the sweep recovered events that had not come");
+            tracing::info!(
+                forge = self.forge,
+                redeliveries,
+                pull_requests = found,
+                "the sweep recovered events that had not come"
+            );
         }
         if *is_spared {
-            tracing::warn!("the sweep stopped short: less than a fifth of the forge's rate limit is left");
+            tracing::warn!(
+                forge = self.forge,
+                "the sweep stopped short: less than a fifth of the forge's rate limit is left"
+            );
         }
         if let Some(error) = trouble {
-            tracing::warn!(troubles, error, "the sweep of the forge is incomplete; it will be tried again");
+            tracing::warn!(
+                forge = self.forge,
+                troubles,
+                error,
+                "the sweep of the forge is incomplete; it will be tried again"
+            );
         }
         let end = if *troubles > 0 { SweepEnd::Incomplete } else { SweepEnd::Complete };
         self.core.metrics.sweep.ended(end, *redeliveries, *found);

@@ -14,7 +14,7 @@ impl Making<'_> {
     /// Makes it. The VMs are absent afterwards, unless this is dropped before.
     pub(super) async fn fill_cache(&mut self, log: &JobId, cancel: &CancellationToken) -> Result<End, Trouble> {
         let (core, wish, profile) = (self.core, self.wish, self.profile);
-        let filled = core.config.cache_filled_by(&wish.key.repo, profile).zip(profile.cache.as_ref());
+        let filled = core.config.cache_filled_by(&wish.key.forge, &wish.key.repo, profile).zip(profile.cache.as_ref());
         let Some(((cache, named), place)) = filled else {
             return Err(Trouble::Failed("the configuration does not name this cache any more".to_owned()));
         };

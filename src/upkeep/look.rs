@@ -64,7 +64,7 @@ impl Found {
 pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
     let mut found = Found::default();
     core.kept.bakes.forget(&look.key);
-    if let Some(settings) = core.config.repository(&look.key.repo) {
+    if let Some(settings) = core.config.repository(&look.key.forge, &look.key.repo) {
         let mut all = fills(core, look, &settings);
         if core.config.prepared.max_size > 0 {
             all.extend(preparations(core, look, &settings, &mut found.problems).await?);
@@ -85,7 +85,7 @@ pub(super) async fn look(core: &Core, look: &Upkeep) -> Result<End, Trouble> {
 /// The caches that the repository fills.
 fn fills<'c>(core: &'c Core, look: &Upkeep, settings: &RepositorySettings<'_>) -> Vec<Asked<'c>> {
     let fill = |profile: &'c Profile| {
-        let (_, named) = core.config.cache_filled_by(&look.key.repo, profile)?;
+        let (_, named) = core.config.cache_filled_by(&look.key.forge, &look.key.repo, profile)?;
         Some(Asked { kind: UpkeepKind::Fill, profile, recipe: named.fill.clone(), is_own: false })
     };
     core.config.profiles.iter().filter(|profile| settings.allows(profile)).filter_map(fill).collect()
@@ -129,9 +129,10 @@ async fn preparations<'c>(
 
 /// The repository's own file, if it has one. "Not found" is believed only of a commit that can be read.
 async fn read_own(core: &Core, look: &Upkeep, file: &str) -> Result<Option<Vec<u8>>, Trouble> {
-    match core.forge.read_file(&look.access, file, &look.sha, MAX_FILE).await {
+    let forge = core.forges.of(&look.key.forge)?;
+    match forge.read_file(&look.access, file, &look.sha, MAX_FILE).await {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(ForgeError::NotFound { what }) => match core.forge.has_commit(&look.access, &look.sha).await? {
+        Err(ForgeError::NotFound { what }) => match forge.has_commit(&look.access, &look.sha).await? {
             true => Ok(None),
             false => Err(Trouble::Forge(ForgeError::NotFound { what })),
         },
@@ -141,7 +142,8 @@ async fn read_own(core: &Core, look: &Upkeep, file: &str) -> Result<Option<Vec<u
 
 async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep, Trouble> {
     let Asked { kind, profile, recipe, .. } = asked;
-    let contents = match core.kept.contents.contents(&*core.forge, &look.access, &look.sha, recipe).await {
+    let forge = core.forges.of(&look.key.forge)?;
+    let contents = match core.kept.contents.contents(&**forge, &look.access, &look.sha, recipe).await {
         Ok(contents) => contents,
         Err(Unknown::NoKey(why)) => return Err(why.into()),
         Err(Unknown::Forge(error)) => return Err(error.into()),
@@ -172,7 +174,9 @@ async fn wish(core: &Core, look: &Upkeep, asked: &Asked<'_>) -> Result<NewUpkeep
 
 /// Whether the newest generation of the cache that the repository fills is of that key.
 fn is_filled(core: &Core, look: &Upkeep, profile: &Profile, hash: &str) -> Result<bool, Trouble> {
-    let Some((cache, _)) = core.config.cache_filled_by(&look.key.repo, profile) else { return Ok(false) };
+    let Some((cache, _)) = core.config.cache_filled_by(&look.key.forge, &look.key.repo, profile) else {
+        return Ok(false);
+    };
     Ok(core.engine.caches().generations(&cache)?.last().is_some_and(|newest| newest.info.key == hash))
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn origin(core: &Core, job: &Job, run: &Run, profile: &Profile,
     if core.config.prepared.max_size == 0 || !spec.is_ok_and(|spec| spec.begins_with_checkout()) {
         return Origin::image(image, None);
     }
-    if run.origin.is_of_fork() && core.config.keeps_registries_from_forks(&key.repo, profile) {
+    if run.origin.is_of_fork() && core.config.keeps_registries_from_forks(&key.forge, &key.repo, profile) {
         let note = "What is prepared here may hold packages that jobs of forks do not get: this machine starts from the image.";
         return Origin::image(image, Some(note.to_owned()));
     }
@@ -99,11 +99,12 @@ struct Found {
 /// `None` where nothing is ever prepared.
 async fn find(core: &Core, key: &UpkeepKey, run: &Run, image: &Prepared) -> anyhow::Result<Option<Found>> {
     let Some(recipe) = core.store.upkeep(key).await?.and_then(|upkeep| upkeep.recipe) else { return Ok(None) };
-    let contents = match core.kept.contents.contents(&*core.forge, &run.access, &run.sha, &recipe).await {
-        Ok(contents) => contents,
-        Err(Unknown::NoKey(_)) => return Ok(Some(Found { hash: String::new(), usable: None })),
-        Err(error) => return Err(error.into()),
-    };
+    let contents =
+        match core.kept.contents.contents(&**core.forges.of(&run.forge)?, &run.access, &run.sha, &recipe).await {
+            Ok(contents) => contents,
+            Err(Unknown::NoKey(_)) => return Ok(Some(Found { hash: String::new(), usable: None })),
+            Err(error) => return Err(error.into()),
+        };
     let UpkeepKey { forge, repo, kind, profile } = key;
     let base = Base { kind: *kind, forge, repo, profile, bake: &image.bake.key };
     let Ok(hash) = hash(&base, &recipe, &contents) else {

@@ -164,20 +164,27 @@ impl Making<'_> {
         let places = Places::new(&image.info.user.home(), wish.key.repo.name());
         let github = self.github(&places);
         let run = self.job(&places, &github)?;
-        let egress = egress_of(core, profile, &wish.key.repo);
+        let egress = egress_of(core, profile, &wish.key.forge, &wish.key.repo);
         let attempt = Attempt {
             machine: &mut *machine,
             image: &image.info,
             places: &places,
             github: &github,
-            origin: checkout::Origin { repo: &wish.key.repo, forge_url: core.config.github.url.as_str() },
+            origin: checkout::Origin {
+                repo: &wish.key.repo,
+                forge_url: core.config.addresses_of(&wish.key.forge).url.as_str(),
+            },
             workspace: Workspace::Empty,
-            git: git_proxy_of(core, &wish.access, &egress),
+            git: git_proxy_of(core, &wish.key.forge, &wish.access, true, &egress),
             egress,
-            registries: core.registries.proxy(&wish.key.repo, &profile.name, self.is_seen_by_forks()),
+            registries: core.registries.proxy(
+                core.config.named(&wish.key.forge, &wish.key.repo),
+                &profile.name,
+                self.is_seen_by_forks(),
+            ),
             // What is prepared outlives the attempt: it may hold nothing that is the attempt's.
             results: ResultsService::none(),
-            actions: &actions_of(core, &wish.access, false),
+            actions: &actions_of(core, &wish.key.forge, &wish.access, false),
             limit: profile.timeout,
             spent: Duration::ZERO,
             grace: core.config.limits.grace,
@@ -202,20 +209,21 @@ impl Making<'_> {
             Some(CacheSource::Named(NamedCache { repository: Some(_), .. }))
         );
         wish.key.kind == UpkeepKind::Fill
-            && (is_shared || core.config.keeps_registries_from_forks(&wish.key.repo, profile))
+            && (is_shared || core.config.keeps_registries_from_forks(&wish.key.forge, &wish.key.repo, profile))
     }
 
     /// The commit as steps see it. There is no event: what is prepared is for all of them.
     fn github(&self, places: &Places) -> GithubContext {
         let Upkeep { key, sha, .. } = self.wish;
+        let addresses = self.core.config.addresses_of(&key.forge);
         GithubContext {
             event_name: "push".to_owned(),
             sha: sha.to_string(),
             workflow_sha: sha.to_string(),
             repository: key.repo.to_string(),
             repository_owner: key.repo.owner().to_owned(),
-            server_url: self.core.config.github.url.as_str().trim_end_matches('/').to_owned(),
-            api_url: self.core.config.github.api_url.as_str().trim_end_matches('/').to_owned(),
+            server_url: addresses.server_url().to_owned(),
+            api_url: addresses.api_url().to_owned(),
             workflow: "prepare".to_owned(),
             job: "prepare".to_owned(),
             workspace: places.workspace.clone(),

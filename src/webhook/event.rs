@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::forge::{CommitSha, RepoAccess, RepoName};
+use crate::forge::{CommitSha, JobStage, RepoAccess, RepoName, github};
 use crate::ids::ReportId;
 
 /// Longest accepted value of a header that names a delivery or an event, in bytes. GitHub sends a UUID of 36.
@@ -76,6 +76,7 @@ pub enum Event {
     MergeGroup(MergeGroup),
     IssueComment(IssueComment),
     Dispatch(Dispatch),
+    WorkflowJob(WorkflowJob),
     /// Anything else: accepted, and nothing follows from it.
     Other {
         name: EventName,
@@ -85,7 +86,7 @@ pub enum Event {
 
 impl Event {
     /// The repository in which it happened; those without one start nothing.
-    pub fn repo(&self) -> Option<&RepoName> {
+    pub fn repository(&self) -> Option<&Repository> {
         let repository = match self {
             Self::Ping | Self::Other { .. } => return None,
             Self::PullRequest(event) => &event.repository,
@@ -95,18 +96,27 @@ impl Event {
             Self::MergeGroup(event) => &event.repository,
             Self::IssueComment(event) => &event.repository,
             Self::Dispatch(event) => &event.repository,
+            Self::WorkflowJob(event) => &event.repository,
         };
-        Some(&repository.access.repo)
+        Some(repository)
     }
 }
 
 /// The repository in which the event happened. For a pull request this is the base, never the fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
+    /// The forge's name, as runs have it.
+    #[serde(default = "usual_forge")]
+    pub forge: String,
     pub access: RepoAccess,
     /// The forge's number of the repository; survives renames.
     pub id: u64,
     pub default_branch: String,
+}
+
+/// Of what was stored when there was one forge only.
+fn usual_forge() -> String {
+    github::NAME.to_owned()
 }
 
 /// How close the forge says a person is to the repository. Words that Dayfly does not know count as
@@ -196,7 +206,8 @@ pub struct PullRequest {
     pub head_ref: String,
     /// Where the head branch lives; absent when that repository was deleted.
     pub head_repo: Option<RepoName>,
-    pub base_sha: CommitSha,
+    /// Absent where the forge does not tell.
+    pub base_sha: Option<CommitSha>,
     pub base_ref: String,
     /// The head branch is not in the base's repository (or its repository is gone): code of a stranger.
     pub is_fork: bool,
@@ -214,6 +225,14 @@ pub struct PullRequest {
     pub changed_at: Option<i64>,
 }
 
+impl PullRequest {
+    /// The ref at which the forge keeps the head, whoever owns its branch.
+    pub fn git_ref(&self) -> String {
+        let kind = if self.repository.forge == github::NAME { "pull" } else { "merge-requests" };
+        format!("refs/{kind}/{}/head", self.number)
+    }
+}
+
 /// What a push moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -222,6 +241,17 @@ pub enum PushTarget {
     Tag(String),
     /// Neither, such as `refs/notes/…`.
     Other,
+}
+
+impl PushTarget {
+    /// What a ref of that full name is.
+    pub fn of(ref_name: &str) -> Self {
+        match (ref_name.strip_prefix("refs/heads/"), ref_name.strip_prefix("refs/tags/")) {
+            (Some(branch), _) => Self::Branch(branch.to_owned()),
+            (None, Some(tag)) => Self::Tag(tag.to_owned()),
+            (None, None) => Self::Other,
+        }
+    }
 }
 
 /// A branch or tag was moved, created or deleted.
@@ -313,6 +343,25 @@ pub struct IssueComment {
     pub author_association: AuthorAssociation,
     /// Who did what the event is about; an edit need not be the author's.
     pub sender: String,
+}
+
+/// A job of the forge's own workflows got on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowJob {
+    pub repository: Repository,
+    /// That the repository is in; absent where a person owns it.
+    pub organization: Option<String>,
+    /// The forge's number of the job, of this attempt of its run.
+    pub id: u64,
+    pub run: u64,
+    pub name: String,
+    pub head_sha: CommitSha,
+    pub labels: Vec<String>,
+    pub stage: JobStage,
+    /// Who has it, once one does.
+    pub runner: Option<String>,
+    /// Once it is completed.
+    pub conclusion: Option<String>,
 }
 
 #[cfg(test)]

@@ -7,24 +7,26 @@ use serde_json::Value;
 use super::event::{
     AuthorAssociation, CheckRunRerequested, CheckSuiteRerequested, DeliveryId, Dispatch, Event, EventName,
     IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction, Push, PushTarget,
-    Repository,
+    Repository, WorkflowJob,
 };
 use super::json::{self, Field, PayloadError};
-use crate::forge::RepoAccess;
+use crate::forge::{JobStage, RepoAccess, github};
 
 /// Largest body that is read, in bytes: GitHub's own limit for payloads.
 pub const MAX_BODY: usize = 25 * 1024 * 1024;
 
 /// Longest ref name, in bytes. Git hosts allow about 250.
-const MAX_REF: usize = 1024;
+pub(super) const MAX_REF: usize = 1024;
 /// Longest account name, in bytes. GitHub allows 39, and suffixes such as `[bot]`.
 const MAX_LOGIN: usize = 100;
 /// Longest action, label and check run name, in bytes.
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
+/// Labels of one job: GitHub gives a runner no more.
+const MAX_LABELS: usize = 100;
 /// Longest title that is kept, in bytes.
-const MAX_TITLE: usize = 256;
+pub(super) const MAX_TITLE: usize = 256;
 /// Longest comment that is kept, in bytes; GitHub allows 65,536 characters.
-const MAX_COMMENT: usize = 64 * 1024;
+pub(super) const MAX_COMMENT: usize = 64 * 1024;
 /// Longest path of a changed file, in bytes.
 const MAX_PATH: usize = 4096;
 /// Changed paths of one push that are kept; more of them count as unknown.
@@ -86,18 +88,42 @@ pub fn parse_github(name: &EventName, body: &[u8]) -> Result<Event, PayloadError
         ("check_suite", Some("rerequested")) => check_suite(&payload).map(Event::CheckSuiteRerequested),
         ("merge_group", Some(action)) => merge_group(&payload, action).map(Event::MergeGroup),
         ("issue_comment", Some(action)) => issue_comment(&payload, action).map(Event::IssueComment),
-        ("workflow_dispatch", _) => workflow_dispatch(&payload).map(Event::Dispatch),
-        ("repository_dispatch", Some(action)) => repository_dispatch(&payload, action).map(Event::Dispatch),
+        ("workflow_dispatch" | "repository_dispatch", _) => parse_dispatch(github::NAME, name, body),
+        ("workflow_job", Some(action)) => match job_stage(action) {
+            Some(stage) => workflow_job(&payload, stage).map(Event::WorkflowJob),
+            None => Ok(Event::Other { name: name.clone(), action: Some(action.to_owned()) }),
+        },
         _ => Ok(Event::Other { name: name.clone(), action }),
     }
 }
 
+/// Reads a start that names no commit. They have one form, whatever the forge: most are Dayfly's own.
+///
+/// # Errors
+/// As [`parse_github`].
+pub(super) fn parse_dispatch(forge: &str, name: &EventName, body: &[u8]) -> Result<Event, PayloadError> {
+    let document = json::read(body)?;
+    let payload = Field::root(&document);
+    let action = payload.get("action").present().map(|action| action.name(MAX_NAME)).transpose()?;
+    match (name.as_str(), action) {
+        ("workflow_dispatch", _) => workflow_dispatch(forge, &payload).map(Event::Dispatch),
+        ("repository_dispatch", Some(action)) => repository_dispatch(forge, &payload, &action).map(Event::Dispatch),
+        (_, action) => Ok(Event::Other { name: name.clone(), action }),
+    }
+}
+
 fn repository(payload: &Field<'_>) -> Result<Repository, PayloadError> {
+    repository_of(github::NAME, payload)
+}
+
+fn repository_of(forge: &str, payload: &Field<'_>) -> Result<Repository, PayloadError> {
     let repository = payload.get("repository");
     let installation = payload.get("installation").present();
+    let name = repository.get("full_name");
     Ok(Repository {
+        forge: forge.to_owned(),
         access: RepoAccess {
-            repo: repository.get("full_name").repo_name()?,
+            repo: if forge == github::NAME { name.repo_name()? } else { name.project_path()? },
             installation: installation.map(|installation| installation.get("id").u64()).transpose()?,
         },
         id: repository.get("id").u64()?,
@@ -146,7 +172,7 @@ fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, Payloa
         before: payload.get("before").present().map(|before| before.sha_or_null_id()).transpose()?.flatten(),
         head_ref: head.get("ref").name(MAX_REF)?,
         head_repo: head_repo.map(|repo| repo.get("full_name").repo_name()).transpose()?,
-        base_sha: base.get("sha").sha()?,
+        base_sha: Some(base.get("sha").sha()?),
         base_ref: base.get("ref").name(MAX_REF)?,
         is_fork,
         draft: pull.get("draft").present().map_or(Ok(false), |draft| draft.bool())?,
@@ -162,11 +188,7 @@ fn pull_request(payload: &Field<'_>, action: &str) -> Result<PullRequest, Payloa
 
 fn push(payload: &Field<'_>) -> Result<Push, PayloadError> {
     let ref_name = payload.get("ref").name(MAX_REF)?;
-    let target = match (ref_name.strip_prefix("refs/heads/"), ref_name.strip_prefix("refs/tags/")) {
-        (Some(branch), _) => PushTarget::Branch(branch.to_owned()),
-        (None, Some(tag)) => PushTarget::Tag(tag.to_owned()),
-        (None, None) => PushTarget::Other,
-    };
+    let target = PushTarget::of(&ref_name);
     let before = payload.get("before").sha_or_null_id()?;
     let after = payload.get("after").sha_or_null_id()?;
     let forced = payload.get("forced").present().map_or(Ok(false), |forced| forced.bool())?;
@@ -185,7 +207,7 @@ fn push(payload: &Field<'_>) -> Result<Push, PayloadError> {
 }
 
 /// The paths that the commits touched, or `None` as soon as the list may be incomplete or is not as expected.
-fn changed_paths(commits: &[Value]) -> Option<Vec<String>> {
+pub(super) fn changed_paths(commits: &[Value]) -> Option<Vec<String>> {
     if commits.len() >= LISTED_COMMITS {
         return None;
     }
@@ -269,20 +291,49 @@ fn issue_comment(payload: &Field<'_>, action: &str) -> Result<IssueComment, Payl
     })
 }
 
-fn workflow_dispatch(payload: &Field<'_>) -> Result<Dispatch, PayloadError> {
+fn workflow_dispatch(forge: &str, payload: &Field<'_>) -> Result<Dispatch, PayloadError> {
     let workflow = payload.get("workflow").present().map(|workflow| workflow.name(MAX_PATH)).transpose()?;
-    Ok(Dispatch { workflow, ..dispatch(payload, "workflow_dispatch", payload.get("ref").name(MAX_REF)?)? })
+    Ok(Dispatch { workflow, ..dispatch(forge, payload, "workflow_dispatch", payload.get("ref").name(MAX_REF)?)? })
 }
 
-fn repository_dispatch(payload: &Field<'_>, action: &str) -> Result<Dispatch, PayloadError> {
+fn repository_dispatch(forge: &str, payload: &Field<'_>, action: &str) -> Result<Dispatch, PayloadError> {
     let branch = payload.get("branch").name(MAX_REF)?;
-    Ok(Dispatch { action: Some(action.to_owned()), ..dispatch(payload, "repository_dispatch", branch)? })
+    Ok(Dispatch { action: Some(action.to_owned()), ..dispatch(forge, payload, "repository_dispatch", branch)? })
+}
+
+fn job_stage(action: &str) -> Option<JobStage> {
+    Some(match action {
+        "waiting" => JobStage::Waiting,
+        "queued" => JobStage::Queued,
+        "in_progress" => JobStage::InProgress,
+        "completed" => JobStage::Completed,
+        _ => return None,
+    })
+}
+
+fn workflow_job(payload: &Field<'_>, stage: JobStage) -> Result<WorkflowJob, PayloadError> {
+    let job = payload.get("workflow_job");
+    // Before a runner has it, GitHub writes null or nothing at all into the text.
+    let runner = job.get("runner_name").present().filter(|name| name.str() != Ok(""));
+    let organization = payload.get("organization").present();
+    Ok(WorkflowJob {
+        repository: repository(payload)?,
+        organization: organization.map(|organization| login(&organization)).transpose()?,
+        id: job.get("id").u64()?,
+        run: job.get("run_id").u64()?,
+        name: job.get("name").prose(MAX_NAME)?,
+        head_sha: job.get("head_sha").sha()?,
+        labels: job.get("labels").names(MAX_LABELS, MAX_NAME)?,
+        stage,
+        runner: runner.map(|name| name.name(MAX_NAME)).transpose()?,
+        conclusion: job.get("conclusion").present().map(|conclusion| conclusion.name(MAX_NAME)).transpose()?,
+    })
 }
 
 /// A short name is that of a branch.
-fn dispatch(payload: &Field<'_>, event: &str, named: String) -> Result<Dispatch, PayloadError> {
+fn dispatch(forge: &str, payload: &Field<'_>, event: &str, named: String) -> Result<Dispatch, PayloadError> {
     Ok(Dispatch {
-        repository: repository(payload)?,
+        repository: repository_of(forge, payload)?,
         event: event.to_owned(),
         action: None,
         git_ref: if named.starts_with("refs/") { named } else { format!("refs/heads/{named}") },

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::forge::CommitSha;
 use crate::ids::ReportId;
 
 const HEAD: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
@@ -92,7 +93,7 @@ fn a_pull_request_of_the_same_repository() {
     assert_eq!(pull.repository.access.repo.as_str(), "octocat/Hello-World");
     assert_eq!((pull.repository.id, pull.repository.access.installation), (186_853_002, Some(5)));
     assert_eq!((pull.head_sha.as_str(), pull.head_ref.as_str()), (HEAD, "changes"));
-    assert_eq!((pull.base_sha.as_str(), pull.base_ref.as_str()), (BASE, "main"));
+    assert_eq!((pull.base_sha.as_ref().map(CommitSha::as_str), pull.base_ref.as_str()), (Some(BASE), "main"));
     assert_eq!((pull.number, pull.is_fork, pull.draft, pull.merged), (2, false, false, false));
     assert_eq!(pull.changed_at, Some(1_700_000_000_000));
     assert_eq!((pull.author.as_str(), pull.author_association), ("octocat", AuthorAssociation::Owner));
@@ -308,4 +309,47 @@ fn a_time_that_does_not_read_is_as_good_as_none() {
         payload["pull_request"]["updated_at"] = odd.clone();
         assert_eq!(pull(&payload).changed_at, None, "{odd}");
     }
+}
+
+fn workflow_job_payload(action: &str) -> Value {
+    envelope(json!({
+        "action": action,
+        "workflow_job": {"id": 2832853555u64, "run_id": 940463255, "run_attempt": 1, "head_sha": HEAD, "status": "queued",
+            "conclusion": null, "name": "Test workflow", "labels": ["self-hosted", "Größe"], "runner_id": null,
+            "runner_name": null, "runner_group_id": null, "steps": []},
+        "organization": {"login": "Octocat-Inc", "id": 1},
+    }))
+}
+
+#[test]
+fn workflow_jobs_tell_how_far_they_are() {
+    let read = |payload: &Value| match parse("workflow_job", payload) {
+        Ok(Event::WorkflowJob(job)) => job,
+        other => panic!("{other:?}"),
+    };
+    let queued = read(&workflow_job_payload("queued"));
+    assert_eq!((queued.id, queued.run, queued.stage), (2_832_853_555, 940_463_255, JobStage::Queued));
+    assert_eq!((queued.labels.as_slice(), queued.runner), (&["self-hosted".to_owned(), "Größe".to_owned()][..], None));
+    assert_eq!(queued.organization.as_deref(), Some("Octocat-Inc"));
+
+    let mut payload = workflow_job_payload("completed");
+    payload["workflow_job"]["runner_name"] = "dayfly-vm-1".into();
+    payload["workflow_job"]["conclusion"] = "timed_out".into();
+    payload.as_object_mut().unwrap().remove("organization");
+    let completed = read(&payload);
+    assert_eq!(
+        (completed.runner.as_deref(), completed.conclusion.as_deref()),
+        (Some("dayfly-vm-1"), Some("timed_out"))
+    );
+    assert_eq!((completed.stage, completed.organization), (JobStage::Completed, None));
+
+    payload["action"] = "in_progress".into();
+    payload["workflow_job"]["runner_name"] = "".into();
+    assert_eq!((read(&payload).stage, read(&payload).runner), (JobStage::InProgress, None));
+    assert_eq!(read(&workflow_job_payload("waiting")).stage, JobStage::Waiting);
+    assert!(matches!(parse("workflow_job", &workflow_job_payload("retried")), Ok(Event::Other { .. })));
+    payload["workflow_job"]["labels"] = json!(["a", 1]);
+    insta::assert_snapshot!(complaint("workflow_job", &payload), @"`workflow_job.labels.1`: `1` is not a text");
+    payload["workflow_job"]["labels"] = vec!["a"; 101].into();
+    insta::assert_snapshot!(complaint("workflow_job", &payload), @"`workflow_job.labels`: is a list; expected a list of at most 100");
 }

@@ -25,22 +25,28 @@ pub enum PayloadError {
 
 /// Names of members that anything here reads, wherever they stand. All others are checked to be JSON, and forgotten: a
 /// payload of 20 KB is mostly addresses, which nobody who waits for an answer should have to wait for.
-const USED: [&str; 46] = [
+const USED: [&str; 78] = [
     "action",
     "added",
     "after",
     "author_association",
+    "author_id",
     "base",
     "base_ref",
     "base_sha",
     "before",
     "body",
     "branch",
+    "changes",
     "check_run",
     "check_suite",
+    "checkout_sha",
     "comment",
     "commits",
+    "conclusion",
     "created",
+    "created_at",
+    "current",
     "default_branch",
     "deleted",
     "draft",
@@ -52,30 +58,56 @@ const USED: [&str; 46] = [
     "head_ref",
     "head_sha",
     "id",
+    "iid",
     "installation",
     "issue",
     "label",
+    "labels",
+    "last_commit",
     "login",
     "merge_group",
+    "merge_request",
     "merged",
     "modified",
     "name",
+    "note",
+    "noteable_type",
     "number",
+    "object_attributes",
+    "object_kind",
+    "oldrev",
+    "organization",
+    "path_with_namespace",
+    "previous",
+    "project",
     "pull_request",
     "ref",
     "removed",
     "repo",
     "repository",
+    "run_id",
+    "runner_name",
     "sender",
     "sha",
+    "source",
+    "source_branch",
+    "source_project_id",
+    "system",
+    "target_branch",
+    "target_project_id",
     "title",
+    "total_commits_count",
     "updated_at",
     "user",
+    "user_username",
+    "username",
+    "work_in_progress",
     "workflow",
+    "workflow_job",
 ];
 
 /// Bytes of the longest of [`USED`], and how many of one length there can be.
-const LONGEST: usize = 18;
+const LONGEST: usize = 19;
 const MOST_OF_A_LENGTH: usize = 12;
 
 /// [`USED`] by the names' lengths, each with their number.
@@ -245,6 +277,16 @@ impl<'a> Field<'a> {
         Ok(text.to_owned())
     }
 
+    /// A list of such texts, at most `most` of them.
+    pub(super) fn names(&self, most: usize, limit: usize) -> Result<Vec<String>, PayloadError> {
+        let items = self.array()?;
+        if items.len() > most {
+            return Err(self.unexpected(&format!("a list of at most {most}")));
+        }
+        let item = |(at, value)| Field { value, path: format!("{}.{at}", self.path) }.name(limit);
+        items.iter().enumerate().map(item).collect()
+    }
+
     pub(super) fn sha(&self) -> Result<CommitSha, PayloadError> {
         CommitSha::parse(self.str()?).map_err(|_| self.unexpected("a full commit id"))
     }
@@ -257,6 +299,10 @@ impl<'a> Field<'a> {
 
     pub(super) fn repo_name(&self) -> Result<RepoName, PayloadError> {
         RepoName::parse(self.str()?).map_err(|_| self.unexpected("a repository's `owner/name`"))
+    }
+
+    pub(super) fn project_path(&self) -> Result<RepoName, PayloadError> {
+        RepoName::parse_path(self.str()?).map_err(|_| self.unexpected("a project's `group/name`"))
     }
 
     fn unexpected(&self, expected: &str) -> PayloadError {

@@ -1,6 +1,6 @@
 //! Proof that a delivery comes from the forge: an HMAC over the raw bytes, compared in constant time.
 //!
-//! The three ways to fail are told apart for the log and the metrics only. A client gets the same answer to all of them,
+//! The ways to fail are told apart for the log and the metrics only. A client gets the same answer to all of them,
 //! and the expected value is never shown to anybody.
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,10 +16,14 @@ const DIGEST_LENGTH: usize = 32;
 /// Why a signature was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    #[error("the delivery has no `X-Hub-Signature-256` header\n  hint: set a secret in the webhook's settings")]
+    #[error("the delivery has no header that proves its origin\n  hint: set the secret in the webhook's settings")]
     Missing,
-    #[error("the `X-Hub-Signature-256` header is not `sha256=` and 64 hexadecimal digits")]
+    #[error("the header that proves the delivery's origin is not of the documented form")]
     Malformed,
+    #[error(
+        "the delivery was signed too long ago, or is of the future\n  hint: set this host's clock, and the forge's"
+    )]
+    Stale,
     #[error(
         "the signature does not match the body\n  hint: the webhook's secret differs from the configured one, or something \
          in between changes bodies"
@@ -33,6 +37,7 @@ impl SignatureError {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
+            Self::Stale => "stale",
             Self::Wrong => "wrong",
         }
     }

@@ -77,6 +77,7 @@ fn code(outcome: &Outcome) -> &'static str {
         (Some(Reason::DiskFull), _) => "disk_full",
         (Some(Reason::Internal), _) => "internal",
         (Some(Reason::ServiceRestarted), _) => "service_restarted",
+        (Some(Reason::Runner), _) => "runner",
         (Some(Reason::Skipped), _) => "skipped",
         (None, Conclusion::Success) => "success",
         (None, Conclusion::Failure) => "failure",
@@ -107,6 +108,7 @@ fn meaning(reason: Reason) -> &'static str {
         Reason::DiskFull => "a disk of the host was full",
         Reason::Internal => "a fault of Dayfly, not of the job",
         Reason::ServiceRestarted => "the service restarted while it ran, and it had no attempt left",
+        Reason::Runner => "GitHub's runner in the machine did not work",
         Reason::Skipped => "its `if` says so, or a job that it needs did not succeed",
     }
 }
@@ -144,6 +146,9 @@ fn remedy(question: &JobQuestion<'_>, outcome: &Outcome) -> Option<String> {
         Some(Reason::Internal) => format!("the service's log tells more; `dayfly rerun {id}` tries again"),
         Some(Reason::ServiceRestarted) => {
             format!("`dayfly rerun {id}` runs it again; `limits.attempts` says how often that happens by itself")
+        }
+        Some(Reason::Runner) => {
+            format!("`dayfly logs {id}` shows what the runner wrote; docs/actions-runner.md has its needs")
         }
         Some(Reason::Skipped) => return None,
         None => match outcome.conclusion {

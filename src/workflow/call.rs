@@ -6,19 +6,22 @@
 //! caller of this module: it only names files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::target::CallTarget;
+pub(crate) use self::target::{DIRECTORIES, is_workflow};
 use super::contexts::Outcome;
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::{NeedResult, NeedsResults};
 use super::inputs;
-use super::model::{Call, CallInterface, CallSecrets, Job, Workflow};
+use super::model::{Call, CallInput, CallSecrets, CalledConcurrency, Job, Workflow};
+use super::permission::Permitted;
 use super::plan::{Frame, JobSpec, PlannedJob};
+use super::run::MAX_OUTPUT_BYTES;
 use super::values::SecretAccess;
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic};
+
+mod target;
 
 /// Workflows that may be inside of each other, with the first.
 pub const MAX_LEVELS: usize = 10;
@@ -26,104 +29,13 @@ pub const MAX_LEVELS: usize = 10;
 /// Different workflows that one workflow may call, however indirectly.
 pub const MAX_WORKFLOWS: usize = 50;
 
-/// Bytes of a `uses`.
-const MAX_TARGET: usize = 500;
-
-/// Where workflows may be.
-const DIRECTORIES: [&str; 2] = [".github/workflows/", ".dayfly/workflows/"];
-
-const TARGET_HINT: &str =
-    "write `./.github/workflows/NAME.yml`, or `OWNER/NAME/.github/workflows/NAME.yml@REF` for another repository";
-
-/// The file that a job's `uses` names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum CallTarget {
-    /// In the calling workflow's repository, at its commit.
-    Local { path: String },
-    /// In another one.
-    Remote { repository: String, path: String, reference: String },
-}
-
-impl CallTarget {
-    /// Reads a `uses`.
-    ///
-    /// # Errors
-    /// What names no workflow, with the forms that do.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
-        let complaint = |what: String| Complaint::new(what).hint(TARGET_HINT);
-        if text.len() > MAX_TARGET || text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
-            return Err(complaint(format!("{} names no workflow", quoted(text))));
-        }
-        let refuse = || complaint(format!("{} names no workflow", quoted(text)));
-        if let Some(path) = text.strip_prefix("./") {
-            if path.contains('@') {
-                return Err(complaint("a workflow of the same repository is taken at the same commit".to_owned()));
-            }
-            return is_workflow(path).then(|| Self::Local { path: path.to_owned() }).ok_or_else(refuse);
-        }
-        let (file, reference) = text.split_once('@').ok_or_else(refuse)?;
-        let mut parts = file.splitn(3, '/');
-        let (owner, name, path) = (parts.next(), parts.next(), parts.next());
-        match (owner, name, path) {
-            (Some(owner), Some(name), Some(path))
-                if is_name(owner) && is_name(name) && is_workflow(path) && !reference.is_empty() =>
-            {
-                let (repository, path) = (format!("{owner}/{name}"), path.to_owned());
-                Ok(Self::Remote { repository, path, reference: reference.to_owned() })
-            }
-            _ => Err(refuse()),
-        }
-    }
-
-    /// What `target` names where this workflow calls it: local files of a remote workflow are remote too.
-    pub(super) fn resolve(&self, target: &Self) -> Self {
-        match (self, target) {
-            (Self::Remote { repository, reference, .. }, Self::Local { path }) => {
-                Self::Remote { repository: repository.clone(), path: path.clone(), reference: reference.clone() }
-            }
-            _ => target.clone(),
-        }
-    }
-}
-
-/// A file directly in one of the directories, as YAML.
-fn is_workflow(path: &str) -> bool {
-    let name = DIRECTORIES.iter().find_map(|directory| path.strip_prefix(directory));
-    name.and_then(|name| name.rsplit_once('.'))
-        .is_some_and(|(stem, ending)| !stem.is_empty() && !stem.contains('/') && matches!(ending, "yml" | "yaml"))
-}
-
-fn is_name(text: &str) -> bool {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-    !matches!(text, "" | "." | "..") && text.chars().all(is_plain)
-}
-
-impl fmt::Display for CallTarget {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local { path } => write!(out, "./{path}"),
-            Self::Remote { repository, path, reference } => write!(out, "{repository}/{path}@{reference}"),
-        }
-    }
-}
-
-impl TryFrom<String> for CallTarget {
-    type Error = Complaint;
-    fn try_from(text: String) -> Result<Self, Complaint> {
-        Self::parse(&text)
-    }
-}
-
-impl From<CallTarget> for String {
-    fn from(target: CallTarget) -> String {
-        target.to_string()
-    }
-}
-
 /// All workflows that a workflow calls, however indirectly.
 #[derive(Debug, Clone, Default)]
-pub struct Library(BTreeMap<CallTarget, Shelved>);
+pub struct Library {
+    /// Whose the first workflow's repository is.
+    owner: String,
+    shelf: BTreeMap<CallTarget, Shelved>,
+}
 
 #[derive(Debug, Clone)]
 struct Shelved {
@@ -135,22 +47,70 @@ struct Shelved {
 type Read<'r> = dyn FnMut(&CallTarget) -> Result<Workflow, Vec<Diagnostic>> + 'r;
 
 impl Library {
-    /// Reads whatever `root` calls, each file once, and checks every call against what the called workflow takes.
+    /// Reads whatever `root` calls, each file once, and checks every call against what the called workflow takes. `owner` is
+    /// that of the repository of `root`.
     ///
     /// # Errors
     /// Calls that do not fit, workflows that call themselves, more than [`MAX_LEVELS`] or [`MAX_WORKFLOWS`], and what `read`
     /// says.
-    pub fn load(root: &Workflow, read: &mut Read<'_>) -> Result<Self, Vec<Diagnostic>> {
-        let mut library = Self::default();
+    pub fn load(root: &Workflow, owner: &str, read: &mut Read<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let mut library = Self { owner: owner.to_owned(), shelf: BTreeMap::new() };
         let mut errors = Vec::new();
-        library.add(root, &mut vec![CallTarget::Local { path: root.file.clone() }], read, &mut errors);
+        let first = CallTarget::Local { path: root.file.clone() };
+        library.add(root, &mut vec![first.clone()], read, &mut errors);
+        if errors.is_empty() {
+            library.check_permissions(root, &first, &Permitted::Usual, &mut BTreeSet::new(), &mut errors);
+        }
         if errors.is_empty() { Ok(library) } else { Err(errors) }
+    }
+
+    /// The workflow at `place` (`None`: the first one), whose calls know what the workflows that they call say of concurrency.
+    #[must_use]
+    pub fn equip(&self, mut workflow: Workflow, place: Option<&CallTarget>) -> Workflow {
+        for call in workflow.jobs.iter_mut().filter_map(|job| job.call.as_mut()) {
+            let target = place.map_or_else(|| call.target.clone(), |place| place.resolve(&call.target));
+            let Some(called) = self.shelf.get(&target).map(|shelved| &shelved.workflow) else { continue };
+            call.concurrency = called.concurrency.clone().map(|concurrency| {
+                let inputs = called.call.clone().unwrap_or_default().inputs;
+                Box::new(CalledConcurrency { concurrency, inputs })
+            });
+        }
+        workflow
+    }
+
+    /// Whether all workflows that `workflow` calls, however indirectly, ask for no more than their callers may. Each of them is
+    /// looked at once with the same permissions.
+    fn check_permissions(
+        &self, workflow: &Workflow, place: &CallTarget, outer: &Permitted,
+        seen: &mut BTreeSet<(CallTarget, Permitted)>, errors: &mut Vec<Diagnostic>,
+    ) {
+        for job in &workflow.jobs {
+            let Some(target) = job.call.as_ref().map(|call| place.resolve(&call.target)) else { continue };
+            let Some(called) = self.shelf.get(&target).map(|shelved| &shelved.workflow) else { continue };
+            let permitted = Permitted::within(job.permissions.as_ref().or(workflow.permissions.as_ref()), outer);
+            if !seen.insert((target.clone(), permitted.clone())) {
+                continue;
+            }
+            let asks = |inner: &Job| permitted.excess(inner.permissions.as_ref().or(called.permissions.as_ref())?);
+            if let Some(excess) = called.jobs.iter().find_map(asks) {
+                errors.push(about(workflow, job, ".permissions", excess.into()));
+            }
+            self.check_permissions(called, &target, &permitted, seen, errors);
+        }
+    }
+
+    /// The owner of the repository of a workflow.
+    fn owner_of<'p>(&'p self, place: &'p CallTarget) -> &'p str {
+        match place {
+            CallTarget::Local { .. } => &self.owner,
+            CallTarget::Remote(remote) => remote.repo.owner(),
+        }
     }
 
     /// The workflow that the calls of `way`, one inside of the other, lead to.
     pub fn get(&self, way: &[CallTarget]) -> Option<&Workflow> {
         let place = way.iter().skip(1).fold(way.first()?.clone(), |place, target| place.resolve(target));
-        self.0.get(&place).map(|shelved| &shelved.workflow)
+        self.shelf.get(&place).map(|shelved| &shelved.workflow)
     }
 
     /// Follows the calls of the last of `way`; gives its levels. Recursion ends with [`MAX_LEVELS`].
@@ -165,7 +125,7 @@ impl Library {
                 errors.push(about(workflow, job, ".uses", complaint));
                 continue;
             }
-            if !self.0.contains_key(&place) {
+            if !self.shelf.contains_key(&place) {
                 match read(&place) {
                     Err(found) => {
                         errors.extend(found);
@@ -174,9 +134,12 @@ impl Library {
                     Ok(called) => self.shelve(place.clone(), called, way, read, errors),
                 }
             }
-            let Some(called) = self.0.get(&place) else { continue };
+            let Some(called) = self.shelf.get(&place) else { continue };
             below = below.max(called.levels);
-            let complaints = check(call, &called.workflow);
+            let mut complaints = check(call, &called.workflow);
+            let caller = way.last().map_or(self.owner.as_str(), |caller| self.owner_of(caller));
+            complaints.extend(check_inherited(call, caller, self.owner_of(&place)));
+            complaints.extend(check_groups(job, &called.workflow));
             errors.extend(complaints.into_iter().map(|(key, complaint)| about(workflow, job, &key, complaint)));
         }
         below + 1
@@ -187,21 +150,21 @@ impl Library {
         &mut self, place: CallTarget, workflow: Workflow, way: &mut Vec<CallTarget>, read: &mut Read<'_>,
         errors: &mut Vec<Diagnostic>,
     ) {
-        self.0.insert(place.clone(), Shelved { workflow: workflow.clone(), levels: 1 });
+        self.shelf.insert(place.clone(), Shelved { workflow: workflow.clone(), levels: 1 });
         way.push(place.clone());
         let levels = self.add(&workflow, way, read, errors);
         way.pop();
-        self.0.insert(place, Shelved { workflow, levels });
+        self.shelf.insert(place, Shelved { workflow, levels });
     }
 
     fn admit(&self, place: &CallTarget, way: &[CallTarget]) -> Result<(), Complaint> {
         if way.contains(place) {
             return Err(Complaint::new(format!("the workflow {} calls itself", quoted(&place.to_string()))));
         }
-        if way.len() + self.0.get(place).map_or(1, |known| known.levels) > MAX_LEVELS {
+        if way.len() + self.shelf.get(place).map_or(1, |known| known.levels) > MAX_LEVELS {
             return Err(Complaint::new(format!("workflows are nested deeper than {MAX_LEVELS} levels")));
         }
-        if self.0.len() >= MAX_WORKFLOWS && !self.0.contains_key(place) {
+        if self.shelf.len() >= MAX_WORKFLOWS && !self.shelf.contains_key(place) {
             return Err(Complaint::new(format!("a workflow calls at most {MAX_WORKFLOWS} others")));
         }
         Ok(())
@@ -230,6 +193,23 @@ fn check(call: &Call, called: &Workflow) -> Vec<(String, Complaint)> {
     found
 }
 
+/// Secrets are handed on as they are among workflows of one owner only.
+fn check_inherited(call: &Call, caller: &str, called: &str) -> Option<(String, Complaint)> {
+    let is_given = call.secrets == CallSecrets::Inherit && !caller.eq_ignore_ascii_case(called);
+    is_given.then(|| {
+        let message = format!("`inherit` is for workflows of the same owner, and this one is of {}", quoted(called));
+        (".secrets".to_owned(), Complaint::new(message).hint("write the secrets that it gets one by one"))
+    })
+}
+
+/// A call is in one group.
+fn check_groups(job: &Job, called: &Workflow) -> Option<(String, Complaint)> {
+    (job.concurrency.is_some() && called.concurrency.is_some()).then(|| {
+        let message = format!("it has `concurrency`, and {} as well, which is not supported yet", quoted(&called.file));
+        (".concurrency".to_owned(), Complaint::new(message).hint("keep one of the two"))
+    })
+}
+
 /// `known` says with each name whether it must be given. Letter case does not count.
 fn compare(kind: &str, key: &str, given: &[&str], known: &[(&str, bool)], found: &mut Vec<(String, Complaint)>) {
     for name in given {
@@ -253,15 +233,11 @@ fn compare(kind: &str, key: &str, given: &[&str], known: &[(&str, bool)], found:
 pub fn enter(
     caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResults, taken: BTreeSet<String>,
 ) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
-    let inputs = bind(caller, called, github, needs).map_err(|error| vec![error])?;
+    let interface = called.call.clone().unwrap_or_default();
+    let inputs = bind(caller, &interface.inputs, github, needs).map_err(|error| vec![error])?;
     let given = caller.job.call.as_ref().map(|call| SecretAccess::through(caller, &call.secrets, needs));
-    let frame = Frame::of(called, github, inputs, caller.vars.clone()).called(
-        caller.called(),
-        prefix(caller),
-        format!("{} / ", caller.name),
-        given.unwrap_or_default(),
-    );
-    frame.plan(&called.jobs, taken)
+    let frame = Frame::of(called, github, inputs, caller.vars.clone());
+    frame.called(caller, prefix(caller), given.unwrap_or_default()).plan(&called.jobs, taken)
 }
 
 /// What the keys of the jobs begin with that stand in the place of a call. Cells of a matrix of calls have the same key, and
@@ -271,16 +247,16 @@ pub fn prefix(caller: &JobSpec) -> String {
     if cell.job_total > 1 { format!("{key}#{}/", cell.job_index + 1) } else { format!("{key}/") }
 }
 
-/// The `inputs` context of the called workflow.
 /// Bytes of all inputs of a call: each of its jobs has them.
 const MAX_INPUT_BYTES: usize = 1 << 20;
 
-fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResults) -> Result<Value, Diagnostic> {
+/// The `inputs` context of the called workflow, which takes these.
+pub(super) fn bind(
+    caller: &JobSpec, taken: &[CallInput], github: &Value, needs: &NeedsResults,
+) -> Result<Value, Diagnostic> {
     let at = |key: &str, complaint: Complaint| {
         complaint.at(&caller.file, Some(caller.job.position), &format!("jobs.{}{key}", caller.job.id))
     };
-    let none = CallInterface::default();
-    let interface = called.call.as_ref().unwrap_or(&none);
     let Some(call) = &caller.job.call else { return Ok(Value::Null) };
     let effort = Effort::default();
     let contexts = caller.contexts(github, needs);
@@ -289,7 +265,7 @@ fn bind(caller: &JobSpec, called: &Workflow, github: &Value, needs: &NeedsResult
     let own: Object = [("github", github.clone()), ("vars", caller.vars.clone())].into_iter().collect();
     let own = Environment::new(&own).with_effort(&effort);
     let (mut inputs, mut bytes) = (Object::default(), 0);
-    for input in &interface.inputs {
+    for input in taken {
         let given = call.with.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name)).map(|(_, data)| data);
         let value = match (given, &input.default) {
             (Some(data), _) => data.resolve(&environment),
@@ -319,7 +295,7 @@ fn complaint_of(error: ExpressionError) -> Complaint {
 /// How the call ended: `results` has the jobs of the called workflow by their ids in it, `inputs` is what [`enter`] gave them.
 ///
 /// # Errors
-/// An output that cannot be computed.
+/// An output that cannot be computed, or outputs of more than [`MAX_OUTPUT_BYTES`].
 pub fn leave(
     caller: &JobSpec, called: &Workflow, github: &Value, inputs: &Value, results: &BTreeMap<String, NeedResult>,
 ) -> Result<NeedResult, Diagnostic> {
@@ -332,7 +308,7 @@ pub fn leave(
     contexts.insert("vars", caller.vars.clone());
     contexts.insert("jobs", jobs);
     let environment = Environment::new(&contexts);
-    let mut outputs = BTreeMap::new();
+    let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
     for (name, value) in called.call.iter().flat_map(|interface| &interface.outputs) {
         let at = |error: ExpressionError| {
             error.at(&called.file, caller.job.position, format!("on.workflow_call.outputs.{name}.value"))
@@ -340,6 +316,12 @@ pub fn leave(
         // The position is one of the caller's file, which this is not.
         let text = value.evaluate_text(&environment);
         let text = text.map_err(|error| Diagnostic { position: None, ..at(error) })?;
+        bytes += name.len() + text.len();
+        if bytes > MAX_OUTPUT_BYTES {
+            let why =
+                ExpressionError::evaluation(format!("the outputs of a call have at most {MAX_OUTPUT_BYTES} bytes"));
+            return Err(Diagnostic { position: None, ..at(why) });
+        }
         outputs.insert(name.clone(), text);
     }
     let result = if results.is_empty() { Outcome::Skipped } else { outcome.result };

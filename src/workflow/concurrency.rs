@@ -2,9 +2,9 @@
 
 use super::expression::{Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
-use super::inputs;
 use super::model::{Concurrency, Queue, Workflow};
 use super::plan::{JobSpec, PlanInput};
+use super::{call, inputs};
 use crate::document::{Diagnostic, Position};
 
 /// Bytes of a group's name.
@@ -40,13 +40,24 @@ pub fn group(workflow: &Workflow, input: &PlanInput) -> Result<Option<Group>, Di
     named(concurrency, &Environment::new(&contexts)).map_err(|(key, error)| at(key, error))
 }
 
-/// The group that a job is in by itself, once its needs have ended. It may also hold runs: groups are those of a repository.
+/// The group that a job is in by itself, once its needs have ended: its own, or that of the workflow that it calls. It may also
+/// hold runs: groups are those of a repository.
 ///
 /// # Errors
 /// As [`group`].
 pub fn job_group(spec: &JobSpec, github: &Value, needs: &NeedsResults) -> Result<Option<Group>, Diagnostic> {
-    let Some(concurrency) = &spec.job.concurrency else { return Ok(None) };
-    let contexts = spec.contexts(github, needs);
+    let of_called = spec.job.call.as_ref().and_then(|call| call.concurrency.as_ref());
+    let (concurrency, contexts) = match (&spec.job.concurrency, of_called) {
+        (Some(own), _) => (own, spec.contexts(github, needs)),
+        (None, Some(called)) => {
+            let mut contexts = Object::default();
+            contexts.insert("github", github.clone());
+            contexts.insert("inputs", call::bind(spec, &called.inputs, github, needs)?);
+            contexts.insert("vars", spec.vars.clone());
+            (&called.concurrency, contexts)
+        }
+        (None, None) => return Ok(None),
+    };
     named(concurrency, &Environment::new(&contexts)).map_err(|(key, error)| {
         error.at(&spec.file, spec.job.position, format!("jobs.{}.concurrency.{key}", spec.job.id))
     })

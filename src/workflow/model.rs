@@ -24,14 +24,17 @@ pub type Variables = Vec<(String, Template)>;
 /// One workflow file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {
-    /// The file's path in the repository.
+    /// The file's path in the repository; of a workflow of another repository, how a `uses` names it.
     pub file: String,
+    /// The commit that it was read at, if that is not the run's own.
+    #[serde(default)]
+    pub commit: Option<String>,
     pub name: Option<String>,
     pub run_name: Option<Template>,
     pub on: Vec<EventTrigger>,
     pub env: Variables,
     pub defaults: RunDefaults,
-    /// Recorded: jobs get no token.
+    /// What its jobs may do that say nothing themselves: see [`super::permission`].
     pub permissions: Option<Permissions>,
     pub concurrency: Option<Concurrency>,
     /// In the order of the text; never empty.
@@ -117,6 +120,17 @@ pub struct Call {
     /// Values for the inputs.
     pub with: Vec<(String, Data)>,
     pub secrets: CallSecrets,
+    /// The concurrency group that the called workflow has for itself, once that was read.
+    #[serde(default)]
+    pub concurrency: Option<Box<CalledConcurrency>>,
+}
+
+/// `concurrency` of a called workflow, with what its expressions may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalledConcurrency {
+    pub concurrency: Concurrency,
+    /// The called workflow's.
+    pub inputs: Vec<CallInput>,
 }
 
 /// Which secrets a called workflow gets.
@@ -168,12 +182,23 @@ pub enum Permissions {
 }
 
 /// What a token may do with one kind of thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     None,
     Read,
     Write,
+}
+
+impl Access {
+    /// The word for it in a workflow.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
 }
 
 /// `concurrency`.
@@ -209,13 +234,19 @@ pub struct Job {
     pub defaults: RunDefaults,
     pub outputs: Variables,
     pub steps: Vec<Step>,
+    /// Where the steps run, if not in the machine itself: see [`super::container`].
+    #[serde(default)]
+    pub container: Option<Data>,
+    /// Containers beside the job, by name.
+    #[serde(default)]
+    pub services: Option<Data>,
     pub timeout_minutes: Option<Setting<f64>>,
     /// How long the steps that always run have after a cancellation.
     #[serde(default)]
     pub cancel_timeout_minutes: Option<Setting<f64>>,
     pub continue_on_error: Setting<bool>,
     pub strategy: Strategy,
-    /// Recorded: jobs get no token.
+    /// What it may do: see [`super::permission`].
     pub permissions: Option<Permissions>,
     pub concurrency: Option<Concurrency>,
     /// Recorded.
@@ -264,6 +295,9 @@ pub struct Step {
     pub env: Variables,
     pub continue_on_error: Setting<bool>,
     pub timeout_minutes: Option<Setting<f64>>,
+    /// Whether the next step begins without waiting for this one.
+    #[serde(default)]
+    pub background: bool,
     pub action: Action,
 }
 
@@ -291,6 +325,7 @@ impl Step {
                 }
                 Action::Uses { with, .. } => uses(with, contexts),
                 Action::Native(native) => uses(&native.with, contexts),
+                Action::Steer(_) => false,
             }
     }
 }
@@ -317,6 +352,31 @@ pub enum Action {
         /// What it gets for its inputs, in the order of the text.
         with: Variables,
     },
+    Steer(Steer),
+}
+
+/// What a step does to steps in the background before it, which are named by their places in the job, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steer {
+    Wait(Vec<usize>),
+    /// Waits for all that nothing has waited for yet.
+    WaitAll,
+    /// Waits for the steps of `parallel`, which stand right before it.
+    Join(Vec<usize>),
+    Cancel(Vec<usize>),
+}
+
+impl Steer {
+    /// The name of a step without one.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Wait(_) => "Wait",
+            Self::WaitAll => "Wait for all",
+            Self::Join(_) => "Parallel group",
+            Self::Cancel(_) => "Cancel",
+        }
+    }
 }
 
 /// `actions/checkout`. Without `repository` and `reference` it is of the pinned commit.

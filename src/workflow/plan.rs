@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::call::CallTarget;
 use super::expression::{Effort, Environment, ExpressionError, Object, Value};
 use super::gate::NeedsResults;
-use super::model::{Action, Job, MAX_NAME, RunDefaults, Strategy, Variables, Workflow};
+use super::model::{Access, Action, Checkout, Job, MAX_NAME, Permissions, RunDefaults, Strategy, Variables, Workflow};
+use super::permission::Permitted;
 use super::values::SecretAccess;
 use super::{inputs, matrix};
 use crate::document::Diagnostic;
@@ -35,6 +36,8 @@ pub struct PlanInput {
     pub inputs: Value,
     /// The `vars` context: [`super::values::Values::vars`].
     pub vars: Value,
+    /// Whether the code is a fork's: then nothing is permitted but to read.
+    pub is_of_fork: bool,
 }
 
 /// One job that will run, or be skipped.
@@ -81,6 +84,9 @@ pub struct JobSpec {
     pub labels: Vec<String>,
     #[serde(default)]
     pub group: Option<String>,
+    /// The `strategy` as it was written, of what [`expand`] made, so that a re-run can make it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed: Option<Box<Strategy>>,
     /// The cell, or null.
     pub matrix: Value,
     pub strategy: StrategyCell,
@@ -91,6 +97,11 @@ pub struct JobSpec {
     /// Which secrets it gets when it starts.
     #[serde(default)]
     pub secrets: SecretAccess,
+    #[serde(default)]
+    pub permissions: Permitted,
+    /// The commit at which the workflow was read, if that is not the run's own.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Keys of all jobs that come before this one, however indirectly: `success()` and `failure()` of a job's `if` look at them.
     pub ancestors: Vec<String>,
 }
@@ -112,6 +123,13 @@ impl JobSpec {
         self.unexpanded || self.job.call.is_some()
     }
 
+    /// The job in whose place [`expand`] put this one, if there was one.
+    pub fn before_expansion(&self) -> Option<PlannedJob> {
+        let strategy = Strategy::clone(self.computed.as_ref()?);
+        let job = Job { strategy, ..Job::clone(&self.job) };
+        Some(Frame::of_spec(self, &Value::Null).unexpanded(&job, self.ancestors.clone()))
+    }
+
     /// The jobs that it needs itself: their ids in the workflow, and their keys.
     pub fn needed(&self) -> impl Iterator<Item = (&str, String)> {
         self.job.needs.iter().map(|id| (id.as_str(), format!("{}{id}", self.prefix)))
@@ -129,11 +147,29 @@ impl JobSpec {
         contexts
     }
 
+    /// Whether it may be in a concurrency group of its own: see [`super::concurrency::job_group`].
+    pub fn is_grouped(&self) -> bool {
+        let of_called = self.job.call.as_ref().is_some_and(|call| call.concurrency.is_some());
+        self.job.concurrency.is_some() || of_called
+    }
+
+    /// Whether it may read the repository of its run: everybody may read a public one.
+    pub fn may_read_contents(&self, github: &Value) -> bool {
+        let is_public = github.member("event").member("repository").member("private") == Value::Bool(false);
+        is_public || self.permissions.access("contents") >= Access::Read
+    }
+
     /// Whether the first thing that it does, whatever happens, is to check its commit out into the workspace itself.
     pub fn begins_with_checkout(&self) -> bool {
+        if self.permissions.access("contents") < Access::Read {
+            return false;
+        }
         let Some(first) = self.job.steps.first() else { return false };
-        let is_whole = matches!(&first.action, Action::Checkout(checkout) if checkout.path.is_none());
-        is_whole && first.condition.source().is_none()
+        let is_plain = |checkout: &Checkout| {
+            checkout.path.is_none() && checkout.repository.is_none() && checkout.reference.is_none()
+        };
+        let is_whole = matches!(&first.action, Action::Checkout(checkout) if is_plain(checkout));
+        is_whole && !first.background && first.condition.source().is_none()
     }
 }
 
@@ -167,7 +203,9 @@ impl StrategyCell {
 /// Everything that cannot be computed, at its job.
 pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, Vec<Diagnostic>> {
     let inputs = inputs::of_dispatch(workflow, input).map_err(|error| vec![error])?;
-    Frame::of(workflow, &input.github, inputs, input.vars.clone()).plan(&workflow.jobs, BTreeSet::new())
+    let permitted = if input.is_of_fork { Permitted::of_forks() } else { Permitted::Usual };
+    let frame = Frame::of(workflow, &input.github, inputs, input.vars.clone());
+    Frame { permitted, ..frame }.plan(&workflow.jobs, BTreeSet::new())
 }
 
 /// The jobs that an [`JobSpec::unexpanded`] one becomes, now that its needs have ended. `taken` are the names of the run's
@@ -178,22 +216,11 @@ pub fn plan(workflow: &Workflow, input: &PlanInput) -> Result<Vec<PlannedJob>, V
 pub fn expand(
     spec: &JobSpec, github: &Value, needs: &NeedsResults, mut taken: BTreeSet<String>,
 ) -> Result<Vec<PlannedJob>, Diagnostic> {
-    let frame = Frame {
-        file: &spec.file,
-        workflow: &spec.workflow,
-        env: &spec.workflow_env,
-        defaults: &spec.workflow_defaults,
-        github,
-        inputs: spec.inputs.clone(),
-        vars: spec.vars.clone(),
-        secrets: spec.secrets.clone(),
-        needs: Some(needs.to_value(spec)),
-        place: spec.place.clone(),
-        prefix: spec.prefix.clone(),
-        name_prefix: spec.name_prefix.clone(),
-        effort: Effort::default(),
-    };
+    let frame = Frame { needs: Some(needs.to_value(spec)), ..Frame::of_spec(spec, github) };
     let mut planned = frame.cells(&spec.job, &spec.ancestors)?;
+    for job in &mut planned {
+        job.spec.computed = Some(Box::new(spec.job.strategy.clone()));
+    }
     naming::make_names_unique(&mut planned, &mut taken);
     Ok(planned)
 }
@@ -204,6 +231,10 @@ pub(super) struct Frame<'a> {
     workflow: &'a str,
     env: &'a Variables,
     defaults: &'a RunDefaults,
+    permissions: Option<&'a Permissions>,
+    /// What its jobs may do at most.
+    permitted: Permitted,
+    commit: Option<&'a str>,
     github: &'a Value,
     inputs: Value,
     vars: Value,
@@ -225,6 +256,9 @@ impl<'a> Frame<'a> {
             workflow: workflow.display_name(),
             env: &workflow.env,
             defaults: &workflow.defaults,
+            permissions: workflow.permissions.as_ref(),
+            permitted: Permitted::Usual,
+            commit: workflow.commit.as_deref(),
             github,
             inputs,
             vars,
@@ -237,11 +271,33 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The jobs of a workflow that another one calls.
-    pub(super) fn called(
-        self, place: Option<CallTarget>, prefix: String, name_prefix: String, secrets: SecretAccess,
-    ) -> Self {
-        Self { place, prefix, name_prefix, secrets, ..self }
+    /// That of a job which was planned before.
+    fn of_spec(spec: &'a JobSpec, github: &'a Value) -> Self {
+        Self {
+            file: &spec.file,
+            workflow: &spec.workflow,
+            env: &spec.workflow_env,
+            defaults: &spec.workflow_defaults,
+            permissions: None,
+            permitted: spec.permissions.clone(),
+            commit: spec.commit.as_deref(),
+            github,
+            inputs: spec.inputs.clone(),
+            vars: spec.vars.clone(),
+            secrets: spec.secrets.clone(),
+            needs: None,
+            place: spec.place.clone(),
+            prefix: spec.prefix.clone(),
+            name_prefix: spec.name_prefix.clone(),
+            effort: Effort::default(),
+        }
+    }
+
+    /// The jobs of a workflow that `caller` calls, which gives them these secrets.
+    pub(super) fn called(self, caller: &JobSpec, prefix: String, secrets: SecretAccess) -> Self {
+        let name_prefix = format!("{} / ", caller.name);
+        let permitted = caller.permissions.clone();
+        Self { place: caller.called(), prefix, name_prefix, secrets, permitted, ..self }
     }
 
     /// `taken` are names that these jobs cannot have.
@@ -326,7 +382,10 @@ impl<'a> Frame<'a> {
     }
 
     fn spec(&self, job: Arc<Job>, name: String, ancestors: Vec<String>) -> JobSpec {
+        let permissions = Permitted::within(job.permissions.as_ref().or(self.permissions), &self.permitted);
         JobSpec {
+            permissions,
+            commit: self.commit.map(str::to_owned),
             file: self.file.to_owned(),
             workflow: self.workflow.to_owned(),
             workflow_env: self.env.clone(),
@@ -339,6 +398,7 @@ impl<'a> Frame<'a> {
             name: one_line(&format!("{}{name}", self.name_prefix), MAX_NAME),
             labels: Vec::new(),
             group: None,
+            computed: None,
             matrix: Value::Null,
             strategy: StrategyCell { fail_fast: true, max_parallel: None, job_index: 0, job_total: 1 },
             inputs: self.inputs.clone(),

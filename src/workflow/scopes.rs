@@ -42,6 +42,14 @@ pub(super) const JOB: Scope<'static> = plain(OF_JOBS);
 pub(super) const JOB_ENV: Scope<'static> =
     plain(&["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets"]);
 
+/// `credentials` of a job's containers.
+pub(super) const CONTAINER_CREDENTIALS: Scope<'static> =
+    plain(&["github", "inputs", "vars", "needs", "strategy", "matrix", "env", "secrets"]);
+
+/// `env` of a job's containers.
+pub(super) const CONTAINER_ENV: Scope<'static> =
+    plain(&["github", "inputs", "vars", "needs", "strategy", "matrix", "job", "runner", "env", "secrets"]);
+
 /// `defaults` of a job.
 pub(super) const DEFAULTS: Scope<'static> = plain(&["github", "needs", "strategy", "matrix", "inputs", "vars", "env"]);
 

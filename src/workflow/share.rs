@@ -13,11 +13,15 @@ const OF_A_CELL: [&str; 3] = ["matrix", "strategy", "secrets"];
 /// How many of a job's first steps are the same in every cell of its matrix; 0 if it has no matrix, or if nothing would be
 /// saved: a checkout alone takes less than it takes to start from a machine that has it.
 pub fn shared_steps(spec: &JobSpec) -> usize {
-    if spec.strategy.job_total < 2 || tells_cells_apart(spec) {
+    // What Docker has started is part of a machine, but not of what is known of it on the host.
+    let has_containers = spec.job.container.is_some() || spec.job.services.is_some();
+    if spec.strategy.job_total < 2 || has_containers || tells_cells_apart(spec) {
         return 0;
     }
-    // An action may ask for the cell by itself, and what it does after the job belongs to each machine.
-    let is_common = |step: &&Step| !step.uses(&OF_A_CELL) && !matches!(step.action, Action::Uses { .. });
+    // An action may ask for the cell by itself, and what it does after the job belongs to each machine. What is in the background has
+    // an end that belongs to one of them.
+    let is_plain = |step: &Step| !step.background && !matches!(step.action, Action::Uses { .. } | Action::Steer(_));
+    let is_common = |step: &&Step| is_plain(step) && !step.uses(&OF_A_CELL);
     let shared: Vec<&Step> = spec.job.steps.iter().take_while(is_common).collect();
     let is_work = |step: &&Step| matches!(step.action, Action::Run { .. });
     if shared.iter().any(is_work) { shared.len() } else { 0 }
@@ -70,6 +74,9 @@ mod tests {
             "{ run: echo, timeout-minutes: \"${{ matrix.n }}\" }",
             "{ run: echo, continue-on-error: \"${{ matrix.n == 1 }}\" }",
             "{ uses: actions/checkout@v4, with: { path: \"${{ matrix.n }}\" } }",
+            "{ run: serve, background: true }",
+            "{ parallel: [{ run: a }, { run: b }] }",
+            "wait-all:",
             "{ uses: actions/checkout@v4, with: { fetch-depth: \"${{ matrix.n }}\" } }",
             "{ uses: actions/checkout@v4, with: { clean: \"${{ matrix.n == 1 }}\" } }",
         ] {

@@ -60,6 +60,8 @@ impl Scene {
             summary: String::new(),
             log: String::new(),
             annotations: Vec::new(),
+            coverage: None,
+            place: dayfly::forge::ReportPlace::default(),
             details_url: Some("https://ci.example.com/log/x".to_owned()),
             started_at: None,
             finished_at: None,
@@ -225,6 +227,29 @@ async fn annotations_come_in_several_requests_and_each_of_them_once() {
         (&first["path"], &first["start_line"], &first["annotation_level"]),
         (&"src/a.rs".into(), &1.into(), &"failure".into())
     );
+}
+
+#[tokio::test]
+async fn a_check_run_closes_without_annotations_that_the_forge_refuses() {
+    let scene = Scene::new().await;
+    let github = scene.as_app();
+    let mut report = scene.report(ReportState::Running);
+    let ids = github.publish(&report, &ExternalIds::default(), Earlier::None).await.unwrap();
+    report.state = ReportState::Finished(Conclusion::Failure);
+    report.summary = "How it ended".to_owned();
+    report.annotations =
+        (1..=60).map(|number| Annotation::general(Level::Error, &format!("number {number}"))).collect();
+    scene.fault(Method::PATCH, "/check-runs", FaultKind::Status(422));
+    let ids = github.publish(&report, &ids, Earlier::None).await.unwrap();
+    let shown = scene.forge.check_runs().remove(0);
+    assert_eq!((shown.status.as_str(), shown.conclusion.as_deref()), ("completed", Some("failure")));
+    assert_eq!(shown.output["annotations"], serde_json::Value::Null);
+    let summary = shown.output["summary"].as_str().unwrap();
+    assert!(summary.contains("Annotations are missing here") && summary.contains("How it ended"), "{summary}");
+    assert_eq!(ids.annotations, 60, "they are not tried again");
+    // What is wrong with the rest of it is told all the same.
+    scene.fault(Method::PATCH, "/check-runs", FaultKind::Status(422));
+    github.publish(&report, &ids, Earlier::None).await.unwrap_err();
 }
 
 #[tokio::test]

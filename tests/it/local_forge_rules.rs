@@ -214,7 +214,7 @@ async fn deliveries_are_signed_and_read_back_as_events() {
     else {
         panic!()
     };
-    assert_eq!((opened.head_sha.as_str(), opened.base_sha.as_str()), (pull.sha.as_str(), main.as_str()));
+    assert_eq!((opened.head_sha.as_str(), opened.base_sha.unwrap().as_str()), (pull.sha.as_str(), main.as_str()));
     assert!(opened.is_fork);
     assert_eq!(opened.repository.access.installation, Some(forge.installation()));
 

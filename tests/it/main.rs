@@ -7,6 +7,7 @@
 mod caches;
 mod clones;
 mod commands;
+mod contract;
 mod crashes;
 mod dialect;
 mod doctor;
@@ -17,12 +18,14 @@ mod faults;
 mod firecracker;
 mod forge;
 mod forge_questions;
+mod forge_runners;
 mod forks;
 mod gitlab;
 mod gitlab_jobs;
 mod hostile;
 mod images;
 mod local_forge_rules;
+mod merge_requests;
 mod metrics;
 mod operator;
 mod purity;
@@ -35,6 +38,8 @@ mod support;
 mod sweep;
 mod webhooks;
 
+#[path = "../../examples/local-gitlab/api/mod.rs"]
+mod gitlab_api;
 #[path = "../../examples/local-forge/forge/mod.rs"]
 mod local_forge;
 

@@ -24,8 +24,16 @@ const LONGEST_JWT: u64 = 10 * 60;
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// What the App was granted when it was installed; tokens can have less.
-const INSTALLED_PERMISSIONS: [(&str, &str); 5] =
-    [("checks", "write"), ("contents", "read"), ("metadata", "read"), ("pull_requests", "read"), ("statuses", "write")];
+const INSTALLED_PERMISSIONS: [(&str, &str); 8] = [
+    ("actions", "read"),
+    ("administration", "write"),
+    ("checks", "write"),
+    ("contents", "read"),
+    ("metadata", "read"),
+    ("organization_self_hosted_runners", "write"),
+    ("pull_requests", "read"),
+    ("statuses", "write"),
+];
 
 /// As GitHub's answers show it.
 pub fn installed_permissions(shared: &Shared) -> BTreeMap<&'static str, &'static str> {
@@ -73,6 +81,19 @@ impl Caller {
             Some("write") => Ok(()),
             Some(granted) if granted == level => Ok(()),
             _ => Err(ApiError::new(StatusCode::FORBIDDEN, "Resource not accessible by integration")),
+        }
+    }
+
+    /// Whether it may do that in the whole organization.
+    pub fn require_in_organization(&self, permission: &str) -> Result<(), ApiError> {
+        match self {
+            Self::Person => Ok(()),
+            Self::Installation(grant) if grant.permissions.get(permission).is_some_and(|level| level == "write") => {
+                Ok(())
+            }
+            Self::Installation(_) => {
+                Err(ApiError::new(StatusCode::FORBIDDEN, "Resource not accessible by integration"))
+            }
         }
     }
 

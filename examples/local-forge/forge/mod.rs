@@ -25,10 +25,13 @@ mod payloads;
 mod people;
 mod pulls;
 mod renames;
+mod runners;
 mod server;
 mod state;
 mod statuses;
+mod transcript;
 mod webhook;
+mod workflow_jobs;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,9 +48,12 @@ pub use self::faults::{Fault, FaultKind};
 use self::git::Bare;
 pub use self::payloads::Pushed;
 pub use self::pulls::{NewPullRequest, PullRequest};
+pub use self::runners::Runner;
 pub use self::state::{CheckRun, Grant, Status, Write, WriteKind};
 use self::state::{Repository, Shared, State};
+pub use self::transcript::Exchange;
 pub use self::webhook::{DeliveryAnswer, Webhook};
+pub use self::workflow_jobs::{NewWorkflowJob, WorkflowJob};
 
 /// The App's private key. Everybody knows it: it opens nothing but this forge.
 pub const APP_PRIVATE_KEY: &str = include_str!("app-private-key.pem");
@@ -60,11 +66,19 @@ pub struct Options {
     pub installation: u64,
     /// Permissions and events that the App was not given.
     pub lacks: &'static [&'static str],
+    /// Whether [`Forge::exchanges`] are kept.
+    pub is_recorded: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), app_id: 4711, installation: 815, lacks: &[] }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            app_id: 4711,
+            installation: 815,
+            lacks: &[],
+            is_recorded: false,
+        }
     }
 }
 
@@ -103,6 +117,11 @@ impl Forge {
         self.shared.url()
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.shared.address.port()
+    }
+
     /// Where the REST API is.
     pub fn api_url(&self) -> String {
         self.shared.api_url()
@@ -121,6 +140,11 @@ impl Forge {
     /// A person's token: may do everything but check runs.
     pub fn plain_token(&self) -> String {
         self.shared.plain_token.clone()
+    }
+
+    /// What was asked of the REST API, and what it answered, oldest first; only what it answered itself, and no faults.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.shared.state().exchanges.clone()
     }
 
     /// Creates `owner/name` with an empty repository.

@@ -6,18 +6,19 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, patch, post};
+use axum::routing::{any, delete, get, patch, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::credentials::Caller;
 use super::state::Shared;
 use super::{
-    apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, statuses,
+    apps, checks, contents, credentials, deliveries, faults, git_http, limits, people, pulls, renames, runners,
+    statuses, transcript, workflow_jobs,
 };
 
 /// Largest body of a request, in bytes: a fetch that already has much tells so.
-const MAX_BODY: usize = 16 * 1024 * 1024;
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
 pub fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
@@ -40,6 +41,18 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/repos/{owner}/{name}/commits/{sha}/statuses", get(statuses::list))
         .route("/repos/{owner}/{name}/commits/{sha}/status", get(statuses::combined))
         .route("/repos/{owner}/{name}/commits/{sha}/check-runs", get(checks::list))
+        .route("/repos/{owner}/{name}/actions/runs", get(workflow_jobs::list_runs))
+        .route("/repos/{owner}/{name}/actions/runs/{id}", get(workflow_jobs::show_run))
+        .route("/repos/{owner}/{name}/actions/runs/{id}/jobs", get(workflow_jobs::list_jobs))
+        .route("/repos/{owner}/{name}/actions/jobs/{id}", get(workflow_jobs::show_job))
+        .route("/repos/{owner}/{name}/actions/runners", get(runners::list_of_repository))
+        .route("/repos/{owner}/{name}/actions/runners/generate-jitconfig", post(runners::mint_for_repository))
+        .route("/repos/{owner}/{name}/actions/runners/{id}", delete(runners::remove_of_repository))
+        .route("/repos/{owner}/{name}/actions/runners/downloads", get(runners::downloads_of_repository))
+        .route("/{kind}/{name}/actions/runners/downloads", get(runners::downloads_of_group))
+        .route("/{kind}/{name}/actions/runners", get(runners::list_of_group))
+        .route("/{kind}/{name}/actions/runners/generate-jitconfig", post(runners::mint_for_group))
+        .route("/{kind}/{name}/actions/runners/{id}", delete(runners::remove_of_group))
         .route("/repos/{owner}/{name}/check-runs", post(checks::create))
         .route("/repos/{owner}/{name}/check-runs/{id}", patch(checks::update).get(checks::show))
         .fallback(|| async { ApiError::not_found() })
@@ -49,10 +62,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .with_state(Arc::clone(&shared));
     let by_number = any(renames::by_number).with_state((Arc::clone(&shared), api.clone()));
     let api = api.route("/repositories/{id}", by_number.clone()).route("/repositories/{id}/{*rest}", by_number);
+    let api = api.layer(from_fn_with_state(Arc::clone(&shared), transcript::record));
     Router::new()
         .nest("/api/v3", api.with_state(()))
         .route("/{owner}/{name}/info/refs", get(git_http::info_refs))
         .route("/{owner}/{name}/git-upload-pack", post(git_http::upload_pack))
+        .route("/_runner/sessions", post(runners::begin_session))
+        .route("/_runner/message", get(runners::next_message))
+        .route("/_runner/complete", post(runners::complete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(Arc::clone(&shared), faults::apply))
         .with_state(shared)

@@ -16,7 +16,10 @@ use super::deliveries::Attempt;
 use super::faults::Fault;
 use super::git::Bare;
 use super::pulls::PullRequest;
+use super::runners::Runner;
+use super::transcript::Exchange;
 use super::webhook::Webhook;
+use super::workflow_jobs::WorkflowJob;
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -39,9 +42,13 @@ pub struct State {
     pub statuses: Vec<Status>,
     pub check_runs: Vec<CheckRun>,
     pub writes: Vec<Write>,
+    /// Of the REST API, if they are recorded.
+    pub exchanges: Vec<Exchange>,
     pub faults: Vec<Fault>,
     pub webhook: Option<Webhook>,
     pub attempts: Vec<Attempt>,
+    pub workflow_jobs: Vec<WorkflowJob>,
+    pub runners: Vec<Runner>,
     /// So many of the next attempts do not arrive.
     pub lost_deliveries: usize,
     /// By whose budget it is.

@@ -22,8 +22,9 @@ use self::client::Turn;
 use self::payload::Deliveries;
 use super::report::{BenchReport, Distribution};
 use crate::core::Wake;
+use crate::forge::github;
 use crate::host::process::{self, Lifetime, Spawn, find_program};
-use crate::http::webhook::{Door, routes};
+use crate::http::webhook::{Door, Lock, routes};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -147,9 +148,10 @@ pub async fn serve(directory: &Path, address: SocketAddr) -> anyhow::Result<()> 
     let metrics = Metrics::new([]);
     let store = Store::open_measured(&directory.join(STORE), metrics.store.clone()).await?;
     let limit = crate::webhook::MAX_BODY as u64;
-    let door = Door::new(SECRET.into(), limit, store, Arc::new(Wake::default()), metrics.deliveries.clone());
+    let lock = Lock::GitHub(SECRET.into());
+    let door = Door::new(github::NAME, lock, limit, store, Arc::new(Wake::default()), metrics.deliveries.clone());
     let listener = tokio::net::TcpListener::bind(address).await?;
-    Ok(axum::serve(listener, routes(door)).await?)
+    Ok(axum::serve(listener, routes("/webhooks/github", door)).await?)
 }
 
 fn endpoint_command(directory: &Path, address: SocketAddr) -> anyhow::Result<(String, Vec<String>)> {

@@ -21,18 +21,24 @@ pub(in crate::cli) struct ApproveArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// The repository of the pull request; only needed if the commit is held in several
-    #[arg(long, value_name = "OWNER/NAME", value_parser = RepoName::parse)]
+    #[arg(long, value_name = "OWNER/NAME", value_parser = RepoName::parse_path)]
     repo: Option<RepoName>,
+    /// The forge, where several have the commit in a repository of that name
+    #[arg(long, value_name = "NAME")]
+    forge: Option<String>,
     /// The full id of the commit that is held: a shortened one could be made to mean another
     #[arg(value_parser = CommitSha::parse)]
     sha: CommitSha,
 }
 
 pub(super) async fn run(arguments: ApproveArgs) -> anyhow::Result<u8> {
-    let ApproveArgs { service, repo, sha } = arguments;
+    let ApproveArgs { service, repo, forge, sha } = arguments;
     let mut wish = json!({ "sha": sha });
     if let Some(repo) = repo {
         wish["repo"] = json!(repo);
+    }
+    if let Some(forge) = forge {
+        wish["forge"] = json!(forge);
     }
     let answer = service.client()?.post(Query::of(&["approvals"]), Some(&wish)).await?;
     let delivery = answer["delivery"].as_str().unwrap_or_default();

@@ -24,8 +24,11 @@ pub(in crate::cli) struct DispatchArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// The repository
-    #[arg(value_name = "OWNER/NAME", value_parser = RepoName::parse)]
+    #[arg(value_name = "OWNER/NAME", value_parser = RepoName::parse_path)]
     repo: RepoName,
+    /// The forge, where several have a repository of that name
+    #[arg(long, value_name = "NAME")]
+    forge: Option<String>,
     /// The workflow's file, or its name without the ending
     workflow: String,
     /// A branch or a tag, or a full ref [default: the default branch]
@@ -46,9 +49,9 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(arguments: DispatchArgs) -> anyhow::Result<u8> {
-    let DispatchArgs { service, repo, workflow, git_ref, inputs, json } = arguments;
+    let DispatchArgs { service, repo, forge, workflow, git_ref, inputs, json } = arguments;
     let inputs: BTreeMap<String, String> = inputs.into_iter().collect();
-    let wish = json!({ "repo": repo, "workflow": workflow, "ref": git_ref, "inputs": inputs });
+    let wish = json!({ "forge": forge, "repo": repo, "workflow": workflow, "ref": git_ref, "inputs": inputs });
     let answer = service.client()?.post(Query::of(&["dispatches"]), Some(&wish)).await?;
     if json {
         return print_json(&answer).map(|()| 0);

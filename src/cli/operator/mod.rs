@@ -9,6 +9,7 @@ mod job;
 mod jobs;
 mod logs;
 mod prepared;
+mod runners;
 mod views;
 mod vms;
 mod why;
@@ -48,6 +49,8 @@ pub(super) enum OperatorCommand {
     Artifact(artifact::ArtifactCommand),
     /// List the VMs of running jobs
     Vms(vms::VmsArgs),
+    /// List GitHub's own jobs that wait, and the VMs with GitHub's runner
+    Runners(runners::RunnersArgs),
     /// List received webhooks, or process one again
     Deliveries(deliveries::DeliveriesArgs),
     /// What is prepared for jobs: list, show, remove
@@ -101,6 +104,7 @@ pub(super) async fn run(command: OperatorCommand) -> anyhow::Result<u8> {
         OperatorCommand::Egress(arguments) => egress::run(arguments).await,
         OperatorCommand::Artifact(command) => artifact::run(command).await,
         OperatorCommand::Vms(arguments) => vms::run(arguments).await,
+        OperatorCommand::Runners(arguments) => runners::run(arguments).await,
         OperatorCommand::Deliveries(arguments) => deliveries::run(arguments).await,
         OperatorCommand::Prepared(command) => prepared::run(command).await,
         OperatorCommand::Cancel(arguments) => job::cancel(arguments).await,

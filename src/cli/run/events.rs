@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::screen::Screened;
 use crate::clock;
-use crate::job::steps::Witness;
+use crate::job::steps::{Witness, step_number};
 use crate::job::verdict::StepLine;
 use crate::local::job::Ended;
 use crate::local::session::{Audience, Job};
@@ -125,7 +125,7 @@ impl Told {
 impl Witness for Told {
     async fn write(&mut self, step: u16, stream: Stream, bytes: &[u8]) {
         if stream == Stream::Heading {
-            let lines = self.lines.end();
+            let lines = self.lines.end_of(step);
             let begun = json!({"job": self.job, "step": step, "name": plain(bytes)});
             let text = format!("{}{}", self.all(lines), line("step_started", begun));
             return self.output.print_now(text);
@@ -138,9 +138,12 @@ impl Witness for Told {
         }
     }
 
+    /// Each line says which step it is of.
+    async fn step_goes_on(&mut self, _step: u16, _heading: &[u8]) {}
+
     fn step_ended(&mut self, ended: &StepLine) {
-        let lines = self.lines.end();
         let report = &ended.report;
+        let lines = self.lines.end_of(step_number(report.index));
         let told = json!({
             "job": self.job,
             "step": report.index + 1,
@@ -184,7 +187,14 @@ impl Lines {
         whole
     }
 
-    /// What has no end of its own.
+    /// What has no end of its own, of one step.
+    fn end_of(&mut self, step: u16) -> Vec<(u16, Stream, Vec<u8>)> {
+        let (of_step, others) = std::mem::take(&mut self.open).into_iter().partition(|(of, ..)| *of == step);
+        self.open = others;
+        of_step
+    }
+
+    /// The same of all steps.
     fn end(&mut self) -> Vec<(u16, Stream, Vec<u8>)> {
         std::mem::take(&mut self.open)
     }

@@ -26,7 +26,7 @@ use super::terminal::Look;
 use super::{EXIT_USAGE, EngineArgs, parse_duration};
 use crate::actions::{ActionStore, Source};
 use crate::app::engine_settings;
-use crate::config::{Config, DEFAULT_KEPT, DepotLimits, MatrixFork, Profile, Secrets, format_duration};
+use crate::config::{Config, DEFAULT_KEPT, DepotLimits, Executor, MatrixFork, Profile, Secrets, format_duration};
 use crate::core::heavy;
 use crate::depot::Depot;
 use crate::document::Diagnostic;
@@ -34,9 +34,9 @@ use crate::engine::{Engine, EngineSettings};
 use crate::forge::Conclusion;
 use crate::host::process::Lifetime;
 use crate::ids::VmId;
-use crate::intake::calls::{self, Gathering};
+use crate::intake::calls::{self, Gathered, Gathering};
 use crate::intake::context::github_context;
-use crate::intake::{MAX_FILE_BYTES, MAX_FILES, complaint};
+use crate::intake::{MAX_FILES, complaint};
 use crate::job::action::Actions;
 use crate::local::LocalError;
 use crate::local::choose::{self, Candidate, DIRECTORIES, Misuse};
@@ -44,7 +44,7 @@ use crate::local::event::{Facts, names};
 use crate::local::job::Ended;
 use crate::local::mirror::{Mirror, Which};
 use crate::local::repository::Repository;
-use crate::local::session::{self, Audience, Called, Job, Profiles, Session};
+use crate::local::session::{self, Audience, Job, Profiles, Session};
 use crate::net::egress::network::HostNetwork;
 use crate::net::git_proxy::Directory;
 use crate::net::registry::Registries;
@@ -55,7 +55,7 @@ use crate::workflow::call::CallTarget;
 use crate::workflow::inputs::{as_event, of_dispatch};
 use crate::workflow::plan::{PlanInput, plan};
 use crate::workflow::values::Values;
-use crate::workflow::{Workflow, parse};
+use crate::workflow::{MAX_FILE_BYTES, Workflow, parse};
 
 /// The code when a job did not succeed.
 const EXIT_FAILED: u8 = 1;
@@ -213,6 +213,7 @@ fn machines(arguments: &RunArgs) -> anyhow::Result<Result<Machines, Vec<Diagnost
             pool: None,
             prepare: None,
             egress: arguments.egress.policy(),
+            executor: Executor::Native,
             reports: arguments.reports.clone(),
         };
         let profiles = Profiles::Any(Box::new(profile));
@@ -265,19 +266,20 @@ async fn run_with(
         }
         let facts = facts(&repository, &mirror, &given);
         let source = Directory { mirror: mirror.directory.clone(), users: repository.git_directory().to_owned() };
-        let values = given.values(profiles.values_of(&facts.repo));
-        let jobs = jobs(arguments, &given, &mirror, &facts, &profiles, &values).await?;
+        let values = given.values(profiles.values_of(&facts.repo, &facts.server_url));
+        let actions = actions(arguments, &engine, &profiles, &facts)?;
+        let jobs = jobs(arguments, &given, &mirror, &facts, &profiles, &values, &actions).await?;
         if arguments.list {
-            return Ok((facts, source, jobs, values));
+            return Ok((facts, source, jobs, values, actions));
         }
         let progress = Terminal::new();
         let prepared = session::prepare(&engine, &jobs, &progress).await;
         progress.done();
         prepared?;
-        anyhow::Ok((facts, source, jobs, values))
+        anyhow::Ok((facts, source, jobs, values, actions))
     };
     let Some(prepared) = interrupts.unless_first(&engine, prepared).await else { return Ok(interrupts.code()) };
-    let (facts, source, jobs, values) = prepared?;
+    let (facts, source, jobs, values, actions) = prepared?;
     let look = Look::of_stdout();
     let printer = Printer::start()?;
     let output = Screened { printer, hurry: interrupts.token().clone() };
@@ -287,7 +289,7 @@ async fn run_with(
     }
     let (kept, runs) = (depot.clone(), session::runs_of(&jobs));
     let session = Session {
-        actions: actions(arguments, &engine, &profiles, &facts)?,
+        actions,
         engine,
         source,
         repo: facts.repo,
@@ -295,6 +297,7 @@ async fn run_with(
         parallel: arguments.parallel.map_or_else(session::usual_parallel, usize::from),
         profiles,
         values,
+        cells: given.cells.clone(),
         grace,
         registries,
         depot,
@@ -394,6 +397,7 @@ fn facts(repository: &Repository, mirror: &Mirror, given: &Given) -> Facts {
 /// All jobs that shall run, of all workflows.
 async fn jobs(
     arguments: &RunArgs, given: &Given, mirror: &Mirror, facts: &Facts, profiles: &Profiles, values: &Values,
+    actions: &Actions,
 ) -> anyhow::Result<Vec<Job>> {
     let wanted = arguments.workflow.as_deref().map(|wanted| within(&arguments.repo, wanted));
     let candidates = candidates(mirror, wanted.as_deref()).await?;
@@ -412,12 +416,21 @@ async fn jobs(
         let mut payload = payload.clone();
         if choice.event == DISPATCH {
             let github = serde_json::json!({ "event_name": DISPATCH }).into();
-            let input = PlanInput { github, inputs: given.inputs().into(), vars: values.vars() };
+            let input =
+                PlanInput { github, inputs: given.inputs().into(), vars: values.vars(), ..PlanInput::default() };
             let inputs = of_dispatch(workflow, &input).map_err(|complaint| choose::complaints(&[complaint]))?;
             payload["inputs"] = as_event(&inputs);
         }
-        let github = github_context(&request, &payload, path, name, &facts.server_url, &facts.api_url());
-        let input = PlanInput { github: github.to_value(), inputs: given.inputs().into(), vars: values.vars() };
+        let (api, graphql) = (facts.api_url(), format!("{}/graphql", facts.api_url()));
+        let github = github_context(&request, &payload, path, name, &facts.server_url, (&api, &graphql));
+        let input = PlanInput {
+            github: github.to_value(),
+            inputs: given.inputs().into(),
+            vars: values.vars(),
+            is_of_fork: false,
+        };
+        let Gathered { root, called } = called_by(mirror, workflow, facts, actions).await?;
+        let workflow = &*root;
         let planned = heavy(|| plan(workflow, &input)).map_err(|complaints| choose::complaints(&complaints))?;
         let narrowed = match &arguments.job {
             Some(id) => choose::narrow(planned, id),
@@ -431,7 +444,7 @@ async fn jobs(
                 continue;
             }
         };
-        let called = called_by(mirror, workflow).await?;
+        let called = called.into_iter().map(|(place, (workflow, _))| (place.to_string(), workflow)).collect();
         jobs.extend(Job::of_run(name, &github, planned, called, profiles));
     }
     match misuse.filter(|_| jobs.is_empty()) {
@@ -440,29 +453,28 @@ async fn jobs(
     }
 }
 
-/// The workflows that a workflow calls.
-async fn called_by(mirror: &Mirror, root: &Workflow) -> anyhow::Result<Called> {
-    let mut gathering = Gathering::default();
+/// A workflow, and those that it calls.
+async fn called_by(mirror: &Mirror, root: &Workflow, facts: &Facts, actions: &Actions) -> anyhow::Result<Gathered> {
+    let mut gathering = Gathering::of(&facts.repo);
     loop {
         let missing = match gathering.look(root) {
-            calls::Look::Done(found) => {
-                let found = found.map_err(|complaints| choose::complaints(&complaints))?;
-                return Ok(found.into_iter().map(|(place, (workflow, _))| (place.to_string(), workflow)).collect());
-            }
+            calls::Look::Done(found) => return Ok(found.map_err(|complaints| choose::complaints(&complaints))?),
             calls::Look::Missing(missing) => missing,
         };
         for target in missing {
-            let read = called_file(mirror, &target).await?;
-            gathering.add(target, read);
+            match &target {
+                CallTarget::Remote(wanted) => gathering.fetch(wanted, actions).await.map_err(anyhow::Error::msg)?,
+                CallTarget::Local { path } => {
+                    let read = called_file(mirror, path).await?;
+                    gathering.add(target, read);
+                }
+            }
         }
     }
 }
 
-async fn called_file(mirror: &Mirror, target: &CallTarget) -> anyhow::Result<calls::Read> {
-    let refuse = |message: &str| Ok(Err(vec![complaint(&target.to_string(), message.to_owned())]));
-    let CallTarget::Local { path } = target else {
-        return refuse("workflows of other repositories are there only in a service");
-    };
+async fn called_file(mirror: &Mirror, path: &str) -> anyhow::Result<calls::Read> {
+    let refuse = |message: &str| Ok(Err(vec![complaint(&format!("./{path}"), message.to_owned())]));
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     match mirror.list(directory).await?.into_iter().find(|(known, _)| known == path) {
         None => refuse("the commit has no such file"),

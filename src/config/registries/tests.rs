@@ -33,12 +33,12 @@ fn registries_are_for_whom_they_name_and_not_for_forks() {
     .unwrap();
     let registry = &config.registries[0];
     let [ours, theirs] = ["acme/site", "other/site"].map(|name| RepoName::parse(name).unwrap());
-    assert!(registry.serves(&ours, "linux", false));
-    assert!(!registry.serves(&ours, "linux", true), "a fork");
-    assert!(!registry.serves(&ours, "big", false));
-    assert!(!registry.serves(&theirs, "linux", false));
-    assert!(config.keeps_registries_from_forks(&ours, config.profile("linux").unwrap()));
-    assert!(!config.keeps_registries_from_forks(&ours, config.profile("big").unwrap()));
+    assert!(registry.serves(Some(&ours), "linux", false));
+    assert!(!registry.serves(Some(&ours), "linux", true), "a fork");
+    assert!(!registry.serves(Some(&ours), "big", false));
+    assert!(!registry.serves(Some(&theirs), "linux", false));
+    assert!(config.keeps_registries_from_forks("github", &ours, config.profile("linux").unwrap()));
+    assert!(!config.keeps_registries_from_forks("github", &ours, config.profile("big").unwrap()));
 }
 
 #[test]

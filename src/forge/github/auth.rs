@@ -36,6 +36,10 @@ pub(super) enum Purpose {
     Review,
     /// Fetching with git, on behalf of a guest.
     Git,
+    /// Looking at GitHub's own workflow jobs.
+    Actions,
+    /// Registering and removing runners of a repository.
+    Runners,
 }
 
 impl Purpose {
@@ -44,6 +48,8 @@ impl Purpose {
             Self::Api => json!({"checks": "write", "contents": "read", "statuses": "write"}),
             Self::Review => json!({"metadata": "read", "pull_requests": "read"}),
             Self::Git => json!({"contents": "read"}),
+            Self::Actions => json!({"actions": "read"}),
+            Self::Runners => json!({"administration": "write"}),
         }
     }
 }
@@ -56,6 +62,8 @@ pub(super) enum Scope {
     Names {
         installation: u64,
     },
+    /// The runners of the organization that this repository is in.
+    OrganizationRunners(RepoAccess),
 }
 
 impl Scope {
@@ -68,6 +76,9 @@ impl Scope {
                 json!({"repositories": [access.repo.name()], "permissions": purpose.permissions()})
             }
             (Self::Names { .. }, _) => json!({"permissions": {"metadata": "read"}}),
+            (Self::OrganizationRunners(_), _) => {
+                json!({"permissions": {"organization_self_hosted_runners": "write"}})
+            }
         }
     }
 }
@@ -77,6 +88,7 @@ impl fmt::Display for Scope {
         match self {
             Self::One(access, _) => access.repo.fmt(out),
             Self::Names { installation } => write!(out, "installation {installation}"),
+            Self::OrganizationRunners(access) => write!(out, "the runners of {}", access.repo.owner()),
         }
     }
 }
@@ -215,7 +227,7 @@ async fn mint(app: &AppAuth, client: &Client, scope: &Scope) -> Result<Minted, F
         Scope::Names { installation } => {
             return mint_at(app, client, scope, Place { installation: *installation, number: None }).await;
         }
-        Scope::One(access, _) => (access, access.installation),
+        Scope::One(access, _) | Scope::OrganizationRunners(access) => (access, access.installation),
     };
     let place = match told {
         Some(installation) => Place { installation, number: None },
@@ -253,7 +265,7 @@ async fn mint_at(app: &AppAuth, client: &Client, scope: &Scope, place: Place) ->
     })?;
     let expires = expires_at.parse().map_err(|_| unexpected(&call, "the token's `expires_at` is not a time"))?;
     let mut minted = Minted { secret: SecretString::from(token), installation, expires, renamed: None };
-    if let Some(number) = number {
+    if let (Some(number), Scope::One(..)) = (number, scope) {
         minted.renamed = Some(name_of(client, number, &minted.identity()).await?);
     }
     Ok(minted)

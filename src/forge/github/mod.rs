@@ -15,6 +15,7 @@ mod people;
 mod presentation;
 mod publish;
 mod pulls;
+mod runners;
 mod standing;
 
 use std::fmt;
@@ -32,7 +33,8 @@ use self::auth::{Credentials, Purpose, Scope};
 use self::client::{Answer, Call, Client};
 use super::{
     Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
-    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+    GitUpstream, ListedRunner, MintedRunner, NewRunner, Permission, PullRequestNow, RepoAccess, Report, RunnerAccess,
+    RunnerApi, WorkflowJobNow,
 };
 use crate::clock;
 
@@ -242,5 +244,43 @@ impl Forge for GitHub {
 
     fn budgets(&self) -> Vec<(String, Budget)> {
         self.client.budgets.current(clock::now_ms())
+    }
+
+    fn runner_api(&self) -> Option<&dyn RunnerApi> {
+        Some(self)
+    }
+}
+
+impl RunnerApi for GitHub {
+    fn mint_runner<'a>(
+        &'a self, at: &'a RunnerAccess, new: &'a NewRunner,
+    ) -> BoxFuture<'a, Result<MintedRunner, ForgeError>> {
+        runners::mint(self, at, new).boxed()
+    }
+
+    fn remove_runner<'a>(&'a self, at: &'a RunnerAccess, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
+        runners::remove(self, at, id).boxed()
+    }
+
+    fn runners<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Vec<ListedRunner>, ForgeError>> {
+        runners::list(self, at).boxed()
+    }
+
+    fn newest_runner<'a>(&'a self, at: &'a RunnerAccess) -> BoxFuture<'a, Result<Option<[u32; 3]>, ForgeError>> {
+        runners::newest(self, at).boxed()
+    }
+
+    fn is_of_fork<'a>(&'a self, access: &'a RepoAccess, run: u64) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        runners::is_of_fork(self, access, run).boxed()
+    }
+
+    fn workflow_job<'a>(
+        &'a self, access: &'a RepoAccess, job: u64,
+    ) -> BoxFuture<'a, Result<WorkflowJobNow, ForgeError>> {
+        runners::job(self, access, job).boxed()
+    }
+
+    fn unfinished_jobs<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Vec<WorkflowJobNow>, ForgeError>> {
+        runners::unfinished(self, access).boxed()
     }
 }

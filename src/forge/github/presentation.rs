@@ -71,6 +71,14 @@ pub(super) fn next_annotations(report: &Report, sent: usize) -> Vec<Value> {
     rest.unwrap_or_default().iter().take(MAX_ANNOTATIONS).map(annotation).collect()
 }
 
+/// The report where GitHub refused its annotations, for this reason. Its summary says so, before what may be cut.
+pub(super) fn without_annotations(report: &Report, why: &str) -> Report {
+    let why = one_line(why, MAX_TITLE).replace('`', "'");
+    let note =
+        format!("Annotations are missing here, because GitHub refused them: `{why}`. The log has what they say.");
+    Report { summary: format!("{note}\n\n{}", report.summary), annotations: Vec::new(), ..report.clone() }
+}
+
 fn annotation(annotation: &Annotation) -> Value {
     let level = match annotation.level {
         Level::Notice => "notice",

@@ -16,6 +16,8 @@ fn report(state: ReportState) -> Report {
         summary: "All **3** steps passed.".to_owned(),
         log: "hello\n".to_owned(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: Some("https://ci.example.com/log/x".to_owned()),
         started_at: Some(1_700_000_000_000),
         finished_at: Some(1_700_000_003_250),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Call, JSON};
-use super::presentation::{check_run_body, commit_status_body, is_completed, next_annotations};
+use super::presentation::{check_run_body, commit_status_body, is_completed, next_annotations, without_annotations};
 use super::{GitHub, parse};
 use crate::forge::{Earlier, ExternalIds, ForgeError, Report};
 
@@ -86,24 +86,40 @@ async fn publish_check_run(
             found.map_or(known.annotations, |found| found.output.annotations_count)
         }
     };
-    let what = || format!("setting the check run `{}` at {}", report.context, report.sha.short());
     let mut id = existing;
     loop {
-        let mut body = check_run_body(report, id.is_none());
         let annotations = next_annotations(report, has);
         has += annotations.len();
-        if !annotations.is_empty() {
-            body["output"]["annotations"] = annotations.into();
-        }
-        let answer = match id {
-            Some(id) => write(github, report, what(), Method::PATCH, &["check-runs", &id.to_string()], body).await?,
-            None => write(github, report, what(), Method::POST, &["check-runs"], body).await?,
+        let sent = match set_check_run(github, report, id, &annotations).await {
+            // What is wrong with one of them must not keep the result from being seen.
+            Err(ForgeError::Permanent { what, detail }) if !annotations.is_empty() => {
+                tracing::warn!(what, detail, "a check run is shown without its annotations");
+                has = report.annotations.len();
+                set_check_run(github, &without_annotations(report, &detail), id, &[]).await?
+            }
+            sent => sent?,
         };
-        id = Some(answer.id);
+        id = Some(sent);
         if next_annotations(report, has).is_empty() {
-            return Ok(answer.id);
+            return Ok(sent);
         }
     }
+}
+
+/// Makes the check run, or changes it; gives its id.
+async fn set_check_run(
+    github: &GitHub, report: &Report, id: Option<u64>, annotations: &[Value],
+) -> Result<u64, ForgeError> {
+    let what = format!("setting the check run `{}` at {}", report.context, report.sha.short());
+    let mut body = check_run_body(report, id.is_none());
+    if !annotations.is_empty() {
+        body["output"]["annotations"] = annotations.into();
+    }
+    let answer = match id {
+        Some(id) => write(github, report, what, Method::PATCH, &["check-runs", &id.to_string()], body).await?,
+        None => write(github, report, what, Method::POST, &["check-runs"], body).await?,
+    };
+    Ok(answer.id)
 }
 
 /// The newest check run that an earlier attempt made for this report.

@@ -6,7 +6,7 @@ use crate::core::Core;
 use crate::forge::{RepoName, ReportState};
 use crate::intake::internal::{FORGE, Wish};
 use crate::store::{Delivery, DeliveryKey, DeliveryState, Started, StoreError};
-use crate::webhook::{Event, EventName, PushTarget, parse_github};
+use crate::webhook::{self, Event, EventName, PushTarget};
 
 /// Larger payloads are not looked into for a list, in bytes.
 const MAX_PAYLOAD: usize = 1 << 20;
@@ -46,7 +46,7 @@ pub(super) async fn abouts(core: &Core, deliveries: &[Delivery]) -> Result<Vec<A
         abouts.push(match delivery.key.forge == FORGE {
             _ if payload.len() > MAX_PAYLOAD => About::default(),
             true => of_wish(core, &payload).await?,
-            false => of_event(&delivery.event, &payload),
+            false => of_event(&delivery.key.forge, &delivery.event, &payload),
         });
     }
     Ok(abouts)
@@ -66,9 +66,9 @@ async fn of_wish(core: &Core, payload: &[u8]) -> Result<About, StoreError> {
     })
 }
 
-fn of_event(name: &str, payload: &[u8]) -> About {
-    let event = EventName::parse(name).ok().and_then(|name| parse_github(&name, payload).ok());
-    let Some((event, repo)) = event.as_ref().and_then(|event| Some((event, event.repo()?))) else {
+fn of_event(forge: &str, name: &str, payload: &[u8]) -> About {
+    let event = EventName::parse(name).ok().and_then(|name| webhook::parse(forge, &name, payload).ok());
+    let Some((event, repository)) = event.as_ref().and_then(|event| Some((event, event.repository()?))) else {
         return About::default();
     };
     let subject = match event {
@@ -82,9 +82,10 @@ fn of_event(name: &str, payload: &[u8]) -> About {
         Event::MergeGroup(event) => event.base_ref.clone(),
         Event::CheckRunRerequested(event) => event.head_sha.short().to_owned(),
         Event::CheckSuiteRerequested(event) => event.head_sha.short().to_owned(),
+        Event::WorkflowJob(event) => event.name.clone(),
         Event::Ping | Event::Other { .. } => String::new(),
     };
-    About::of(repo, subject)
+    About::of(&repository.access.repo, subject)
 }
 
 /// What each of these deliveries started.
@@ -124,7 +125,7 @@ mod tests {
             )
         };
         let told = |name: &str, payload: &str| {
-            let About { repo, subject } = of_event(name, payload.as_bytes());
+            let About { repo, subject } = of_event("github", name, payload.as_bytes());
             (repo.map(|repo| repo.to_string()).unwrap_or_default(), subject.unwrap_or_default())
         };
         let at = |subject: &str| ("demo/hello".to_owned(), subject.to_owned());
@@ -149,6 +150,8 @@ mod tests {
                 summary: String::new(),
                 log: String::new(),
                 annotations: Vec::new(),
+                coverage: None,
+                place: crate::forge::ReportPlace::default(),
                 details_url: None,
                 started_at: None,
                 finished_at: None,

@@ -44,7 +44,8 @@ fn nothing_held(repo: Option<&RepoName>, at_commit: &[HeldPullRequest], anywhere
 }
 
 fn ambiguous() -> Failure {
-    Failure::new(StatusCode::CONFLICT, "several repositories have this commit held").hint("say which one: `repo`")
+    Failure::new(StatusCode::CONFLICT, "several repositories have this commit held")
+        .hint("say which one: `repo`, or `forge`")
 }
 
 fn unfinished() -> Failure {
@@ -55,6 +56,8 @@ fn unfinished() -> Failure {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Approve {
+    /// Needed only where several forges have a repository of that name, with the commit.
+    forge: Option<String>,
     /// Needed only where several repositories have the commit.
     repo: Option<RepoName>,
     sha: CommitSha,
@@ -62,7 +65,8 @@ pub(super) struct Approve {
 
 /// Approves what is held at a commit. Answers 202 with the delivery that does it, 404 when nothing is held there.
 pub(super) async fn approve(State(core): State<Arc<Core>>, Sent(asked): Sent<Approve>) -> Result<Response, Failure> {
-    let held = core.store.held_at(&asked.sha).await?;
+    let mut held = core.store.held_at(&asked.sha).await?;
+    held.retain(|held| asked.forge.as_ref().is_none_or(|forge| held.forge == *forge));
     let Some(pull_request) = chosen(&held, asked.repo.as_ref())? else {
         return Err(nothing_held(asked.repo.as_ref(), &held, &core.store.held_commits(MAX_NAMED).await?));
     };
@@ -75,7 +79,7 @@ fn chosen(held: &[HeldPullRequest], repo: Option<&RepoName>) -> Result<Option<He
         |held: &&HeldPullRequest| repo.is_none_or(|repo| repo.as_str().eq_ignore_ascii_case(held.access.repo.as_str()));
     let mut held = held.iter().filter(is_asked_for);
     let Some(newest) = held.next() else { return Ok(None) };
-    if held.any(|other| other.access.repo != newest.access.repo) {
+    if held.any(|other| (&other.forge, &other.access.repo) != (&newest.forge, &newest.access.repo)) {
         return Err(ambiguous());
     }
     Ok(Some(newest.clone()))

@@ -21,6 +21,8 @@ use crate::intake::internal::{Wish, submit};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dispatch {
+    /// The forge's name, where several have a repository of that name.
+    forge: Option<String>,
     repo: RepoName,
     workflow: String,
     #[serde(rename = "ref")]
@@ -31,8 +33,8 @@ pub(super) struct Dispatch {
 
 /// Starts a workflow. Answers 202 with the delivery that does it and the commit, 400 for what does not exist or does not fit.
 pub(super) async fn dispatch(State(core): State<Arc<Core>>, Sent(asked): Sent<Dispatch>) -> Result<Response, Failure> {
-    let Dispatch { repo, workflow, git_ref, inputs } = asked;
-    let wish = wish(&core, Wanted { repo, workflow, git_ref, inputs }).await?;
+    let Dispatch { forge, repo, workflow, git_ref, inputs } = asked;
+    let wish = wish(&core, Wanted { forge, repo, workflow, git_ref, inputs }).await?;
     let key = submit(&core, WishId::random().to_string(), &wish).await?;
     let (sha, workflow) = match wish {
         Wish::Start { asked, sha, .. } => (sha, asked.workflow),

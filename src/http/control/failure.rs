@@ -134,7 +134,7 @@ mod tests {
             told.push(refused.error);
         }
         insta::assert_snapshot!(told.join("\n"), @"
-        the parameter `repo`: `nope` is not a repository's `owner/name`
+        the parameter `repo`: `nope` is not a project's `group/name`
         the parameter `limit` cannot be `ten`: invalid digit found in string
         the parameter `follow` cannot be `maybe`: provided string was not `true` or `false`
         the parameters cannot be read: limits: unknown field `limits`, expected one of `repo`, `limit`, `follow`
@@ -149,6 +149,6 @@ mod tests {
             .body(axum::body::Body::from(r#"{"repo": "nope"}"#))
             .unwrap();
         let refused = Sent::<Wanted>::from_request(request, &()).await.err().unwrap();
-        insta::assert_snapshot!(refused.error, @"the body cannot be read: repo: `nope` is not a repository's `owner/name` at line 1 column 16");
+        insta::assert_snapshot!(refused.error, @"the body cannot be read: repo: `nope` is not a project's `group/name` at line 1 column 16");
     }
 }

@@ -14,6 +14,7 @@ mod find;
 mod jobs;
 mod log;
 mod prepared;
+mod runners;
 mod vms;
 mod why;
 
@@ -48,6 +49,7 @@ pub fn routes(core: Arc<Core>) -> Router {
         .route("/v1/jobs/{id}/artifacts/{name}/remove", post(artifacts::remove))
         .route("/v1/commits/{sha}/why", get(why::commit))
         .route("/v1/vms", get(vms::list))
+        .route("/v1/runners", get(runners::list))
         .route("/v1/prepared", get(prepared::list))
         .route("/v1/prepared/gc", post(prepared::gc))
         .route("/v1/prepared/{hash}", get(prepared::show))

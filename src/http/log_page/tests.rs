@@ -92,6 +92,8 @@ fn new_job() -> NewJob {
         summary: String::new(),
         log: String::new(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

@@ -6,15 +6,24 @@ use crate::ids::JobId;
 use crate::scheduler::result_of;
 use crate::store::{Job, JobState, Run};
 use crate::workflow::gate::NeedResult;
-use crate::workflow::plan::JobSpec;
+use crate::workflow::plan::{JobSpec, PlannedJob};
 
 /// What the next attempt consists of.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Repeat<'a> {
-    /// With the keys that each has to wait for.
-    pub(super) jobs: Vec<(&'a Job, Vec<String>)>,
+    pub(super) jobs: Vec<Repeated<'a>>,
     /// How the other jobs ended, by key. Of a matrix of which some cells are repeated, the result of the others.
     pub(super) carried: BTreeMap<String, NeedResult>,
+}
+
+/// A job that runs again.
+#[derive(Debug, PartialEq)]
+pub(super) struct Repeated<'a> {
+    pub(super) job: &'a Job,
+    /// Keys of the jobs that it has to wait for.
+    pub(super) needs: Vec<String>,
+    /// What was computed from jobs that run again is computed anew: the job as it was before that.
+    pub(super) anew: Option<PlannedJob>,
 }
 
 /// Chooses from all attempts of a run, oldest first: `job` and what needs it, or all. What counts of each job is its newest
@@ -33,10 +42,24 @@ pub(super) fn select<'a>(attempts: &'a [(Run, Vec<Job>)], job: Option<&JobId>) -
         return Err(format!("the job `{}` has not finished", busy.name));
     }
     let keys: HashSet<&str> = newest.iter().filter(is_chosen).map(|job| job.key.as_str()).collect();
-    let needs = |job: &Job| job_needs(job).into_iter().filter(|key| keys.contains(key.as_str())).collect();
-    let jobs = newest.iter().filter(is_chosen).map(|job| (*job, needs(job))).collect();
+    let jobs = repeated(newest.iter().filter(is_chosen).copied(), &keys);
     let others = newest.iter().filter(|job| !is_chosen(job) && job.state == JobState::Finished).copied();
     Ok(Repeat { jobs, carried: carried(attempts, &newest, others) })
+}
+
+/// The chosen jobs, whose keys these are. Cells whose matrix is computed anew are one job until then.
+fn repeated<'a>(chosen: impl Iterator<Item = &'a Job>, keys: &HashSet<&str>) -> Vec<Repeated<'a>> {
+    let mut jobs: Vec<Repeated<'a>> = Vec::new();
+    for job in chosen {
+        let needs = job_needs(job).into_iter().filter(|key| keys.contains(key.as_str())).collect();
+        let depends = || ancestors(job).iter().any(|key| keys.contains(key.as_str()));
+        let anew = spec(job).and_then(|spec| spec.before_expansion()).filter(|_| depends());
+        let is_there = anew.is_some() && jobs.iter().any(|other| other.anew.is_some() && other.job.key == job.key);
+        if !is_there {
+            jobs.push(Repeated { job, needs, anew });
+        }
+    }
+    jobs
 }
 
 /// Names tell the jobs of a run apart, in all of its attempts.
@@ -52,7 +75,7 @@ fn newest_by_name(attempts: &[(Run, Vec<Job>)]) -> Vec<&Job> {
             }
         }
     }
-    newest.retain(|job| !became_others(attempts, job));
+    newest.retain(|job| !became_others(attempts, job) && !was_computed_anew(attempts, job));
     newest
 }
 
@@ -61,6 +84,22 @@ fn became_others(attempts: &[(Run, Vec<Job>)], job: &Job) -> bool {
     let is_unexpanded = job.spec.get("unexpanded").and_then(serde_json::Value::as_bool).unwrap_or_default();
     let later = attempts.iter().skip_while(|(run, _)| run.id != job.run).skip(1).flat_map(|(_, jobs)| jobs);
     is_unexpanded && later.into_iter().any(|other| other.key == job.key)
+}
+
+/// Whether the job is a cell of a matrix whose cells a later attempt computed anew: there it may have others.
+fn was_computed_anew(attempts: &[(Run, Vec<Job>)], job: &Job) -> bool {
+    let is_computed = |job: &Job| ["unexpanded", "computed"].iter().any(|key| job.spec.get(key).is_some_and(is_set));
+    let mut later = attempts.iter().skip_while(|(run, _)| run.id != job.run).skip(1);
+    is_computed(job)
+        && later.any(|(run, jobs)| {
+            // Where only some of the cells ran again, the result of the others was carried over.
+            let carries = run.origin.rerun.as_ref().is_some_and(|rerun| rerun.carried.get(&job.key).is_some());
+            !carries && jobs.iter().any(|other| other.key == job.key && is_computed(other))
+        })
+}
+
+fn is_set(value: &serde_json::Value) -> bool {
+    !matches!(value, serde_json::Value::Null | serde_json::Value::Bool(false))
 }
 
 /// The job that repeats this one, if it has not finished.

@@ -1,5 +1,7 @@
 //! From a `uses` to an action's description in the guest.
 
+use std::sync::Arc;
+
 use super::place::{Delivered, deliver};
 use super::setup::Tool;
 use super::{Steps, Witness};
@@ -34,6 +36,9 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn bring_all(&mut self, run: &JobRun) -> Result<Result<(), String>, VmError> {
+        if let Some((workflow, commit)) = run.called_workflow() {
+            self.witness.say(0, &format!("Using the workflow {workflow} at commit {commit}")).await;
+        }
         let mut wanted: Vec<(RemoteAction, usize)> = Vec::new();
         wanted.extend(fetched(run.actions()).map(|action| (action, 1)));
         wanted.reverse();
@@ -109,7 +114,10 @@ impl<W: Witness> Steps<'_, W> {
     /// Gives the guest the repository of an action; tells its directory there.
     async fn bring(&mut self, action: &RemoteAction) -> Result<Result<String, String>, VmError> {
         let directory = format!("{}/{}", self.places.actions(), Delivered::directory(action));
-        if self.delivered.has(action) {
+        // Held until it is there: a step beside this one may want the same.
+        let delivered = Arc::clone(&self.delivered);
+        let mut delivered = delivered.lock().await;
+        if delivered.has(action) {
             return Ok(Ok(directory));
         }
         let archive = match self.actions.obtain(action).await {
@@ -121,7 +129,7 @@ impl<W: Witness> Steps<'_, W> {
         if let Err(why) = deliver(self.guest, &archive, &directory, self.owner()).await? {
             return Ok(Err(format!("the action `{action}`: {why}")));
         }
-        self.delivered.note(action, archive.sha);
+        delivered.note(action, archive.sha);
         Ok(Ok(directory))
     }
 }

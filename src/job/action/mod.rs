@@ -10,6 +10,7 @@ mod node;
 mod place;
 mod setup;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use self::find::Found;
 pub(super) use self::place::Delivered;
-pub(crate) use self::place::{Actions, Private};
+pub(crate) use self::place::{Actions, NoWorkflow, Private};
 use self::setup::Tool;
 use super::steps::{Steps, Witness, step_number};
 use crate::core::heavy;
@@ -131,7 +132,7 @@ impl<W: Witness> Steps<'_, W> {
             }
         }
         if let Some(post) = &node.post {
-            run.add_post(post_of(&plan, post, program(&post.program)));
+            run.add_post(post_of(&plan, post, program(&post.program), run.variables_for_later(&plan)));
         }
         let result = self.run_step(&StepPlan { action: program(&node.main), ..plan }, run).await?;
         Ok(heavy(|| run.finish_step(result)))
@@ -164,17 +165,18 @@ fn with_inputs(mut plan: StepPlan, inputs: &Inputs, place: &ActionPlace) -> Step
     plan
 }
 
-/// What an action does after all steps of the job.
-fn post_of(plan: &StepPlan, hook: &Hook, action: StepAction) -> PostStep {
+/// What an action does after all steps of the job, with variables that nobody knows any more then.
+fn post_of(plan: &StepPlan, hook: &Hook, action: StepAction, variables: BTreeMap<String, String>) -> PostStep {
     // The rest is computed again then: the job's environment goes on changing.
     let is_actions = |name: &str| name.starts_with("INPUT_") || name.starts_with("GITHUB_ACTION_");
     let own = plan.env.iter().filter(|(name, _)| is_actions(name));
+    let own = own.map(|(name, value)| (name.clone(), value.clone()));
     PostStep {
         of: plan.index,
         name: format!("Post {}", plan.name),
         condition: hook.condition.clone(),
         action,
-        env: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        env: variables.into_iter().chain(own).collect(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 
-use crate::actions::{Access, ActionStore, Archive};
-use crate::forge::{CommitSha, Forge, RepoAccess, RepoName};
+use crate::actions::{Access, ActionError, ActionStore, Archive, WorkflowFile};
+use crate::forge::{CommitSha, Forge, ForgeError, RepoAccess, RepoName};
 use crate::protocol::message::{Exec, ExitStatus, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Input};
@@ -36,12 +36,44 @@ pub(crate) struct Private {
     pub(crate) repositories: Vec<RepoName>,
 }
 
+/// Why a run cannot call a workflow, for people.
+#[derive(Debug)]
+pub(crate) enum NoWorkflow {
+    /// That stays so.
+    Refused(String),
+    /// Nobody answers just now.
+    Unreachable(String),
+}
+
 impl Actions {
+    /// A workflow of another repository that a run may call; or of its own repository, which needs nobody's permission. At the
+    /// commit `at`, if it is known already.
+    pub(crate) async fn workflow(
+        &self, workflow: &RemoteAction, at: Option<&CommitSha>, is_own: bool,
+    ) -> Result<WorkflowFile, NoWorkflow> {
+        if !is_own {
+            self.policy.check_workflow(workflow).map_err(NoWorkflow::Refused)?;
+        }
+        let access = match &self.private {
+            Some(private) => private.access(workflow).await.map_err(|error| match error.is_retryable() {
+                true => NoWorkflow::Unreachable(no_credential(workflow)),
+                false => NoWorkflow::Refused(no_credential(workflow)),
+            })?,
+            None => None,
+        };
+        self.store.workflow(workflow, at, access.as_ref()).await.map_err(|error| match error {
+            ActionError::Unreachable { .. } | ActionError::NotStored { .. } => {
+                NoWorkflow::Unreachable(error.to_string())
+            }
+            error => NoWorkflow::Refused(error.to_string()),
+        })
+    }
+
     /// The files of an action that the job may use; or why it gets none, in words.
     pub(super) async fn obtain(&self, action: &RemoteAction) -> Result<Archive, String> {
         self.policy.check(action)?;
         let access = match &self.private {
-            Some(private) => private.access(action).await?,
+            Some(private) => private.access(action).await.map_err(|_| no_credential(action))?,
             None => None,
         };
         self.store.obtain(action, access.as_ref()).await.map_err(|error| error.to_string())
@@ -49,18 +81,19 @@ impl Actions {
 }
 
 impl Private {
-    async fn access(&self, action: &RemoteAction) -> Result<Option<Access>, String> {
+    async fn access(&self, action: &RemoteAction) -> Result<Option<Access>, ForgeError> {
         let is_it = |repo: &&RepoName| repo.as_str().eq_ignore_ascii_case(action.repo.as_str());
         let Some(repo) = self.repositories.iter().find(is_it) else { return Ok(None) };
         let access = RepoAccess { repo: repo.clone(), installation: self.installation };
-        match self.forge.git_upstream(&access).await {
-            Ok(upstream) => Ok(Some(Access { url: upstream.url, authorization: upstream.authorization })),
-            Err(error) => {
-                tracing::warn!(%action, %error, "there is no credential for an action");
-                Err(format!("the action `{action}` cannot be fetched: the forge gave no credential for its repository"))
-            }
-        }
+        let upstream = self.forge.git_upstream(&access).await;
+        let upstream =
+            upstream.inspect_err(|error| tracing::warn!(%action, %error, "there is no credential for a repository"))?;
+        Ok(Some(Access { url: upstream.url, authorization: upstream.authorization }))
     }
+}
+
+fn no_credential(action: &RemoteAction) -> String {
+    format!("the {} `{action}` cannot be fetched: the forge gave no credential for its repository", action.noun())
 }
 
 /// What a guest has of other repositories.

@@ -2,7 +2,7 @@
 //! has to be fetched.
 
 use super::{Steps, Witness};
-use crate::protocol::message::{Exec, ExitStatus};
+use crate::protocol::message::ExitStatus;
 use crate::vm::VmError;
 use crate::workflow::action::inputs::Given;
 use crate::workflow::action::version::{Range, Version};
@@ -113,12 +113,12 @@ impl<W: Witness> Steps<'_, W> {
         };
         let installed = self.installed(tool).await?;
         let Some(range) = Range::parse(&asked) else {
-            return Ok(Err(lacking(tool, &asked, &installed, &self.image.name)));
+            return Ok(Err(lacking(tool, &asked, &installed, self.image_of_steps())));
         };
         let found = installed.iter().filter(|one| range.contains(one.version)).max_by_key(|one| one.version);
-        let Some(found) = found else { return Ok(Err(lacking(tool, &asked, &installed, &self.image.name))) };
+        let Some(found) = found else { return Ok(Err(lacking(tool, &asked, &installed, self.image_of_steps()))) };
         let number = self.number_of(plan);
-        let text = format!("{} {} is in the image `{}`", tool.name(), found.version, self.image.name);
+        let text = format!("{} {} is in the image `{}`", tool.name(), found.version, self.image_of_steps());
         self.witness.say(number, &text).await;
         if value("cache").is_some_and(|cache| !cache.is_empty()) {
             self.witness
@@ -130,10 +130,7 @@ impl<W: Witness> Steps<'_, W> {
 
     async fn installed(&mut self, tool: Tool) -> Result<Vec<Installed>, VmError> {
         let argv = ["sh", "-c", tool.list()].map(str::to_owned).to_vec();
-        let env = self.image_environment().into_iter().collect();
-        let owner = self.owner();
-        let running = self.guest.exec(Exec { argv, env, directory: "/".to_owned(), owner, stdin: false }).await?;
-        let (status, listed) = running.ended(LISTED).await?;
+        let (status, listed) = self.ask_where_steps_run(argv, LISTED).await?;
         let listed =
             if status == ExitStatus::Code(0) { String::from_utf8_lossy(&listed).into_owned() } else { String::new() };
         Ok(listed.lines().filter_map(read_installed).collect())

@@ -143,15 +143,19 @@ pub(super) async fn run(
         Ok(plan) => plan,
         Err(unrunnable) => return Ok(refuse(scene, journal, unrunnable).await),
     };
-    let git = match sources::proxy_of(scene.core, &plan, &instance.url, certificates.as_deref()) {
+    let git = match sources::proxy_of(scene.core, &plan, &instance.url) {
         Ok(git) => git,
         Err(detail) => return internal(detail),
     };
-    let repo = &scene.lease.run.access.repo;
+    let (forge, repo) = (&scene.lease.run.forge, &scene.lease.run.access.repo);
     let services = Services {
         git: Some(git),
-        egress: egress_of(scene.core, scene.profile, repo),
-        registries: scene.core.registries.proxy(repo, &scene.profile.name, plan.is_of_fork()),
+        egress: egress_of(scene.core, scene.profile, forge, repo),
+        registries: scene.core.registries.proxy(
+            scene.core.config.named(forge, repo),
+            &scene.profile.name,
+            plan.is_of_fork(),
+        ),
         results: ResultsService::none(),
     };
     let egress: Egress = services.egress.clone();

@@ -27,13 +27,23 @@ const METHOD: &str = r#"
 if command -v zstd >/dev/null 2>&1 && tar --version 2>/dev/null | grep -q 'GNU tar'; then echo zstd; else echo gzip; fi
 "#;
 
-/// Packs the names of its input, relative to the workspace, by the method `$1`. A smaller `tar` takes names by lines.
+/// Packs the names of its input, relative to the workspace, by the method `$1`. A smaller `tar` takes names by lines, and the smallest as
+/// arguments, as many as those may be.
 pub(in crate::job) const PACK: &str = r#"
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then
   if [ "$1" = zstd ]; then exec tar --posix -P --use-compress-program 'zstd -T0 -q' -cf - --null -T -; fi
   exec tar --posix -P -czf - --null -T -
 fi
-tr '\0' '\n' | tar -czf - -T -
+if tar --help 2>&1 | grep -q -e '-T'; then
+  tr '\0' '\n' | tar -czf - -T -
+  exit
+fi
+names=$(mktemp) && cat > "$names"
+if [ "$(wc -c < "$names")" -gt 100000 ]; then
+  echo 'these are too many files for this tar: GNU tar takes more' >&2
+  exit 2
+fi
+xargs -0 -n 1000000 -s 130000 tar -czf - -- < "$names"
 "#;
 
 const UNPACK: &str = r#"

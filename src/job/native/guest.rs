@@ -2,6 +2,7 @@
 //! what comes nor lets it grow.
 
 use crate::core::heavy;
+use crate::job::container::Inside;
 use crate::protocol::message::{Exec, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Input};
@@ -36,6 +37,7 @@ pub(in crate::job) struct Hands<'a> {
     pub(super) env: Vec<(String, String)>,
     pub(super) workspace: String,
     pub(super) home: String,
+    pub(super) inside: Option<&'a Inside>,
 }
 
 /// Why a step of this kind does not do what it should.
@@ -59,7 +61,7 @@ impl<'a> Hands<'a> {
     pub(in crate::job) fn new(
         guest: &'a Guest, owner: Owner, env: Vec<(String, String)>, workspace: String, home: String,
     ) -> Self {
-        Self { guest, owner, env, workspace, home }
+        Self { guest, owner, env, workspace, home, inside: None }
     }
 }
 
@@ -71,8 +73,11 @@ impl Hands<'_> {
         mut sink: impl FnMut(&[u8]) -> Result<(), Trouble>,
     ) -> Result<(i32, String), Trouble> {
         let argv = ["sh", "-c", script, "sh"].into_iter().chain(arguments.iter().copied()).map(str::to_owned);
-        let (env, directory) = (self.env.clone(), self.workspace.clone());
-        let exec = Exec { argv: argv.collect(), env, directory, owner: self.owner, stdin: true };
+        let (argv, env, directory) = (argv.collect(), self.env.clone(), self.workspace.clone());
+        let exec = match self.inside {
+            Some(inside) => inside.program(argv, &directory, env.into_iter().collect(), true),
+            None => Exec { argv, env, directory, owner: self.owner, stdin: true },
+        };
         let mut running = match self.guest.exec(exec).await {
             Err(VmError::Refused { detail, .. }) => return Err(Trouble::Said(detail)),
             started => started?,

@@ -33,10 +33,12 @@ pub(in crate::job) async fn receive<T: Send + 'static>(
     let sent = hands.run(script, arguments, feed, sink).await;
     drop(sender);
     let taken = taking.await.map_err(|_| Trouble::said("packing it broke off: a fault of Dayfly"))?;
-    let taken = taken.map_err(|error| Trouble::Said(error.to_string()))?;
-    match sent? {
-        (0 | EXIT_CHANGED, _) => Ok(taken),
-        (code, complaints) => Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))),
+    let taken = taken.map_err(|error| Trouble::Said(error.to_string()));
+    match sent {
+        Ok((0 | EXIT_CHANGED, _)) => taken,
+        // What the program complains of comes before what that made of the archive.
+        Ok((code, complaints)) => Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))),
+        Err(error) => taken.and(Err(error)),
     }
 }
 

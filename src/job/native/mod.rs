@@ -14,6 +14,7 @@ mod upload;
 use std::collections::BTreeMap;
 
 use self::guest::{Hands, Trouble};
+use super::container::Inside;
 use crate::depot::Tenant;
 use crate::protocol::message::Owner;
 use crate::vm::VmError;
@@ -29,6 +30,8 @@ pub(super) struct Place<'a> {
     pub(super) env: Vec<(String, String)>,
     pub(super) workspace: &'a str,
     pub(super) home: &'a str,
+    /// The container that the job's steps run in, if they do not run in the machine itself; paths are that container's.
+    pub(super) inside: Option<&'a Inside>,
 }
 
 /// What a step of this kind said and left.
@@ -79,8 +82,8 @@ impl Done {
 pub(super) async fn run(
     plan: &NativePlan, tenant: Option<&Tenant>, place: Place<'_>,
 ) -> Result<(StepResult, Done), VmError> {
-    let Place { guest, owner, env, workspace, home } = place;
-    let hands = Hands { guest, owner, env, workspace: workspace.to_owned(), home: home.to_owned() };
+    let Place { guest, owner, env, workspace, home, inside } = place;
+    let hands = Hands { guest, owner, env, workspace: workspace.to_owned(), home: home.to_owned(), inside };
     let mut done = Done::default();
     let ended = match tenant {
         Some(tenant) => dispatch(plan, tenant, &hands, &mut done).await,

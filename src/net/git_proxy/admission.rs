@@ -110,9 +110,7 @@ pub fn admit(method: &Method, target: &Uri, repositories: &[RepoName], may_publi
     let known = repositories.iter().find(|known| known.as_str().eq_ignore_ascii_case(asked.as_str()));
     match known {
         Some(repo) => Ok(Admitted { repo: repo.clone(), is_public: false, service }),
-        None if may_public && asked.as_str().matches('/').count() == 1 => {
-            Ok(Admitted { repo: asked, is_public: true, service })
-        }
+        None if may_public => Ok(Admitted { repo: asked, is_public: true, service }),
         None => Err(Refusal::OtherRepository(asked)),
     }
 }

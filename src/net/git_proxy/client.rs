@@ -19,12 +19,8 @@ impl GitClient {
         Self::with(|builder| builder)
     }
 
-    /// The same, trusting these certificates, in PEM, beside the usual ones.
-    ///
-    /// # Errors
-    /// As above, and certificates that are none.
-    pub fn trusting(certificates: &str) -> Result<Self, reqwest::Error> {
-        let certificates = Certificate::from_pem_bundle(certificates.as_bytes())?;
+    /// The same, trusting these certificates, too.
+    pub fn trusting(certificates: Vec<Certificate>) -> Result<Self, reqwest::Error> {
         Self::with(|builder| certificates.into_iter().fold(builder, ClientBuilder::add_root_certificate))
     }
 

@@ -17,8 +17,8 @@ use url::Url;
 
 use super::*;
 use crate::forge::{
-    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, ForgeError, ForgeStanding, Permission,
-    PullRequestNow, Report,
+    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
+    Permission, PullRequestNow, Report,
 };
 use crate::net::decisions::Decision;
 use crate::net::http::MAX_HEAD;
@@ -190,7 +190,9 @@ struct World {
 
 fn proxy_of(forge: Arc<dyn Forge>, access: RepoAccess, submodules: Vec<RepoName>, limits: GitLimits) -> GitProxy {
     let client = GitClient::new().unwrap();
-    let source = Source::Forge { client, forge, installation: access.installation };
+    let name = "forge".to_owned();
+    let forges = Forges::new([(name.clone(), forge)]);
+    let source = Source::Forge { client, forges, name, installation: access.installation };
     GitProxy::new(source, std::iter::once(access.repo).chain(submodules).collect(), limits)
 }
 

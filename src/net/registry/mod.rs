@@ -122,8 +122,8 @@ impl Registries {
         Ok(Self(registries.collect()))
     }
 
-    /// What a machine of that profile may read that runs for `repo`, or for the fork of one.
-    pub fn proxy(&self, repo: &RepoName, profile: &str, is_fork: bool) -> RegistryProxy {
+    /// What a machine of that profile may read that runs for `repo`, or for the fork of one; as [`config::Registry::serves`].
+    pub fn proxy(&self, repo: Option<&RepoName>, profile: &str, is_fork: bool) -> RegistryProxy {
         let allowed = self.0.iter().filter(|registry| registry.settings.serves(repo, profile, is_fork));
         RegistryProxy::new(allowed.cloned().collect(), RegistryLimits::default())
     }

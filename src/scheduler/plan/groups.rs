@@ -35,6 +35,23 @@ struct Members<'a> {
     next: Option<(i64, &'a JobId)>,
 }
 
+/// Whose turn in a group it is.
+pub(super) enum Holder<'a> {
+    /// A run, with how people call it. It is over when all of its jobs are.
+    Run(&'a RunId, &'a str),
+    Job(&'a JobId),
+}
+
+impl Holder<'_> {
+    fn as_reason(&self, group: &str) -> WaitReason {
+        let run = match self {
+            Self::Run(_, label) => (*label).to_owned(),
+            Self::Job(id) => format!("the job `{id}`"),
+        };
+        WaitReason::Group { group: group.to_owned(), run }
+    }
+}
+
 /// All groups.
 pub(super) struct Groups<'a> {
     runs: HashMap<Key<'a>, First<'a>>,
@@ -46,37 +63,44 @@ impl<'a> Groups<'a> {
         Self { runs: runs(snapshot), jobs: jobs(snapshot) }
     }
 
-    /// Why the job's run has to wait for its turn. Attempts of one run do not wait for each other.
-    pub(super) fn before_run(&self, job: &Job) -> Option<WaitReason> {
+    /// Why the job has to wait for its run's turn, or for its own.
+    pub(super) fn before(&self, job: &Job) -> Option<WaitReason> {
+        let of_run = || Some(self.before_run(job)?.as_reason(&job.group.as_ref()?.group));
+        let own = || Some(self.before_job(job)?.as_reason(&job.own_group.as_ref()?.group));
+        of_run().or_else(own)
+    }
+
+    /// Who has to be over before the job can go on.
+    pub(super) fn holder(&self, job: &Job) -> Option<Holder<'a>> {
+        self.before_run(job).or_else(|| self.before_job(job))
+    }
+
+    /// Attempts of one run do not wait for each other.
+    fn before_run(&self, job: &Job) -> Option<Holder<'a>> {
         let own = job.group.as_ref()?;
         let key = (&job.repo, own.group.as_str());
         let first = self.runs.get(&key)?;
         if *first.run != job.run && first.place.root != own.root {
-            return Some(WaitReason::Group { group: own.group.clone(), run: first.place.label.clone() });
+            return Some(Holder::Run(first.run, &first.place.label));
         }
         let holder = self.jobs.get(&key).and_then(|members| members.holder).filter(|holder| holder.run != job.run);
-        holder.filter(|_| !first.has_begun).map(|holder| behind(&own.group, holder))
+        holder.filter(|_| !first.has_begun).map(|holder| Holder::Job(&holder.id))
     }
 
-    /// Why a job that is in a group by itself has to wait for its turn.
-    pub(super) fn before_job(&self, job: &Job) -> Option<WaitReason> {
+    fn before_job(&self, job: &Job) -> Option<Holder<'a>> {
         let own = job.own_group.as_ref().filter(|_| !job.is_entered)?;
         let key = (&job.repo, own.group.as_str());
         let earlier = |first: &&First<'_>| first.has_begun || first.place.order.0 <= own.since;
         if let Some(first) = self.runs.get(&key).filter(earlier) {
-            return Some(WaitReason::Group { group: own.group.clone(), run: first.place.label.clone() });
+            return Some(Holder::Run(first.run, &first.place.label));
         }
         let members = self.jobs.get(&key)?;
         if let Some(holder) = members.holder {
-            return Some(behind(&own.group, holder));
+            return Some(Holder::Job(&holder.id));
         }
         let (_, next) = members.next.filter(|(_, next)| **next != job.id)?;
-        Some(WaitReason::Group { group: own.group.clone(), run: format!("the job `{next}`") })
+        Some(Holder::Job(next))
     }
-}
-
-fn behind(group: &str, holder: &Job) -> WaitReason {
-    WaitReason::Group { group: group.to_owned(), run: format!("the job `{}`", holder.id) }
 }
 
 /// The run of each group whose turn it is: the first that is not over. One that has begun comes before those that

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const LIMITS: Limits = Limits { max_vms: 3, memory_mib: 4096, vcpus: 4 };
-const SMALL: Size = Size { memory_mib: 1024, vcpus: 1 };
+pub(super) const SMALL: Size = Size { memory_mib: 1024, vcpus: 1 };
 
 /// Jobs of one size have one profile.
 fn profile_of(size: Size) -> String {
@@ -14,8 +14,8 @@ fn profile_of(size: Size) -> String {
 
 /// Jobs with speaking names: ids are random, so tests find jobs by `run/key`.
 #[derive(Debug, Default)]
-struct World {
-    jobs: Vec<Job>,
+pub(super) struct World {
+    pub(super) jobs: Vec<Job>,
     runs: HashMap<String, RunId>,
     reserve: Vec<Reserve>,
     disk: Option<Disk>,
@@ -23,7 +23,7 @@ struct World {
 
 impl World {
     /// `place` is `repo/run/key`; `needs` are separated by spaces.
-    fn add(&mut self, place: &str, needs: &str, stage: Stage, size: Size) -> JobId {
+    pub(super) fn add(&mut self, place: &str, needs: &str, stage: Stage, size: Size) -> JobId {
         let (repo, run, key) = match *place.split('/').collect::<Vec<_>>() {
             [repo, run, key] => (repo, run, key),
             _ => panic!("`{place}` is not repo/run/key"),
@@ -66,7 +66,7 @@ impl World {
         self.reserve.retain(|vm| !vm.is_leaving);
     }
 
-    fn plan(&self, now: i64) -> Plan {
+    pub(super) fn plan(&self, now: i64) -> Plan {
         plan(&self.snapshot(now), |_, _| Gate::Run)
     }
 
@@ -158,7 +158,7 @@ fn queued(since: i64) -> Stage {
     Stage::Queued { since }
 }
 
-const DONE: Stage = Stage::Finished(Conclusion::Success);
+pub(super) const DONE: Stage = Stage::Finished(Conclusion::Success);
 
 #[test]
 fn a_job_waits_for_all_cells_of_what_it_needs() {
@@ -189,7 +189,7 @@ fn the_gate_decides_with_the_jobs_that_are_needed() {
 }
 
 /// Puts all jobs of a run into a group.
-fn group(world: &mut World, run: &str, group: &str, arrived_at: i64, root: Option<&str>) {
+pub(super) fn group(world: &mut World, run: &str, group: &str, arrived_at: i64, root: Option<&str>) {
     let id = world.runs[run].clone();
     let root = root.map_or_else(|| id.clone(), |root| world.runs[root].clone());
     for job in world.jobs.iter_mut().filter(|job| job.run == id) {
@@ -437,7 +437,7 @@ fn world() -> impl Strategy<Value = World> {
 }
 
 /// Carries out a plan; panics on what must not be in it.
-fn carry_out(world: &mut World, plan: &Plan, now: i64) {
+pub(super) fn carry_out(world: &mut World, plan: &Plan, now: i64) {
     for action in &plan.actions {
         let (id, next) = match action {
             Action::Evict(vm) => {

@@ -29,7 +29,7 @@ async fn each_attempt_of_a_run_is_made_once_and_keeps_its_number() {
         assert_eq!(told, [(1, 1, 1), (2, 1, 1), (3, 1, 1)]);
         assert!(attempts.iter().all(|(run, _)| *run.root() == first.id));
     }
-    let runs = store.runs_at(&access().repo, &sha()).await.unwrap();
+    let runs = store.runs_at("github", &access().repo, &sha()).await.unwrap();
     let [(root, latest)] = runs.as_slice() else { panic!("{runs:?}") };
     assert_eq!((root, store.run(latest).await.unwrap().unwrap().attempt()), (&first.id, 3));
     assert_eq!(store.carried(&second.id).await.unwrap()["lint"]["result"], "success");

@@ -15,6 +15,7 @@ mod reports;
 mod swept;
 mod unfold;
 mod upkeep;
+mod workflow_jobs;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -87,6 +88,8 @@ fn new_report(context: &str) -> Report {
         summary: String::new(),
         log: "this is never stored".into(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

@@ -100,10 +100,10 @@ async fn a_used_up_budget_stops_one_installation_and_no_other() {
     let mut other = new_run("ci.yml", &["build"]);
     other.access.installation = None;
     store.create_runs(&key("b"), vec![other.clone()], DeliveryState::Processed, 100).await.unwrap();
-    store.postpone_reports(Some(7), 60_000).await.unwrap();
+    store.postpone_reports("github", Some(7), 60_000).await.unwrap();
     let due = store.due_reports(59_999, 10).await.unwrap();
     assert_eq!(due.iter().map(|due| &due.run).collect::<Vec<_>>(), [&other.id]);
-    store.postpone_reports(None, 60_000).await.unwrap();
+    store.postpone_reports("github", None, 60_000).await.unwrap();
     assert_eq!(store.due_reports(59_999, 10).await.unwrap(), []);
     assert_eq!(store.due_reports(60_000, 10).await.unwrap().len(), 3);
 }

@@ -94,7 +94,12 @@ async fn a_schedule_keeps_its_time_until_it_was_attended_to() {
     let store = TestStore::new().await;
     let repo = access().repo;
     let asked = crate::webhook::Dispatch {
-        repository: crate::webhook::Repository { access: access(), id: 1, default_branch: "main".into() },
+        repository: crate::webhook::Repository {
+            forge: "github".into(),
+            access: access(),
+            id: 1,
+            default_branch: "main".into(),
+        },
         event: "schedule".into(),
         action: None,
         git_ref: "refs/heads/main".into(),

@@ -99,6 +99,7 @@ fn profile() -> Profile {
         prepare: None,
         egress: Default::default(),
         reports: Vec::new(),
+        executor: crate::config::Executor::Native,
     }
 }
 
@@ -113,6 +114,8 @@ fn report(state: ReportState, title: &str) -> StoredReport {
         summary: String::new(),
         log: String::new(),
         annotations: Vec::new(),
+        coverage: None,
+        place: crate::forge::ReportPlace::default(),
         details_url: None,
         started_at: None,
         finished_at: None,

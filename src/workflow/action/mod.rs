@@ -22,6 +22,6 @@ pub const MAX_LEVELS: usize = 10;
 pub fn used(steps: &[Step]) -> impl Iterator<Item = &ActionRef> {
     steps.iter().filter_map(|step| match &step.action {
         Action::Uses { reference, .. } => Some(reference),
-        Action::Run { .. } | Action::Checkout(_) | Action::Native(_) => None,
+        Action::Run { .. } | Action::Checkout(_) | Action::Native(_) | Action::Steer(_) => None,
     })
 }

@@ -1,4 +1,4 @@
-//! Which actions of other repositories jobs may use.
+//! Which actions and workflows of other repositories jobs may use.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,10 @@ use super::RemoteAction;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionPolicy {
     pub allowed: Vec<ActionPattern>,
-    /// Whether only full commit ids are versions.
+    /// Patterns of workflows; `None`: those of actions count for them too, as on GitHub.
+    #[serde(default)]
+    pub allowed_workflows: Option<Vec<ActionPattern>>,
+    /// Whether only full commit ids are versions of actions. Workflows may have others, as on GitHub.
     pub require_sha_pins: bool,
 }
 
@@ -26,22 +29,14 @@ pub struct ActionPattern {
 impl Default for ActionPolicy {
     fn default() -> Self {
         let all = ActionPattern::parse("*").expect("it is a pattern");
-        Self { allowed: vec![all], require_sha_pins: false }
+        Self { allowed: vec![all], allowed_workflows: None, require_sha_pins: false }
     }
 }
 
 impl ActionPolicy {
     /// Whether a job may use the action; the error says why not, for people.
     pub fn check(&self, action: &RemoteAction) -> Result<(), String> {
-        let matching = |negative: bool| {
-            self.allowed.iter().find(move |pattern| pattern.is_negative == negative && pattern.matches(action))
-        };
-        if let Some(pattern) = matching(true) {
-            return Err(format!("the action `{action}` is not allowed here: `{}`\n  {ASK}", pattern.text));
-        }
-        if matching(false).is_none() {
-            return Err(format!("the action `{action}` is not among those that are allowed here\n  {ASK}"));
-        }
+        check(&self.allowed, action, "allowed")?;
         if self.require_sha_pins && !action.is_pinned() {
             return Err(format!(
                 "the action `{action}` is not pinned to a commit\n  hint: write the full commit id behind the `@`, and the \
@@ -50,9 +45,29 @@ impl ActionPolicy {
         }
         Ok(())
     }
+
+    /// Whether a run may call the workflow of another repository; the error says why not, for people.
+    pub fn check_workflow(&self, workflow: &RemoteAction) -> Result<(), String> {
+        match &self.allowed_workflows {
+            Some(patterns) => check(patterns, workflow, "allowed_workflows"),
+            None => check(&self.allowed, workflow, "allowed"),
+        }
+    }
 }
 
-const ASK: &str = "hint: whoever runs this service lists them in `[actions] allowed`";
+fn check(patterns: &[ActionPattern], wanted: &RemoteAction, key: &str) -> Result<(), String> {
+    let matching = |negative: bool| {
+        patterns.iter().find(move |pattern| pattern.is_negative == negative && pattern.matches(wanted))
+    };
+    let (noun, ask) = (wanted.noun(), format!("hint: whoever runs this service lists them in `[actions] {key}`"));
+    if let Some(pattern) = matching(true) {
+        return Err(format!("the {noun} `{wanted}` is not allowed here: `{}`\n  {ask}", pattern.text));
+    }
+    match matching(false) {
+        Some(_) => Ok(()),
+        None => Err(format!("the {noun} `{wanted}` is not among those that are allowed here\n  {ask}")),
+    }
+}
 
 impl ActionPattern {
     /// Reads a pattern.
@@ -114,7 +129,7 @@ mod tests {
     fn check(allowed: &[&str], pins: bool, action: &str) -> Result<(), String> {
         let allowed = allowed.iter().map(|text| ActionPattern::parse(text).unwrap()).collect();
         let action = ActionRef::parse(action).unwrap();
-        ActionPolicy { allowed, require_sha_pins: pins }.check(action.remote().unwrap())
+        ActionPolicy { allowed, require_sha_pins: pins, ..ActionPolicy::default() }.check(action.remote().unwrap())
     }
 
     #[test]
@@ -142,6 +157,26 @@ mod tests {
         for pattern in ["", "acme", "acme/x@", "/x", "a b/c", "!"] {
             assert!(ActionPattern::parse(pattern).is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn workflows_have_the_patterns_of_actions_unless_they_have_their_own() {
+        let check = |allowed: &[&str], own: Option<&[&str]>, workflow: &str| {
+            let patterns = |texts: &[&str]| texts.iter().map(|text| ActionPattern::parse(text).unwrap()).collect();
+            let workflow = ActionRef::parse(workflow).unwrap();
+            let allowed_workflows = own.map(patterns);
+            ActionPolicy { allowed: patterns(allowed), allowed_workflows, require_sha_pins: true }
+                .check_workflow(workflow.remote().unwrap())
+        };
+        let workflow = "acme/ci/.github/workflows/build.yml@v1";
+        assert_eq!(check(&["*"], None, workflow), Ok(()), "versions of workflows need not be commits");
+        assert_eq!(check(&["acme/ci"], None, workflow), Ok(()));
+        assert_eq!(check(&[], Some(&["acme/ci/.github/workflows/build.yml@v*"]), workflow), Ok(()));
+        assert!(check(&["*"], Some(&["*", "!acme/ci@v1"]), workflow).is_err());
+        insta::assert_snapshot!(check(&["*"], Some(&[]), workflow).unwrap_err(), @"
+        the workflow `acme/ci/.github/workflows/build.yml@v1` is not among those that are allowed here
+          hint: whoever runs this service lists them in `[actions] allowed_workflows`
+        ");
     }
 
     #[test]

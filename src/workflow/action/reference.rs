@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::Complaint;
 use crate::document::reader::quoted;
 use crate::forge::RepoName;
+use crate::workflow::call::is_workflow;
 
 /// Bytes of a `uses`.
 const MAX_USES: usize = 500;
@@ -24,11 +25,11 @@ pub enum ActionRef {
     Docker(String),
 }
 
-/// An action in a repository of its forge.
+/// An action in a repository of its forge; or a workflow there, which jobs name in the same way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RemoteAction {
     pub repo: RepoName,
-    /// The directory in the repository; empty for its root.
+    /// The directory in the repository, empty for its root; or a workflow's file.
     pub path: String,
     /// A full commit id, a tag or a branch.
     pub version: String,
@@ -87,6 +88,11 @@ impl RemoteAction {
     /// Whether the version is a commit, which never moves.
     pub fn is_pinned(&self) -> bool {
         matches!(self.version.len(), 40 | 64) && self.version.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
+    /// What it is, for people.
+    pub fn noun(&self) -> &'static str {
+        if is_workflow(&self.path) { "workflow" } else { "action" }
     }
 
     /// `owner/name` with the directory, if there is one.

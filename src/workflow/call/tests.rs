@@ -53,7 +53,7 @@ fn library(root: &Workflow, files: &[(&str, &str)]) -> Result<Library, String> {
             .map(|(_, workflow)| workflow.clone())
             .ok_or_else(|| vec![Complaint::new(format!("there is no file `{place}`")).at("ci.yml", None, "")])
     };
-    Library::load(root, &mut read)
+    Library::load(root, "acme", &mut read)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
@@ -254,4 +254,100 @@ fn files_of_a_remote_workflow_are_remote() {
     let way = [remote, "./.github/workflows/b.yml"].map(|target| CallTarget::parse(target).unwrap());
     assert_eq!(library.get(&way).unwrap().jobs[0].id, "x");
     assert!(library.get(&way[1..]).is_none());
+}
+
+#[test]
+fn secrets_are_inherited_within_one_owner_only() {
+    let leaf = "on: workflow_call\njobs: {x: {runs-on: x, steps: [run: x]}}";
+    let inherit = |target: &str| format!("on: workflow_call\njobs: {{a: {{uses: {target}, secrets: inherit}}}}");
+    let load = |target: &str, files: &[(&str, &str)]| {
+        let root = calling(&format!("  a: {{uses: {target}, secrets: inherit}}\n"));
+        library(&root, files).map(drop)
+    };
+    let (own, other, third) =
+        ["ACME/ci", "other/ci", "third/ci"].map(|repo| format!("{repo}/.github/workflows/a.yml@v1")).into();
+    assert_eq!(load(&own, &[(&own, leaf)]), Ok(()));
+    insta::assert_snapshot!(load(&other, &[(&other, leaf)]).unwrap_err(), @"
+    .github/workflows/ci.yml:3:3: jobs.a.secrets: `inherit` is for workflows of the same owner, and this one is of `other`
+      hint: write the secrets that it gets one by one
+    ");
+    // What counts is who calls, not where it began.
+    let root = calling(&format!("  a: {{uses: {other}, secrets: {{T: x}}}}\n"));
+    let takes = |jobs: &str| leaf.replace("workflow_call", "{workflow_call: {secrets: {T: }}}") + jobs;
+    let within = inherit("./.github/workflows/b.yml").replace("workflow_call", "{workflow_call: {secrets: {T: }}}");
+    let beside = "other/ci/.github/workflows/b.yml@v1";
+    assert!(library(&root, &[(&other, &within), (beside, &takes(""))]).is_ok());
+    let further = inherit(&third).replace("workflow_call", "{workflow_call: {secrets: {T: }}}");
+    let refused = library(&root, &[(&other, &further), (&third, leaf)]).unwrap_err();
+    assert!(refused.contains("this one is of `third`"), "{refused}");
+}
+
+#[test]
+fn a_called_workflow_may_do_no_more_than_its_caller() {
+    let called = |permissions: &str, of_job: &str| {
+        format!("on: workflow_call\n{permissions}\njobs: {{x: {{runs-on: x, {of_job} steps: [run: x]}}}}")
+    };
+    let told = |caller: &str, called: &str| {
+        let root = calling(&format!("  a: {{{caller} uses: ./.github/workflows/b.yml}}\n"));
+        let library = library(&root, &[("./.github/workflows/b.yml", called)]);
+        let planned = plan(&root, &PlanInput::default()).unwrap();
+        library.map(|library| {
+            let called = library.get(&[CallTarget::parse("./.github/workflows/b.yml").unwrap()]).unwrap();
+            let jobs =
+                enter(&planned[0].spec, called, &Value::Null, &NeedsResults::default(), BTreeSet::new()).unwrap();
+            ["contents", "issues"].map(|name| jobs[0].spec.permissions.access(name).as_str()).join(" ")
+        })
+    };
+    for (caller, inner, expected) in [
+        ("", called("", ""), "write write"),
+        ("", called("permissions: read-all", ""), "read read"),
+        ("permissions: {contents: read},", called("", ""), "read none"),
+        ("permissions: {contents: write, issues: read},", called("permissions: {contents: read}", ""), "read none"),
+        (
+            "permissions: {contents: read},",
+            called("permissions: write-all", "permissions: {contents: read},"),
+            "read none",
+        ),
+        ("permissions: {},", called("", "permissions: {},"), "none none"),
+    ] {
+        assert_eq!(told(caller, &inner).as_deref(), Ok(expected), "{caller} {inner}");
+    }
+    insta::assert_snapshot!(told("permissions: {contents: read},", &called("", "permissions: {contents: write},")).unwrap_err(), @"
+    .github/workflows/ci.yml:3:3: jobs.a.permissions: the called workflow asks for `contents: write`, but may have `contents: read` here
+      hint: the `permissions` of the job that calls it must have what the called workflow asks for
+    ");
+    // However many calls are between them.
+    let root = calling("  a: {permissions: {contents: read}, uses: ./.github/workflows/b.yml}\n");
+    let between = relay(&["./.github/workflows/c.yml".to_owned()]);
+    let deep = called("permissions: {issues: read}", "");
+    let refused = library(&root, &[("./.github/workflows/b.yml", &between), ("./.github/workflows/c.yml", &deep)]);
+    let refused = refused.unwrap_err();
+    assert!(refused.starts_with(".github/workflows/b.yml:3:3: jobs.j0.permissions: "), "{refused}");
+}
+
+#[test]
+fn a_call_is_in_the_group_of_what_it_calls() {
+    use crate::workflow::concurrency::job_group;
+    let text = "on: {workflow_call: {inputs: {place: {type: string, default: prod}}}}\n\
+                concurrency: {group: 'deploy-${{ inputs.place }}-${{ github.ref }}', cancel-in-progress: true}\n\
+                jobs: {x: {runs-on: x, steps: [run: x]}}";
+    let root = calling(
+        "  a: {uses: ./.github/workflows/b.yml}\n  b: {uses: ./.github/workflows/b.yml, with: {place: Test}}\n",
+    );
+    let library = library(&root, &[("./.github/workflows/b.yml", text)]).unwrap();
+    let planned = plan(&library.equip(root, None), &PlanInput::default()).unwrap();
+    let github = Value::from(json!({"ref": "main"}));
+    let groups: Vec<String> = planned
+        .iter()
+        .map(|job| job_group(&job.spec, &github, &NeedsResults::default()).unwrap().unwrap())
+        .map(|group| format!("{} {}", group.name, group.cancel_in_progress))
+        .collect();
+    assert_eq!(groups, ["deploy-prod-main true", "deploy-test-main true"]);
+    let stored = serde_json::to_string(&planned[0]).unwrap();
+    assert_eq!(serde_json::from_str::<PlannedJob>(&stored).unwrap(), planned[0]);
+    let both = calling("  a: {concurrency: x, uses: ./.github/workflows/b.yml}\n");
+    insta::assert_snapshot!(self::library(&both, &[("./.github/workflows/b.yml", text)]).unwrap_err(), @"
+    .github/workflows/ci.yml:3:3: jobs.a.concurrency: it has `concurrency`, and `.github/workflows/b.yml` as well, which is not supported yet
+      hint: keep one of the two
+    ");
 }

@@ -15,6 +15,8 @@ mod matcher_file;
 mod obey;
 mod said;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 pub use annotation::{Annotation, Level, MAX_OF_JOB, MAX_PER_LEVEL};
 pub use listener::{Asked, Heard, Listener, Source};
 pub use mask::{COVER, Masks, TooManyMasks};
@@ -27,6 +29,24 @@ pub use said::Said;
 pub struct Hearing {
     pub masks: Masks,
     pub matchers: Matchers,
+}
+
+/// A [`Hearing`] of steps that run at the same time: what one says holds for the others from then on. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct SharedHearing(Arc<Mutex<Hearing>>);
+
+impl SharedHearing {
+    /// Nobody else hears meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, Hearing> {
+        // Masks and matchers are each added whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Hearing> for SharedHearing {
+    fn from(hearing: Hearing) -> Self {
+        Self(Arc::new(Mutex::new(hearing)))
+    }
 }
 
 impl Hearing {

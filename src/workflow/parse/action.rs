@@ -2,7 +2,7 @@
 //!
 //! Keys beside `runs` are free, as GitHub has it, since actions carry what other tools read; what stands in `runs` is not.
 
-use super::{MAX_STEPS, fields, step};
+use super::{MAX_STEPS, fields, steering, step};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Diagnostic, Field, Item, Reader, Table, yaml};
 use crate::workflow::action::manifest::{Docker, DockerImage, Hook, Input, Manifest, Node, Runs};
@@ -194,6 +194,12 @@ fn composite_step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
         field.refuse_key(
             Complaint::new("steps of actions have no `timeout-minutes`").hint("the step that uses the action has one"),
         );
+    }
+    let steers = |field: &&Field<'_>| field.key == "background" || steering::STEERING.contains(&field.key);
+    if let Some(field) = item.fields()?.iter().find(steers) {
+        let complaint = Complaint::new(format!("steps of actions have no `{}`", field.key));
+        field.refuse_key(complaint.hint("the step that uses the action can run in the background as a whole"));
+        return None;
     }
     let step = step::step(item, ids)?;
     if matches!(step.action, Action::Run { shell: None, .. }) {

@@ -95,6 +95,7 @@ pub(super) fn call(table: &Table<'_>) -> Option<Call> {
         target: uses.value.parse(CallTarget::parse)?,
         with: table.read("with", with).unwrap_or_default(),
         secrets: table.read("secrets", secrets).unwrap_or(CallSecrets::Named(Vec::new())),
+        concurrency: None,
     })
 }
 

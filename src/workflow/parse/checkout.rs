@@ -12,6 +12,9 @@ use crate::workflow::model::{Checkout, Submodules};
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
+/// Expressions for `ref` that name the pinned commit: as good as none.
+const PINNED: &[&str] = &["github.sha", "github.event.pull_request.head.sha", "github.event.after"];
+
 /// Expressions for `ref` that name what the pinned commit was the tip of.
 const MOVING: &[&str] = &[
     "github.ref",
@@ -20,6 +23,9 @@ const MOVING: &[&str] = &[
     "github.event.pull_request.head.ref",
     "github.head_ref || github.ref",
 ];
+
+/// Expressions for `repository` that name the repository of the commit.
+const OWN: &[&str] = &["github.repository", "github.event.pull_request.head.repo.full_name"];
 
 const KNOWN: &[&str] = &[
     "repository",
@@ -144,16 +150,23 @@ fn text(item: &Item<'_>) -> Option<Template> {
 
 fn reference(item: &Item<'_>) -> Option<Template> {
     let written = item.scalar_text().unwrap_or_default();
+    if expression(&written).is_some_and(|source| PINNED.contains(&source)) {
+        return None;
+    }
     if expression(&written).is_some_and(|source| MOVING.contains(&source)) {
         let complaint =
             Complaint::new(format!("instead of the tip of {} the pinned commit is checked out", quoted(&written)));
         item.warn(complaint.hint("leave `ref` out"));
+        return None;
     }
     text(item)
 }
 
 fn repository(item: &Item<'_>) -> Option<Template> {
     let written = item.scalar_text().unwrap_or_default();
+    if expression(&written).is_some_and(|source| OWN.contains(&source)) {
+        return None;
+    }
     if !written.trim().is_empty() && !written.contains("${{") {
         item.parse(|name| RepoName::parse_path(name.trim()))?;
     }

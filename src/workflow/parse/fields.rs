@@ -7,6 +7,7 @@ use crate::workflow::expression::{Expression, ExpressionError, Scope, Template, 
 use crate::workflow::model::{
     Access, Concurrency, MAX_TIMEOUT_MINUTES, Permissions, Queue, RunDefaults, Shell, Variables,
 };
+use crate::workflow::permission;
 use crate::workflow::setting::{Condition, Data, Setting};
 use crate::workflow::values::GITHUB_TOKEN;
 
@@ -14,30 +15,6 @@ use crate::workflow::values::GITHUB_TOKEN;
 const MAX_ID: usize = 100;
 
 const EXPRESSION: &str = "${{";
-
-/// What `permissions` can name.
-const PERMISSIONS: &[&str] = &[
-    "actions",
-    "artifact-metadata",
-    "attestations",
-    "checks",
-    "code-quality",
-    "contents",
-    "copilot-requests",
-    "deployments",
-    "discussions",
-    "drives",
-    "id-token",
-    "issues",
-    "models",
-    "packages",
-    "pages",
-    "pull-requests",
-    "repository-projects",
-    "security-events",
-    "statuses",
-    "vulnerability-alerts",
-];
 
 fn complaint(error: ExpressionError) -> Complaint {
     let complaint = Complaint::new(error.to_string());
@@ -246,12 +223,12 @@ fn access(field: &Field<'_>) -> Option<Access> {
     const WRITE: (&str, Access) = ("write", Access::Write);
     const NONE: (&str, Access) = ("none", Access::None);
     match field.key {
-        "id-token" | "copilot-requests" => field.value.one_of(&[WRITE, NONE]),
-        "models" | "vulnerability-alerts" => field.value.one_of(&[READ, NONE]),
-        name if PERMISSIONS.contains(&name) => field.value.one_of(&[READ, WRITE, NONE]),
+        name if permission::WRITE_OR_NONE.contains(&name) => field.value.one_of(&[WRITE, NONE]),
+        name if permission::READ_OR_NONE.contains(&name) => field.value.one_of(&[READ, NONE]),
+        name if permission::NAMES.contains(&name) => field.value.one_of(&[READ, WRITE, NONE]),
         name => {
             let complaint = Complaint::new(format!("there is no permission {}", quoted(name)));
-            field.refuse_key(complaint.suggest(name, PERMISSIONS.iter().copied()));
+            field.refuse_key(complaint.suggest(name, permission::NAMES.iter().copied()));
             None
         }
     }

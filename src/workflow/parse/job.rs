@@ -1,6 +1,6 @@
 //! One job under `jobs`.
 
-use super::{MAX_STEPS, call, container, fields, step, unsupported_keys};
+use super::{call, container, fields, steering, unsupported_keys};
 use crate::document::{Complaint, Field, Item, Table, Value as Yaml};
 use crate::workflow::expression::Environment;
 use crate::workflow::expression::Object;
@@ -33,11 +33,7 @@ const JOB_KEYS: &[&str] = &[
     "snapshot",
 ];
 
-const LATER: &[(&str, &str)] = &[
-    ("services", "start what the job needs in a step"),
-    ("container", "the job runs in a machine of its own; choose its image with `runs-on`"),
-    ("snapshot", "images are described by the operator"),
-];
+const LATER: &[(&str, &str)] = &[("snapshot", "images are described by the operator")];
 
 pub(super) fn job(field: &Field<'_>) -> Option<Job> {
     if let Some(complaint) = fields::id_complaint("job id", field.key) {
@@ -45,7 +41,6 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
     }
     let table = field.value.table(JOB_KEYS)?;
     unsupported_keys(&table, LATER);
-    container::check(&table);
     let is_call = table.get("uses").is_some();
     let call = call::call(&table);
     let (runs_on, steps) = if is_call { (Some(RunsOn::default()), Some(Vec::new())) } else { machine(&table) };
@@ -66,6 +61,8 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         permissions: table.read("permissions", fields::permissions),
         concurrency: table.read("concurrency", |item| fields::concurrency(item, scope)),
         environment: table.read("environment", environment),
+        container: table.read("container", container::container),
+        services: table.read("services", container::services),
         runs_on: runs_on?,
         steps: steps?,
         call,
@@ -160,11 +157,5 @@ fn steps(item: &Item<'_>) -> Option<Vec<Step>> {
     if items.is_empty() {
         item.refuse("a job needs at least one step");
     }
-    if items.len() > MAX_STEPS {
-        item.refuse(format!("a job has at most {MAX_STEPS} steps, this one has {}", items.len()));
-        return None;
-    }
-    let mut ids = Vec::new();
-    let steps: Vec<Option<Step>> = items.iter().map(|item| step::step(item, &mut ids)).collect();
-    steps.into_iter().collect()
+    steering::steps(item, &items)
 }

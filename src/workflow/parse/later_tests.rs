@@ -3,7 +3,7 @@
 
 use crate::document::Severity;
 use crate::workflow::examine;
-use crate::workflow::model::{CallSecrets, InputKind};
+use crate::workflow::model::{Action, CallSecrets, InputKind};
 
 /// What is found, each with its severity.
 fn found(text: &str) -> String {
@@ -62,7 +62,7 @@ jobs:
     services: {db: {ports: 80}, cache: '${{ needs.x.outputs.y }}'}
     concurrency: {group: g, cancel-in-progress: true, queue: max}
     environment: {name: p, deployment: no way}
-    steps: [{run: x, background: true}, {wait-all: }, {uses: setup-node}]
+    steps: [{run: x}, {uses: setup-node}]
 ";
     insta::assert_snapshot!(found(text), @"
     error: ci.yml:2:15: permissions.contens: there is no permission `contens`
@@ -71,25 +71,18 @@ jobs:
       hint: known here: `write`, `none`
     error: ci.yml:2:54: permissions.models: `write` is not a known value
       hint: known here: `read`, `none`
-    unsupported: ci.yml:6:5: jobs.a.container: `container` is not supported yet
-      hint: the job runs in a machine of its own; choose its image with `runs-on`
     error: ci.yml:6:24: jobs.a.container.image: must not be empty
+    error: ci.yml:6:41: jobs.a.container.credentials.password: missing key `password`
     error: ci.yml:6:42: jobs.a.container.credentials.user: unknown key `user`
       hint: did you mean `username`?
     error: ci.yml:6:52: jobs.a.container.port: unknown key `port`
       hint: did you mean `ports`?
-    unsupported: ci.yml:7:5: jobs.a.services: `services` is not supported yet
-      hint: start what the job needs in a step
     error: ci.yml:7:20: jobs.a.services.db.image: missing key `image`
     error: ci.yml:7:28: jobs.a.services.db.ports: expected a list, found the number `80`
     error: ci.yml:8:55: jobs.a.concurrency.queue: a run that cancels those in progress has nothing to queue behind
       hint: `queue: max` and `cancel-in-progress: true` exclude each other
     error: ci.yml:9:40: jobs.a.environment.deployment: expected `true` or `false`, found the string `no way`
-    unsupported: ci.yml:10:22: jobs.a.steps[0].background: `background` is not supported yet
-      hint: start the program with `&` in a step
-    unsupported: ci.yml:10:42: jobs.a.steps[1].wait-all: `wait-all` is not supported yet
-      hint: it belongs to steps in the background
-    error: ci.yml:10:62: jobs.a.steps[2].uses: `setup-node` names no action
+    error: ci.yml:10:30: jobs.a.steps[1].uses: `setup-node` names no action
       hint: write `owner/name@ref`, `owner/name/path@ref`, `./path` or `docker://image`
     ");
 }
@@ -129,12 +122,86 @@ jobs:
 fn a_workflow_that_is_only_unsupported_has_a_model() {
     let text = "on: push
 jobs:
-  a: {runs-on: x, container: debian, steps: [run: x]}
-  b: {needs: a, runs-on: x, services: {db: {image: postgres}}, steps: [run: x]}
+  a: {runs-on: x, snapshot: debian, steps: [run: x]}
+  b: {needs: a, runs-on: x, snapshot: x, steps: [run: x]}
 ";
     let reading = examine("ci.yml", text);
     assert!(reading.findings.into_sorted().iter().all(|(severity, _)| *severity == Severity::Unsupported));
     let workflow = reading.workflow.unwrap();
     assert_eq!(workflow.jobs.len(), 2);
     assert!(crate::workflow::parse("ci.yml", text).is_err(), "it does not run");
+}
+
+#[test]
+fn steps_in_the_background_and_what_steers_them_are_read_with_their_mistakes() {
+    let wrong = "on: push
+jobs:
+  a:
+    runs-on: x
+    steps:
+    - {id: a, run: x, background: yes}
+    - {wait: a, if: always(), env: {A: b}}
+    - wait: [a, none]
+    - {cancel: [a]}
+    - {id: plain, run: x}
+    - wait: plain
+    - wait-all: false
+    - {parallel: [{id: in, run: x, background: true}, {wait-all: }], name: n}
+    - {parallel: [{id: inner, run: x}]}
+    - {cancel: inner}
+    - {wait: later}
+    - {id: later, run: x, wait-all: }
+    - {background: true}
+";
+    insta::assert_snapshot!(found(wrong), @"
+    error: ci.yml:6:35: jobs.a.steps[0].background: expected `true` or `false`, found the string `yes`
+    error: ci.yml:7:17: jobs.a.steps[1].if: `if` does not go with `wait`
+      hint: a step with `wait` always runs
+    error: ci.yml:7:31: jobs.a.steps[1].env: `env` does not go with `wait`
+    error: ci.yml:8:17: jobs.a.steps[2].wait[1]: no step before this one has the id `none`
+      hint: known here: `a`
+    error: ci.yml:9:16: jobs.a.steps[3].cancel: expected a string, found a list
+    warning: ci.yml:11:13: jobs.a.steps[5].wait: the step `plain` does not run in the background
+      hint: it has ended before this step begins
+    error: ci.yml:12:17: jobs.a.steps[6].wait-all: `wait-all` is `true` or empty
+      hint: leave the step out
+    error: ci.yml:13:36: jobs.a.steps[7].parallel[0].background: `background` has no place in `parallel`
+      hint: every step of the group has `run` or `uses`, and runs beside the others
+    error: ci.yml:13:56: jobs.a.steps[7].parallel[1].wait-all: `wait-all` has no place in `parallel`
+      hint: every step of the group has `run` or `uses`, and runs beside the others
+    error: ci.yml:13:70: jobs.a.steps[7].name: `name` does not go with `parallel`
+    error: ci.yml:15:16: jobs.a.steps[9].cancel: the step `inner` is in `parallel`
+      hint: the group itself waits for its steps
+    error: ci.yml:16:14: jobs.a.steps[10].wait: no step before this one has the id `later`
+      hint: known here: `a`, `plain`
+    error: ci.yml:17:19: jobs.a.steps[11].run: `run` does not go with `wait-all`
+    error: ci.yml:18:7: jobs.a.steps[12]: a step needs `run` or `uses`
+      hint: `run` has the commands of the step
+    ");
+    let right = "on: push
+jobs:
+  a:
+    runs-on: x
+    steps:
+    - {id: a, uses: ./a, background: true}
+    - parallel: [{run: x}, {run: y, continue-on-error: true}]
+    - {id: w, name: both, wait: [a], continue-on-error: true}
+    - wait-all:
+    - cancel: a
+";
+    let workflow = crate::workflow::parse("ci.yml", right).unwrap();
+    let told = |step: &crate::workflow::model::Step| match &step.action {
+        Action::Steer(steer) => format!("{steer:?}"),
+        _ => format!("background: {}", step.background),
+    };
+    let told: Vec<String> = workflow.jobs[0].steps.iter().map(told).collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    background: true
+    background: true
+    background: true
+    Join([1, 2])
+    Wait([0])
+    WaitAll
+    Cancel([0])
+    ");
 }

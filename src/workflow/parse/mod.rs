@@ -17,6 +17,7 @@ mod job;
 mod later_tests;
 mod native;
 mod on;
+mod steering;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,9 @@ use super::model::{Job, MAX_NAME, Workflow};
 use super::scopes;
 use crate::document::text::one_line;
 use crate::document::{Complaint, Diagnostic, Findings, Item, Reader, Severity, Table, yaml};
+
+/// Bytes of one workflow file, as GitHub has it.
+pub const MAX_FILE_BYTES: usize = 500 * 1024;
 
 /// Jobs of one workflow file, before their matrices.
 pub const MAX_JOBS: usize = 256;
@@ -90,6 +94,7 @@ fn workflow(file: &str, root: &Item<'_>) -> Option<Workflow> {
     let on = on?;
     Some(Workflow {
         file: file.to_owned(),
+        commit: None,
         name,
         run_name,
         env,

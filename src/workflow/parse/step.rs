@@ -1,6 +1,6 @@
 //! One step of a job.
 
-use super::{checkout, fields, native, unsupported_keys};
+use super::{checkout, fields, native};
 use crate::document::reader::quoted;
 use crate::document::{Complaint, Item, Table};
 use crate::workflow::action::{ActionRef, RemoteAction};
@@ -9,7 +9,8 @@ use crate::workflow::native::NativeKind;
 use crate::workflow::scopes;
 use crate::workflow::setting::Setting;
 
-const STEP_KEYS: &[&str] = &[
+/// Keys of a step that does something.
+pub(super) const KEYS: &[&str] = &[
     "id",
     "name",
     "if",
@@ -21,42 +22,38 @@ const STEP_KEYS: &[&str] = &[
     "timeout-minutes",
     "uses",
     "with",
-    "background",
-    "wait",
-    "wait-all",
-    "cancel",
-    "parallel",
-];
-
-const LATER: &[(&str, &str)] = &[
-    ("background", "start the program with `&` in a step"),
-    ("wait", "it belongs to steps in the background"),
-    ("wait-all", "it belongs to steps in the background"),
-    ("cancel", "it belongs to steps in the background"),
-    ("parallel", "put what runs at the same time into jobs of their own"),
 ];
 
 /// Reads a step. `ids` are those of the steps before it.
 pub(super) fn step(item: &Item<'_>, ids: &mut Vec<String>) -> Option<Step> {
-    let table = item.table(STEP_KEYS)?;
-    unsupported_keys(&table, LATER);
+    of_table(&item.table(KEYS)?, ids)
+}
+
+/// Reads a step from a mapping with at least [`KEYS`].
+pub(super) fn of_table(table: &Table<'_>, ids: &mut Vec<String>) -> Option<Step> {
     let scope = &scopes::STEP;
-    let action = action(&table);
+    let action = action(table);
     Some(Step {
-        position: item.position(),
+        position: table.item().position(),
         id: table.read("id", |item| id(item, ids)),
         name: table.read("name", |item| fields::template(item, scope)),
         condition: table.read("if", |item| fields::condition(item, &scopes::STEP_CONDITION)).unwrap_or_default(),
         env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, scope))),
-        continue_on_error: table
-            .read("continue-on-error", |item| fields::setting(item, scope, Item::bool))
-            .unwrap_or(Setting::Fixed(false)),
+        continue_on_error: tolerance(table),
         timeout_minutes: table.read("timeout-minutes", |item| fields::timeout(item, scope)),
+        background: false,
         action: action?,
     })
 }
 
-fn id(item: &Item<'_>, ids: &mut Vec<String>) -> Option<String> {
+pub(super) fn tolerance(table: &Table<'_>) -> Setting<bool> {
+    table
+        .read("continue-on-error", |item| fields::setting(item, &scopes::STEP, Item::bool))
+        .unwrap_or(Setting::Fixed(false))
+}
+
+/// The id of a step, which becomes one of `ids`.
+pub(super) fn id(item: &Item<'_>, ids: &mut Vec<String>) -> Option<String> {
     let id = item.string()?;
     if let Some(complaint) = fields::id_complaint("step id", id) {
         item.refuse(complaint);
@@ -78,8 +75,6 @@ fn action(table: &Table<'_>) -> Option<Action> {
             field.refuse_key("a step has either `run` or `uses`, not both");
             None
         }
-        // A step that steers others.
-        (None, None) if ["wait", "wait-all", "cancel", "parallel"].iter().any(|key| table.get(key).is_some()) => None,
         (None, None) => {
             table
                 .item()

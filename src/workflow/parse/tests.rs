@@ -181,10 +181,6 @@ jobs:
     secrets: inherit
 ";
     insta::assert_snapshot!(complaints(text), @"
-    ci.yml:6:5: jobs.a.container: `container` is not supported yet
-      hint: the job runs in a machine of its own; choose its image with `runs-on`
-    ci.yml:7:5: jobs.a.services: `services` is not supported yet
-      hint: start what the job needs in a step
     ci.yml:14:25: jobs.a.steps[3].shell: the shell `powershell` is there on Windows only
       hint: shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file
     ");

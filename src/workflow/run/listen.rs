@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::prepare::check_env;
 use super::{Ended, JobRun, MAX_OUTPUT_BYTES, MAX_SUMMARY_BYTES, StepResult};
-use crate::workflow::commands::{Annotation, Hearing, Level, Said};
+use crate::workflow::commands::{Annotation, Level, Said, SharedHearing};
 use crate::workflow::expression::Object;
 use crate::workflow::file_commands::{self, FileCommandError, Pairs};
 
@@ -12,10 +12,10 @@ use crate::workflow::file_commands::{self, FileCommandError, Pairs};
 const MAX_PATH_ENTRIES: usize = 256;
 
 impl JobRun {
-    /// How the step at hand is heard: the masks and problem matchers of the job. Secrets of the job belong into its masks before
-    /// the first step.
-    pub fn hearing(&mut self) -> &mut Hearing {
-        &mut self.hearing
+    /// How steps are heard: the masks and problem matchers of the job. Secrets of the job belong into its masks before the first
+    /// step.
+    pub fn hearing(&self) -> &SharedHearing {
+        &self.hearing
     }
 
     /// Whether steps shall say what they otherwise keep for themselves: `ACTIONS_STEP_DEBUG` in `vars` or the job's environment, or
@@ -32,8 +32,9 @@ impl JobRun {
     }
 
     /// The text as people may see it.
-    pub fn masked(&mut self, text: &str) -> String {
-        if self.hearing.masks.is_empty() { text.to_owned() } else { self.hearing.masks.cover_text(text) }
+    pub fn masked(&self, text: &str) -> String {
+        let mut hearing = self.hearing.lock();
+        if hearing.masks.is_empty() { text.to_owned() } else { hearing.masks.cover_text(text) }
     }
 
     /// Takes in what the step said, then its files; what is wrong with one does not keep the others from counting.
@@ -73,8 +74,10 @@ impl JobRun {
     }
 
     /// Of all directories the last one written comes first.
-    fn extend_path(&mut self, directories: &[String]) {
+    pub(super) fn extend_path(&mut self, directories: &[String]) {
         let directories = &directories[directories.len().saturating_sub(MAX_PATH_ENTRIES)..];
+        self.path_added.extend_from_slice(directories);
+        self.path_added.drain(..self.path_added.len().saturating_sub(MAX_PATH_ENTRIES));
         self.path.retain(|known| !directories.contains(known));
         self.path.splice(0..0, directories.iter().rev().cloned());
         self.path.truncate(MAX_PATH_ENTRIES);
@@ -107,7 +110,10 @@ impl JobRun {
     }
 
     fn count_output(&mut self, pairs: &Pairs, file: &'static str) -> Result<(), FileCommandError> {
-        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.count_bytes(pairs.iter().map(|(name, value)| name.len() + value.len()).sum(), file)
+    }
+
+    pub(super) fn count_bytes(&mut self, bytes: usize, file: &'static str) -> Result<(), FileCommandError> {
         if self.output_bytes + bytes > MAX_OUTPUT_BYTES {
             return Err(limit(file, format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes")));
         }
@@ -117,9 +123,9 @@ impl JobRun {
 
     /// Outputs go to other jobs, which do not know what to mask in them.
     pub(super) fn leave_out_secrets(&mut self, outputs: &mut BTreeMap<String, String>) {
-        let masks = &mut self.hearing.masks;
+        let is_secret = |value: &str| self.hearing.lock().masks.has_some_in(value);
         let secret: Vec<String> =
-            outputs.iter().filter(|(_, value)| masks.has_some_in(value)).map(|(name, _)| name.clone()).collect();
+            outputs.iter().filter(|(_, value)| is_secret(value)).map(|(name, _)| name.clone()).collect();
         for name in secret {
             outputs.remove(&name);
             let note = format!("\nThe output `{name}` of the job is left out, because a secret may be in it.\n");

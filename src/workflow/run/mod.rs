@@ -4,7 +4,12 @@
 //! [`JobRun::finish_step`] how it went. What the VM says is data of a stranger: it is bounded here and never interpreted as
 //! anything but texts.
 
+mod beside;
+#[cfg(test)]
+mod beside_tests;
 mod checkout;
+mod contained;
+mod end;
 mod listen;
 mod nested;
 #[cfg(test)]
@@ -19,9 +24,11 @@ mod step_plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use beside::{MAX_BESIDE, Ready, WaitPlan};
+pub use end::JobEnd;
 pub use nested::ActionPlace;
 pub use progress::Progress;
 pub use step_plan::{
@@ -30,17 +37,19 @@ pub use step_plan::{
 };
 
 use super::action::{self, ActionRef};
-use super::commands::{Annotation, Hearing, Level, Masks};
+use super::call::CallTarget;
+use super::commands::{Annotation, Level, SharedHearing};
+use super::container::Containers;
 use super::contexts::{GithubContext, Outcome, RunnerContext, standard_env};
 use super::expression::{Environment, ExpressionError, Object, Status, Value};
 use super::file_commands::Pairs;
-use super::gate::{NeedResult, NeedsResults};
+use super::gate::NeedsResults;
 use super::model::Step;
 use super::plan::JobSpec;
-use super::setting::Setting;
 use super::values::{SecretContext, Values};
 use crate::document::Diagnostic;
-use prepare::Hashes;
+use beside::Beside;
+use prepare::{Hashes, Prepared};
 
 /// Bytes of all environment variables of a step, names and values.
 pub const MAX_ENV_BYTES: usize = 1024 * 1024;
@@ -69,32 +78,8 @@ pub struct JobPlace {
     pub command_directory: String,
 }
 
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobEnd {
-    pub outcome: Outcome,
-    /// Whether `continue-on-error` allows a failure.
-    pub tolerated: bool,
-    pub outputs: BTreeMap<String, String>,
-    /// Markdown of all steps.
-    pub summary: String,
-    /// What went wrong beside the steps, for people.
-    pub errors: Vec<String>,
-    /// What must not be shown of whatever else the job leaves.
-    pub masks: Box<Masks>,
-}
-
-impl JobEnd {
-    /// What the jobs that need this one see of it.
-    pub fn need_result(&self) -> NeedResult {
-        let is_tolerated = self.tolerated && self.outcome == Outcome::Failure;
-        let result = if is_tolerated { Outcome::Success } else { self.outcome };
-        NeedResult { result, outputs: self.outputs.clone() }
-    }
-}
-
 /// The steps of one job, and what they have said so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct JobRun {
     spec: JobSpec,
     place: JobPlace,
@@ -109,10 +94,14 @@ pub struct JobRun {
     exported: BTreeMap<String, String>,
     /// From `GITHUB_PATH`, newest first.
     path: Vec<String>,
+    /// What steps wrote into it, oldest first.
+    path_added: Vec<String>,
     /// The `steps` context.
     steps: Object,
     at: usize,
     current: Option<Current>,
+    /// Steps in the background.
+    beside: Beside,
     status: Status,
     hashes: Hashes,
     output_bytes: usize,
@@ -120,8 +109,8 @@ pub struct JobRun {
     timeout: Option<Duration>,
     cancel_timeout: Option<Duration>,
     tolerated: bool,
-    /// How the steps after this one are heard.
-    hearing: Hearing,
+    /// How steps are heard.
+    hearing: SharedHearing,
     /// Steps that come after all others, the last one first.
     posts: Vec<PostStep>,
     /// What each step keeps for its post step.
@@ -130,14 +119,22 @@ pub struct JobRun {
     label: String,
     /// The action whose steps these are.
     action: Option<ActionPlace>,
+    /// Variables that steps around those of an action set for themselves.
+    inherited: BTreeSet<String>,
     /// How the first step that failed did.
     failure: Option<String>,
     /// What the steps of an action noted; those of a job are in its reports.
     annotations: Vec<Annotation>,
+    /// What its containers shall be.
+    containers: Containers,
+    /// What the `job` context has of them, once they are there.
+    of_containers: Object,
+    /// Where steps see the workspace, if that is not where the machine has it.
+    seen_workspace: Option<String>,
 }
 
 /// The step that the driver runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Current {
     name: String,
     tolerated: bool,
@@ -161,6 +158,16 @@ impl Ended {
 }
 
 impl JobRun {
+    /// The workflow of another repository that the job is of, if it is of one, and that workflow's commit.
+    pub fn called_workflow(&self) -> Option<(&CallTarget, &str)> {
+        self.spec.place.as_ref().zip(self.spec.commit.as_deref())
+    }
+
+    /// Whether it may read the repository of its run.
+    pub fn may_read_contents(&self) -> bool {
+        self.spec.may_read_contents(&self.place.github.to_value())
+    }
+
     /// A job before its first step.
     ///
     /// # Errors
@@ -179,9 +186,11 @@ impl JobRun {
             env: BTreeMap::new(),
             exported: BTreeMap::new(),
             path: Vec::new(),
+            path_added: Vec::new(),
             steps: Object::default(),
             at: 0,
             current: None,
+            beside: Beside::default(),
             status: Status::Success,
             hashes: Hashes::default(),
             output_bytes: 0,
@@ -189,29 +198,44 @@ impl JobRun {
             timeout: None,
             cancel_timeout: None,
             tolerated: false,
-            hearing: Hearing::default(),
+            hearing: SharedHearing::default(),
             posts: Vec::new(),
             states: BTreeMap::new(),
             label: String::new(),
             action: None,
+            inherited: BTreeSet::new(),
             failure: None,
             annotations: Vec::new(),
+            containers: Containers::default(),
+            of_containers: Object::default(),
+            seen_workspace: None,
         };
         for secret in values.secret_texts() {
-            let added = run.hearing.masks.add(secret).map_err(|error| ExpressionError::evaluation(error.to_string()));
+            let added = run.hearing.lock().masks.add(secret);
+            let added = added.map_err(|error| ExpressionError::evaluation(error.to_string()));
             added.map_err(|error| at(&run.spec, "secrets".to_owned(), error))?;
         }
         run.env = run.job_env().map_err(|(path, error)| at(&run.spec, path, error))?;
-        let contexts = run.contexts(&run.env);
-        let environment = Environment::new(&contexts);
-        let job = &run.spec.job;
-        run.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.timeout-minutes", job.id), error))?;
-        run.cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.cancel-timeout-minutes", job.id), error))?;
-        run.tolerated = Setting::resolve(&job.continue_on_error, &environment)
-            .map_err(|error| at(&run.spec, format!("jobs.{}.continue-on-error", job.id), error))?;
+        run.compute_settings()
+            .map_err(|(path, error)| at(&run.spec, format!("jobs.{}.{path}", run.spec.job.id), error))?;
         Ok(run)
+    }
+
+    /// What is computed of the job before its first step; an error comes with its place in the job.
+    fn compute_settings(&mut self) -> Result<(), (String, ExpressionError)> {
+        let contexts = self.contexts(&self.env);
+        let environment = Environment::new(&contexts);
+        let job = &self.spec.job;
+        let at = |path: &str| {
+            let path = path.to_owned();
+            |error: ExpressionError| (path, error)
+        };
+        self.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment).map_err(at("timeout-minutes"))?;
+        let cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment);
+        self.cancel_timeout = cancel_timeout.map_err(at("cancel-timeout-minutes"))?;
+        self.tolerated = job.continue_on_error.resolve(&environment).map_err(at("continue-on-error"))?;
+        self.containers = Containers::resolve(job, &environment)?;
+        self.mask_credentials().map_err(at("container"))
     }
 
     /// `timeout-minutes` of the job, if it has one. The driver keeps the time and calls [`JobRun::cancel`].
@@ -242,19 +266,33 @@ impl JobRun {
     /// Cancels the job: from now on only steps run whose `if` says so. The driver ends the step that runs.
     pub fn cancel(&mut self) {
         self.status = Status::Cancelled;
+        self.beside.cancel();
     }
 
     /// What to do next. Asking again before answering gives the same again.
     pub fn next_step(&mut self) -> Next {
-        // What the steps of an action leave for later comes after the job's.
-        if self.at >= self.spec.job.steps.len() && (self.posts.is_empty() || self.action.is_some()) {
-            return Next::Done;
+        if self.at >= self.spec.job.steps.len() {
+            if let Some(plan) = self.meet_the_rest() {
+                return Next::Wait(plan);
+            }
+            // What the steps of an action leave for later comes after the job's.
+            if self.posts.is_empty() || self.action.is_some() {
+                return Next::Done;
+            }
         }
         match self.prepare() {
-            Ok(Some((mut plan, tolerated))) => {
+            Ok(Some(Prepared::Wait(mut plan, tolerated))) => {
                 plan.name = self.masked(&plan.name);
                 self.current = Some(Current { name: plan.name.clone(), tolerated });
-                Next::Run(Box::new(plan))
+                Next::Wait(plan)
+            }
+            Ok(Some(Prepared::Run(mut plan, tolerated))) => {
+                plan.name = self.masked(&plan.name);
+                if self.spec.job.steps.get(self.at).is_some_and(|step| step.background) {
+                    return self.put_aside(plan, tolerated);
+                }
+                self.current = Some(Current { name: plan.name.clone(), tolerated });
+                Next::Run(plan)
             }
             Ok(None) => {
                 let name = self.best_name();
@@ -299,18 +337,10 @@ impl JobRun {
     fn record(&mut self, name: String, ended: Ended) -> StepReport {
         let Ended { outcome, is_tolerated, outputs, errors, mut annotations } = ended;
         let conclusion = if is_tolerated && outcome == Outcome::Failure { Outcome::Success } else { outcome };
-        match conclusion {
-            Outcome::Failure if self.status == Status::Success => self.status = Status::Failure,
-            Outcome::Cancelled => self.status = Status::Cancelled,
-            _ => {}
-        }
+        self.count(conclusion);
         match self.spec.job.steps.get(self.at) {
             Some(Step { id: Some(id), .. }) => {
-                let mut step = Object::default();
-                step.insert("outputs", outputs);
-                step.insert("outcome", outcome.as_str());
-                step.insert("conclusion", conclusion.as_str());
-                self.steps.insert(id.clone(), step);
+                self.steps.insert(id.clone(), step_context(outputs, outcome, conclusion));
             }
             Some(_) => {}
             None => drop(self.posts.pop()),
@@ -331,42 +361,21 @@ impl JobRun {
         StepReport { index, name: self.masked(&name), outcome, conclusion, errors, annotations }
     }
 
-    /// How the job ended. A job whose steps were not all asked for was cancelled.
-    pub fn finish(mut self) -> JobEnd {
-        if self.at < self.spec.job.steps.len() || !self.posts.is_empty() {
-            self.cancel();
+    /// Lets a step's end count for the steps after it.
+    fn count(&mut self, conclusion: Outcome) {
+        match conclusion {
+            Outcome::Failure if self.status == Status::Success => self.status = Status::Failure,
+            Outcome::Cancelled => self.status = Status::Cancelled,
+            _ => {}
         }
-        let mut errors = Vec::new();
-        let mut outputs = self.job_outputs(&mut errors);
-        self.leave_out_secrets(&mut outputs);
-        let outcome = match self.status {
-            Status::Failure => Outcome::Failure,
-            Status::Cancelled => Outcome::Cancelled,
-            Status::Success | Status::Skipped if errors.is_empty() => Outcome::Success,
-            Status::Success | Status::Skipped => Outcome::Failure,
-        };
-        let errors = errors.iter().map(|error| self.masked(error)).collect();
-        let summary = self.masked(&self.summary.clone());
-        JobEnd { outcome, tolerated: self.tolerated, outputs, summary, errors, masks: Box::new(self.hearing.masks) }
     }
+}
 
-    fn job_outputs(&self, errors: &mut Vec<String>) -> BTreeMap<String, String> {
-        let contexts = self.contexts(&self.env);
-        let environment = Environment::new(&contexts).with_status(self.status);
-        let (mut outputs, mut bytes) = (BTreeMap::new(), 0);
-        for (name, template) in &self.spec.job.outputs {
-            match template.evaluate_text(&environment) {
-                Ok(value) => {
-                    bytes += name.len() + value.len();
-                    if bytes > MAX_OUTPUT_BYTES {
-                        errors.push(format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes; `{name}` and those after it are left out"));
-                        break;
-                    }
-                    outputs.insert(name.clone(), value);
-                }
-                Err(error) => errors.push(format!("the output `{name}` of the job: {}", error.with_its_hint())),
-            }
-        }
-        outputs
-    }
+/// A step as the `steps` context has it.
+fn step_context(outputs: Object, outcome: Outcome, conclusion: Outcome) -> Object {
+    let mut step = Object::default();
+    step.insert("outputs", outputs);
+    step.insert("outcome", outcome.as_str());
+    step.insert("conclusion", conclusion.as_str());
+    step
 }

@@ -3,11 +3,11 @@
 //! They are a [`JobRun`] of their own, with their own `inputs` and `steps`, and a status that knows only of them. What they
 //! write into `GITHUB_ENV`, `GITHUB_PATH` and the summary is the job's; their outputs are what the action says they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::step_plan::{PostStep, StepEnd, StepPlan, StepReport, StepResult};
-use super::{Current, Ended, Hashes, JobRun, MAX_OUTPUT_BYTES, TOOK_TOO_LONG};
+use super::{Beside, Current, Ended, Hashes, JobRun, MAX_OUTPUT_BYTES, TOOK_TOO_LONG};
 use crate::workflow::action::inputs::{Given, Inputs};
 use crate::workflow::action::manifest::{Hook, Input};
 use crate::workflow::contexts::{Outcome, is_reserved};
@@ -107,9 +107,11 @@ impl JobRun {
             env: own_env(plan),
             exported: BTreeMap::new(),
             path: self.path.clone(),
+            path_added: Vec::new(),
             steps: Object::default(),
             at: 0,
             current: None,
+            beside: Beside::default(),
             status: Status::Success,
             hashes: Hashes::default(),
             output_bytes: self.output_bytes,
@@ -121,9 +123,13 @@ impl JobRun {
             posts: Vec::new(),
             states: BTreeMap::new(),
             label: format!("{}-", plan.key),
+            inherited: self.names_for_actions(),
             action: Some(action),
             failure: None,
             annotations: Vec::new(),
+            containers: self.containers.clone(),
+            of_containers: self.of_containers.clone(),
+            seen_workspace: self.seen_workspace.clone(),
         }
     }
 
@@ -145,7 +151,7 @@ impl JobRun {
         let later = nested.take_posts();
         let at = self.at;
         self.posts.extend(later.into_iter().map(|post| PostStep { of: at, ..post }));
-        (self.path, self.hearing) = (nested.path, nested.hearing);
+        self.extend_path(&nested.path_added);
         let exported = self.extend_env(nested.exported.into_iter().collect());
         let summed = self.add_summary(nested.summary.as_bytes());
         ended.errors.extend([exported, summed].into_iter().filter_map(Result::err).map(|error| error.to_string()));
@@ -153,6 +159,26 @@ impl JobRun {
             ended.outcome = Outcome::Failure;
         }
         Some(self.record(name, ended))
+    }
+
+    /// The variables of the step at hand that a step of an action sets, or one around it: what the job itself does not know when the
+    /// action's last program runs.
+    pub fn variables_for_later(&self, plan: &StepPlan) -> BTreeMap<String, String> {
+        let names = if self.action.is_some() { self.names_for_actions() } else { BTreeSet::new() };
+        let own = own_env(plan).into_iter();
+        own.filter(|(name, _)| names.contains(name)).collect()
+    }
+
+    /// Variables that the step at hand sets, and those that steps around it set within actions.
+    fn names_for_actions(&self) -> BTreeSet<String> {
+        let own = if self.action.is_some() { self.own_names() } else { BTreeSet::new() };
+        self.inherited.union(&own).cloned().collect()
+    }
+
+    /// Variables that the step at hand sets for itself.
+    fn own_names(&self) -> BTreeSet<String> {
+        let step = self.spec.job.steps.get(self.at);
+        step.into_iter().flat_map(|step| &step.env).map(|(name, _)| name.clone()).collect()
     }
 
     /// What its steps left for later, with what each of them kept for it: the step that they become a part of has neither.
@@ -177,7 +203,13 @@ impl JobRun {
             return Err(Box::new(StepResult::new(StepEnd::Failed(error))));
         }
         let mut env = plan.env;
-        env.extend(self.exported.clone());
+        let own = self.own_names();
+        env.extend(
+            self.exported
+                .iter()
+                .filter(|(name, _)| !own.contains(*name))
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         env.extend(self.state_of(self.at));
         Ok(StepPlan { env, path_additions: self.path.clone(), ..plan })
     }

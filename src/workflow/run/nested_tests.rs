@@ -161,3 +161,27 @@ fn the_main_program_sees_what_came_before_it() {
     let failed = run.go_on(plan, StepResult::new(StepEnd::Exited(2))).unwrap_err();
     assert_eq!(run.finish_step(*failed).unwrap().outcome, Outcome::Failure);
 }
+
+#[test]
+fn what_steps_of_actions_set_for_themselves_is_there_for_what_comes_later() {
+    let outer = manifest("    - { uses: ./b, env: { C: \"${{ inputs.who }}\", GITHUB_SHA: forged } }\n");
+    let inner = manifest("    - { uses: ./c, env: { D: \"${{ env.C }}!\" } }\n");
+    let mut run = job("", JOB);
+    let plan = expect_run(&mut run);
+    assert!(run.variables_for_later(&plan).is_empty(), "the job computes them again");
+    let mut nested = enter(&mut run, &outer);
+    let plan = expect_run(&mut nested);
+    let told = |variables: BTreeMap<String, String>| format!("{variables:?}");
+    assert_eq!(told(nested.variables_for_later(&plan)), r#"{"C": "mona"}"#);
+    let mut deeper = enter(&mut nested, &inner);
+    let plan = expect_run(&mut deeper);
+    assert_eq!(told(deeper.variables_for_later(&plan)), r#"{"C": "mona", "D": "mona!"}"#);
+}
+
+#[test]
+fn what_comes_before_a_main_program_overrides_no_variable_of_the_step() {
+    let mut run = job("env: { NEW: workflow }", "    steps:\n      - { uses: ./a, env: { B: step } }\n");
+    let plan = expect_run(&mut run);
+    let plan = run.go_on(plan, said(&[("env", "B=before\nNEW=before\n")])).unwrap();
+    assert_eq!((plan.env["B"].as_str(), plan.env["NEW"].as_str()), ("step", "before"));
+}

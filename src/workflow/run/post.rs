@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::prepare::{extend, shown_name};
+use super::prepare::{Prepared, extend, shown_name};
 use super::{CommandFiles, JobRun, PostStep, StepPlan};
 use crate::workflow::expression::{Effort, ExpressionError, FileHashes};
 
@@ -19,7 +19,7 @@ impl JobRun {
     }
 
     /// The post step that is next; `None` if its condition does not hold.
-    pub(super) fn prepare_post(&self, files: &dyn FileHashes) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
+    pub(super) fn prepare_post(&self, files: &dyn FileHashes) -> Result<Option<Prepared>, ExpressionError> {
         let Some(post) = self.posts.last().filter(|post| !post.condition.is_ruled_out(self.status)) else {
             return Ok(None);
         };
@@ -49,7 +49,7 @@ impl JobRun {
             command_files,
             action: post.action.clone(),
         };
-        Ok(Some((plan, false)))
+        Ok(Some(Prepared::Run(Box::new(plan), false)))
     }
 
     /// What a step kept for its post step, as variables.

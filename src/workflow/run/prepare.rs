@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::shell::{self, Invocation};
 use super::step_plan::{CommandFiles, StepAction, StepPlan, UsesPlan};
-use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES};
+use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES, WaitPlan};
 use crate::document::text::one_line;
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
@@ -22,8 +22,15 @@ const MAX_NAME: usize = 200;
 
 type Env = BTreeMap<String, String>;
 
+/// What the step at hand does, and whether its failure is tolerated.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    Run(Box<StepPlan>, bool),
+    Wait(Box<WaitPlan>, bool),
+}
+
 /// Digests that the driver found for the step at hand, and the one that an evaluation missed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Hashes {
     answers: BTreeMap<Vec<String>, Result<String, String>>,
     wanted: Option<Vec<String>>,
@@ -76,7 +83,7 @@ impl JobRun {
         contexts.insert("secrets", self.secrets.expose().clone());
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
-        contexts.insert("job", [("status", word(self.status))].into_iter().collect::<Object>());
+        contexts.insert("job", self.job_context());
         contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
         contexts
     }
@@ -94,8 +101,8 @@ impl JobRun {
         Ok(env)
     }
 
-    /// The step at hand, and whether its failure is tolerated; `None` if its condition does not hold.
-    pub(super) fn prepare(&mut self) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
+    /// The step at hand; `None` if its condition does not hold.
+    pub(super) fn prepare(&mut self) -> Result<Option<Prepared>, ExpressionError> {
         let lookup = Lookup { answers: &self.hashes.answers, wanted: RefCell::new(None) };
         let prepared = self.prepare_with(&lookup);
         let wanted = lookup.wanted.into_inner();
@@ -103,7 +110,7 @@ impl JobRun {
         prepared
     }
 
-    fn prepare_with(&self, files: &dyn FileHashes) -> Result<Option<(StepPlan, bool)>, ExpressionError> {
+    fn prepare_with(&self, files: &dyn FileHashes) -> Result<Option<Prepared>, ExpressionError> {
         let Some(step) = self.spec.job.steps.get(self.at) else { return self.prepare_post(files) };
         if step.condition.is_ruled_out(self.status) {
             return Ok(None);
@@ -130,6 +137,12 @@ impl JobRun {
                 let with = with.iter().map(given).collect::<Result<_, ExpressionError>>()?;
                 StepAction::Uses(UsesPlan { reference: reference.clone(), with })
             }
+            Action::Steer(steer) => {
+                let written = step.name.as_ref().map(|name| name.evaluate_text(&environment)).transpose()?;
+                let written = written.filter(|name| !name.trim().is_empty());
+                let name = shown_name(Some(written.as_deref().unwrap_or(steer.title())), String::new);
+                return Ok(Some(Prepared::Wait(Box::new(self.meeting(steer, name)), tolerated)));
+            }
         };
         let key = self.key();
         let command_files = CommandFiles::new(&self.place.command_directory, &key);
@@ -143,7 +156,7 @@ impl JobRun {
             command_files,
             action,
         };
-        Ok(Some((plan, tolerated)))
+        Ok(Some(Prepared::Run(Box::new(plan), tolerated)))
     }
 
     /// Tells the step at hand from all others of the job.
@@ -164,7 +177,7 @@ impl JobRun {
         let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
         let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
         let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
-        let Invocation { argv, extension, before, after } = shell::invocation(shell);
+        let Invocation { argv, extension, before, after } = shell::invocation(shell, self.containers.job.is_some());
         let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })
@@ -216,6 +229,7 @@ impl JobRun {
             Action::Checkout(checkout) => checkout.uses.clone(),
             Action::Native(native) => native.uses.clone(),
             Action::Uses { reference, .. } => reference.to_string(),
+            Action::Steer(steer) => steer.title().to_owned(),
         })
     }
 }
@@ -277,6 +291,7 @@ fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Resu
         (Action::Uses { reference, .. }, _) => reference.to_string(),
         (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),
+        (Action::Steer(steer), _) => steer.title().to_owned(),
     }))
 }
 

@@ -38,7 +38,7 @@ impl JobRun {
             status: self.status,
             output_bytes: self.output_bytes,
             summary: self.summary.clone(),
-            hearing: self.hearing.clone(),
+            hearing: self.hearing.lock().clone(),
             posts: self.posts.clone(),
             states: self.states.clone(),
         }
@@ -50,7 +50,7 @@ impl JobRun {
         let Progress { env, path, steps, at, status, output_bytes, summary, hearing, posts, states } = progress;
         (self.env, self.path, self.steps) = (env, path, steps);
         (self.at, self.status) = (at, status);
-        (self.output_bytes, self.summary, self.hearing) = (output_bytes, summary, hearing);
+        (self.output_bytes, self.summary, self.hearing) = (output_bytes, summary, hearing.into());
         (self.posts, self.states) = (posts, states);
     }
 }

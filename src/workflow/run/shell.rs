@@ -17,13 +17,14 @@ pub(super) struct Invocation {
     pub(super) after: &'static str,
 }
 
-/// The command of a shell; without one, `bash` without `pipefail`.
-pub(super) fn invocation(shell: Option<&Shell>) -> Invocation {
+/// The command of a shell; without one, `bash` without `pipefail`, or `sh` in a container, which need not have another.
+pub(super) fn invocation(shell: Option<&Shell>, is_in_container: bool) -> Invocation {
     let plain = |argv: &[&str], extension| {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
         Invocation { argv, extension, before: "", after: "" }
     };
     match shell {
+        None if is_in_container => plain(&["sh", "-e", "{0}"], ".sh"),
         None => plain(&["bash", "-e", "{0}"], ".sh"),
         Some(Shell::Bash) => plain(&["bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}"], ".sh"),
         Some(Shell::Sh) => plain(&["sh", "-e", "{0}"], ".sh"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::WaitPlan;
 use crate::forge::RepoName;
 use crate::workflow::action::ActionRef;
 use crate::workflow::action::inputs::Given;
@@ -17,6 +18,10 @@ use crate::workflow::setting::Condition;
 pub enum Next {
     /// Run the step, then call [`super::JobRun::finish_step`].
     Run(Box<StepPlan>),
+    /// A step in the background was put in line: start what [`super::JobRun::ready`] gives, and ask again.
+    Aside,
+    /// Wait until these steps in the background have ended, call [`super::JobRun::finish_wait`], and ask again.
+    Wait(Box<WaitPlan>),
     /// The step does not run, and was recorded; ask again.
     Skipped(StepReport),
     /// The step cannot run, because something in it cannot be computed. It was recorded; ask again.

@@ -76,6 +76,7 @@ fn all(mut run: JobRun) -> (Vec<String>, JobEnd) {
                 run.answer_hash(patterns, Ok("digest".into()));
                 continue;
             }
+            Next::Aside | Next::Wait(_) => panic!("these steps come one after the other"),
             Next::Done => break,
         };
         let StepReport { name, outcome, conclusion, errors, .. } = report;
@@ -452,6 +453,7 @@ fn cell(spec: &crate::workflow::plan::JobSpec, begun: Option<Progress>, until: u
             }
             Next::Skipped(report) | Next::Failed(report) => told.push(format!("{report:?}")),
             Next::HashFiles(patterns) => run.answer_hash(patterns, Ok("digest".into())),
+            Next::Aside | Next::Wait(_) => panic!("what is shared has nothing in the background"),
             Next::Done => break,
         }
     }
@@ -475,4 +477,56 @@ fn a_cell_that_goes_on_from_another_ends_as_if_it_had_run_all_of_its_steps() {
             assert_eq!(forked.finish(), alone.finish(), "{first}");
         }
     }
+}
+
+#[test]
+fn a_private_repository_is_checked_out_only_with_the_permission_to_read_it() {
+    let may = |head: &str, job: &str, private: &serde_json::Value| {
+        let text =
+            format!("on: push\n{head}\njobs:\n  a:\n    runs-on: linux\n{job}    steps: [uses: actions/checkout@v4]\n");
+        let mut place = place();
+        place.github.event = json!({"repository": {"private": private}}).into();
+        let spec = plan(&parse("ci.yml", &text).unwrap(), &PlanInput::default()).unwrap().remove(0).spec;
+        let begins_so = spec.begins_with_checkout();
+        (JobRun::new(spec, place).unwrap().may_read_contents(), begins_so)
+    };
+    let (private, public) = (json!(true), json!(false));
+    for (head, job, visibility, expected) in [
+        ("", "", &private, (true, true)),
+        ("permissions: {contents: read}", "", &private, (true, true)),
+        ("permissions: {}", "    permissions: {contents: write}\n", &private, (true, true)),
+        ("permissions: {}", "", &public, (true, false)),
+        ("permissions: {}", "", &private, (false, false)),
+        ("permissions: {}", "", &json!(null), (false, false)),
+        ("permissions: write-all", "    permissions: {issues: read}\n", &private, (false, false)),
+    ] {
+        assert_eq!(may(head, job, visibility), expected, "{head} {job} {visibility}");
+    }
+}
+
+#[test]
+fn a_job_in_a_container_knows_it_and_has_its_shell() {
+    let lines = "    container: {image: \"${{ 'alpine' }}\", credentials: {username: me, password: hush}}
+    services: {db: postgres, none: {image: \"${{ '' }}\"}}
+    steps:
+      - run: one ${{ job.services.db.ports['5432'] }} ${{ job.container.id }} ${{ job.status }}
+      - {run: two, shell: bash}
+";
+    let mut run = job("", lines);
+    assert_eq!(run.containers().job.as_ref().map(|container| container.image.as_str()), Some("alpine"));
+    assert_eq!(run.containers().services.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["db"]);
+    assert_eq!(run.masked("a hush b"), "a *** b");
+    assert_eq!(run.seen_workspace(), "/guest/repo");
+    let ports = Value::from(json!({"services": {"db": {"ports": {"5432": "32768"}}}, "container": {"id": "c1"}}));
+    let Value::Object(context) = ports else { panic!("it is one") };
+    run.has_containers((*context).clone(), "/__w/repo".into());
+    assert_eq!(run.seen_workspace(), "/__w/repo");
+    assert_eq!(script(&expect_run(&mut run)), ("one 32768 c1 success", "sh -e {0}".into(), "/guest/repo"));
+    end(&mut run, 0);
+    let second = expect_run(&mut run);
+    assert_eq!(script(&second).1, "bash --noprofile --norc -eo pipefail {0}");
+    let error = try_job("", "    container: {image: x, options: \"${{ '--network host' }}\"}\n    steps: [run: x]\n");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("jobs.a.container: the option `--network` is the runner's"), "{error}");
+    assert!(try_job("", "    container: ''\n    steps: [run: x]\n").unwrap().containers().is_empty());
 }

@@ -5,3 +5,4 @@ mod forks;
 mod reaper;
 mod steps;
 mod stops;
+mod unfolding;

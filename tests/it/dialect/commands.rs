@@ -83,7 +83,7 @@ fn workflows_are_checked_for_people_and_for_programs() {
     let good = write("good.yml", "on: push\njobs: {a: {runs-on: x, steps: [run: x]}}\n");
     let mixed = write(
         "mixed.yml",
-        "on: [push, release]\njobs:\n  a:\n    run-on: x\n    container: debian\n    steps: [run: x]\n",
+        "on: [push, release]\njobs:\n  a:\n    run-on: x\n    snapshot: debian\n    steps: [run: x]\n",
     );
     let later = write("later.yml", "on: push\njobs: {a: {runs-on: x, snapshot: x, steps: [run: x]}}\n");
     let fine = run(&["workflow", "check", &good]);
@@ -96,8 +96,8 @@ fn workflows_are_checked_for_people_and_for_programs() {
       hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch, repository_dispatch, schedule
     mixed.yml:4:5: error: jobs.a.run-on: unknown key `run-on`
       hint: did you mean `runs-on`?
-    mixed.yml:5:5: unsupported: jobs.a.container: `container` is not supported yet
-      hint: the job runs in a machine of its own; choose its image with `runs-on`
+    mixed.yml:5:5: unsupported: jobs.a.snapshot: `snapshot` is not supported yet
+      hint: images are described by the operator
     2 files: 1 error, 1 unsupported, 1 warning
     ");
 
@@ -110,7 +110,7 @@ fn workflows_are_checked_for_people_and_for_programs() {
     insta::assert_snapshot!(told.join("\n"), @r#"
     "warning" 1:12 "the event `release` starts nothing yet"
     "error" 4:5 "unknown key `run-on`"
-    "unsupported" 5:5 "`container` is not supported yet"
+    "unsupported" 5:5 "`snapshot` is not supported yet"
     "unsupported" 2:24 "`snapshot` is not supported yet"
     "#);
     assert!(found.iter().all(|found| found["file"].is_string() && found.get("hint").is_some()));

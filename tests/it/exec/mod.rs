@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod actions;
+mod calls;
 mod clone;
+mod containers;
 mod monitor;
 mod nat;
+mod node;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

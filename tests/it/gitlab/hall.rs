@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dayfly::config;
 use dayfly::core::Wake;
 use dayfly::forge::Conclusion;
+use dayfly::gitlab::client::Client;
 use dayfly::gitlab::{ABORTED, Bureau, CANCELING, GitLabs, Runner};
 use dayfly::ids::{JobId, VmId};
 use dayfly::log::{LogStore, Stream};
@@ -117,17 +117,12 @@ impl Hall {
     }
 
     fn start(&mut self) {
-        let settings = config::GitLab {
-            name: INSTANCE.to_owned(),
-            url: self.gitlab.url().parse().unwrap(),
-            ca_bundle: None,
-            runners: Vec::new(),
-        };
+        let client = Client::new(&self.gitlab.url().parse().unwrap(), None).unwrap();
         let bureau = Arc::new(Bureau {
             store: self.store.clone(),
             logs: self.logs.clone(),
             openings: Openings::default(),
-            gitlabs: GitLabs::new(&[settings]).unwrap(),
+            gitlabs: GitLabs::of([(INSTANCE.to_owned(), client)]),
             wake: Arc::<Wake>::default(),
             metrics: self.metrics.gitlab.clone(),
             public_url: "https://ci.example.org/".parse().unwrap(),

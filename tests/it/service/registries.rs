@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::local_forge::{NewPullRequest, PullRequest, Pushed};
 use crate::support::npm::{NpmRegistry, PACKAGE, TOKEN, TOKEN_PATTERN};
 use crate::support::tls::{self, TlsServer};
-use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually};
+use crate::support::{Ended, REPOSITORY, Scene, Settings, WORKFLOW, eventually, has_test_image};
 
 /// What the default branch installs before any job.
 const PREPARE: &str = "mkdir deps; curl -sf $npm_config_registry@acme/box/-/box-1.0.0.tgz | tar -xz -C deps";
@@ -128,9 +128,6 @@ async fn jobs_read_a_registry_whose_credential_never_is_in_them() {
     scene.finish().await;
 }
 
-/// Images whose tests run; building them all would take longer than all other tests together.
-const IMAGES: &str = "DAYFLY_TEST_IMAGES";
-
 const NPM_JOB: &str = r#"name: CI
 on: pull_request
 jobs:
@@ -140,17 +137,15 @@ jobs:
       - uses: actions/checkout@v4
       - run: |
           echo "box=$(node -p 'require("@acme/box")')"
-          echo "again=$(npm ci --no-progress 2>&1 | head -n 1)"
+          echo "again=$(npm ci --no-progress 2>&1 | grep -m 1 added)"
           echo "installed=$(cd /tmp && npm install --no-progress --prefix other @acme/box 2>&1 | grep -c added)"
 "#;
 
 /// The lock file names the registry's own address, as it does where people work.
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_installs_private_packages_before_any_job() {
-    if std::env::var(IMAGES).is_ok_and(|images| images.split(',').any(|image| image == "node")) {
+    if has_test_image("node") {
         npm_installs_private_packages().await;
-    } else {
-        eprintln!("SKIPPED: {IMAGES} does not name `node`");
     }
 }
 

@@ -4,9 +4,11 @@
 pub(crate) mod command;
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod lab;
 pub(crate) mod leaks;
 mod metrics;
 pub(crate) mod npm;
+pub(crate) mod oracle;
 pub(crate) mod repository;
 mod scene;
 mod service;
@@ -19,7 +21,7 @@ use std::time::Duration;
 pub(crate) use self::metrics::scrape;
 pub(crate) use self::scene::{Ended, Event, Job, REPOSITORY, Scene, WORKFLOW, gate, job_of, waiting};
 pub(crate) use self::service::Service;
-pub(crate) use self::settings::{Settings, WEBHOOK_SECRET};
+pub(crate) use self::settings::{FORGE_PORT, Settings, WEBHOOK_SECRET};
 pub(crate) use self::store::{forget_end, make_schedules_due, processed, stored_deliveries, stored_vms, wishes};
 
 /// The longest that anything is waited for. Only a failure takes it.
@@ -27,6 +29,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The longest that images may take: the first test of a fresh checkout builds one, from an archive that may be far away.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(540);
+
+/// Images whose tests run; building them all would take longer than all other tests together.
+const TEST_IMAGES: &str = "DAYFLY_TEST_IMAGES";
+
+/// Whether tests that need this image run; says so if not.
+pub(crate) fn has_test_image(image: &str) -> bool {
+    let is_named = std::env::var(TEST_IMAGES).is_ok_and(|images| images.split(',').any(|named| named == image));
+    if !is_named {
+        eprintln!("SKIPPED: {TEST_IMAGES} does not name `{image}`");
+    }
+    is_named
+}
 
 /// Between two looks at something.
 const LOOK: Duration = Duration::from_millis(25);

@@ -13,6 +13,9 @@ pub(crate) const WEBHOOK_SECRET: &str = "it is known to the tests";
 /// Where people would reach the service; nothing is there.
 pub(crate) const PUBLIC_URL: &str = "http://ci.example.test/dayfly";
 
+/// Stands in a profile for the port of the forge, which is known only when it runs.
+pub(crate) const FORGE_PORT: &str = "FORGE_PORT";
+
 /// What differs from test to test.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -169,7 +172,7 @@ impl Settings {
             forge.api_url(),
             forge.url(),
             self.github,
-            self.profiles,
+            self.profiles.replace(FORGE_PORT, &forge.port().to_string()),
             self.limits,
             self.drain,
         );

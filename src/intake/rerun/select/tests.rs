@@ -42,9 +42,14 @@ fn attempt(attempts: &mut Attempts, names: &[&str], conclusion: Conclusion) {
     let added = run(attempts, serde_json::json!({}));
     let planned = plan(&parse("ci.yml", WORKFLOW).unwrap(), &PlanInput::default()).unwrap();
     let chosen = planned.into_iter().filter(|job| names.is_empty() || names.contains(&job.name.as_str()));
-    let jobs = chosen.map(|planned| Job {
+    let jobs = chosen.map(|planned| finished(&added, planned, conclusion)).collect();
+    attempts.push((added, jobs));
+}
+
+fn finished(run: &Run, planned: PlannedJob, conclusion: Conclusion) -> Job {
+    Job {
         id: JobId::random(),
-        run: added.id.clone(),
+        run: run.id.clone(),
         key: planned.key,
         name: planned.name,
         spec: serde_json::to_value(&planned.spec).unwrap(),
@@ -63,9 +68,7 @@ fn attempt(attempts: &mut Attempts, names: &[&str], conclusion: Conclusion) {
         finished_at: Some(1),
         cancel_requested: false,
         cancel_why: None,
-    });
-    let jobs = jobs.collect();
-    attempts.push((added, jobs));
+    }
 }
 
 fn job<'a>(attempts: &'a Attempts, attempt: usize, name: &str) -> &'a Job {
@@ -86,7 +89,10 @@ fn told(attempts: &Attempts, chosen: Option<&JobId>) -> String {
         Err(why) => return why,
     };
     let from = |job: &Job| attempts.iter().position(|(run, _)| run.id == job.run).unwrap() + 1;
-    let jobs = repeat.jobs.iter().map(|(job, needs)| format!("{}@{} {needs:?}", job.name, from(job)));
+    let jobs = repeat.jobs.iter().map(|Repeated { job, needs, anew }| {
+        let anew = anew.as_ref().map_or_else(String::new, |anew| format!(" as {}", anew.name));
+        format!("{}@{} {needs:?}{anew}", job.name, from(job))
+    });
     let carried = repeat.carried.iter().map(|(key, result)| format!("{key}={}", result.result.as_str()));
     jobs.chain(carried).collect::<Vec<_>>().join("\n")
 }
@@ -199,4 +205,84 @@ fn a_job_that_became_others_in_a_later_attempt_is_those() {
     assert_eq!(names, ["lint", "build (a)", "build (b)"]);
     attempts.truncate(1);
     assert_eq!(newest_by_name(&attempts).len(), 2);
+}
+
+const COMPUTED: &str = "
+on: push
+jobs:
+  list: {runs-on: x, outputs: {all: x}, steps: [run: x]}
+  test: {needs: list, runs-on: x, strategy: {matrix: {n: '${{ fromJSON(needs.list.outputs.all) }}'}}, steps: [run: x]}
+  after: {needs: test, runs-on: x, steps: [run: x]}
+";
+
+/// Adds an attempt whose matrix has these cells, or is not computed yet.
+fn computed(attempts: &mut Attempts, cells: Option<&str>, names: &[&str], carried: serde_json::Value) {
+    let added = run(attempts, carried);
+    let planned = plan(&parse("ci.yml", COMPUTED).unwrap(), &PlanInput::default()).unwrap();
+    let mut jobs = Vec::new();
+    for planned in planned {
+        let needs = || {
+            let outputs = [("all".to_owned(), cells.unwrap_or_default().to_owned())].into();
+            let list = NeedResult { result: crate::workflow::contexts::Outcome::Success, outputs };
+            crate::workflow::gate::NeedsResults { jobs: [("list".to_owned(), list)].into(), cancelled: false }
+        };
+        match planned.spec.unexpanded && cells.is_some() {
+            true => {
+                let github = crate::workflow::expression::Value::Null;
+                jobs.extend(
+                    crate::workflow::plan::expand(&planned.spec, &github, &needs(), Default::default()).unwrap(),
+                );
+            }
+            false => jobs.push(planned),
+        }
+    }
+    let chosen = jobs.into_iter().filter(|job| names.is_empty() || names.contains(&job.name.as_str()));
+    let jobs = chosen.map(|planned| finished(&added, planned, Conclusion::Success)).collect();
+    attempts.push((added, jobs));
+}
+
+#[test]
+fn what_was_computed_from_jobs_that_run_again_is_computed_anew() {
+    let none = serde_json::json!({});
+    let mut attempts = Attempts::new();
+    computed(&mut attempts, Some("[1, 2]"), &[], none.clone());
+    insta::assert_snapshot!(told(&attempts, None), @r#"
+    list@1 []
+    test (1)@1 ["list"] as test
+    after@1 ["test"]
+    "#);
+    let list = job(&attempts, 0, "list").id.clone();
+    assert_eq!(told(&attempts, Some(&list)), told(&attempts, None), "the matrix may become another");
+    let one = job(&attempts, 0, "test (2)").id.clone();
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    test (2)@1 []
+    after@1 ["test"]
+    list=success
+    test=success
+    "#);
+    // The second attempt had another cell; that of the first is no more.
+    computed(&mut attempts, Some("[2, 3]"), &[], none.clone());
+    let one = job(&attempts, 1, "test (3)").id.clone();
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    after@2 ["test"]
+    test (3)@2 []
+    list=success
+    test=success
+    "#);
+    // One cell alone leaves the others what they are.
+    let carried =
+        serde_json::json!({"list": {"result": "success", "outputs": {}}, "test": {"result": "success", "outputs": {}}});
+    computed(&mut attempts, Some("[2, 3]"), &["test (3)", "after"], carried);
+    insta::assert_snapshot!(told(&attempts, Some(&one)), @r#"
+    after@3 ["test"]
+    test (3)@3 []
+    list=success
+    test=success
+    "#);
+    computed(&mut attempts, None, &[], none);
+    insta::assert_snapshot!(told(&attempts, None), @r#"
+    list@4 []
+    after@4 ["test"]
+    test@4 ["list"]
+    "#);
 }

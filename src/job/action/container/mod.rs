@@ -2,13 +2,16 @@
 
 mod argv;
 
-use self::argv::{Container, Mounts};
+use self::argv::Container;
 use super::{Steps, Witness, post_of, with_inputs};
 use crate::core::heavy;
-use crate::protocol::message::{Exec, ExitStatus};
+use crate::job::container::mounts::Mounts;
+use crate::job::container::variables::{Handover, offered};
+use crate::protocol::message::Exec;
 use crate::vm::VmError;
 use crate::workflow::action::inputs::Inputs;
 use crate::workflow::action::manifest::{Docker, DockerImage};
+use crate::workflow::container::words;
 use crate::workflow::run::{ActionPlace, ContainerPlan, JobRun, StepAction, StepEnd, StepPlan, StepResult};
 
 impl<W: Witness> Steps<'_, W> {
@@ -45,7 +48,10 @@ impl<W: Witness> Steps<'_, W> {
             }
         }
         if let Some(post) = &docker.post {
-            run.add_post(post_of(&plan, post, other(&post.program)));
+            let mut variables = run.variables_for_later(&plan);
+            let named = docker.env.iter().filter_map(|(name, _)| plan.env.get_key_value(name));
+            variables.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+            run.add_post(post_of(&plan, post, other(&post.program), variables));
         }
         self.run_step(&StepPlan { action: StepAction::Container(main), ..plan }, run).await
     }
@@ -54,26 +60,22 @@ impl<W: Witness> Steps<'_, W> {
     pub(in crate::job) async fn prepare_container(
         &mut self, plan: &StepPlan, container: &ContainerPlan,
     ) -> Result<Exec, VmError> {
-        let mounts = Mounts::new(&self.places.workspace, &self.places.temp);
+        let mounts = Mounts::of_action(&self.places.workspace, &self.places.temp);
         let owner = self.owner();
         for directory in mounts.directories() {
             self.guest.make_directory(directory, owner).await?;
         }
-        let own = mounts.environment(&plan.env);
+        let mut variables = offered(&self.proxies, self.containers.names());
+        variables.extend(mounts.environment(&plan.env));
+        let given = Handover::new(variables);
         let ContainerPlan { image, entrypoint, arguments } = container;
-        let container = Container { image, entrypoint: entrypoint.as_deref(), arguments, mounts: &mounts };
-        let argv = container.run(own.keys());
+        let joins_network = self.containers.has_network;
+        let container =
+            Container { image, entrypoint: entrypoint.as_deref(), arguments, mounts: &mounts, joins_network };
+        let argv = container.run(&given.arguments);
         let mut env = self.image_environment();
-        env.extend(own);
+        env.extend(given.env);
         Ok(Exec { argv, env: env.into_iter().collect(), directory: self.places.workspace.clone(), owner, stdin: false })
-    }
-
-    async fn has_docker(&mut self) -> Result<bool, VmError> {
-        let argv = ["sh", "-c", "command -v docker"].map(str::to_owned).to_vec();
-        let env = self.image_environment().into_iter().collect();
-        let owner = self.owner();
-        let running = self.guest.exec(Exec { argv, env, directory: "/".to_owned(), owner, stdin: false }).await?;
-        Ok(running.ended(0).await?.0 == ExitStatus::Code(0))
     }
 }
 
@@ -82,7 +84,7 @@ fn prepared(
     plan: &StepPlan, docker: &Docker, inputs: &Inputs, place: &ActionPlace, run: &JobRun,
 ) -> Result<(ContainerPlan, StepPlan), String> {
     let arguments = match inputs.get("args") {
-        Some(text) if docker.args.is_empty() => argv::split(text)?,
+        Some(text) if docker.args.is_empty() => words::split(text)?,
         _ => {
             let named: Vec<_> = docker.args.iter().map(|argument| (String::new(), argument.clone())).collect();
             run.action_texts(plan, inputs, place, &named)?.into_iter().map(|(_, value)| value).collect()

@@ -37,7 +37,9 @@ async fn world() -> World {
         authorization: Some(CREDENTIAL),
     };
     let public = Some((GitClient::new().unwrap(), forge.address.clone()));
-    let source = Source::Forge { client: GitClient::new().unwrap(), forge: Arc::new(forge), installation: None };
+    let (client, name) = (GitClient::new().unwrap(), "forge".to_owned());
+    let forges = Forges::new([(name.clone(), Arc::new(forge) as Arc<dyn Forge>)]);
+    let source = Source::Forge { client, forges, name, installation: None };
     world.proxy =
         GitProxy::with_public(source, vec![RepoName::parse("acme/site").unwrap()], public, GitLimits::default());
     world.address = serve_proxy(world.proxy.clone()).await;

@@ -1,0 +1,238 @@
+//! Jobs and actions in containers, in VMs of an image with Docker.
+//!
+//! They take an image that is built for them, from which containers can start without a registry: `DAYFLY_TEST_IMAGES=docker`.
+
+use std::fs;
+use std::path::Path;
+
+use crate::run::state;
+use crate::support::command::{self, Outcome};
+use crate::support::repository::Repository;
+use crate::support::{has_test_image, leaks};
+
+const RECIPE: &str = r#"extends = "docker"
+description = "Docker with an image that it need not pull"
+
+[distribution]
+suite = "trixie"
+packages = ["busybox-static", "nodejs"]
+
+[bake]
+script = "bake.sh"
+"#;
+
+const BAKE: &str = r#"set -eu
+root=$(mktemp -d)
+mkdir -p "$root/bin" "$root/tmp" "$root/root"
+cp /bin/busybox "$root/bin/busybox"
+for name in $(/bin/busybox --list); do ln -s busybox "$root/bin/$name" 2>/dev/null || :; done
+tar -C "$root" -c . | docker import --change 'ENV PATH=/bin' --change 'CMD ["sh"]' - local/tiny:1
+"#;
+
+const INSIDE: &str = r#"on: push
+env: { TOP: top }
+jobs:
+  inside:
+    runs-on: docker
+    container:
+      image: ${{ format('{0}:1', 'local/tiny') }}
+      env: { LEVEL: container, SECRET: "${{ secrets.S }}" }
+      options: --hostname 'my-host' --cpus 1
+    services:
+      web:
+        image: docker://local/tiny:1
+        entrypoint: sh
+        command: -c 'mkdir -p /www; echo hello from web > /www/x; echo serving; exec httpd -f -p 80 -h /www'
+        ports: ["80", "81/udp"]
+        options: --health-cmd "wget -q -O /dev/null http://localhost/x" --health-interval 1s --health-retries 60
+      none: { image: "${{ '' }}" }
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          echo "$TOP $LEVEL $SECRET on $(hostname) in $(pwd) as $(id -u) with $HOME"
+          test -s "$GITHUB_EVENT_PATH" && test "$(cat "$GITHUB_WORKSPACE/word")" = "$(cat '${{ github.workspace }}/word')"
+          echo "temp=$RUNNER_TEMP tools=$RUNNER_TOOL_CACHE"
+          echo "web: $(wget -Y off -q -O - http://web/x)"
+          test "${{ job.services.web.ports['80'] }}" -gt 0 && test -n "${{ job.services.web.id }}"
+          test "${{ job.container.network }}" = "${{ job.services.web.network }}" && test "${{ job.services.none }}" = ""
+      - id: out
+        run: |
+          echo "o=its output" >> $GITHUB_OUTPUT
+          echo "MADE=here" >> $GITHUB_ENV
+          mkdir -p /more sub dist; printf '#!/bin/sh\necho own program\n' > /more/prog; chmod +x /more/prog; echo /more >> $GITHUB_PATH
+          echo kept > dist/a; chmod 600 dist/a; mkdir ~/cached; echo cached > ~/cached/x
+      - { run: 'echo "made=$MADE out=${{ steps.out.outputs.o }} $(prog) below=${PWD##*/}"', working-directory: sub }
+      - { uses: ./.github/actions/steps, with: { who: mona } }
+      - { uses: ./.github/actions/program, with: { some: thing } }
+      - { uses: ./.github/actions/image, with: { who: mona } }
+      - { uses: actions/upload-artifact@v4, with: { name: dist, path: dist } }
+      - { uses: actions/cache/save@v4, with: { path: ~/cached, key: k } }
+      - run: rm -r ~/cached
+      - { uses: actions/cache/restore@v4, with: { path: ~/cached, key: k } }
+      - { uses: actions/download-artifact@v4, with: { name: dist, path: /got } }
+      - run: echo "got $(cat /got/a) and $(cat ~/cached/x)"
+      - { run: sleep 999, timeout-minutes: 0.05, continue-on-error: true }
+      - run: if ps | grep -v grep | grep 'sleep 999'; then exit 1; fi
+      - uses: actions/checkout@v4
+      - run: exit 3
+"#;
+
+const BESIDE: &str = r#"on: push
+jobs:
+  beside:
+    runs-on: docker
+    services:
+      web:
+        image: local/tiny:1
+        entrypoint: sh
+        command: -c 'mkdir -p /www; echo hello to the machine > /www/x; exec httpd -f -p 80 -h /www'
+        ports: ["80"]
+    steps:
+      - uses: actions/checkout@v4
+      - run: curl -sS http://localhost:${{ job.services.web.ports[80] }}/x
+      - { uses: ./.github/actions/image, with: { who: lisa } }
+      - id: plain
+        uses: docker://local/tiny:1
+        env: { A: "b c" }
+        with: { args: "sh -c 'echo \"A=$A\"; echo x=y >> $GITHUB_OUTPUT; wget -Y off -q -O - http://web/x'" }
+      - run: echo "x=${{ steps.plain.outputs.x }}"
+"#;
+
+const UNHEALTHY: &str = r#"on: push
+jobs:
+  a:
+    runs-on: docker
+    services:
+      bad:
+        image: local/tiny:1
+        entrypoint: sh
+        command: -c 'echo it says why; exit 7'
+        options: --health-cmd true
+    steps: [run: echo never]
+"#;
+
+const STEPS: &str = "inputs: { who: {} }\nruns:\n  using: composite\n  steps:\n    \
+    - { run: 'sh \"$GITHUB_ACTION_PATH/say\" ${{ inputs.who }}; sh \"${{ github.action_path }}/say\" again', shell: sh }\n";
+
+const PROGRAM: &str = "inputs: { some: {} }\nruns: { using: node20, pre: pre.js, main: main.js, post: post.js }\n";
+
+const MAIN: &str = "console.log('main', process.env.INPUT_SOME, process.cwd(), process.env.STATE_first)\n";
+
+const IMAGE: &str = "inputs: { who: {} }\nruns: { using: docker, image: Dockerfile, args: ['${{ inputs.who }}', 'a b'], \
+    env: { INNER: 'inner ${{ inputs.who }}' }, post-entrypoint: /post.sh }\n";
+
+const ENTRY: &str = "#!/bin/sh\necho \"action: <$1> <$2> $INNER in $(pwd) with $(cat word)\"\necho st=kept >> $GITHUB_STATE\n\
+    wget -Y off -q -O - http://web/x\n";
+
+fn repository(workflow: &str) -> Repository {
+    Repository::new(&[
+        (".dayfly/workflows/ci.yml", workflow),
+        ("word", "committed"),
+        (".github/actions/steps/action.yml", STEPS),
+        (".github/actions/steps/say", "echo \"says $1 at ${0%/*}\""),
+        (".github/actions/program/action.yml", PROGRAM),
+        (
+            ".github/actions/program/pre.js",
+            "require('fs').appendFileSync(process.env.GITHUB_STATE, 'first=before\\n')\n",
+        ),
+        (".github/actions/program/main.js", MAIN),
+        (".github/actions/program/post.js", "console.log('post', process.env.INPUT_SOME)\n"),
+        (".github/actions/image/action.yml", IMAGE),
+        (
+            ".github/actions/image/Dockerfile",
+            "FROM local/tiny:1\nCOPY *.sh /\nRUN chmod +x /*.sh\nENTRYPOINT [\"/entry.sh\"]\n",
+        ),
+        (".github/actions/image/entry.sh", ENTRY),
+        (".github/actions/image/post.sh", "#!/bin/sh\necho \"post of an image: $STATE_st\"\n"),
+    ])
+}
+
+fn run(state: &Path, workflow: &str) -> Outcome {
+    let (repository, recipes) = (repository(workflow), state.join("recipes"));
+    let recipe = recipes.join("docker-tiny");
+    fs::create_dir_all(&recipe).unwrap();
+    fs::write(recipe.join("image.toml"), RECIPE).unwrap();
+    fs::write(recipe.join("bake.sh"), BAKE).unwrap();
+    let mut command = command::dayfly();
+    command.current_dir(repository.path()).args(["run", "--backend", "qemu-tcg", "--image", "docker-tiny"]);
+    command.args(["--memory", "1GiB", "--disk", "2GiB", "--egress", "none"]).arg("--state-dir").arg(state);
+    command.arg("--recipes").arg(&recipes).env("S", "well hidden").args(["--secret", "S"]);
+    command.output().unwrap().into()
+}
+
+fn assert_says(done: &Outcome, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            done.stdout.lines().any(|shown| shown.ends_with(line)),
+            "`{line}` is not in:\n{}{}",
+            done.stdout,
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_jobs_steps_run_in_its_container_beside_its_services() {
+    if !has_test_image("docker") {
+        return;
+    }
+    let Some(state) = state() else { return };
+    let done = run(state.path(), INSIDE);
+    assert_says(
+        &done,
+        &[
+            "The service web is healthy",
+            "temp=/__w/_temp tools=/__t",
+            "web: hello from web",
+            "made=here out=its output own program below=sub",
+            "got kept and cached",
+            "error: the step took longer than its `timeout-minutes`",
+            "error: the step ended with exit code 3",
+            "##[group]Log of the service web",
+            "serving",
+        ],
+    );
+    let says = |text: &str| assert!(done.stdout.contains(text), "`{text}` is not in:\n{}", done.stdout);
+    says("top container *** on my-host in /__w/");
+    says(" as 0 with /github/home");
+    says("says mona at /__w/");
+    says("says again at /home/");
+    says("main thing /__w/");
+    says("post thing");
+    says("action: <mona> <a b> inner mona in /github/workspace with committed");
+    says("post of an image: kept");
+    assert!(!done.stdout.contains("well hidden"), "{}", done.stdout);
+    assert_eq!(done.code, Some(1), "{}", done.stdout);
+    leaks::assert_none(state.path());
+}
+
+#[test]
+fn a_machines_steps_reach_services_and_an_unhealthy_one_fails_its_job() {
+    if !has_test_image("docker") {
+        return;
+    }
+    let Some(state) = state() else { return };
+    let done = run(state.path(), BESIDE);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    assert_says(&done, &["hello to the machine", "A=b c", "x=y", "post of an image: kept"]);
+    assert!(
+        done.stdout.contains("action: <lisa> <a b> inner lisa in /github/workspace with committed"),
+        "{}",
+        done.stdout
+    );
+
+    let done = run(state.path(), UNHEALTHY);
+    assert_says(&done, &["error: the service `bad` did not start: it ended with exit code 7", "it says why"]);
+    assert!(done.code == Some(1) && !done.stdout.contains("] never"), "{}", done.stdout);
+    leaks::assert_none(state.path());
+}
+
+#[test]
+fn a_job_with_containers_needs_an_image_with_docker() {
+    let Some(state) = state() else { return };
+    let repository = repository(BESIDE);
+    let done: Outcome = crate::run::dayfly_run(&state, &repository, &[]).output().unwrap().into();
+    assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
+    assert_says(&done, &["error: the job has containers, for which the image `base` lacks Docker"]);
+    leaks::assert_none(state.path());
+}

@@ -1,0 +1,133 @@
+//! Merge requests of a GitLab: statuses, approvals, and events that were lost. No VM is needed: whether a job exists is what
+//! counts.
+#![allow(clippy::unwrap_used)]
+
+use crate::gitlab_api::{MergeRequest, Proof, Webhook};
+use crate::support::lab::{Lab, PROJECT};
+use crate::support::{DEADLINE, WEBHOOK_SECRET, WORKFLOW, eventually, job_of};
+
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+async fn note(lab: &Lab, request: &MergeRequest, by: &str, text: &str) {
+    let payload = lab.api.note_payload(request, by, text);
+    assert_eq!(lab.api.deliver("Note Hook", &payload).await.unwrap(), 202);
+}
+
+async fn has_note(lab: &Lab, request: &MergeRequest, words: &str) {
+    let what = format!("a note with `{words}`");
+    let found =
+        lab.api.wait_for(&what, DEADLINE, |api| api.notes(request.iid).pop().filter(|note| note.body.contains(words)));
+    found.await.unwrap_or_else(|error| panic!("{error}; there are {:#?}", lab.api.notes(request.iid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_statuses_of_a_commit_are_in_one_pipeline() {
+    let Some(lab) = Lab::start("sweep = \"off\"", false).await else { return };
+    let jobs: String =
+        (0..8).map(|n| format!("  job{n}:\n    runs-on: linux\n    steps:\n      - run: echo\n")).collect();
+    let workflow = format!("name: CI\non: pull_request\njobs:\n{jobs}");
+    let request = lab.merge_request(&[(WORKFLOW, &workflow)], false, "ann").await;
+    for n in 0..8 {
+        // There is no image, which is told as a failure.
+        let status = lab.status(&request.sha, &format!("dayfly/CI/job{n}"), "failed").await;
+        assert_eq!((status.git_ref.as_str(), status.states.first().unwrap().as_str()), ("topic", "pending"));
+        assert!(status.description.unwrap().contains("absent"));
+    }
+    assert_eq!((lab.api.pipelines(&request.sha), lab.api.statuses(&request.sha).len()), (1, 8));
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_held_until_a_developer_names_its_commit() {
+    let Some(lab) = Lab::start("sweep = \"off\"", false).await else { return };
+    lab.api.set_member("dev", 30);
+    lab.api.set_member("reporter", 20);
+    let workflow = job_of("linux", "echo owned");
+    let request = lab.merge_request(&[(WORKFLOW, &workflow)], true, "stranger").await;
+    let command = format!("/dayfly run {}", request.sha);
+    let held = lab.status(&request.sha, "dayfly", "pending").await;
+    assert_eq!(held.git_ref, "refs/merge-requests/1/head");
+    assert!(held.description.unwrap().contains(&command));
+    has_note(&lab, &request, &command).await;
+    // The note has the command, and comes back as an event: of an account that may approve.
+    lab.api.set_member(crate::gitlab_api::BOT, 40);
+    let said = lab.api.notes(request.iid).pop().unwrap();
+    note(&lab, &request, &said.author, &said.body).await;
+    note(&lab, &request, "reporter", &command).await;
+    has_note(&lab, &request, "`@reporter` asked to run").await;
+    note(&lab, &request, "nobody", &command).await;
+    has_note(&lab, &request, "`@nobody` asked to run").await;
+    assert!(lab.jobs(&request.sha).await.is_empty(), "code of a stranger ran");
+    assert_eq!(lab.api.notes(request.iid).len(), 1, "one note, which is changed");
+
+    note(&lab, &request, "dev", &command).await;
+    lab.status(&request.sha, "dayfly", "success").await;
+    has_note(&lab, &request, "Approved by @dev").await;
+    eventually("the job", async || (lab.jobs(&request.sha).await.len() == 1).then_some(())).await;
+
+    // The next push is held again.
+    let pushed = lab.api.push_to(PROJECT, request.iid, &[("more", "1")]).await.unwrap();
+    let payload = lab.api.merge_request_payload(&pushed, "update", Some(&request.sha));
+    lab.api.deliver("Merge Request Hook", &payload).await.unwrap();
+    lab.status(&pushed.sha, "dayfly", "pending").await;
+    note(&lab, &pushed, "dev", &command).await;
+    has_note(&lab, &pushed, "which is not the head").await;
+    assert!(lab.jobs(&pushed.sha).await.is_empty());
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_proved_is_refused_and_what_is_not_known_is_taken() {
+    let Some(lab) = Lab::start("sweep = \"off\"", false).await else { return };
+    let files = [(WORKFLOW, "name: CI\non: [push, pull_request]\njobs: {}\n")];
+    let request = lab.unannounced(&files, false, "ann").await;
+    let payload = lab.api.merge_request_payload(&request, "open", None);
+    let url = lab.service.url("/webhooks/gitlab");
+    for proof in [Proof::Token("another".to_owned()), Proof::Key(KEY.to_owned())] {
+        lab.api.set_webhook(Webhook { url: url.clone(), proof });
+        assert_eq!(lab.api.deliver("Merge Request Hook", &payload).await.unwrap(), 401);
+    }
+    // There is one GitLab, so its name may be left out.
+    lab.api.set_webhook(Webhook { url, proof: Proof::Token(WEBHOOK_SECRET.to_owned()) });
+    assert_eq!(lab.api.deliver_as("one", "Merge Request Hook", &payload).await.unwrap(), 202);
+    eventually("it to be processed", async || {
+        let first = lab.deliveries().await.into_iter().find(|delivery| delivery["id"] == "one")?;
+        (first["state"] == "processed").then_some(())
+    })
+    .await;
+    assert_eq!(lab.api.deliver_as("one", "Merge Request Hook", &payload).await.unwrap(), 200, "GitLab repeats it");
+    let unknown = serde_json::json!({"object_kind": "wiki_page"});
+    for event in ["Wiki Page Hook", "System Hook", "Something New"] {
+        assert_eq!(lab.api.deliver(event, &unknown).await.unwrap(), 202, "{event}");
+    }
+    // A refusal would make GitLab give up on the webhook.
+    let broken = serde_json::json!({"object_kind": "push"});
+    assert_eq!(lab.api.deliver("Push Hook", &broken).await.unwrap(), 200);
+    for event in ["Pipeline Hook", "Job Hook"] {
+        assert_eq!(lab.api.deliver(event, &unknown).await.unwrap(), 200, "{event}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_events_of_merge_requests_are_found() {
+    let Some(lab) = Lab::start("sweep = \"1s\"", false).await else { return };
+    // The project is known from its first event.
+    let workflow = job_of("linux", "echo").replace("pull_request", "push");
+    let sha = lab.api.commit(PROJECT, "main", &[(WORKFLOW, &workflow)]).await.unwrap();
+    let payload = lab.api.push_payload(PROJECT, "main", None, &sha, "ann");
+    assert_eq!(lab.api.deliver("Push Hook", &payload).await.unwrap(), 202);
+    lab.status(&sha, "dayfly/CI/test (push)", "failed").await;
+    let request = lab.unannounced(&[(WORKFLOW, &job_of("linux", "echo"))], false, "ann").await;
+    lab.status(&request.sha, "dayfly/CI/test", "failed").await;
+    // What was late after all starts nothing again.
+    let payload = lab.api.merge_request_payload(&request, "open", None);
+    assert_eq!(lab.api.deliver_as("late", "Merge Request Hook", &payload).await.unwrap(), 202);
+    eventually("the late event to be ignored", async || {
+        let late = lab.deliveries().await.into_iter().find(|delivery| delivery["id"] == "late")?;
+        (late["state"] == "ignored").then_some(())
+    })
+    .await;
+    assert_eq!(lab.jobs(&request.sha).await.len(), 1);
+    lab.finish().await;
+}
