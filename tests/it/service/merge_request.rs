@@ -36,7 +36,8 @@ async fn the_same_workflow_has_the_same_result_on_both_forges() {
     let files = [(WORKFLOW, CI), ("file", "as it was pushed")];
     let request = lab.merge_request(&files, false, "ann").await;
     let status = lab.status(&request.sha, "dayfly/CI/test", "success").await;
-    assert_eq!(status.states, ["pending", "running", "success"]);
+    // That it runs is told only of a job that takes longer than the pause between two reports.
+    assert_eq!((status.states[0].as_str(), status.state()), ("pending", "success"));
     assert_eq!((status.git_ref.as_str(), lab.api.pipelines(&request.sha)), ("topic", 1));
     let log = lab.log(&status).await;
     for line in [
