@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     drop(concurrency::group(&workflow, &input));
     // A workflow that calls only itself.
     let mut read = |_: &CallTarget| Ok(workflow.clone());
-    drop(Library::load(&workflow, &mut read));
+    drop(Library::load(&workflow, "acme", &mut read));
     let needs = NeedsResults::default();
     for PlannedJob { spec, .. } in plan(&workflow, &input).unwrap_or_default() {
         drop(gate(&spec, &needs, &input.github));
