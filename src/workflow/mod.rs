@@ -28,6 +28,7 @@ pub mod schedule;
 mod scopes;
 pub mod setting;
 pub mod share;
+pub mod shell;
 pub mod strategy;
 pub mod trigger;
 pub mod values;

@@ -158,6 +158,9 @@ pub enum InputKind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunDefaults {
     pub shell: Option<Shell>,
+    /// One that is known only when the job runs.
+    #[serde(default)]
+    pub computed_shell: Option<Template>,
     pub working_directory: Option<Template>,
 }
 

@@ -34,6 +34,7 @@ fn tells_cells_apart(spec: &JobSpec) -> bool {
     let environment = spec.job.environment.as_ref().is_some_and(|environment| environment.name.uses(&OF_A_CELL));
     environment
         || [&spec.workflow_env, &spec.job.env].into_iter().any(|variables| uses(variables, &OF_A_CELL))
+        || spec.job.defaults.computed_shell.as_ref().is_some_and(|shell| shell.uses(&OF_A_CELL))
         || directories.into_iter().flatten().any(|path| path.uses(&OF_A_CELL))
 }
 

@@ -48,6 +48,10 @@ impl Template {
             let end = closing(inside).ok_or_else(|| {
                 ExpressionError::new(ErrorKind::Lexing, None, "an expression `${{` has no closing `}}`".to_owned())
             })?;
+            if inside[..end].trim().is_empty() {
+                let message = "an expression was expected between `${{` and `}}`".to_owned();
+                return Err(ExpressionError::new(ErrorKind::Parsing, None, message));
+            }
             let expression = Expression::parse_checked(&inside[..end], scope);
             parts.push(Part::Expression(expression.map_err(|error| error.within(&inside[..end]))?));
             rest = &inside[end + CLOSING.len()..];

@@ -116,9 +116,6 @@ const NOT_OF_CALLS: &[&str] = &[
 ];
 
 fn with(item: &Item<'_>) -> Option<Vec<(String, Data)>> {
-    if item.is_null() {
-        return None;
-    }
     let value = |field: &Field<'_>| {
         if matches!(field.value.node().value, Yaml::Sequence(_) | Yaml::Mapping(_)) {
             field.value.refuse_type("a string, number or boolean");

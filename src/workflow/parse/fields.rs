@@ -9,10 +9,11 @@ use crate::workflow::model::{
 };
 use crate::workflow::permission;
 use crate::workflow::setting::{Condition, Data, Setting};
+use crate::workflow::shell::NoShell;
 use crate::workflow::values::GITHUB_TOKEN;
 
 /// Characters of an id.
-const MAX_ID: usize = 100;
+const MAX_ID: usize = 99;
 
 const EXPRESSION: &str = "${{";
 
@@ -127,11 +128,14 @@ pub(super) fn id_complaint(kind: &str, id: &str) -> Option<Complaint> {
     (!is_valid).then(|| complaint.hint(rule))
 }
 
+/// The id of a job or a step, of which GitHub keeps some for itself.
+pub(super) fn own_id_complaint(kind: &str, id: &str) -> Option<Complaint> {
+    let reserved = || Complaint::new(format!("{} is no {kind}: GitHub has those with `__` for itself", quoted(id)));
+    id_complaint(kind, id).or_else(|| id.starts_with("__").then(reserved))
+}
+
 /// `env` of the workflow, of a job or of a step.
 pub(super) fn env(item: &Item<'_>, scope: &Scope<'_>) -> Variables {
-    if item.is_null() {
-        return Vec::new();
-    }
     let mut variables = Vec::new();
     for field in item.fields().unwrap_or_default() {
         if field.key.is_empty() || field.key.contains(['=', '\0']) {
@@ -152,59 +156,22 @@ pub(super) fn env(item: &Item<'_>, scope: &Scope<'_>) -> Variables {
 /// `defaults` of the workflow or of a job.
 pub(super) fn run_defaults(item: &Item<'_>, scope: &Scope<'_>) -> Option<RunDefaults> {
     let run = item.table(&["run"])?.get("run")?.table(&["shell", "working-directory"])?;
+    let is_computed = run.get("shell").is_some_and(|item| is_expression(&item));
     Some(RunDefaults {
-        shell: run.read("shell", shell),
+        shell: if is_computed { None } else { run.read("shell", shell) },
+        computed_shell: if is_computed { run.read("shell", |item| template(item, scope)) } else { None },
         working_directory: run.read("working-directory", |item| non_empty_template(item, scope)),
     })
 }
 
 /// `shell` of a step or of the defaults.
 pub(super) fn shell(item: &Item<'_>) -> Option<Shell> {
-    const HINT: &str = "shells: `bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's file";
-    match item.non_empty_string()?.trim() {
-        "bash" => return Some(Shell::Bash),
-        "sh" => return Some(Shell::Sh),
-        "python" => return Some(Shell::Python),
-        "pwsh" => return Some(Shell::Pwsh),
-        // Known by its name alone, too.
-        "node" => return Some(Shell::Custom(vec!["node".to_owned(), "{0}".to_owned()])),
-        text if text.contains(EXPRESSION) => item.refuse(Complaint::new("the shell cannot be computed").hint(HINT)),
-        text => match (text.split_whitespace().next(), command_words(text)) {
-            (Some("cmd" | "powershell"), _) => {
-                item.unsupported(
-                    Complaint::new(format!("the shell {} is there on Windows only", quoted(text))).hint(HINT),
-                );
-            }
-            (_, Some(_)) if !text.contains("{0}") => {
-                item.refuse(Complaint::new(format!("the shell {} is not known", quoted(text))).hint(HINT));
-            }
-            (_, Some(words)) if words.first().is_some_and(|program| !program.contains("{0}")) => {
-                return Some(Shell::Custom(words));
-            }
-            _ => item.refuse(Complaint::new(format!("the shell {} is no command", quoted(text))).hint(HINT)),
-        },
-    }
-    None
-}
-
-/// The words of a command: white space separates them, but not between double quotes; `\"` is a quote of its own. `None` if a
-/// quote is never closed.
-fn command_words(text: &str) -> Option<Vec<String>> {
-    let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' => {
-                is_quoted = !is_quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if letters.peek() == Some(&'"') => word.get_or_insert_default().extend(letters.next()),
-            space if space.is_whitespace() && !is_quoted => words.extend(word.take()),
-            other => word.get_or_insert_default().push(other),
-        }
-    }
-    words.extend(word);
-    (!is_quoted).then_some(words)
+    let read = Shell::parse(item.non_empty_string()?);
+    read.map_err(|none| match none {
+        NoShell::OfWindows(complaint) => item.unsupported(complaint),
+        NoShell::Wrong(complaint) => item.refuse(complaint),
+    })
+    .ok()
 }
 
 /// `permissions`.

@@ -36,8 +36,9 @@ fn needs_of<'a>(job: &Field<'a>, jobs: &[Field<'a>]) -> Vec<&'a str> {
         // The job's own reader complains about what is no string.
         let Yaml::String(name) = &item.node().value else { continue };
         if found.contains(&name.as_str()) {
-            item.refuse(format!("the job {} is needed twice", quoted(name)));
-        } else if jobs.iter().any(|other| other.key == name) {
+            continue;
+        }
+        if jobs.iter().any(|other| other.key == name) {
             found.push(name);
         } else {
             let complaint = Complaint::new(format!("there is no job {}", quoted(name)));

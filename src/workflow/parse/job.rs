@@ -36,7 +36,7 @@ const JOB_KEYS: &[&str] = &[
 const LATER: &[(&str, &str)] = &[("snapshot", "images are described by the operator")];
 
 pub(super) fn job(field: &Field<'_>) -> Option<Job> {
-    if let Some(complaint) = fields::id_complaint("job id", field.key) {
+    if let Some(complaint) = fields::own_id_complaint("job id", field.key) {
         field.refuse_key(complaint);
     }
     let table = field.value.table(JOB_KEYS)?;
@@ -49,7 +49,7 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         id: field.key.to_owned(),
         position: field.key_position(),
         name: table.read("name", |item| fields::template(item, &scopes::JOB)),
-        needs: table.read_or("needs", Vec::new(), Item::string_or_list),
+        needs: table.read_or("needs", Vec::new(), needs),
         condition: table.read("if", |item| fields::condition(item, &scopes::JOB_CONDITION)).unwrap_or_default(),
         env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, &scopes::JOB_ENV))),
         defaults: table.read("defaults", |item| fields::run_defaults(item, &scopes::DEFAULTS)).unwrap_or_default(),
@@ -60,7 +60,7 @@ pub(super) fn job(field: &Field<'_>) -> Option<Job> {
         strategy: table.read("strategy", strategy).unwrap_or_default(),
         permissions: table.read("permissions", fields::permissions),
         concurrency: table.read("concurrency", |item| fields::concurrency(item, scope)),
-        environment: table.read("environment", environment),
+        environment: table.read("environment", environment).flatten(),
         container: table.read("container", container::container),
         services: table.read("services", container::services),
         runs_on: runs_on?,
@@ -120,16 +120,30 @@ fn outputs(item: &Item<'_>) -> Option<Variables> {
     Some(outputs)
 }
 
-fn environment(item: &Item<'_>) -> Option<DeploymentEnvironment> {
+/// Each once, however often it is named.
+fn needs(item: &Item<'_>) -> Option<Vec<String>> {
+    let mut needs = Vec::new();
+    for id in item.string_or_list()? {
+        if !needs.contains(&id) {
+            needs.push(id);
+        }
+    }
+    Some(needs)
+}
+
+/// An empty name is no environment.
+fn environment(item: &Item<'_>) -> Option<Option<DeploymentEnvironment>> {
     if !matches!(item.node().value, Yaml::Mapping(_)) {
-        return Some(DeploymentEnvironment { name: fields::non_empty_template(item, &scopes::JOB)?, url: None });
+        let name = fields::template(item, &scopes::JOB)?;
+        let is_empty = name.as_literal().is_some_and(|name| name.trim().is_empty());
+        return Some((!is_empty).then_some(DeploymentEnvironment { name, url: None }));
     }
     let table = item.table(&["name", "url", "deployment"])?;
     drop(table.read("deployment", |item| fields::setting(item, &scopes::JOB, Item::bool)));
-    Some(DeploymentEnvironment {
+    Some(Some(DeploymentEnvironment {
         url: table.read("url", |item| fields::template(item, &scopes::ENVIRONMENT_URL)),
         name: table.required("name").and_then(|item| fields::non_empty_template(&item, &scopes::JOB))?,
-    })
+    }))
 }
 
 fn strategy(item: &Item<'_>) -> Option<Strategy> {

@@ -43,7 +43,7 @@ fn events_that_start_nothing_are_checked_all_the_same() {
       hint: known here: `string`, `boolean`, `number`
     error: ci.yml:6:60: on.workflow_call.inputs.b.default: expected a number, found the string `x`
     error: ci.yml:6:64: on.workflow_call.inputs.1c: `1c` is no name of an input
-      hint: letters, digits, `-` and `_`; a letter or `_` first; at most 100 characters
+      hint: letters, digits, `-` and `_`; a letter or `_` first; at most 99 characters
     error: ci.yml:7:26: on.workflow_call.outputs.o.value: in the expression `steps.x`: there is no context `steps` here (character 1 of the expression)
       hint: contexts that exist here: github, inputs, vars, jobs
     error: ci.yml:8:76: on.workflow_dispatch.inputs.a.default: `z` is none of the options

@@ -13,6 +13,7 @@ mod events;
 mod fields;
 mod graph;
 mod job;
+mod keys;
 #[cfg(test)]
 mod later_tests;
 mod native;
@@ -55,6 +56,7 @@ pub fn examine(file: &str, text: &str) -> Reading {
         Err(errors) => return Reading { workflow: None, findings: Findings { errors, ..Findings::default() } },
     };
     let reader = Reader::new(file);
+    keys::check(&reader.root(&document));
     let workflow = workflow(file, &reader.root(&document));
     let findings = reader.finish();
     let workflow = workflow.filter(|_| findings.errors.is_empty());

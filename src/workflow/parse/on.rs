@@ -150,7 +150,12 @@ fn patterns(item: &Item<'_>) -> Patterns {
     if matches!(&item.node().value, Yaml::Sequence(items) if items.is_empty()) {
         item.refuse("the list has no pattern");
     }
-    Patterns::new(item.one_or_list().iter().filter_map(|item| item.parse(Pattern::parse)).collect())
+    Patterns::new(item.one_or_list().iter().filter_map(pattern).collect())
+}
+
+/// Branches such as `2.0` are numbers to YAML.
+fn pattern(item: &Item<'_>) -> Option<Pattern> {
+    Pattern::parse(&item.scalar_text()?).map_err(|complaint| item.refuse(complaint)).ok()
 }
 
 fn inputs(table: &Table<'_>) -> Vec<DispatchInput> {
@@ -189,7 +194,7 @@ fn input(field: &Field<'_>) -> Option<DispatchInput> {
     input.description = table.read("description", Item::scalar_text);
     input.required = table.read_or("required", false, Item::bool);
     input.kind = table.read_or("type", InputKind::String, |item| item.one_of(&KINDS));
-    input.options = table.read_or("options", Vec::new(), Item::string_list);
+    input.options = table.read_or("options", Vec::new(), |item| Some(texts(&item.list()?)));
     input.default = table.read_or("default", Value::Null, |item| default(item, input.kind));
     if input.kind == InputKind::Choice && input.options.is_empty() {
         field.refuse_key("an input of the type `choice` needs `options`");
@@ -201,6 +206,11 @@ fn input(field: &Field<'_>) -> Option<DispatchInput> {
         item.refuse(complaint.suggest(text, input.options.iter().map(String::as_str)));
     }
     Some(input)
+}
+
+/// Scalars as they are written: a version such as `3.10` is a number to YAML.
+fn texts(items: &[Item<'_>]) -> Vec<String> {
+    items.iter().filter_map(Item::scalar_text).collect()
 }
 
 fn default(item: &Item<'_>, kind: InputKind) -> Option<Value> {

@@ -55,7 +55,7 @@ pub(super) fn tolerance(table: &Table<'_>) -> Setting<bool> {
 /// The id of a step, which becomes one of `ids`.
 pub(super) fn id(item: &Item<'_>, ids: &mut Vec<String>) -> Option<String> {
     let id = item.string()?;
-    if let Some(complaint) = fields::id_complaint("step id", id) {
+    if let Some(complaint) = fields::own_id_complaint("step id", id) {
         item.refuse(complaint);
         return None;
     }
@@ -88,7 +88,7 @@ fn action(table: &Table<'_>) -> Option<Action> {
             let shell = table.read("shell", fields::shell);
             let working_directory =
                 table.read("working-directory", |item| fields::non_empty_template(item, &scopes::STEP));
-            let script = fields::non_empty_template(&run, &scopes::STEP)?;
+            let script = fields::template(&run, &scopes::STEP)?;
             Some(Action::Run { script, shell, working_directory })
         }
         (None, Some(field)) => {
@@ -104,7 +104,7 @@ fn action(table: &Table<'_>) -> Option<Action> {
 
 fn uses(item: &Item<'_>, table: &Table<'_>) -> Option<Action> {
     let uses = item.non_empty_string()?.trim();
-    let with = table.get("with").filter(|with| !with.is_null());
+    let with = table.get("with");
     let reference = item.parse(ActionRef::parse)?;
     let is_checkout = |remote: &RemoteAction| remote.name().eq_ignore_ascii_case("actions/checkout");
     if reference.remote().is_some_and(is_checkout) {

@@ -13,6 +13,7 @@ use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHash
 use crate::workflow::model::{Action, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
 use crate::workflow::native::{Native, NativePlan};
 use crate::workflow::setting::Setting;
+use crate::workflow::shell::NoShell;
 
 /// Different calls of `hashFiles` in one step.
 const MAX_HASHES: usize = 64;
@@ -176,11 +177,27 @@ impl JobRun {
         let defaults = [&self.spec.job.defaults, &self.spec.workflow_defaults];
         let directory = directory.or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
         let directory = directory.map(|directory| directory.evaluate_text(environment)).transpose()?;
-        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
-        let Invocation { argv, extension, before, after } = shell::invocation(shell, self.containers.job.is_some());
+        let shell = match shell {
+            Some(own) => Some(own.clone()),
+            None => self.default_shell(environment)?,
+        };
+        let Invocation { argv, extension, before, after } = shell::invocation(shell.as_ref(), self.containers.job.is_some());
         let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })
+    }
+
+    /// The shell of steps that name none. One that is computed and empty is none.
+    fn default_shell(&self, environment: &Environment<'_>) -> Result<Option<Shell>, ExpressionError> {
+        let (job, workflow) = (&self.spec.job.defaults, &self.spec.workflow_defaults);
+        let computed = job.computed_shell.as_ref().map(|shell| shell.evaluate_text(environment)).transpose()?;
+        match computed.filter(|text| !text.trim().is_empty()) {
+            Some(text) => Shell::parse(&text).map(Some).map_err(|none| {
+                let (NoShell::OfWindows(complaint) | NoShell::Wrong(complaint)) = none;
+                ExpressionError::evaluation(complaint.to_string())
+            }),
+            None => Ok(job.shell.as_ref().or(workflow.shell.as_ref()).cloned()),
+        }
     }
 
     /// A path that is relative to the workspace, made absolute.

@@ -530,3 +530,23 @@ fn a_job_in_a_container_knows_it_and_has_its_shell() {
     assert!(error.contains("jobs.a.container: the option `--network` is the runner's"), "{error}");
     assert!(try_job("", "    container: ''\n    steps: [run: x]\n").unwrap().containers().is_empty());
 }
+
+#[test]
+fn the_shell_of_a_job_can_be_computed() {
+    let argv = |shell: &str, step: &str| {
+        let text = format!(
+            "    defaults: {{run: {{shell: '{shell}'}}}}\n    env: {{LOGIN: l}}\n    steps: [{{run: x{step}}}]\n"
+        );
+        let mut run = job("defaults: {run: {shell: sh}}", &text);
+        match run.next_step() {
+            Next::Run(plan) => script(&plan).1,
+            Next::Failed(report) => report.errors.join("; "),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(argv("${{ github.job == ''a'' && ''python'' }}", ""), "python3 {0}");
+    assert_eq!(argv("bash -${{ env.LOGIN }} {0}", ""), "bash -l {0}");
+    assert_eq!(argv("${{ vars.NONE }}", ""), "sh -e {0}", "what is empty is not there");
+    assert_eq!(argv("${{ ''python'' }}", ", shell: sh"), "sh -e {0}");
+    assert!(argv("${{ ''fish'' }}", "").contains("the shell `fish` is not known"));
+}

@@ -3,6 +3,7 @@
 
 mod commands;
 mod expressions;
+mod odd;
 mod workflows;
 
 use serde_json::Value;

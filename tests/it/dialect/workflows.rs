@@ -3,6 +3,8 @@
 use dayfly::workflow::{Reading, examine};
 use serde_json::{Value as Json, json};
 
+use super::odd;
+
 /// What becomes of a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -41,6 +43,8 @@ fn table() -> Vec<(Verdict, String)> {
     add(Stricter, STRICTER_STEPS.iter().map(|text| of_step(text)).collect());
     add(Taken, TAKEN_WORKFLOWS.iter().map(|text| (*text).to_owned()).collect());
     add(Refused, REFUSED_WORKFLOWS.iter().map(|text| (*text).to_owned()).collect());
+    add(Taken, odd::TAKEN.iter().map(|text| (*text).to_owned()).collect());
+    add(Refused, odd::REFUSED.iter().map(|text| (*text).to_owned()).collect());
     table
 }
 
