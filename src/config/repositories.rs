@@ -189,7 +189,7 @@ impl Entries {
         let is_its = |profile: &&Profile| allowed.as_ref().is_none_or(|names| names.contains(&profile.name));
         let its_profiles: Vec<&Profile> = profiles.iter().filter(is_its).collect();
         let egress = table.read("egress", |item| egress::narrowing(item, &its_profiles));
-        let given = given::read(&table, directory);
+        let given = given::read(table, directory);
         let environments = table.read_or("environment", Vec::new(), |item| given::read_environments(item, directory));
         let pattern = pattern?;
         let repository =

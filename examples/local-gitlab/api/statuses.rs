@@ -106,11 +106,8 @@ impl State {
             self.statuses.push(new.clone());
             return Ok(new);
         };
-        let is_allowed = match (open.state(), asked.state.as_str()) {
-            ("running", "pending" | "running") | ("pending", "pending") => false,
-            _ => true,
-        };
-        if !is_allowed {
+        let step = (open.state(), asked.state.as_str());
+        if matches!(step, ("running", "pending" | "running") | ("pending", "pending")) {
             let text = format!("Cannot transition status via :{} from :{}", asked.state, open.state());
             return Err(Refusal(StatusCode::BAD_REQUEST, text));
         }

@@ -9,6 +9,8 @@
     dead_code,
     unused_imports,
     unreachable_pub,
+    clippy::duplicate_mod,
+    clippy::result_large_err,
     reason = "a library to several crates, none of which uses all of it"
 )]
 

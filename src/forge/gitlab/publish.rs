@@ -30,12 +30,15 @@ const UNKNOWN_STATE: &str = "state does not have a valid value";
 /// The pipelines of one commit, by ref.
 type ByRef = HashMap<String, u64>;
 
+/// What is known of one commit; who holds it has the turn.
+type Lane = Arc<tokio::sync::Mutex<ByRef>>;
+
 /// What is remembered of the pipelines of commits, and whose turn it is at each.
 #[derive(Debug, Default)]
-pub(super) struct Pipelines(Mutex<HashMap<(RepoName, CommitSha), Arc<tokio::sync::Mutex<ByRef>>>>);
+pub(super) struct Pipelines(Mutex<HashMap<(RepoName, CommitSha), Lane>>);
 
 impl Pipelines {
-    fn of(&self, report: &Report) -> Arc<tokio::sync::Mutex<ByRef>> {
+    fn of(&self, report: &Report) -> Lane {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_REMEMBERED {
             known.retain(|_, lane| Arc::strong_count(lane) > 1);

@@ -181,7 +181,8 @@ impl JobRun {
             Some(own) => Some(own.clone()),
             None => self.default_shell(environment)?,
         };
-        let Invocation { argv, extension, before, after } = shell::invocation(shell.as_ref(), self.containers.job.is_some());
+        let Invocation { argv, extension, before, after } =
+            shell::invocation(shell.as_ref(), self.containers.job.is_some());
         let text = format!("{before}{}{after}", script.evaluate_text(environment)?);
         let working_directory = self.absolute(directory.as_deref().unwrap_or_default())?;
         Ok(StepAction::Script { text, extension, argv, working_directory })

@@ -268,10 +268,15 @@ impl Machine {
             self.work(&job, attempt).await;
         } else {
             done.lock().unwrap().declined += 1;
+            self.leave();
             finish(bureau, &job, attempt, Conclusion::Cancelled, ABORTED).await;
         }
-        done.lock().unwrap().at_once -= 1;
         bureau.wake.scheduler.notify_one();
+    }
+
+    /// Before the end is told: the next job may begin at that moment.
+    fn leave(&self) {
+        self.done.lock().unwrap().at_once -= 1;
     }
 
     async fn work(&self, job: &JobId, attempt: u32) {
@@ -310,6 +315,7 @@ impl Machine {
                 (Conclusion::Failure, verdict)
             }
         };
+        self.leave();
         if plan.is_lost {
             return finish(bureau, job, attempt, Conclusion::Error, "The VM was lost: its monitor ended").await;
         }
