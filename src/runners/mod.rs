@@ -5,8 +5,8 @@
 //!  GitHub asked ─► what no event told ─────────┴─► plan ─► a job of the kind `actions_runner` ─► scheduler, VM, runner ─► gone
 //! ```
 //! An event is news about a job, not an order for a machine: jobs that wait are counted, and machines are added until there are
-//! as many ([`plan`]). Which job a machine gets, GitHub decides when its runner is there. What events do not tell, because they
-//! were lost or another runner was faster, GitHub is asked ([`reconcile`]); what a machine left registered is removed.
+//! as many (`plan`). Which job a machine gets, GitHub decides when its runner is there. What events do not tell, because they
+//! were lost or another runner was faster, GitHub is asked (`reconcile`); what a machine left registered is removed.
 //!
 //! A machine is a foreign job (`store/foreign.rs`): it waits, starts, is limited, shown and cleaned up as every job is.
 
