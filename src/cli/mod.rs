@@ -41,6 +41,10 @@ use crate::host::process::Lifetime;
 use crate::vm::firecracker::Programs;
 use crate::vm::{VmError, confinement};
 
+/// The stack of a thread: what a job waits for at one time takes more of it in builds without optimisation than is usual. Only what is
+/// used of it takes memory.
+const STACK_BYTES: usize = 8 << 20;
+
 /// A running service refused what was asked for, or a job did not succeed.
 pub(crate) const EXIT_REFUSED: u8 = 1;
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
@@ -195,7 +199,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime cannot be started: {error}");

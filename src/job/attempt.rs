@@ -63,7 +63,8 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Runs the job's steps; gives how it ended, and how each step did.
     pub(crate) async fn run<W: Witness>(self, mut run: JobRun, witness: &mut W) -> (Ending, Vec<StepLine>) {
-        let (early, lines) = self.run_first(usize::MAX, &mut run, witness).await;
+        // In a place of its own, as below: what a job waits for at one time is too much for a thread's stack.
+        let (early, lines) = Box::pin(self.run_first(usize::MAX, &mut run, witness)).await;
         (early.unwrap_or_else(|| Ending::Steps(run.finish())), lines)
     }
 
@@ -112,7 +113,7 @@ impl Attempt<'_> {
             frame: Frame::default(),
         };
         let mut refused = None;
-        let work = async {
+        let work = Box::pin(async {
             services.egress.connect(wire.as_ref()).await.map_err(VmError::host("the VM's way to others"))?;
             services.offer(&guest).await?;
             if let Err(why) = services.equip(&guest, workspace == Workspace::Prepared).await? {
@@ -121,11 +122,11 @@ impl Attempt<'_> {
             steps.prepare(github).await?;
             let mut is_set_up = steps.set_up_actions(run).await?;
             if is_set_up.is_ok() {
-                is_set_up = steps.start_containers(run).await?;
+                is_set_up = Box::pin(steps.start_containers(run)).await?;
             }
             match is_set_up {
                 Ok(()) => {
-                    steps.run(step, run).await?;
+                    Box::pin(steps.run(step, run)).await?;
                     if run.has_failed() { steps.tell_services(run).await } else { Ok(()) }
                 }
                 Err(why) => {
@@ -134,7 +135,7 @@ impl Attempt<'_> {
                     Ok(())
                 }
             }
-        };
+        });
         let bounded = bounded(work, lost, limit.saturating_sub(spent), ending, &stop).await;
         let lines = steps.witness.take_lines().await;
         drop(steps);

@@ -69,7 +69,7 @@ async fn lead(
     journal: &mut Journal,
 ) -> Result<(Ending, Vec<StepLine>), NoVm> {
     let began = Instant::now();
-    let (early, mut lines) = scene.begin(machine).run_first(leading.shared, &mut run, journal).await;
+    let (early, mut lines) = Box::pin(scene.begin(machine).run_first(leading.shared, &mut run, journal)).await;
     let (core, lease) = (scene.core, scene.lease);
     if let Some(ending) = early {
         leading.give_up();

@@ -120,7 +120,10 @@ async fn a_job_of_githubs_gets_a_machine_which_goes_with_it() {
     tell(&scene, lacking, "queued").await;
     let lacks = ended(&scene, "bare").await;
     assert_eq!(lacks.verdict(), ("error", "image"));
-    insta::assert_snapshot!(lacks.detail.unwrap(), @"");
+    insta::assert_snapshot!(lacks.detail.unwrap(), @"
+    the image `base` has no `/opt/none/run.sh`
+      hint: put GitHub's runner there, or set `path` of the profile's `runner`; docs/actions-runner.md has a recipe
+    ");
     let refused = eventually("the fork's job to be refused", async || {
         let view = scene.ask_json(&["runners"]);
         view["jobs"].as_array().unwrap().iter().find(|job| job["state"] == "refused").cloned()
