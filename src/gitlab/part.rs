@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::KIND;
-use super::bureau::Bureau;
+use super::bureau::{Bureau, Place};
 use super::runner::{self, Runner, Work};
 use super::session;
 use crate::core::Core;
@@ -86,15 +86,15 @@ async fn resume(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>) {
         Vec::new()
     });
     for foreign in unsettled.into_iter().filter(|foreign| foreign.request["kind"] == KIND) {
-        sessions.spawn(counted(bureau.metrics.clone(), session::accompany(Arc::clone(bureau), foreign)));
+        sessions.spawn(counted(bureau.metrics.clone(), session::accompany(Arc::clone(bureau), foreign, None)));
     }
 }
 
 fn begin(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>, work: Work) {
     let own = Arc::clone(bureau);
     match work {
-        Work::Accompany(job) => {
-            sessions.spawn(counted(bureau.metrics.clone(), accompany(own, job)));
+        Work::Accompany(job, place) => {
+            sessions.spawn(counted(bureau.metrics.clone(), accompany(own, job, place)));
         }
         // Nobody can be told.
         Work::Refuse { id: 0, why, .. } => {
@@ -107,9 +107,9 @@ fn begin(bureau: &Arc<Bureau>, sessions: &mut JoinSet<()>, work: Work) {
     }
 }
 
-async fn accompany(bureau: Arc<Bureau>, job: JobId) {
+async fn accompany(bureau: Arc<Bureau>, job: JobId, place: Option<Place>) {
     match bureau.store.foreign_job(&job).await {
-        Ok(Some(foreign)) => session::accompany(bureau, foreign).await,
+        Ok(Some(foreign)) => session::accompany(bureau, foreign, place).await,
         Ok(None) => {}
         Err(error) => tracing::error!(%job, %error, "a GitLab job cannot be read; the next start goes on with it"),
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::acceptance::{Accepted, Taker, Unusable, read, run_of};
-use super::bureau::Bureau;
+use super::bureau::{Bureau, Place};
 use super::client::{Asked, Client, ClientError, RunnerInfo};
 use super::polling::{Heard, Polling};
 use super::wire::Token;
@@ -42,8 +42,14 @@ pub struct Runner {
 /// What is to be done for a job.
 #[derive(Debug)]
 pub(super) enum Work {
-    Accompany(JobId),
-    Refuse { client: Arc<Client>, id: u64, token: SecretString, why: String },
+    /// With its place among the sessions, so that it counts from the moment that it was taken.
+    Accompany(JobId, Option<Place>),
+    Refuse {
+        client: Arc<Client>,
+        id: u64,
+        token: SecretString,
+        why: String,
+    },
 }
 
 /// What this runner can do. What is not here, GitLab does not ask of it, or handles itself.
@@ -226,7 +232,8 @@ impl Asking<'_> {
                     claim.fill();
                     self.bureau.metrics.job(GitLabJob::Accepted);
                     tracing::info!(%job, gitlab_job = accepted.foreign.external_id, runner = name, "GitLab gave a job");
-                    Work::Accompany(job)
+                    let place = self.bureau.gitlabs.sessions().enter(&job, &format!("{instance}/{name}"));
+                    Work::Accompany(job, place)
                 }
                 Ok(None) => {
                     return tracing::warn!(gitlab_job = accepted.foreign.external_id, "GitLab gave a job twice");

@@ -63,7 +63,7 @@ struct Session {
 }
 
 /// Speaks with GitLab for a job until GitLab knows its end, or the service stops.
-pub(super) async fn accompany(bureau: Arc<Bureau>, foreign: ForeignJob) {
+pub(super) async fn accompany(bureau: Arc<Bureau>, foreign: ForeignJob, place: Option<Place>) {
     let job = foreign.job.clone();
     let Some(order) = Order::read(&foreign.request) else {
         tracing::error!(%job, "what is stored of a GitLab job cannot be read; GitLab ends it by itself");
@@ -74,7 +74,7 @@ pub(super) async fn accompany(bureau: Arc<Bureau>, foreign: ForeignJob) {
         return;
     };
     let runner = format!("{}/{}", order.instance, order.runner);
-    let Some(place) = bureau.gitlabs.sessions().enter(&job, &runner) else { return };
+    let Some(place) = place.or_else(|| bureau.gitlabs.sessions().enter(&job, &runner)) else { return };
     let known = foreign.progress["trace"].as_u64().unwrap_or(0);
     let trace = Trace::new(bureau.logs.clone(), job.clone());
     let line = Line::new(client, order, bureau.metrics.clone(), trace, known);

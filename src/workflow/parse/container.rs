@@ -40,7 +40,7 @@ fn service(field: &Field<'_>) -> Option<(String, Data)> {
     Some((field.key.to_owned(), image_or_more(&field.value, SERVICE_KEYS, false)?))
 }
 
-/// A service whose image is empty is not started; a job whose container has none is a mistake, unless it is computed.
+/// A service whose image turns out to be empty is not started; a job whose container has none is a mistake, unless it is computed.
 fn image_or_more(item: &Item<'_>, keys: &'static [&'static str], must_be_named: bool) -> Option<Data> {
     if !matches!(item.node().value, Yaml::Mapping(_)) {
         return template(item, &scopes::JOB);
@@ -53,7 +53,13 @@ fn image_or_more(item: &Item<'_>, keys: &'static [&'static str], must_be_named: 
         "image",
         match image {
             Some(item) if must_be_named => fields::non_empty_template(&item, &scopes::JOB).map(Data::Template),
-            Some(item) => template(&item, &scopes::JOB),
+            Some(item) => {
+                let image = fields::template(&item, &scopes::JOB);
+                if image.as_ref().and_then(Template::as_literal).is_some_and(|image| image.trim().is_empty()) {
+                    item.refuse("must not be empty");
+                }
+                image.map(Data::Template)
+            }
             None => None,
         },
     );
@@ -115,7 +121,7 @@ fn credentials(item: &Item<'_>) -> Option<Data> {
     }
     let table = item.table(&["username", "password"])?;
     let member = |name: &str| {
-        let value = table.required(name).and_then(|item| template(&item, &scopes::CONTAINER_CREDENTIALS));
+        let value = table.get(name).and_then(|item| template(&item, &scopes::CONTAINER_CREDENTIALS));
         value.map(|value| (name.to_owned(), value))
     };
     Some(Data::Object(["username", "password"].into_iter().filter_map(member).collect()))
