@@ -72,7 +72,6 @@ jobs:
     error: ci.yml:2:54: permissions.models: `write` is not a known value
       hint: known here: `read`, `none`
     error: ci.yml:6:24: jobs.a.container.image: must not be empty
-    error: ci.yml:6:41: jobs.a.container.credentials.password: missing key `password`
     error: ci.yml:6:42: jobs.a.container.credentials.user: unknown key `user`
       hint: did you mean `username`?
     error: ci.yml:6:52: jobs.a.container.port: unknown key `port`

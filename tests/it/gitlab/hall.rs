@@ -13,7 +13,7 @@ use dayfly::ids::{JobId, VmId};
 use dayfly::log::{LogStore, Stream};
 use dayfly::metrics::Metrics;
 use dayfly::scheduler::Openings;
-use dayfly::store::{JobState, Outcome, Reason, Requeued, Store};
+use dayfly::store::{JobState, Outcome, Reason, Requeued, Store, StoreError};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -154,7 +154,12 @@ impl Hall {
             if let Some(log) = self.logs.reader(&job.id, job.attempt).await.unwrap() {
                 log.follow(0).for_each(async |_| ()).await;
             }
-            if self.store.requeue_job(&job.id, job.attempt, 100).await.unwrap() == Requeued::Exhausted {
+            let requeued = match self.store.requeue_job(&job.id, job.attempt, 100).await {
+                // Its end was on its way to the store when everything was ended.
+                Err(StoreError::Illegal { .. }) => continue,
+                requeued => requeued.unwrap(),
+            };
+            if requeued == Requeued::Exhausted {
                 let detail = "No attempt left after 1: the service restarted while it ran".to_owned();
                 let reason = Some(Reason::ServiceRestarted);
                 let outcome = Outcome { conclusion: Conclusion::Error, reason, detail };
