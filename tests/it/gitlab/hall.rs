@@ -139,10 +139,9 @@ impl Hall {
     /// Ends everything where it stands, and starts it again.
     pub(super) async fn restart(&mut self) {
         let Epoch { tasks, .. } = self.epoch.take().unwrap();
-        for task in &tasks {
+        // The machines first: the end of the sessions would tell them that their jobs are nobody's any more.
+        for task in tasks.into_iter().rev() {
             task.abort();
-        }
-        for task in tasks {
             task.await.ok();
         }
         self.done.lock().unwrap().at_once = 0;
