@@ -14,6 +14,7 @@ use url::{Host, Url};
 
 use crate::config::read_certificates;
 use crate::forge::{Budget, ForgeError, RepoName};
+use crate::net::upstream::causes;
 
 /// How this program names itself.
 const AGENT: &str = concat!("dayfly/", env!("CARGO_PKG_VERSION"));
@@ -252,17 +253,6 @@ pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, F
 pub(super) fn unexpected(what: &str, detail: &str) -> ForgeError {
     let detail = format!("the answer is not what GitLab documents: {detail}");
     ForgeError::Permanent { what: what.to_owned(), detail }
-}
-
-/// An error and everything that caused it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

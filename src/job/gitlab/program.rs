@@ -8,12 +8,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::trace::Trace;
+use crate::job::attend::KILL_LIMIT;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
 use crate::vm::guest::{Guest, Running};
-
-/// How long a killed program may take to end before it is given up. The VM goes soon after anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
