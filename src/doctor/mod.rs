@@ -17,6 +17,7 @@ mod egress;
 mod finding;
 mod firecracker;
 mod forge;
+mod forge_runners;
 mod gitlab;
 mod gitlab_runners;
 mod host;

@@ -204,6 +204,7 @@ label_enum!(
         Permission = "permission",
         PullRequest = "pull_request",
         OpenPullRequests = "open_pull_requests",
+        DefaultBranch = "default_branch",
         Repositories = "repositories",
         FailedDeliveries = "failed_deliveries",
         Redeliver = "redeliver",
@@ -219,8 +220,25 @@ label_enum!(
         Complete = "complete",
         /// Something could not be asked or stored.
         Incomplete = "incomplete",
+        /// Something was not asked: the rest of the rate limit is the jobs'.
+        Spared = "spared",
     }
 );
+
+label_enum!(
+    /// Which kind of forge.
+    ForgeKind, "forge" {
+        GitHub = "github",
+        GitLab = "gitlab",
+    }
+);
+
+impl ForgeKind {
+    /// That of the forge of this name.
+    pub fn of(name: &str) -> Self {
+        if name == github::NAME { Self::GitHub } else { Self::GitLab }
+    }
+}
 
 label_enum!(
     /// What an answer of the forge put right about its own jobs and their runners.

@@ -180,7 +180,7 @@ pub fn repository_json(id: u64, full_name: &str, is_fork: bool) -> Value {
     let (owner, name) = full_name.split_once('/').unwrap_or((full_name, ""));
     json!({
         "id": id, "node_id": format!("R_{id}"), "name": name, "full_name": full_name, "private": false, "fork": is_fork,
-        "owner": {"login": owner, "id": 1, "type": "User"}, "default_branch": "main", "visibility": "public",
+        "owner": {"login": owner, "id": 1, "type": "Organization"}, "default_branch": "main", "visibility": "public",
         "archived": false, "disabled": false,
     })
 }
