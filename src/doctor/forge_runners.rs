@@ -72,7 +72,8 @@ fn of_app(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
         }
     }
     if wanted.iter().any(|one| is_enterprise(&one.scope)) {
-        let effect = format!("GitHub lets no App register runners with an enterprise: {}", profiles(wanted, is_enterprise));
+        let effect =
+            format!("GitHub lets no App register runners with an enterprise: {}", profiles(wanted, is_enterprise));
         lacks.push(Lack { status: Status::Problem, name: "manage_runners:enterprise".to_owned(), effect });
     }
     if level("actions").is_none() {

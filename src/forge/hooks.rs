@@ -48,9 +48,8 @@ pub trait HookApi: fmt::Debug + Send + Sync {
 
     /// The deliveries of a webhook since `since` (milliseconds since the epoch) that had no answer of success, one for each
     /// delivery, newest first; at most some hundred. Of some the forge may not say when it tried.
-    fn failed_of<'a>(
-        &'a self, hook: &'a HookRef, since: i64,
-    ) -> BoxFuture<'a, Result<Vec<FailedDelivery>, ForgeError>>;
+    fn failed_of<'a>(&'a self, hook: &'a HookRef, since: i64)
+    -> BoxFuture<'a, Result<Vec<FailedDelivery>, ForgeError>>;
 
     /// Asks for another attempt at a delivery, by [`FailedDelivery::id`].
     fn resend<'a>(&'a self, hook: &'a HookRef, id: u64) -> BoxFuture<'a, Result<(), ForgeError>>;

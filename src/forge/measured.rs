@@ -115,9 +115,7 @@ impl Forge for Measured {
         self.forge.budgets()
     }
 
-    fn default_head<'a>(
-        &'a self, access: &'a RepoAccess,
-    ) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+    fn default_head<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
         self.timed(ForgeCall::DefaultBranch, self.forge.default_head(access))
     }
 

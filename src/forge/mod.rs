@@ -20,8 +20,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::answers::{
-    APP_BUDGET, BranchHead, Budget, DEFAULT_BRANCH, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow,
-    PushNow, TOKEN_BUDGET,
+    APP_BUDGET, BranchHead, Budget, DEFAULT_BRANCH, FailedDelivery, ForgeStanding, HeadNews, Permission,
+    PullRequestNow, PushNow, TOKEN_BUDGET,
 };
 pub use self::backoff::backoff;
 pub use self::forges::Forges;
@@ -381,9 +381,7 @@ pub trait Forge: fmt::Debug + Send + Sync {
 
     /// Where the default branch is. `None` where there is none, and of a forge whose lost pushes are recovered by redelivery
     /// alone.
-    fn default_head<'a>(
-        &'a self, _access: &'a RepoAccess,
-    ) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+    fn default_head<'a>(&'a self, _access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

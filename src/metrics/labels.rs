@@ -1,7 +1,7 @@
 //! Every label that a metric has, with all its values.
 
 use super::family::Label;
-use crate::forge::{Conclusion, ForgeError};
+use crate::forge::{Conclusion, ForgeError, github};
 use crate::log::Stream;
 use crate::net::egress::log::Verdict;
 use crate::store::{JobState, Lifecycle, Reason, VmState};

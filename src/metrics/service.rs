@@ -181,7 +181,8 @@ impl SweepMetrics {
                 .counters("sweep_redeliveries_total", "Failed deliveries that the forge was asked for again."),
             pull_requests: maker
                 .counters("sweep_pull_requests_total", "Pull requests whose event was lost and was made up for."),
-            pushes: maker.counters("sweep_pushes_total", "Heads of default branches whose push was lost and was made up for."),
+            pushes: maker
+                .counters("sweep_pushes_total", "Heads of default branches whose push was lost and was made up for."),
         }
     }
 

@@ -231,6 +231,29 @@ async fn what_an_app_lacks_is_named_with_what_breaks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_githubs_own_jobs_need_is_asked_where_a_profile_serves_them() {
+    let directory = host::short_directory();
+    let runner = |scope: &str| {
+        let lines = format!(
+            "executor = \"actions-runner\"\nrunner = {{ path = \"/opt/actions-runner\", scope = \"{scope}\" }}"
+        );
+        Settings::without_vms().with_profile("gh", &lines)
+    };
+    let forge = forge_with(&[]).await;
+    let file = configured(directory.path(), &forge, &runner("repository"), with_repositories);
+    assert_eq!(doctor_of(&file).status("forge.runners"), "ok");
+    let forge = forge_with(&["organization_self_hosted_runners", "workflow_job"]).await;
+    let file = configured(directory.path(), &forge, &runner("organization"), with_repositories);
+    let report = doctor_of(&file);
+    let found = report.finding("forge.runners");
+    assert_eq!(found.status, "problem");
+    for part in ["`organization_self_hosted_runners: write`", "`workflow_job`", "profile `gh`", "Permissions & events"]
+    {
+        assert!(found.text().contains(part), "no `{part}` in {}", found.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_forge_that_is_away_or_refuses_is_told_apart() {
     let (forge, directory) = (forge_with(&[]).await, host::short_directory());
     let away = |text: String| text.replace(&forge.api_url(), "http://127.0.0.1:1/api/v3");

@@ -13,6 +13,7 @@
 )]
 
 mod files;
+mod hooks;
 mod payloads;
 mod people;
 mod requests;
@@ -35,9 +36,9 @@ use tokio::sync::watch;
 
 pub use self::requests::{MergeRequest, NewMergeRequest};
 use self::state::State;
-pub use self::state::{Note, Shared};
+pub use self::state::{Note, PUSHER, Shared};
 pub use self::statuses::Status;
-pub use self::webhook::{Proof, Webhook};
+pub use self::webhook::{Attempt, Proof, Webhook};
 
 /// The account of the token.
 pub const BOT: &str = "dayfly-bot";
@@ -107,7 +108,11 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/merge_requests/{iid}", get(requests::show))
         .route("/merge_requests/{iid}/notes", get(people::notes).post(people::write_note))
         .route("/merge_requests/{iid}/notes/{id}", put(people::change_note))
-        .route("/members/all/{user}", get(people::member));
+        .route("/members/all/{user}", get(people::member))
+        .route("/events", get(files::events))
+        .route("/hooks", get(hooks::list))
+        .route("/hooks/{hook}/events", get(hooks::events))
+        .route("/hooks/{hook}/events/{id}/resend", post(hooks::resend));
     Router::new()
         .nest("/api/v4/projects/{project}", project)
         .route("/api/v4/user", get(people::me))

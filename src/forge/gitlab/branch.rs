@@ -155,7 +155,8 @@ mod tests {
         let repo = RepoName::parse_path("acme/tools/app").unwrap();
         let head = BranchHead { repo, branch: "trunk".into(), sha: CommitSha::parse(&"a1".repeat(20)).unwrap() };
         let commit: Commit =
-            serde_json::from_value(json!({"id": head.sha, "parent_ids": ["b2".repeat(20)], "message": "Grüße"})).unwrap();
+            serde_json::from_value(json!({"id": head.sha, "parent_ids": ["b2".repeat(20)], "message": "Grüße"}))
+                .unwrap();
         let happened: Vec<Happened> = serde_json::from_value(pushed).unwrap();
         let event = push_event(&project, &head, &commit, happened.iter().find(|one| one.brought(&head)));
         let name = EventName::parse("push").unwrap();

@@ -156,9 +156,9 @@ mod tests {
         ];
         let at = "2024-05-01T10:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
         let found = deliveries(&hook, events, at - 1);
-        let told: Vec<_> = found.iter().map(|one| (one.id, one.guid.as_str(), one.event.as_str(), one.delivered_at)).collect();
-        let expected =
-            [(6, "c", "tag_push", None), (5, "a", "push", Some(at)), (4, "b", "merge_request", Some(at))];
+        let told: Vec<_> =
+            found.iter().map(|one| (one.id, one.guid.as_str(), one.event.as_str(), one.delivered_at)).collect();
+        let expected = [(6, "c", "tag_push", None), (5, "a", "push", Some(at)), (4, "b", "merge_request", Some(at))];
         assert_eq!(told, expected);
     }
 }

@@ -7,8 +7,10 @@
 //! Every call has a time limit and a size limit, goes to one address, follows no redirect, and is not repeated: the callers own
 //! the schedule ([`fn@crate::forge::backoff`]).
 
+mod branch;
 mod client;
 mod contents;
+mod hooks;
 mod note;
 mod people;
 mod presentation;
@@ -30,8 +32,8 @@ pub use self::client::{SettingsError, certificates};
 use self::publish::Pipelines;
 use super::{
     BranchHead, Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError,
-    ForgeStanding, GitUpstream, Hook, HookApi, HookOwner, HookRef, Permission, PullRequestNow, PushNow, RepoAccess, Report,
-    TOKEN_BUDGET,
+    ForgeStanding, GitUpstream, Hook, HookApi, HookOwner, HookRef, Permission, PullRequestNow, PushNow, RepoAccess,
+    Report, TOKEN_BUDGET,
 };
 use crate::clock;
 
@@ -158,9 +160,7 @@ impl Forge for GitLab {
         self.client.budget(clock::now_ms()).map(|budget| (TOKEN_BUDGET.to_owned(), budget)).into_iter().collect()
     }
 
-    fn default_head<'a>(
-        &'a self, access: &'a RepoAccess,
-    ) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+    fn default_head<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
         branch::head(self, access).boxed()
     }
 

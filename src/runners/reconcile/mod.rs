@@ -63,7 +63,9 @@ pub(super) async fn run(core: &Arc<Core>, api: &dyn RunnerApi) {
         match reconciler.round(core, api).await {
             Ok(true) => core.wake.runners.notify_one(),
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "what GitHub says of its jobs could not be stored; it will be asked again"),
+            Err(error) => {
+                tracing::warn!(%error, "what GitHub says of its jobs could not be stored; it will be asked again")
+            }
         }
         tokio::select! {
             () = core.runners.asked() => {}

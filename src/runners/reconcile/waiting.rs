@@ -30,8 +30,11 @@ pub(super) async fn check(
 ) -> Result<(), RunnersError> {
     let doubts = core.runners.doubts(now);
     let waiting = core.store.waiting_workflow_jobs().await?;
-    let mut due: Vec<(bool, &WorkflowJob)> =
-        waiting.iter().map(|job| (is_doubted(core, &doubts, job), job)).filter(|(is, job)| *is || is_due(job, now)).collect();
+    let mut due: Vec<(bool, &WorkflowJob)> = waiting
+        .iter()
+        .map(|job| (is_doubted(core, &doubts, job), job))
+        .filter(|(is, job)| *is || is_due(job, now))
+        .collect();
     // Whoever was asked for last comes last, whatever came of it: so everybody has a turn.
     due.sort_by_key(|(is_doubted, job)| (!is_doubted, job.checked_at, job.id));
     let mut pass = Pass::new(core);
