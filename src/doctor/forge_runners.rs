@@ -25,7 +25,7 @@ struct Lack {
     effect: String,
 }
 
-/// The scopes of all profiles with GitHub's own runner.
+/// The scopes of all profiles with GitHub's own runner. No App serves an enterprise: the configuration refuses that.
 pub(super) fn wanted(config: &Config) -> Vec<Wanted> {
     let of_runner = |profile: &crate::config::Profile| {
         let scope = profile.executor.actions_runner()?.scope.clone();
@@ -54,10 +54,10 @@ pub(super) fn judge(is_app: bool, standing: &ForgeStanding, wanted: &[Wanted]) -
         return Some(if is_app { finding } else { finding.detail(is_told) });
     };
     let who = if is_app { "the App" } else { "the token" };
-    let names = lacks.iter().map(|lack| format!("`{}`", lack.name)).collect::<Vec<_>>().join(", ");
+    let names = lacks.iter().map(|lack| lack.name.as_str()).collect::<Vec<_>>().join(", ");
     let effects: Vec<&str> = lacks.iter().map(|lack| lack.effect.as_str()).collect();
     let finding = Finding::new(worst, ID, format!("{who} lacks {names}, for GitHub's own jobs"));
-    Some(finding.detail(effects.join("\n")).hint(hint(is_app, wanted)))
+    Some(finding.detail(effects.join("\n")).hint(hint(is_app)))
 }
 
 fn of_app(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
@@ -65,10 +65,9 @@ fn of_app(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
     let may_write = |name: &str| matches!(level(name), Some("write" | "admin"));
     let mut lacks = Vec::new();
     for (name, place, is_of) in PLACES {
-        let name = name.strip_suffix(": write").unwrap_or(name);
         if wanted.iter().any(|one| is_of(&one.scope)) && !may_write(name) {
             let effect = format!("no runner can be registered with {place}: {}", profiles(wanted, is_of));
-            lacks.push(Lack { status: Status::Problem, name: format!("{name}: write"), effect });
+            lacks.push(Lack { status: Status::Problem, name: format!("`{name}: write`"), effect });
         }
     }
     if wanted.iter().any(|one| is_enterprise(&one.scope)) {
@@ -78,11 +77,11 @@ fn of_app(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
     }
     if level("actions").is_none() {
         let effect = "jobs whose event was lost are not found, and a job of a fork cannot be told".to_owned();
-        lacks.push(Lack { status: Status::Warning, name: "actions: read".to_owned(), effect });
+        lacks.push(Lack { status: Status::Warning, name: "`actions: read`".to_owned(), effect });
     }
     if standing.events.iter().all(|event| event != EVENT) {
-        let effect = format!("no event tells of jobs (`{EVENT}`): each waits until the next `sweep` finds it");
-        lacks.push(Lack { status: Status::Warning, name: EVENT.to_owned(), effect });
+        let effect = format!("no event tells of jobs: each waits until the next `sweep` finds it");
+        lacks.push(Lack { status: Status::Warning, name: format!("the event `{EVENT}`"), effect });
     }
     lacks
 }
@@ -92,12 +91,12 @@ fn of_token(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
     let mut lacks = Vec::new();
     if !has(&[TOKEN_OF_JOBS]) {
         let effect = "jobs cannot be asked for, nor runners registered with a repository".to_owned();
-        lacks.push(Lack { status: Status::Problem, name: TOKEN_OF_JOBS.to_owned(), effect });
+        lacks.push(Lack { status: Status::Problem, name: format!("`{TOKEN_OF_JOBS}`"), effect });
     }
     for (names, place, is_of) in TOKENS {
         if wanted.iter().any(|one| is_of(&one.scope)) && !has(names) {
             let effect = format!("no runner can be registered with {place}: {}", profiles(wanted, is_of));
-            lacks.push(Lack { status: Status::Problem, name: names[0].to_owned(), effect });
+            lacks.push(Lack { status: Status::Problem, name: format!("`{}`", names[0]), effect });
         }
     }
     lacks
@@ -105,10 +104,10 @@ fn of_token(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
 
 type IsOf = fn(&RunnerScope) -> bool;
 
-/// What an App needs for each scope, and with what runners are registered then.
+/// What an App must be able to write for each scope, and with what runners are registered then.
 const PLACES: [(&str, &str, IsOf); 2] = [
-    ("administration: write", "a repository", |scope| matches!(scope, RunnerScope::Repository)),
-    ("organization_self_hosted_runners: write", "an organization", is_organization),
+    ("administration", "a repository", |scope| matches!(scope, RunnerScope::Repository)),
+    ("organization_self_hosted_runners", "an organization", is_organization),
 ];
 
 /// The same for a classic token; any of the scopes will do. `repo` is asked for in any case.
@@ -130,14 +129,12 @@ fn profiles(wanted: &[Wanted], is_of: impl Fn(&RunnerScope) -> bool) -> String {
     format!("profile {}", listed(names))
 }
 
-fn hint(is_app: bool, wanted: &[Wanted]) -> &'static str {
-    if !is_app {
-        "give it these scopes; docs/actions-runner.md has a table"
-    } else if wanted.iter().any(|one| is_enterprise(&one.scope)) {
-        "use `token` in place of `app`, or another `scope` of the profile's `runner`"
-    } else {
+fn hint(is_app: bool) -> &'static str {
+    if is_app {
         "grant and subscribe to them in the App's settings under \"Permissions & events\"; each installation then has to \
          accept them"
+    } else {
+        "give it these scopes; docs/actions-runner.md has a table"
     }
 }
 
@@ -172,12 +169,22 @@ mod tests {
         );
         let both = [repository.clone(), organization];
         assert_eq!(all(true, &full, &[]), "");
-        insta::assert_snapshot!(all(true, &full, &both), @"");
+        insta::assert_snapshot!(all(true, &full, &both), @"ok forge.runners: runners can be registered for profile `gh`, `org`");
         let weak = standing(&[("administration", "read")], &[]);
-        insta::assert_snapshot!(all(true, &weak, &both), @"");
-        insta::assert_snapshot!(all(true, &standing(&[("administration", "write")], &[]), &[repository]), @"");
-        let enterprise = [of("big", RunnerScope::Enterprise("acme".to_owned()))];
-        insta::assert_snapshot!(all(true, &full, &enterprise), @"");
+        insta::assert_snapshot!(all(true, &weak, &both), @r#"
+        problem forge.runners: the App lacks `administration: write`, `organization_self_hosted_runners: write`, `actions: read`, the event `workflow_job`, for GitHub's own jobs
+            no runner can be registered with a repository: profile `gh`
+            no runner can be registered with an organization: profile `org`
+            jobs whose event was lost are not found, and a job of a fork cannot be told
+            no event tells of jobs: each waits until the next `sweep` finds it
+            -> grant and subscribe to them in the App's settings under "Permissions & events"; each installation then has to accept them
+        "#);
+        let deaf = standing(&[("administration", "write"), ("actions", "read")], &["push"]);
+        insta::assert_snapshot!(all(true, &deaf, &[repository]), @r#"
+        warning forge.runners: the App lacks the event `workflow_job`, for GitHub's own jobs
+            no event tells of jobs: each waits until the next `sweep` finds it
+            -> grant and subscribe to them in the App's settings under "Permissions & events"; each installation then has to accept them
+        "#);
     }
 
     #[test]
@@ -188,8 +195,20 @@ mod tests {
             of("big", RunnerScope::Enterprise("acme".to_owned())),
         ];
         let granted = |names: &[&str]| standing(&names.iter().map(|name| (*name, "granted")).collect::<Vec<_>>(), &[]);
-        insta::assert_snapshot!(all(false, &granted(&["repo", "admin:org", "admin:enterprise"]), &wanted), @"");
-        insta::assert_snapshot!(all(false, &granted(&["repo"]), &wanted), @"");
-        insta::assert_snapshot!(all(false, &granted(&[]), &wanted), @"");
+        insta::assert_snapshot!(all(false, &granted(&["repo", "admin:org", "admin:enterprise"]), &wanted), @"
+        ok forge.runners: runners can be registered for profile `gh`, `org`, `big`
+            with a token, the webhook of each repository or organization has to send `workflow_job`
+        ");
+        insta::assert_snapshot!(all(false, &granted(&["gist"]), &wanted), @"
+        problem forge.runners: the token lacks `repo`, `admin:org`, `manage_runners:enterprise`, for GitHub's own jobs
+            jobs cannot be asked for, nor runners registered with a repository
+            no runner can be registered with an organization: profile `org`
+            no runner can be registered with an enterprise: profile `big`
+            -> give it these scopes; docs/actions-runner.md has a table
+        ");
+        insta::assert_snapshot!(all(false, &granted(&[]), &wanted), @"
+        skipped forge.runners: a fine-grained token does not tell whether it may register runners
+            it needs `Actions` to read and `Administration` (of an organization: `Self-hosted runners`) to write; the webhook must send `workflow_job`
+        ");
     }
 }

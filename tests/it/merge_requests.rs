@@ -221,7 +221,7 @@ async fn a_lost_push_to_the_default_branch_is_found_once() {
     ended("elsewhere", "processed").await;
     assert_eq!(lab.jobs(&sha).await.len(), 2);
     // One that came is not found, whatever started from it.
-    let next = lab.api.commit(PROJECT, "main", &[(WORKFLOW, "name: CI\non: pull_request\njobs: {}\n")]).await.unwrap();
+    let next = lab.api.commit(PROJECT, "main", &[(WORKFLOW, &job_of("linux", "echo"))]).await.unwrap();
     let payload = lab.api.push_payload(PROJECT, "main", Some(&sha), &next, "ann");
     assert_eq!(lab.api.deliver_as("in-time", "Push Hook", &payload).await.unwrap(), 202);
     ended("in-time", "ignored").await;

@@ -52,6 +52,8 @@ pub struct State {
     /// So many of the next attempts do not arrive.
     pub lost_deliveries: usize,
     /// By whose budget it is.
+    /// Answers that were known to whoever asked.
+    pub unchanged: u64,
     pub calls_left: BTreeMap<&'static str, u64>,
     last_id: u64,
 }
