@@ -44,7 +44,11 @@ pub async fn apply(State(shared): State<Arc<Shared>>, request: Request, next: Ne
         *left = before.saturating_sub(1);
         before
     };
-    let known = request.headers().get(IF_NONE_MATCH).filter(|_| request.method() == Method::GET && !shared.options.is_recorded).cloned();
+    let known = request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .filter(|_| request.method() == Method::GET && !shared.options.is_recorded)
+        .cloned();
     let mut answer = match left {
         0 => ApiError::new(StatusCode::FORBIDDEN, "API rate limit exceeded.").into_response(),
         _ => named(next.run(request).await, known.as_ref()).await,
