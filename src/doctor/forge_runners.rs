@@ -80,7 +80,7 @@ fn of_app(standing: &ForgeStanding, wanted: &[Wanted]) -> Vec<Lack> {
         lacks.push(Lack { status: Status::Warning, name: "`actions: read`".to_owned(), effect });
     }
     if standing.events.iter().all(|event| event != EVENT) {
-        let effect = format!("no event tells of jobs: each waits until the next `sweep` finds it");
+        let effect = "no event tells of jobs: each waits until the next `sweep` finds it".to_owned();
         lacks.push(Lack { status: Status::Warning, name: format!("the event `{EVENT}`"), effect });
     }
     lacks
