@@ -19,6 +19,7 @@ mod firecracker;
 mod forge;
 mod forge_runners;
 mod gitlab;
+mod gitlab_hooks;
 mod gitlab_runners;
 mod host;
 mod images;

@@ -39,6 +39,10 @@ pub struct Hook {
     pub id: u64,
     /// Where it sends to; the forge may have masked parts of it.
     pub url: String,
+    /// The forge sends nothing there, after failures.
+    pub is_switched_off: bool,
+    /// The kinds of events that it is not told of, of those that workflows can start from, in the forge's words for people.
+    pub lacks: Vec<&'static str>,
 }
 
 /// A forge that keeps the deliveries of each webhook.

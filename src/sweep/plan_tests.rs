@@ -88,8 +88,11 @@ fn webhooks_of_a_project_and_of_its_groups_tell_of_it() {
 
 #[test]
 fn only_webhooks_that_lead_here_are_ours() {
-    let hooks =
-        |urls: &[&str]| -> Vec<Hook> { (1..).zip(urls).map(|(id, url)| Hook { id, url: (*url).to_owned() }).collect() };
+    let hooks = |urls: &[&str]| -> Vec<Hook> {
+        let hook =
+            |(id, url): (u64, &&str)| Hook { id, url: (*url).to_owned(), is_switched_off: false, lacks: Vec::new() };
+        (1..).zip(urls).map(hook).collect()
+    };
     let public = Url::parse("https://ci.example.org/").unwrap();
     let ours = |urls: &[&str], is_only| our_hooks(&hooks(urls), &public, "lab", is_only);
     let (named, short) = ("https://ci.example.org/webhooks/gitlab/lab", "https://ci.example.org/webhooks/gitlab/");

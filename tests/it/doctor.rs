@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::local_forge::{Forge, Options};
 use crate::support::command::{Outcome, dayfly, run};
+use crate::support::lab::Lab;
 use crate::support::{REPOSITORY, Scene, Settings, host};
 
 #[derive(Debug, Deserialize)]
@@ -251,6 +252,22 @@ async fn what_githubs_own_jobs_need_is_asked_where_a_profile_serves_them() {
     {
         assert!(found.text().contains(part), "no `{part}` in {}", found.text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitlab_is_asked_whether_its_webhooks_lead_here() {
+    let Some(lab) = Lab::start("sweep = \"off\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else { return };
+    let report = doctor_of(&lab.config);
+    for question in ["reachable", "identity", "scopes", "projects", "webhooks"] {
+        assert_eq!(report.status(&format!("gitlab.{question}")), "ok", "{:#?}", report.findings);
+    }
+    lab.api.move_webhook("https://chat.example.org/hooks");
+    let report = doctor_of(&lab.config);
+    assert_eq!(report.status("gitlab.webhooks"), "warning");
+    assert!(report.finding("gitlab.webhooks").text().contains("`acme/app`: no webhook of its own leads here"));
+    lab.api.hide_webhooks();
+    assert_eq!(doctor_of(&lab.config).status("gitlab.webhooks"), "skipped");
+    lab.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,7 +131,11 @@ async fn what_has_not_changed_costs_nothing() {
         let (before, unchanged) = (left(&github), forge.unchanged_answers());
         assert_eq!(ask().await, first);
         let lists = 2 + first.len() as u64;
-        assert_eq!((left(&github), forge.unchanged_answers()), (before, unchanged + lists), "of runs, and of each run's jobs");
+        assert_eq!(
+            (left(&github), forge.unchanged_answers()),
+            (before, unchanged + lists),
+            "of runs, and of each run's jobs"
+        );
         forge.queue_workflow_job(&new);
         assert_eq!(ask().await.len(), first.len() + 1);
     }

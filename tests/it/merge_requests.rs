@@ -245,3 +245,33 @@ async fn what_no_workflow_wanted_is_not_brought_as_something_else() {
     assert!(lab.jobs(&request.sha).await.is_empty(), "it was opened, and nothing was pushed to it");
     lab.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_gitlabs_rate_limit_is_left_to_the_jobs() {
+    let Some(mut lab) = Lab::start("sweep = \"1s\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else {
+        return;
+    };
+    lab.service.kill();
+    let request = lab.unannounced(&[(WORKFLOW, &job_of("linux", "echo"))], false, "ann").await;
+    lab.api.set_calls_left(390);
+    lab.restart().await;
+    let spared = async || {
+        let spared =
+            scrape(&lab.service.url("/metrics")).await["dayfly_sweeps_total{forge=\"gitlab\",result=\"spared\"}"];
+        (spared >= 2.0).then_some(lab.api.calls())
+    };
+    let calls = eventually("two sweeps that stop short", spared).await;
+    eventually("two more", async || {
+        let spared =
+            scrape(&lab.service.url("/metrics")).await["dayfly_sweeps_total{forge=\"gitlab\",result=\"spared\"}"];
+        (spared >= 4.0).then_some(())
+    })
+    .await;
+    assert!(lab.api.calls() - calls <= 2, "hardly anything is asked: {} calls", lab.api.calls() - calls);
+    assert!(lab.jobs(&request.sha).await.is_empty());
+    lab.service.kill();
+    lab.api.set_calls_left(2000);
+    lab.restart().await;
+    lab.status(&request.sha, "dayfly/CI/test", "failed").await;
+    lab.finish().await;
+}

@@ -49,8 +49,11 @@ pub struct State {
     pub attempts: Vec<Attempt>,
     /// Attempts that get lost on their way, from now on.
     pub lost: usize,
-    /// Whether the token may read and use webhooks.
+    /// The token may not look at webhooks.
     pub hides_webhooks: bool,
+    /// Calls so far, and those that are left where they are limited.
+    pub calls: u64,
+    pub calls_left: Option<u64>,
     /// Pushes as the list of what happened has them, oldest first.
     pub pushes: Vec<Value>,
 }

@@ -34,6 +34,28 @@ const FAILURES: [&str; 2] = ["server_failure", "client_failure"];
 struct HookAnswer {
     id: u64,
     url: String,
+    /// Of newer versions.
+    #[serde(default)]
+    alert_status: String,
+    push_events: Option<bool>,
+    tag_push_events: Option<bool>,
+    merge_requests_events: Option<bool>,
+    note_events: Option<bool>,
+}
+
+impl HookAnswer {
+    fn read(self) -> Hook {
+        let kinds = [
+            ("Push", self.push_events),
+            ("Tag push", self.tag_push_events),
+            ("Merge request", self.merge_requests_events),
+            ("Comments", self.note_events),
+        ];
+        let lacks = kinds.into_iter().filter(|(_, is_told)| *is_told == Some(false)).map(|(kind, _)| kind).collect();
+        // Until when, if it is for a while, GitLab decides.
+        let is_switched_off = matches!(self.alert_status.as_str(), "disabled" | "temporarily_disabled");
+        Hook { id: self.id, url: self.url, is_switched_off, lacks }
+    }
 }
 
 /// One attempt at a delivery.
@@ -54,7 +76,7 @@ pub(super) async fn list(gitlab: &GitLab, owner: &HookOwner) -> Result<Vec<Hook>
     url.query_pairs_mut().append_pair("per_page", MAX_HOOKS);
     let call = Call::get(format!("listing the webhooks of {owner}"), url, MAX_ANSWER);
     let hooks: Vec<HookAnswer> = gitlab.client.ask(&call).await?;
-    Ok(hooks.into_iter().map(|HookAnswer { id, url }| Hook { id, url }).collect())
+    Ok(hooks.into_iter().map(HookAnswer::read).collect())
 }
 
 pub(super) async fn failed(gitlab: &GitLab, hook: &HookRef, since: i64) -> Result<Vec<FailedDelivery>, ForgeError> {

@@ -16,7 +16,7 @@ pub(crate) const PROJECT: &str = "acme/app";
 pub(crate) struct Lab {
     pub(crate) api: Api,
     pub(crate) service: Service,
-    config: std::path::PathBuf,
+    pub(crate) config: std::path::PathBuf,
     /// Holds everything of the service until this is dropped.
     _directory: tempfile::TempDir,
 }
