@@ -5,7 +5,7 @@ use futures::future::join_all;
 use super::finding::{Finding, Status};
 use super::{counted, listed};
 use crate::forge::{Forge, ForgeError, Hook, HookOwner, RepoName};
-use crate::sweep::plan::our_hooks;
+use crate::sweep::plan::{hook_paths, our_hooks};
 
 /// What a project's webhooks are; those that lead here.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) async fn observe(
     let Some(api) = forge.hook_api() else { return Vec::new() };
     let look = async |project: RepoName| {
         let ours = api.hooks(&HookOwner::Project(project.clone())).await.map(|mut hooks| {
-            let ids = our_hooks(&hooks, public_url, name, is_only);
+            let ids = our_hooks(&hooks, public_url, &hook_paths(name, is_only));
             hooks.retain(|hook| ids.contains(&hook.id));
             hooks
         });

@@ -97,9 +97,9 @@ impl Sweeper {
     ) -> Result<Vec<FailedDelivery>, ForgeError> {
         let hooks = api.hooks(owner).await?;
         let config = &self.core.config;
-        let is_only = self.core.gitlab_webhooks.len() == 1;
+        let paths = plan::hook_paths(&self.forge, self.core.gitlab_webhooks.len() == 1);
         let mut found = Vec::new();
-        for id in plan::our_hooks(&hooks, &config.server.public_url, &self.forge, is_only) {
+        for id in plan::our_hooks(&hooks, &config.server.public_url, &paths) {
             found.extend(api.failed_of(&HookRef { owner: owner.clone(), id }, since).await?);
         }
         Ok(found)

@@ -1,7 +1,7 @@
 //! The sweep of each forge: what its webhooks did not bring is asked for.
 //!
 //! Webhooks get lost: while the service is down, on the way, at the forge. So right after the start, and then every
-//! `sweep` of the forge, deliveries that failed are asked for again, an App's of GitHub and those of GitLab's webhooks; after
+//! `sweep` of the forge, deliveries that failed are asked for again, an App's and those of other webhooks that lead here; after
 //! that the open pull requests are looked through, and on GitLab the default branches, and the event of one whose commit is
 //! not known is stored as if it had come. From there everything is as always:
 //! a fork is held, a workflow that does not want the event stays out.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::config::{Repository, RepositoryPattern};
-use crate::forge::{Budget, FailedDelivery, Hook, HookOwner, RepoAccess, RepoName};
+use crate::forge::{Budget, FailedDelivery, Hook, HookOwner, RepoAccess, RepoName, github};
 use crate::store::{DeliveryMemory, HeadMemory, PullHead};
 
 /// How far back events are recovered. GitHub keeps failed deliveries as long; what is older nobody waits for.
@@ -122,13 +122,21 @@ pub fn hook_owners(repositories: &[RepoAccess]) -> Vec<HookOwner> {
     projects.chain(groups.into_iter().map(HookOwner::Group)).collect()
 }
 
-/// Which of the webhooks send here: those to the address under which this service is reached; and where there is none, those
-/// to another name of it. `is_only`: the path may leave out the forge's name.
-pub fn our_hooks(hooks: &[Hook], public_url: &Url, forge: &str, is_only: bool) -> Vec<u64> {
-    let ends = [Some(format!("/webhooks/gitlab/{forge}")), is_only.then(|| "/webhooks/gitlab".to_owned())];
+/// How the addresses end to which a forge sends its webhooks. `is_only`: there is one GitLab, whose name may be left out.
+pub fn hook_paths(forge: &str, is_only: bool) -> Vec<String> {
+    if forge == github::NAME {
+        return vec!["/webhooks/github".to_owned()];
+    }
+    let short = is_only.then(|| "/webhooks/gitlab".to_owned());
+    [format!("/webhooks/gitlab/{forge}")].into_iter().chain(short).collect()
+}
+
+/// Which of the webhooks send here, to one of the [`hook_paths`]: those to the address under which this service is reached; and
+/// where there is none, those to another name of it.
+pub fn our_hooks(hooks: &[Hook], public_url: &Url, paths: &[String]) -> Vec<u64> {
     let leads_here = |hook: &&(u64, Url)| {
         let path = hook.1.path().trim_end_matches('/');
-        ends.iter().flatten().any(|end| path.ends_with(end))
+        paths.iter().any(|end| path.ends_with(end))
     };
     let read: Vec<(u64, Url)> = hooks.iter().filter_map(|hook| Some((hook.id, Url::parse(&hook.url).ok()?))).collect();
     let candidates: Vec<&(u64, Url)> = read.iter().filter(leads_here).collect();

@@ -94,12 +94,14 @@ fn only_webhooks_that_lead_here_are_ours() {
         (1..).zip(urls).map(hook).collect()
     };
     let public = Url::parse("https://ci.example.org/").unwrap();
-    let ours = |urls: &[&str], is_only| our_hooks(&hooks(urls), &public, "lab", is_only);
+    let ours = |urls: &[&str], is_only| our_hooks(&hooks(urls), &public, &hook_paths("lab", is_only));
     let (named, short) = ("https://ci.example.org/webhooks/gitlab/lab", "https://ci.example.org/webhooks/gitlab/");
     let (internal, other) =
         ("http://10.0.0.7:8080/x/webhooks/gitlab/lab", "https://ci.example.org/webhooks/gitlab/else");
     assert_eq!(ours(&[other, named, internal, "https://chat.example.org/", "{masked}"], true), [2]);
     assert_eq!(ours(&[short], true), [1]);
+    let github = hooks(&[named, "https://ci.example.org/webhooks/github"]);
+    assert_eq!(our_hooks(&github, &public, &hook_paths("github", true)), [2]);
     assert_eq!(ours(&[short, other], false), [] as [u64; 0]);
     assert_eq!(ours(&[other, internal], false), [2], "the service has another name within");
 }

@@ -211,6 +211,22 @@ async fn with_a_token_the_repositories_are_those_in_the_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_the_webhooks_of_the_repository_are_asked() {
+    let named = "[[github.repository]]\nname = \"demo/hello\"\n";
+    let scene = start(Settings::without_vms().with_plain_token().with_sweep("1s", named)).await;
+    let text = workflow().replace("pull_request", "push");
+    let sha = scene.forge.commit(REPOSITORY, "topic", &[(WORKFLOW, text.as_str())], "Change").await.unwrap();
+    let pushed = crate::local_forge::Pushed { branch: "topic", before: None, after: Some(&sha), changed: &[] };
+    let payload = scene.forge.push_payload(REPOSITORY, pushed);
+    scene.forge.lose_deliveries(2);
+    scene.forge.deliver("push", &payload).await.unwrap();
+    eventually("the push to come", async || (scene.jobs(&sha).await.len() == 1).then_some(())).await;
+    let statuses: Vec<u16> = scene.forge.attempts().iter().map(|attempt| attempt.status_code).collect();
+    assert_eq!(statuses, [0, 0, 202]);
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_of_the_rate_limit_is_left_to_the_jobs() {
     let mut scene = start(Settings::without_vms().with_sweep("1s", "")).await;
     scene.service.kill();

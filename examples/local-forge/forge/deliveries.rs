@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Forge;
-use super::credentials::require_app_jwt;
+use super::credentials::{Caller, require_app_jwt};
 use super::server::ApiError;
 use super::state::Shared;
 
@@ -79,6 +79,36 @@ pub async fn list(
     State(shared): State<Arc<Shared>>, Query(asked): Query<ListFilter>, headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     require_app_jwt(&shared, &headers)?;
+    page(&shared, &asked)
+}
+
+/// `GET /repos/OWNER/NAME/hooks`: the one webhook, which a person may look at.
+pub async fn hooks(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+    require_person(&shared, &headers)?;
+    let webhook = shared.state().webhook.clone();
+    let shown = webhook.map(|webhook| {
+        let config = json!({"url": webhook.url, "content_type": "json"});
+        json!({"type": "Repository", "id": 1, "name": "web", "active": true, "events": ["push"], "config": config})
+    });
+    Ok(Json(shown.into_iter().collect()))
+}
+
+/// `GET /repos/OWNER/NAME/hooks/ID/deliveries`
+pub async fn list_of_hook(
+    State(shared): State<Arc<Shared>>, Query(asked): Query<ListFilter>, headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    require_person(&shared, &headers)?;
+    page(&shared, &asked)
+}
+
+fn require_person(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<(), ApiError> {
+    match Caller::of_request(shared, headers)? {
+        Caller::Person => Ok(()),
+        Caller::Installation(_) => Err(ApiError::not_found()),
+    }
+}
+
+fn page(shared: &Arc<Shared>, asked: &ListFilter) -> Result<Response, ApiError> {
     let invalid = || ApiError::invalid("The cursor is not valid");
     let from: Option<u64> = match &asked.cursor {
         Some(cursor) => Some(cursor.strip_prefix("v1_").and_then(|id| id.parse().ok()).ok_or_else(invalid)?),
@@ -87,7 +117,7 @@ pub async fn list(
     let per_page = asked.per_page.clamp(1, 100);
     let state = shared.state();
     let mut rest = state.attempts.iter().rev().filter(|attempt| from.is_none_or(|from| attempt.id <= from));
-    let page: Vec<Value> = rest.by_ref().take(per_page).map(|attempt| shown(&shared, attempt)).collect();
+    let page: Vec<Value> = rest.by_ref().take(per_page).map(|attempt| shown(shared, attempt)).collect();
     let next = rest.next().map(|next| {
         let address = format!("{}/app/hook/deliveries?per_page={per_page}&cursor=v1_{}", shared.api_url(), next.id);
         [("link", format!("<{address}>; rel=\"next\""))]
@@ -118,6 +148,18 @@ pub async fn attempt_again(
     State(shared): State<Arc<Shared>>, Path(id): Path<u64>, headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     require_app_jwt(&shared, &headers)?;
+    again(shared, id)
+}
+
+/// `POST /repos/OWNER/NAME/hooks/ID/deliveries/ID/attempts`
+pub async fn attempt_again_of_hook(
+    State(shared): State<Arc<Shared>>, Path((_, _, _, id)): Path<(String, String, u64, u64)>, headers: HeaderMap,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    require_person(&shared, &headers)?;
+    again(shared, id)
+}
+
+fn again(shared: Arc<Shared>, id: u64) -> Result<(StatusCode, Json<Value>), ApiError> {
     let found = shared.state().attempts.iter().find(|attempt| attempt.id == id).cloned();
     let Attempt { event, payload, guid, .. } = found.ok_or_else(ApiError::not_found)?;
     let forge = Forge { shared };

@@ -1,4 +1,4 @@
-//! What an App's webhook could not bring. GitHub keeps its attempts for about three days and repeats none by itself.
+//! What a webhook could not bring. GitHub keeps its attempts for about three days and repeats none by itself.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use url::Url;
 
-use super::auth::send_as_app;
-use super::client::{Call, JSON};
+use super::auth::{Credentials, send_as_app};
+use super::budget::Payer;
+use super::client::{Answer, Call, Identity, JSON};
 use super::{GitHub, parse};
 use crate::forge::{FailedDelivery, ForgeError};
 
@@ -36,17 +37,26 @@ struct Attempt {
 }
 
 pub(super) async fn failed(github: &GitHub, since: i64) -> Result<Vec<FailedDelivery>, ForgeError> {
-    let Some(app) = github.credentials.app() else { return Ok(Vec::new()) };
-    let what = "listing the deliveries of the App's webhook";
+    if github.credentials.app().is_none() {
+        return Ok(Vec::new());
+    }
+    let list = github.client.url(["app", "hook", "deliveries"]);
+    failed_in(github, "listing the deliveries of the App's webhook", &list, since).await
+}
+
+/// Reads the list of attempts at that address.
+pub(super) async fn failed_in(
+    github: &GitHub, what: &str, list: &Url, since: i64,
+) -> Result<Vec<FailedDelivery>, ForgeError> {
     let (mut attempts, mut cursor) = (Vec::new(), None::<String>);
     for _ in 0..MAX_PAGES {
-        let mut url = github.client.url(["app", "hook", "deliveries"]);
+        let mut url = list.clone();
         url.query_pairs_mut().append_pair("per_page", PER_PAGE);
         if let Some(cursor) = &cursor {
             url.query_pairs_mut().append_pair("cursor", cursor);
         }
         let call = Call { what: what.to_owned(), method: Method::GET, url, accept: JSON, body: None, limit: MAX_PAGE };
-        let answer = send_as_app(app, &github.client, &call).await?;
+        let answer = ask(github, &call).await?;
         let page: Vec<Attempt> = parse(what, &answer.body)?;
         let reaches_back = page.iter().any(|attempt| time(attempt).is_some_and(|at| at < since));
         attempts.extend(page);
@@ -59,14 +69,28 @@ pub(super) async fn failed(github: &GitHub, since: i64) -> Result<Vec<FailedDeli
 }
 
 pub(super) async fn redeliver(github: &GitHub, id: u64) -> Result<(), ForgeError> {
-    let what = format!("asking for delivery {id} again");
-    let Some(app) = github.credentials.app() else {
+    if github.credentials.app().is_none() {
         let detail = "only an App can ask for its deliveries".to_owned();
-        return Err(ForgeError::Permanent { what, detail });
-    };
-    let url = github.client.url(["app", "hook", "deliveries", &id.to_string(), "attempts"]);
+        return Err(ForgeError::Permanent { what: format!("asking for delivery {id} again"), detail });
+    }
+    redeliver_at(github, id, github.client.url(["app", "hook", "deliveries", &id.to_string(), "attempts"])).await
+}
+
+/// Asks for another attempt at that address.
+pub(super) async fn redeliver_at(github: &GitHub, id: u64, url: Url) -> Result<(), ForgeError> {
+    let what = format!("asking for delivery {id} again");
     let call = Call { what, method: Method::POST, url, accept: JSON, body: None, limit: MAX_ANSWER };
-    send_as_app(app, &github.client, &call).await.map(|_| ())
+    ask(github, &call).await.map(|_| ())
+}
+
+/// One call of whom the webhook belongs to: of the App itself, not of an installation; or of who has the token.
+pub(super) async fn ask(github: &GitHub, call: &Call) -> Result<Answer, ForgeError> {
+    match &github.credentials {
+        Credentials::App { app, .. } => send_as_app(app, &github.client, call).await,
+        Credentials::Token(token) => {
+            github.client.send(call, &Identity { token: token.clone(), payer: Payer::Token }).await
+        }
+    }
 }
 
 /// Of attempts, newest first: the newest one of each delivery of which none succeeded.

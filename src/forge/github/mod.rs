@@ -10,6 +10,7 @@ mod classify;
 mod client;
 mod contents;
 mod deliveries;
+mod hooks;
 mod moved;
 mod people;
 mod presentation;
@@ -34,8 +35,8 @@ use self::auth::{Credentials, Purpose, Scope};
 use self::client::{Answer, Call, Client};
 use super::{
     Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
-    GitUpstream, ListedRunner, MintedRunner, NewRunner, Permission, PullRequestNow, RepoAccess, Report, RunnerAccess,
-    RunnerApi, WorkflowJobNow,
+    GitUpstream, Hook, HookApi, HookOwner, HookRef, ListedRunner, MintedRunner, NewRunner, Permission, PullRequestNow,
+    RepoAccess, Report, RunnerAccess, RunnerApi, WorkflowJobNow,
 };
 use crate::clock;
 
@@ -247,8 +248,28 @@ impl Forge for GitHub {
         self.client.budgets.current(clock::now_ms())
     }
 
+    fn hook_api(&self) -> Option<&dyn HookApi> {
+        matches!(self.credentials, Credentials::Token(_)).then_some(self)
+    }
+
     fn runner_api(&self) -> Option<&dyn RunnerApi> {
         Some(self)
+    }
+}
+
+impl HookApi for GitHub {
+    fn hooks<'a>(&'a self, owner: &'a HookOwner) -> BoxFuture<'a, Result<Vec<Hook>, ForgeError>> {
+        hooks::list(self, owner).boxed()
+    }
+
+    fn failed_of<'a>(
+        &'a self, hook: &'a HookRef, since: i64,
+    ) -> BoxFuture<'a, Result<Vec<FailedDelivery>, ForgeError>> {
+        hooks::failed(self, hook, since).boxed()
+    }
+
+    fn resend<'a>(&'a self, hook: &'a HookRef, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
+        hooks::resend(self, hook, id).boxed()
     }
 }
 

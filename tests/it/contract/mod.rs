@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use dayfly::forge::github::{Auth, GitHub, GitHubSettings};
 use dayfly::forge::{
-    CommitSha, Conclusion, Earlier, ExternalIds, Forge as _, NewRunner, RepoAccess, RepoName, Report, ReportState,
-    RunnerAccess, RunnerApi as _, RunnerPlace,
+    CommitSha, Conclusion, Earlier, ExternalIds, Forge as _, HookApi as _, HookOwner, HookRef, NewRunner, RepoAccess,
+    RepoName, Report, ReportState, RunnerAccess, RunnerApi as _, RunnerPlace,
 };
 use dayfly::ids::ReportId;
 use dayfly::workflow::commands::{Annotation, Level};
@@ -43,6 +43,8 @@ const OPERATIONS: &[&str] = &[
     "GET /repos/{owner}/{repo}/commits/{ref}",
     "GET /repos/{owner}/{repo}/commits/{ref}/check-runs",
     "GET /repos/{owner}/{repo}/contents/{path}",
+    "GET /repos/{owner}/{repo}/hooks",
+    "GET /repos/{owner}/{repo}/hooks/{hook_id}/deliveries",
     "GET /repos/{owner}/{repo}/installation",
     "GET /repos/{owner}/{repo}/pulls",
     "GET /repos/{owner}/{repo}/pulls/{pull_number}",
@@ -53,6 +55,7 @@ const OPERATIONS: &[&str] = &[
     "POST /orgs/{org}/actions/runners/generate-jitconfig",
     "POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig",
     "POST /repos/{owner}/{repo}/check-runs",
+    "POST /repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}/attempts",
     "POST /repos/{owner}/{repo}/statuses/{sha}",
 ];
 
@@ -132,6 +135,12 @@ async fn play(forge: &Forge) {
     forge.deliver("ping", &forge.ping_payload(REPOSITORY)).await.unwrap();
     let lost = app.failed_deliveries(0).await.unwrap();
     app.redeliver(lost[0].id).await.unwrap();
+    // Who has a token has webhooks of repositories.
+    let owner = HookOwner::Project(repo);
+    person.hooks(&owner).await.unwrap();
+    let hook = HookRef { owner, id: 1 };
+    let lost = person.failed_of(&hook, 0).await.unwrap();
+    person.resend(&hook, lost[0].id).await.unwrap();
 }
 
 /// Asks everything about GitHub's own jobs. An enterprise is not in this description; its addresses are like an organization's.
