@@ -83,7 +83,7 @@ mod tests {
         let facts = [
             Ok(()),
             Err(ClientError::Forbidden { what: what(), status: 403, detail: String::new() }),
-            Err(ClientError::Transient { what: what(), detail: "no answer in time".to_owned() }),
+            Err(ClientError::Transient { what: what(), detail: "no answer in time".to_owned(), retry_after: None }),
             Err(ClientError::Failed { what: what(), detail: "GitLab answers 404 Not Found".to_owned() }),
         ];
         let shown = facts.map(|verified| {

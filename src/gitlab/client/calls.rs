@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Client, ClientError, JOB_TOKEN, body, broken, refusal, token_header};
+use crate::clock;
 use crate::gitlab::ranges::Patch;
 
 /// For a call and its answer.
@@ -60,6 +61,8 @@ pub struct Reply {
     pub interval: Option<Duration>,
     /// How many bytes of the trace GitLab has.
     pub has: Option<u64>,
+    /// How long GitLab wants to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// `PUT /jobs/:id`.
@@ -172,6 +175,7 @@ async fn reply(what: &str, request: RequestBuilder) -> Result<Reply, ClientError
         job_status: text_of(headers, "job-status").map(str::to_ascii_lowercase),
         interval: text_of(headers, "x-gitlab-trace-update-interval").and_then(interval_of),
         has: text_of(headers, RANGE.as_str()).and_then(end_of),
+        retry_after: retry_after(answer.status(), headers, clock::now_ms()),
     };
     // Read, so that the connection is good for the next call; what it says is in the head already.
     body(what, answer, MAX_ANSWER).await?;
@@ -180,6 +184,15 @@ async fn reply(what: &str, request: RequestBuilder) -> Result<Reply, ClientError
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+}
+
+/// How long the other side wants to be left alone, by `Retry-After` in seconds, or by the time at which a limit is over.
+pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+    let number = |name: &str| text_of(headers, name).and_then(|text| text.parse::<i64>().ok());
+    let is_limited = status == StatusCode::TOO_MANY_REQUESTS;
+    let until_reset = || number("ratelimit-reset").map(|reset| reset.saturating_sub(now_ms / 1000));
+    let seconds = number(RETRY_AFTER.as_str()).or_else(|| until_reset().filter(|_| is_limited))?;
+    u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_INTERVAL))
 }
 
 /// Whole seconds; nothing where they make no sense.

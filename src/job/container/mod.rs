@@ -7,11 +7,11 @@
 //! - `client`: calls of Docker's client; `start`: what comes before the first step; `inside`: programs in the job's container.
 
 pub(super) mod argv;
-mod client;
+pub(super) mod client;
 mod inside;
 pub(super) mod mounts;
-mod start;
-mod state;
+pub(super) mod start;
+pub(super) mod state;
 pub(super) mod variables;
 
 pub(super) use inside::Inside;

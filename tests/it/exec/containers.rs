@@ -10,7 +10,7 @@ use crate::support::command::{self, Outcome};
 use crate::support::repository::Repository;
 use crate::support::{has_test_image, leaks};
 
-const RECIPE: &str = r#"extends = "docker"
+pub(crate) const RECIPE: &str = r#"extends = "docker"
 description = "Docker with an image that it need not pull"
 
 [distribution]
@@ -21,7 +21,7 @@ packages = ["busybox-static", "nodejs"]
 script = "bake.sh"
 "#;
 
-const BAKE: &str = r#"set -eu
+pub(crate) const BAKE: &str = r#"set -eu
 root=$(mktemp -d)
 mkdir -p "$root/bin" "$root/tmp" "$root/root"
 cp /bin/busybox "$root/bin/busybox"

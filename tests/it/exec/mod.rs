@@ -4,7 +4,7 @@
 mod actions;
 mod calls;
 mod clone;
-mod containers;
+pub(crate) mod containers;
 mod monitor;
 mod nat;
 mod node;

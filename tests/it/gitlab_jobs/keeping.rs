@@ -9,10 +9,13 @@ use crate::local_gitlab::JobState;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_reach_gitlab_and_later_jobs() {
-    let Some(hall) = Hall::open(&[("kept", "in the repository\n"), (".gitignore", "*.o\n")]).await else { return };
+    // All of it over TLS, with certificates that nobody but the configuration knows.
+    let files = [("kept", "in the repository\n"), (".gitignore", "*.o\n")];
+    let Some(hall) = Hall::open_with_tls(&files).await else { return };
     let first = hall
         .run(json!({
             "steps": steps(&[("script", &[
+                "grep -q 'BEGIN CERTIFICATE' \"$CI_SERVER_TLS_CA_FILE\"",
                 "mkdir -p dist/empty dist/sub 'dist/ä b'",
                 "echo plain > dist/a.txt; echo run > dist/run.sh; chmod +x dist/run.sh; echo no > dist/sub/b.o",
                 "ln -s ../kept dist/link; ln -s sub dist/directory; echo spaced > 'dist/ä b/-x'",
