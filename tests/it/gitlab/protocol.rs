@@ -138,7 +138,7 @@ async fn an_end_is_told_although_its_trace_is_refused() {
     hall.gitlab.inject(Fault { method, path_contains: "/trace", kind, times: 4 });
     let id = hall.gitlab.add_job(Plan { repeat: 3, pause: 300, ..Plan::says("a line\n") }.job());
     let job = hall.ended(id).await;
-    assert_eq!((verdict(&job), job.trace), ((JobState::Success, "", None, 1), hall.written(id)));
+    assert_eq!((verdict(&job), &job.trace), ((JobState::Success, "", None, 1), &hall.written(id)));
     hall.finish().await;
 }
 
