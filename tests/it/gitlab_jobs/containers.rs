@@ -22,12 +22,10 @@ async fn open() -> Option<(Hall, tempfile::TempDir)> {
     fs::create_dir(&recipe).unwrap();
     fs::write(recipe.join("image.toml"), RECIPE).unwrap();
     fs::write(recipe.join("bake.sh"), BAKE).unwrap();
-    let settings = Settings::new()
-        .with_profile_lines(
-            "image = \"docker-tiny\"\nmemory = \"1 GiB\"\ndisk = \"2 GiB\"\negress = { mode = \"none\" }",
-        )
-        .with_images(&host::shared_images(), Some(recipes.path()));
-    Some((Hall::open_with(&[("README.md", "# Hello\n")], settings, false).await?, recipes))
+    let lines = "image = \"docker-tiny\"\nmemory = \"1 GiB\"\ndisk = \"2 GiB\"\negress = { mode = \"none\" }\n";
+    let settings =
+        Settings::new().with_profile("docker", lines).with_images(&host::shared_images(), Some(recipes.path()));
+    Some((Hall::open_with(&[("README.md", "# Hello\n")], settings, "docker", false).await?, recipes))
 }
 
 fn web() -> Value {

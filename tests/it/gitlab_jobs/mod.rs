@@ -34,17 +34,17 @@ struct Hall {
 impl Hall {
     /// `None` where VMs cannot be run.
     async fn open(files: &[(&str, &str)]) -> Option<Self> {
-        Self::open_with(files, Settings::new(), false).await
+        Self::open_with(files, Settings::new(), "linux", false).await
     }
 
     /// The same where the GitLab has a certificate of an authority of its own.
     async fn open_with_tls(files: &[(&str, &str)]) -> Option<Self> {
-        Self::open_with(files, Settings::new(), true).await
+        Self::open_with(files, Settings::new(), "linux", true).await
     }
 
-    async fn open_with(files: &[(&str, &str)], settings: Settings, has_tls: bool) -> Option<Self> {
+    async fn open_with(files: &[(&str, &str)], settings: Settings, profile: &str, has_tls: bool) -> Option<Self> {
         let repository = Repository::new(files);
-        let other = Repository::new(&[]);
+        let other = Repository::new(&[("README.md", "# Other\n")]);
         let commit = other.commit(&[("part", "of another project\n")]);
         repository.add_submodule("vendor/other", "../other.git", &commit);
         let sha = repository.commit(&[("second", "commit\n")]);
@@ -62,7 +62,7 @@ impl Hall {
             settings = settings.with_secret("gitlab-ca.pem", &server.authority);
         }
         let section = format!(
-            "[[gitlab]]\nurl = \"{url}\"\n{more}[[gitlab.runner]]\ntoken = {{ file = \"runner-token\" }}\nprofile = \"linux\"\n"
+            "[[gitlab]]\nurl = \"{url}\"\n{more}[[gitlab.runner]]\ntoken = {{ file = \"runner-token\" }}\nprofile = \"{profile}\"\n"
         );
         let settings = settings.with_section(&section).with_secret("runner-token", &gitlab.add_runner());
         let scene = Scene::start(settings).await?;
@@ -140,7 +140,7 @@ fn unpacked(archive: &Artifact) -> Vec<(String, String)> {
             archive.content(&entry).unwrap().read_to_string(&mut text).unwrap();
             let mark = if entry.is_link() {
                 "-> "
-            } else if entry.is_executable() {
+            } else if entry.mode().is_some_and(|mode| mode & 0o100 != 0) {
                 "x "
             } else {
                 ""
