@@ -321,7 +321,7 @@ mod tests {
         }
         let expected = ["dist// directory", "dist/a 5 755 10", "=hello", "dist/empty 0 755 10", "=", "dist/link -> "];
         assert_eq!(whole[..6], expected);
-        assert_eq!((whole[6].len(), whole[7].len()), (164 + 9, 601));
+        assert_eq!((whole[6].len(), whole[7].len()), (164 + 11, 601));
         assert_eq!(whole[8..], ["other link -> ../a/target", "hard link is a link", "complete"]);
         assert_eq!(events(&archive()[..1500], 100).unwrap().last().unwrap(), "cut");
     }

@@ -145,10 +145,21 @@ impl Asking<'_> {
     /// Whether GitLab knows the runner.
     async fn verify(&mut self) -> Heard {
         let verified = self.client.verify(&self.runner.token, &self.bureau.system_id, &self.info).await;
-        self.bureau.metrics.called(GitLabCall::Verify, &verified, |()| 200);
+        self.bureau.metrics.called(GitLabCall::Verify, &verified, |_| 200);
         self.judge(&verified);
         match verified {
-            Ok(()) => Heard::Nothing,
+            Ok(None) => Heard::Nothing,
+            Ok(Some(expires_at)) => {
+                let (runner, gitlab) = (&self.runner.name, &self.runner.instance);
+                tracing::warn!(
+                    runner,
+                    gitlab,
+                    expires_at,
+                    "the runner's token is good for a time only, and is not renewed\n  hint: create the runner anew before that, or have \
+                     GitLab's administrators set no expiration for runner tokens"
+                );
+                Heard::Nothing
+            }
             Err(ClientError::Forbidden { .. }) => Heard::Refused,
             Err(_) => Heard::Unavailable,
         }

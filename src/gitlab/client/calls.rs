@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Client, ClientError, JOB_TOKEN, body, broken, refusal, token_header};
 use crate::clock;
+use crate::document::text::one_line;
 use crate::gitlab::ranges::Patch;
 
 /// For a call and its answer.
@@ -87,15 +88,21 @@ pub struct Output {
 }
 
 impl Client {
-    /// Whether the token is that of a runner.
+    /// Whether the token is that of a runner. Gives until when it is good, in GitLab's words, if not for ever.
     ///
     /// # Errors
     /// [`ClientError::Forbidden`] where it is not.
-    pub async fn verify(&self, token: &SecretString, system_id: &str, info: &RunnerInfo) -> Result<(), ClientError> {
+    pub async fn verify(
+        &self, token: &SecretString, system_id: &str, info: &RunnerInfo,
+    ) -> Result<Option<String>, ClientError> {
         let what = "verifying the runner";
         let asked = json!({"token": token.expose_secret(), "system_id": system_id, "info": info});
         let answer = self.post(what, &["runners", "verify"], &asked, CALL_LIMIT).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(refusal(what, answer, token).await) }
+        if !answer.status().is_success() {
+            return Err(refusal(what, answer, token).await);
+        }
+        let said: Value = serde_json::from_slice(&body(what, answer, MAX_ANSWER).await?).unwrap_or_default();
+        Ok(said["token_expires_at"].as_str().map(|time| one_line(time, 40)))
     }
 
     /// Asks for a job. `last_update` is what the last answer told, and gets what this one tells: GitLab answers later, but

@@ -33,6 +33,9 @@ const CLIENT_CONFIG: &str = "/run/dayfly-docker";
 /// How long all services together may take until they can be connected to. After that the job goes on without.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often it is looked meanwhile whether a service still runs.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Waits for `$1` seconds at most until one of the ports `$3`… at the address `$2` can be connected to.
 const WAIT: &str = r#"
 command -v bash >/dev/null 2>&1 || exit 0
@@ -98,7 +101,11 @@ impl<'a> Runner<'a, '_> {
         if self.plan.containers.is_empty() {
             return Ok(None);
         }
-        if !self.docker().is_there().await? {
+        let has_docker = match self.docker().is_there().await {
+            Err(_) if self.stop.is_cancelled() => return Ok(Some(End::canceled())),
+            has_docker => has_docker?,
+        };
+        if !has_docker {
             return Ok(self.do_without().await);
         }
         let (reason, detail) = match self.start_all().await {
@@ -259,16 +266,23 @@ impl<'a> Runner<'a, '_> {
         &self, service: &Service, id: &str, inspected: &Inspected, until: Instant,
     ) -> Result<bool, VmError> {
         let ports = service.check_port().map_or_else(|| inspected.exposed(), |port| vec![port]);
-        if let (Some(address), false) = (inspected.address(), ports.is_empty()) {
-            let seconds = until.saturating_duration_since(Instant::now()).as_secs().max(1);
-            let mut argv =
-                docker_argv::words(&["sh", "-c", WAIT, "dayfly", &seconds.to_string(), &address.to_string()]);
+        let address = inspected.address().map(|address| address.to_string()).unwrap_or_default();
+        loop {
+            let now = self.docker().inspect(id).await?.readiness();
+            if matches!(now, Readiness::Ended(_) | Readiness::Failed(_)) {
+                return Ok(false);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if ports.is_empty() || left.is_zero() {
+                return Ok(ports.is_empty());
+            }
+            let seconds = left.min(LOOK).as_secs().max(1).to_string();
+            let mut argv = docker_argv::words(&["sh", "-c", WAIT, "dayfly", &seconds, &address]);
             argv.extend(ports.iter().map(u16::to_string));
-            return Ok(self.docker().call(argv).await?.is_good);
+            if self.docker().call(argv).await?.is_good {
+                return Ok(true);
+            }
         }
-        let has_ended =
-            matches!(self.docker().inspect(id).await?.readiness(), Readiness::Ended(_) | Readiness::Failed(_));
-        Ok(!has_ended)
     }
 
     /// Shows what a service wrote last.

@@ -109,7 +109,8 @@ async fn ends(hall: &Hall) {
     assert_eq!(cancelled.state, JobState::Canceled, "{}", plain(&cancelled));
     assert!(plain(&cancelled).contains("after: canceled\n"), "{}", plain(&cancelled));
 
-    let ended = json!({"services": [{"name": TINY, "alias": "gone", "entrypoint": ["sh"], "command": ["-c", "echo it says why; exit 7"]}]});
+    let ended = json!({"services": [{"name": TINY, "alias": "gone", "entrypoint": ["sh"], "command": ["-c", "echo it says why; exit 7"],
+        "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "9"}]}]});
     let ended = hall.ended(of(&["echo it goes on"], ended)).await;
     assert_eq!(verdict(&ended).0, JobState::Success, "{}", plain(&ended));
     let text = plain(&ended);
