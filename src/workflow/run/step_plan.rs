@@ -49,6 +49,10 @@ pub struct StepPlan {
     /// The files that must exist, and be empty, when the step starts. `env` names them too.
     pub command_files: CommandFiles,
     pub timeout: Option<Duration>,
+    /// Whether it goes on if the job is cancelled while it runs.
+    pub outlasts_cancel: bool,
+    /// What its author should know before it runs.
+    pub remark: Option<String>,
 }
 
 impl StepPlan {
@@ -243,6 +247,8 @@ pub struct StepReport {
     pub conclusion: Outcome,
     /// For people; empty on success.
     pub errors: Vec<String>,
-    /// What the job's page shows beside the code; the errors included.
+    /// What does not count of what the step said, and does not fail it.
+    pub left_out: Vec<String>,
+    /// What the job's page shows beside the code; the errors and what is left out included.
     pub annotations: Vec<Annotation>,
 }
