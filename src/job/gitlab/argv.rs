@@ -98,7 +98,10 @@ pub(super) fn host_variables<'n>(
             is_list.then(|| [value.as_str()].into_iter().chain(names.iter().copied()).collect::<Vec<_>>().join(","));
         (name.clone(), all.unwrap_or_else(|| value.clone()))
     };
-    machines.iter().filter(is_meant).map(with_names).collect()
+    // Docker's client names a proxy where nobody else does.
+    let mut variables = offered(&[], names.iter().copied());
+    variables.extend(machines.iter().filter(is_meant).map(with_names));
+    variables
 }
 
 /// The machine's files of certificates that variables of the host's name, each once.
@@ -208,7 +211,8 @@ mod tests {
         };
         assert_eq!(
             named(&machines),
-            "TOKEN=plain http_proxy=http://127.0.0.1:3128 no_proxy=localhost,127.0.0.1,db,web"
+            "ALL_PROXY= HTTPS_PROXY= HTTP_PROXY= NO_PROXY=localhost,127.0.0.1,::1,172.17.0.1,db,web TOKEN=plain all_proxy= \
+             http_proxy=http://127.0.0.1:3128 https_proxy= no_proxy=localhost,127.0.0.1,db,web"
         );
         assert!(certificate_files(&machines).is_empty());
         machines.extend(trust_variables());
