@@ -16,7 +16,7 @@ pub(crate) const CARGO_CONFIG: &str = "/.cargo/config.toml";
 const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
 
 /// All certificates that the machine trusts, in most distributions; [`TRUST_SCRIPT`] makes it in the others.
-const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The operator's certificates alone, for those who add them to certificates of their own.
 pub(crate) const OWN_CERTIFICATES: &str = "/usr/local/share/ca-certificates/dayfly.crt";

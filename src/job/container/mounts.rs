@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::variables::CERTIFICATES;
+use crate::job::toolkit::OWN_CERTIFICATES;
+
 /// The home of whoever runs in a container.
 pub(in crate::job) const HOME: &str = "/github/home";
 
@@ -22,6 +25,7 @@ pub(in crate::job) struct Mounts {
     /// The directory of all work under its own path, too: what is computed on the host names it so.
     same: Option<String>,
     has_programs: bool,
+    has_certificates: bool,
 }
 
 impl Mounts {
@@ -35,7 +39,7 @@ impl Mounts {
             // After those that are in it.
             (temp.to_owned(), "/github/runner_temp"),
         ];
-        Self { places, same: None, has_programs: false }
+        Self { places, same: None, has_programs: false, has_certificates: false }
     }
 
     /// Those of the container that a job's steps run in. `work` has the workspace, actions and temporary files.
@@ -46,7 +50,12 @@ impl Mounts {
             (work.to_owned(), WORK),
             (tool_cache.to_owned(), "/__t"),
         ];
-        Self { places, same: Some(work.to_owned()), has_programs: true }
+        Self { places, same: Some(work.to_owned()), has_programs: true, has_certificates: false }
+    }
+
+    /// Likewise, with the files of certificates if there are some.
+    pub(in crate::job) fn with_certificates(self, has_certificates: bool) -> Self {
+        Self { has_certificates, ..self }
     }
 
     /// The directories that must be there.
@@ -72,12 +81,14 @@ impl Mounts {
         self.translate(path).unwrap_or_else(|| path.to_owned())
     }
 
-    /// The variables of a step as a container's programs have to see them. `PATH` and `HOME` are the container's.
+    /// The variables of a step as a container's programs have to see them. `PATH` and `HOME` are the container's. Where the
+    /// container lacks the machine's own paths, whatever value names one is translated.
     pub(in crate::job) fn environment(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let is_runners = |name: &str| name.starts_with("GITHUB_") || name.starts_with("RUNNER_");
         let own = env.iter().filter(|(name, _)| !matches!(name.as_str(), "PATH" | "HOME") && !name.contains('='));
         own.map(|(name, value)| {
-            let translated = is_runners(name).then(|| self.translate(value)).flatten();
+            let is_translated = self.same.is_none() || is_runners(name);
+            let translated = is_translated.then(|| self.translate(value)).flatten();
             (name.clone(), translated.unwrap_or_else(|| value.clone()))
         })
         .collect()
@@ -96,6 +107,9 @@ impl Mounts {
         }
         if let Some(directory) = &self.same {
             bind(directory, directory, "");
+        }
+        for file in [CERTIFICATES, OWN_CERTIFICATES].into_iter().filter(|_| self.has_certificates) {
+            bind(file, file, ",readonly");
         }
         for directory in PROGRAMS.into_iter().filter(|_| self.has_programs) {
             bind(directory, &format!("{MACHINE}{directory}"), ",readonly");
@@ -147,6 +161,31 @@ mod tests {
         --mount
         type=bind,source=/opt,target=/__e/opt,readonly
         ");
+        let certified = mounts.clone().with_certificates(true).arguments();
+        let more: Vec<&String> = certified.iter().filter(|word| !mounts.arguments().contains(word)).collect();
+        insta::assert_snapshot!(format!("{more:#?}"), @r#"
+        [
+            "type=bind,source=/run/dayfly/container-certificates.crt,target=/run/dayfly/container-certificates.crt,readonly",
+            "type=bind,source=/usr/local/share/ca-certificates/dayfly.crt,target=/usr/local/share/ca-certificates/dayfly.crt,readonly",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn an_actions_container_knows_no_path_of_the_machine() {
+        let env = [
+            ("INPUT_PATH", "/home/x/jobs/a/a/dist"),
+            ("GITHUB_WORKSPACE", "/home/x/jobs/a/a"),
+            ("LIST", "/home/x/jobs/a/a/b:c"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let of_action = Mounts::of_action("/home/x/jobs/a/a", "/home/x/jobs/_temp").environment(&env);
+        let seen: Vec<&str> = of_action.values().map(String::as_str).collect();
+        // Only what is a path as a whole, as GitHub's runner has it.
+        assert_eq!(seen, ["/github/workspace", "/github/workspace/dist", "/home/x/jobs/a/a/b:c"]);
+        let of_job = Mounts::of_job("/home/x/jobs", "/home/x/jobs/_temp", "/t").environment(&env);
+        let seen: Vec<&str> = of_job.values().map(String::as_str).collect();
+        assert_eq!(seen, ["/__w/a/a", "/home/x/jobs/a/a/dist", "/home/x/jobs/a/a/b:c"]);
     }
 
     #[test]

@@ -5,8 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::job::toolkit::{OWN_CERTIFICATES, TRUSTED};
+
 /// The machine as containers see it: the address of Docker's own bridge.
-const MACHINE: &str = "172.17.0.1";
+pub(super) const MACHINE: &str = "172.17.0.1";
+
+/// All certificates that a container trusts where the operator has some of their own; the machine has the file there, too.
+pub(super) const CERTIFICATES: &str = "/run/dayfly/container-certificates.crt";
+
+/// Files of the machine that containers have, and where.
+const LENT: [(&str, &str); 2] = [(TRUSTED, CERTIFICATES), (OWN_CERTIFICATES, OWN_CERTIFICATES)];
 
 const LOOPBACK: &str = "http://127.0.0.1:";
 
@@ -64,19 +72,29 @@ impl Handover {
 /// The variables by which programs of the machine find what the host offers, as those in containers have to see them. `names`
 /// are other containers, which are asked directly.
 ///
-/// Files that variables name are the machine's, so those are left out. Proxies that are not there are said to be none: Docker's
+/// Files that variables name are the machine's, so those are left out, but for certificates. Proxies that are not there are said to be none: Docker's
 /// client would name one otherwise.
 pub(in crate::job) fn offered<'n>(
     machines: &[(String, String)], names: impl IntoIterator<Item = &'n str>,
 ) -> BTreeMap<String, String> {
     let names_file = |value: &str| value.contains('/') && !value.contains(LOOPBACK);
     let mut variables: BTreeMap<String, String> = PROXIES.map(|name| (name.to_owned(), String::new())).into();
-    for (name, value) in machines.iter().filter(|(_, value)| !names_file(value)) {
-        variables.insert(name.clone(), value.replace(LOOPBACK, &format!("http://{MACHINE}:")));
+    for (name, value) in machines {
+        let seen = match LENT.iter().find(|(file, _)| file == value) {
+            Some((_, place)) => (*place).to_owned(),
+            None if names_file(value) => continue,
+            None => value.replace(LOOPBACK, &format!("http://{MACHINE}:")),
+        };
+        variables.insert(name.clone(), seen);
     }
     let direct: Vec<&str> = std::iter::once(DIRECT).chain(names).collect();
     variables.extend(NO_PROXY.map(|name| (name.to_owned(), direct.join(","))));
     variables
+}
+
+/// Whether the operator has certificates for programs of the machine.
+pub(super) fn trusts(machines: &[(String, String)]) -> bool {
+    machines.iter().any(|(_, value)| value == OWN_CERTIFICATES)
 }
 
 #[cfg(test)]
@@ -103,6 +121,7 @@ mod tests {
             ("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:3129/a/ http://127.0.0.1:3129/b/"),
             ("ACTIONS_RUNTIME_TOKEN", "token"),
             ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+            ("NODE_EXTRA_CA_CERTS", "/usr/local/share/ca-certificates/dayfly.crt"),
             ("MAVEN_ARGS", "--global-settings /run/dayfly/maven.xml"),
         ]);
         let lines: Vec<String> =
@@ -113,12 +132,15 @@ mod tests {
         ALL_PROXY=
         HTTPS_PROXY=
         HTTP_PROXY=
+        NODE_EXTRA_CA_CERTS=/usr/local/share/ca-certificates/dayfly.crt
         NO_PROXY=localhost,127.0.0.1,::1,172.17.0.1,db,cache
         PIP_EXTRA_INDEX_URL=http://172.17.0.1:3129/a/ http://172.17.0.1:3129/b/
+        SSL_CERT_FILE=/run/dayfly/container-certificates.crt
         all_proxy=
         http_proxy=http://172.17.0.1:3128
         https_proxy=
         no_proxy=localhost,127.0.0.1,::1,172.17.0.1,db,cache
         ");
+        assert!(trusts(&machines) && !trusts(&machines[..5]));
     }
 }
