@@ -13,7 +13,7 @@ use crate::net::registry::address;
 pub(crate) const CARGO_CONFIG: &str = "/.cargo/config.toml";
 
 /// Maven's settings, in memory; the image has some there that name the proxy.
-const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
+pub(crate) const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
 
 /// All certificates that the machine trusts, in most distributions; [`TRUST_SCRIPT`] makes it in the others.
 pub(crate) const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";

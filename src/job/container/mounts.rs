@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::variables::CERTIFICATES;
-use crate::job::toolkit::OWN_CERTIFICATES;
-
 /// The home of whoever runs in a container.
 pub(in crate::job) const HOME: &str = "/github/home";
 
@@ -25,7 +22,8 @@ pub(in crate::job) struct Mounts {
     /// The directory of all work under its own path, too: what is computed on the host names it so.
     same: Option<String>,
     has_programs: bool,
-    has_certificates: bool,
+    /// Single files, and where the container has them; it cannot change them.
+    files: Vec<(&'static str, &'static str)>,
 }
 
 impl Mounts {
@@ -39,7 +37,7 @@ impl Mounts {
             // After those that are in it.
             (temp.to_owned(), "/github/runner_temp"),
         ];
-        Self { places, same: None, has_programs: false, has_certificates: false }
+        Self { places, same: None, has_programs: false, files: Vec::new() }
     }
 
     /// Those of the container that a job's steps run in. `work` has the workspace, actions and temporary files.
@@ -50,12 +48,12 @@ impl Mounts {
             (work.to_owned(), WORK),
             (tool_cache.to_owned(), "/__t"),
         ];
-        Self { places, same: Some(work.to_owned()), has_programs: true, has_certificates: false }
+        Self { places, same: Some(work.to_owned()), has_programs: true, files: Vec::new() }
     }
 
-    /// Likewise, with the files of certificates if there are some.
-    pub(in crate::job) fn with_certificates(self, has_certificates: bool) -> Self {
-        Self { has_certificates, ..self }
+    /// Likewise, with these files.
+    pub(in crate::job) fn with_files(self, files: Vec<(&'static str, &'static str)>) -> Self {
+        Self { files, ..self }
     }
 
     /// The directories that must be there.
@@ -108,8 +106,8 @@ impl Mounts {
         if let Some(directory) = &self.same {
             bind(directory, directory, "");
         }
-        for file in [CERTIFICATES, OWN_CERTIFICATES].into_iter().filter(|_| self.has_certificates) {
-            bind(file, file, ",readonly");
+        for (file, place) in &self.files {
+            bind(file, place, ",readonly");
         }
         for directory in PROGRAMS.into_iter().filter(|_| self.has_programs) {
             bind(directory, &format!("{MACHINE}{directory}"), ",readonly");
@@ -161,14 +159,8 @@ mod tests {
         --mount
         type=bind,source=/opt,target=/__e/opt,readonly
         ");
-        let certified = mounts.clone().with_certificates(true).arguments();
-        let more: Vec<&String> = certified.iter().filter(|word| !mounts.arguments().contains(word)).collect();
-        insta::assert_snapshot!(format!("{more:#?}"), @r#"
-        [
-            "type=bind,source=/run/dayfly/container-certificates.crt,target=/run/dayfly/container-certificates.crt,readonly",
-            "type=bind,source=/usr/local/share/ca-certificates/dayfly.crt,target=/usr/local/share/ca-certificates/dayfly.crt,readonly",
-        ]
-        "#);
+        let more = mounts.clone().with_files(vec![("/run/a", "/b")]).arguments();
+        assert!(more.contains(&"type=bind,source=/run/a,target=/b,readonly".to_owned()), "{more:?}");
     }
 
     #[test]
@@ -176,16 +168,16 @@ mod tests {
         let env = [
             ("INPUT_PATH", "/home/x/jobs/a/a/dist"),
             ("GITHUB_WORKSPACE", "/home/x/jobs/a/a"),
-            ("LIST", "/home/x/jobs/a/a/b:c"),
+            ("LIST", "a:/home/x/jobs/a/a/b"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let of_action = Mounts::of_action("/home/x/jobs/a/a", "/home/x/jobs/_temp").environment(&env);
         let seen: Vec<&str> = of_action.values().map(String::as_str).collect();
-        // Only what is a path as a whole, as GitHub's runner has it.
-        assert_eq!(seen, ["/github/workspace", "/github/workspace/dist", "/home/x/jobs/a/a/b:c"]);
+        // Only what begins with such a path, as GitHub's runner has it.
+        assert_eq!(seen, ["/github/workspace", "/github/workspace/dist", "a:/home/x/jobs/a/a/b"]);
         let of_job = Mounts::of_job("/home/x/jobs", "/home/x/jobs/_temp", "/t").environment(&env);
         let seen: Vec<&str> = of_job.values().map(String::as_str).collect();
-        assert_eq!(seen, ["/__w/a/a", "/home/x/jobs/a/a/dist", "/home/x/jobs/a/a/b:c"]);
+        assert_eq!(seen, ["/__w/a/a", "/home/x/jobs/a/a/dist", "a:/home/x/jobs/a/a/b"]);
     }
 
     #[test]

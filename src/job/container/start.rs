@@ -196,8 +196,7 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn start_job(&mut self, spec: &ContainerSpec, names: &[&str]) -> Result<String, VmError> {
-        let is_certified = self.certify(None).await?;
-        let mounts = self.job_mounts().await?.with_certificates(is_certified);
+        let mounts = self.job_mounts().await?.with_files(self.lend_files().await?);
         let offered = offered(&self.proxies, names.iter().copied());
         let creation = argv::create_job(spec, &mounts, &self.places.workspace, offered);
         let id = self.start_one("job", creation).await?;

@@ -63,7 +63,8 @@ jobs:
       - run: |
           git fetch -q origin "$GITHUB_SHA" && echo "fetched $(git show FETCH_HEAD:word)"
           echo "curl: $(curl -sS "@URL@") untrusted: $(curl -s --cacert /dev/null "@URL@" || echo no)"
-          grep -c BEGIN "$NODE_EXTRA_CA_CERTS"
+          echo "own: $(grep -c BEGIN "$NODE_EXTRA_CA_CERTS"), maven: $(grep -o -m 1 '<host>[0-9.]*' "${MAVEN_ARGS##* }" | head -n 1)"
+          echo "gradle: $(grep http.proxyHost ~/.gradle/gradle.properties) $(ls -ld ~/.gradle | cut -c1-10)"
       - { uses: actions/upload-artifact@v4, with: { name: dist, path: dist } }
       - { uses: actions/cache/save@v4, with: { path: ~/cached, key: k } }
       - run: rm -r ~/cached
@@ -178,22 +179,30 @@ fn repository(workflow: &str) -> Repository {
     ])
 }
 
-fn run(state: &Path, workflow: &str, more: &[&str]) -> Outcome {
+/// Runs it in a machine of its own image. `egress` is what a configuration says of its profile; else nothing can be reached.
+fn run(state: &Path, workflow: &str, egress: Option<&str>) -> Outcome {
     let (repository, recipes) = (repository(workflow), state.join("recipes"));
     let recipe = recipes.join("docker-tiny");
     fs::create_dir_all(&recipe).unwrap();
     fs::write(recipe.join("image.toml"), RECIPE).unwrap();
     fs::write(recipe.join("bake.sh"), BAKE).unwrap();
     let mut command = command::dayfly();
-    command.current_dir(repository.path()).args(["run", "--backend", "qemu-tcg", "--image", "docker-tiny"]);
-    command.args(["--memory", "1GiB", "--disk", "2GiB"]).arg("--state-dir").arg(state).args(more);
-    command.arg("--recipes").arg(&recipes).env("S", "well hidden").args(["--secret", "S"]);
+    command.current_dir(repository.path()).arg("run").env("S", "well hidden").args(["--secret", "S"]);
+    if let Some(egress) = egress {
+        let config = state.join("dayfly.toml");
+        let (state, recipes) = (state.display(), recipes.display());
+        let text = format!(
+            "[github]\nwebhook_secret = {{ env = 'H' }}\ntoken = {{ env = 'T' }}\n[server]\nstate_dir = '{state}'\n\
+             [vm]\nbackend = 'qemu-tcg'\nrecipes_dir = '{recipes}'\n[profile.docker]\nlabels = ['docker']\n\
+             image = 'docker-tiny'\nmemory = '1 GiB'\ndisk = '2 GiB'\negress = {egress}\n"
+        );
+        fs::write(&config, text).unwrap();
+        command.arg("--config").arg(config);
+    } else {
+        command.args(["--backend", "qemu-tcg", "--image", "docker-tiny", "--memory", "1GiB", "--disk", "2GiB"]);
+        command.args(["--egress", "none"]).arg("--state-dir").arg(state).arg("--recipes").arg(&recipes);
+    }
     command.output().unwrap().into()
-}
-
-/// The same where nothing can be reached.
-fn run_alone(state: &Path, workflow: &str) -> Outcome {
-    run(state, workflow, &["--egress", "none"])
 }
 
 fn assert_says(done: &Outcome, lines: &[&str]) {
@@ -214,11 +223,11 @@ async fn a_jobs_steps_run_in_its_container_beside_its_services() {
     }
     let Some(state) = state() else { return };
     let server = TlsServer::start().await;
-    let (authority, at) = (state.path().join("ca.pem"), format!("{}:{}", tls::HOST, server.port));
-    fs::write(&authority, &server.authority).unwrap();
-    let more = ["--egress-allow", &at, "--egress-address", tls::HOST, "--ca-bundle", authority.to_str().unwrap()];
-    let workflow = INSIDE.replace("@URL@", &format!("https://{at}/"));
-    let done = tokio::task::block_in_place(|| run(state.path(), &workflow, &more));
+    fs::write(state.path().join("ca.pem"), &server.authority).unwrap();
+    let (host, port) = (tls::HOST, server.port);
+    let egress = format!("{{ ca_bundle = 'ca.pem', ports = [{port}], allow_addresses = ['{host}'] }}");
+    let workflow = INSIDE.replace("@URL@", &format!("https://{host}:{port}/"));
+    let done = tokio::task::block_in_place(|| run(state.path(), &workflow, Some(&egress)));
     assert_says(
         &done,
         &[
@@ -231,6 +240,8 @@ async fn a_jobs_steps_run_in_its_container_beside_its_services() {
             "curl of the action: over TLS",
             "fetched committed",
             "curl: over TLS untrusted: no",
+            "own: 1, maven: <host>172.17.0.1",
+            "gradle: systemProp.http.proxyHost=172.17.0.1 drwxrwxrwx",
             "got kept and cached",
             "error: the step took longer than its `timeout-minutes`",
             "error: the step ended with exit code 3",
@@ -258,14 +269,14 @@ fn a_machines_steps_reach_services_and_an_unhealthy_one_fails_its_job() {
         return;
     }
     let Some(state) = state() else { return };
-    let done = run_alone(state.path(), BESIDE);
+    let done = run(state.path(), BESIDE, None);
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     assert_says(&done, &["hello to the machine", "A=b c", "x=y", "asked the forge"]);
     let says = |text: &str| assert!(done.stdout.contains(text), "`{text}` is not in:\n{}", done.stdout);
     says("action: <lisa> <a b> inner lisa of the action in /github/workspace with committed, after lisa");
     says("post of an image: kept <lisa> <a b> with inner lisa of the action");
 
-    let done = run_alone(state.path(), UNHEALTHY);
+    let done = run(state.path(), UNHEALTHY, None);
     assert_says(&done, &["error: the service `bad` did not start: it ended with exit code 7", "it says why"]);
     assert!(done.code == Some(1) && !done.stdout.contains("] never"), "{}", done.stdout);
     leaks::assert_none(state.path());
@@ -277,7 +288,7 @@ fn an_image_is_pulled_with_credentials_that_no_command_line_shows() {
         return;
     }
     let Some(state) = state() else { return };
-    let done = run_alone(state.path(), PRIVATE);
+    let done = run(state.path(), PRIVATE, None);
     assert_says(&done, &["Pulling 127.0.0.1:5000/tiny:1", "logins: 1, pulls: 1", "shown: 0, kept: 0"]);
     let refused = "error: the registry of `127.0.0.1:5000/theirs:1` refused the credentials: ";
     assert!(done.stdout.contains(refused), "{}{}", done.stdout, done.stderr);

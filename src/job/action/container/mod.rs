@@ -67,7 +67,7 @@ impl<W: Witness> Steps<'_, W> {
             self.guest.make_directory(directory, owner).await?;
         }
         self.furnish_home().await?;
-        let mounts = mounts.with_certificates(self.certify(None).await?);
+        let mounts = mounts.with_files(self.lend_files().await?);
         let mut variables = offered(&self.proxies, self.containers.names());
         variables.extend(mounts.environment(&plan.env));
         let given = Handover::new(variables);
