@@ -3,7 +3,7 @@
 //! They take an image that is built for them, from which containers can start without a registry: `DAYFLY_TEST_IMAGES=docker`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::run::state;
 use crate::support::command::{self, Outcome};
@@ -179,13 +179,23 @@ fn repository(workflow: &str) -> Repository {
     ])
 }
 
-/// Runs it in a machine of its own image. `egress` is what a configuration says of its profile; else nothing can be reached.
-fn run(state: &Path, workflow: &str, egress: Option<&str>) -> Outcome {
-    let (repository, recipes) = (repository(workflow), state.join("recipes"));
+/// The directory with the recipe. It is always the same one: the image is built once.
+fn recipes() -> PathBuf {
+    let recipes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes");
     let recipe = recipes.join("docker-tiny");
     fs::create_dir_all(&recipe).unwrap();
-    fs::write(recipe.join("image.toml"), RECIPE).unwrap();
-    fs::write(recipe.join("bake.sh"), BAKE).unwrap();
+    for (name, text) in [("image.toml", RECIPE), ("bake.sh", BAKE)] {
+        let fresh = tempfile::NamedTempFile::new_in(&recipes).unwrap();
+        fs::write(&fresh, text).unwrap();
+        // Another test may be reading it.
+        fresh.persist(recipe.join(name)).unwrap();
+    }
+    recipes
+}
+
+/// Runs it in a machine of its own image. `egress` is what a configuration says of its profile; else nothing can be reached.
+fn run(state: &Path, workflow: &str, egress: Option<&str>) -> Outcome {
+    let (repository, recipes) = (repository(workflow), recipes());
     let mut command = command::dayfly();
     command.current_dir(repository.path()).arg("run").env("S", "well hidden").args(["--secret", "S"]);
     if let Some(egress) = egress {
