@@ -5,13 +5,11 @@ use dayfly::workflow::file_commands::{parse_env, parse_output, parse_path, parse
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(pairs) = parse_env(data) {
-        assert!(pairs.iter().all(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0')));
-    }
-    if let Ok(pairs) = parse_output(data) {
-        assert!(pairs.iter().all(|(name, _)| !name.is_empty()));
-        assert!(pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= data.len() * 3);
-    }
+    let env = parse_env(data).pairs;
+    assert!(env.iter().all(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0')));
+    let outputs = parse_output(data).pairs;
+    assert!(outputs.iter().all(|(name, _)| !name.is_empty()));
+    assert!(outputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= data.len() * 3);
     if let Ok(directories) = parse_path(data) {
         assert!(directories.iter().all(|directory| !directory.contains(['\0', '\n'])));
     }

@@ -59,8 +59,7 @@ impl<W: Witness> Steps<'_, W> {
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();
-        // A step that runs although the job was cancelled is not ended by that cancellation again.
-        let already_cancelled = self.cancel.is_cancelled();
+        let heeds_cancel = self.heeds_cancel(plan);
         loop {
             let live_update = self.witness.update_due().await;
             let end = tokio::select! {
@@ -73,7 +72,7 @@ impl<W: Witness> Steps<'_, W> {
                     continue;
                 }
                 () = until(deadline) => StepEnd::TimedOut,
-                () = self.cancel.cancelled(), if !already_cancelled => StepEnd::Cancelled,
+                () = self.cancel.cancelled(), if heeds_cancel => StepEnd::Cancelled,
             };
             // One step ends another: that is as it is on GitHub's machines, whatever the operator gives to whole jobs.
             let is_by_step = end == StepEnd::Cancelled && !self.stop.is_cancelled();

@@ -34,6 +34,10 @@ const LIST: &str = r#"cd "$1"
 find . -type f -print0
 find . -type l -print0 | xargs -0 sh -c 'for file do [ ! -f "$file" ] || printf "%s\0" "$file"; done' sh"#;
 
+/// The same, with what links to directories lead to; of links in a circle `find` complains, and goes on.
+const LIST_LINKED: &str = r#"cd "$1"
+find -L . -type f -print0 2>/dev/null || :"#;
+
 /// Hashes the files that a list names.
 const HASH: &str = r#"cd "$1"
 xargs -0 sha256sum -- < "$2""#;
@@ -46,7 +50,8 @@ pub(super) async fn hash_files(
         Ok(patterns) => patterns,
         Err(why) => return Ok(Err(why)),
     };
-    let listed = match output(guest, owner, LIST, &[root]).await? {
+    let list = if patterns.follows_links { LIST_LINKED } else { LIST };
+    let listed = match output(guest, owner, list, &[root]).await? {
         Ok(listed) => listed,
         Err(why) => return Ok(Err(format!("the files of the workspace cannot be listed: {why}"))),
     };

@@ -211,6 +211,9 @@ impl<'a, W: Witness> Steps<'a, W> {
     /// Runs a step from its heading to its end.
     pub(super) async fn execute(&mut self, plan: &StepPlan, run: &mut JobRun) -> Result<Option<StepReport>, VmError> {
         self.begin(plan.index, &plan.name).await;
+        if let Some(remark) = &plan.remark {
+            self.witness.say(self.number_of(plan), &format!("warning: {}", run.masked(remark))).await;
+        }
         let began = Instant::now();
         let report = match &plan.action {
             StepAction::Uses(uses) => self.run_uses(plan, uses, run).await?,
@@ -274,6 +277,11 @@ impl<'a, W: Witness> Steps<'a, W> {
         }
     }
 
+    /// Whether a step that begins now ends if the job is cancelled.
+    pub(super) fn heeds_cancel(&self, plan: &StepPlan) -> bool {
+        !self.cancel.is_cancelled() && !self.frame.ignores_cancellation && !plan.outlasts_cancel
+    }
+
     /// Does an action that is the host's, within the step's time.
     async fn run_native(
         &mut self, plan: &StepPlan, native: &NativePlan, run: &mut JobRun,
@@ -290,11 +298,11 @@ impl<'a, W: Witness> Steps<'a, W> {
         };
         let own = plan.timeout.map(|limit| Instant::now() + limit);
         let deadline = [own, self.frame.deadline].into_iter().flatten().min();
-        let already_cancelled = self.cancel.is_cancelled();
+        let heeds_cancel = self.heeds_cancel(plan);
         let (result, done) = tokio::select! {
             done = native::run(native, self.results.tenant(), place) => done?,
             () = until(deadline) => return Ok(StepResult::new(StepEnd::TimedOut)),
-            () = self.cancel.cancelled(), if !already_cancelled => return Ok(StepResult::new(StepEnd::Cancelled)),
+            () = self.cancel.cancelled(), if heeds_cancel => return Ok(StepResult::new(StepEnd::Cancelled)),
         };
         for line in &done.said {
             let line = run.masked(line);

@@ -8,12 +8,16 @@ use super::model::{Ratio, Sink};
 /// Lines of one report.
 const MAX_LINES: usize = 5_000_000;
 
+/// Bytes of what tells a branch from others.
+const MAX_BRANCH: usize = 1000;
+
 /// A file that is being read. Of several tests with the same line each may have hit it.
 #[derive(Debug, Default)]
 struct File {
     name: String,
     lines: BTreeMap<u32, bool>,
-    branches: BTreeMap<(u32, u32, u32), bool>,
+    /// By line, block and branch; the latter may be names.
+    branches: BTreeMap<String, bool>,
     said_lines: Ratio,
     said_branches: Ratio,
 }
@@ -52,12 +56,9 @@ fn take(file: &mut File, key: &str, value: &str) {
             }
         }
         "BRDA" => {
-            let parts: Vec<&str> = value.splitn(4, ',').collect();
-            let [line, block, branch, hits] = parts.as_slice() else { return };
-            // Blocks may be marked as exceptions by a letter before the number.
-            let id = |text: &str| text.trim_start_matches(|letter: char| letter.is_ascii_alphabetic()).parse().ok();
-            if let (Some(line), Some(block), Some(branch)) = (id(line), id(block), id(branch)) {
-                *file.branches.entry((line, block, branch)).or_default() |= number(hits) > 0;
+            let Some((branch, hits)) = value.rsplit_once(',') else { return };
+            if branch.matches(',').count() >= 2 && branch.len() <= MAX_BRANCH {
+                *file.branches.entry(branch.to_owned()).or_default() |= number(hits) > 0;
             }
         }
         "LF" => file.said_lines.of = number(value),
@@ -97,6 +98,11 @@ mod tests {
         let files: Vec<&str> = results.coverage.files.iter().map(|file| file.file.as_str()).collect();
         assert_eq!(files, ["src/b.c", "src/a.c"]);
         assert!(results.notes.is_empty());
+        let text = "SF:a\nBRDA:10,0,jump to 12,1\nBRDA:10,0,return, then exit,-\nBRDA:10,0,1\nend_of_record\n";
+        let mut named = Results::default();
+        read(Kind::Lcov, "lcov.info", text.as_bytes(), "/w", &mut named);
+        named.settle();
+        assert_eq!(named.coverage.branches, Ratio { hit: 1, of: 2 });
         for text in ["", "SF:a\nDA:1,1\n"] {
             let mut results = Results::default();
             read(Kind::Lcov, "lcov.info", text.as_bytes(), "/w", &mut results);

@@ -21,14 +21,15 @@ struct Result<'t> {
 pub(super) fn read(text: &str, file: &str, sink: &mut Sink<'_>) -> std::result::Result<(), String> {
     // The report has no other name for what its tests belong to.
     let suite = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".tap");
-    let (mut plan, mut last, mut is_in_block) = (None, None, false);
+    let (mut plan, mut last, mut is_in_block, mut is_behind) = (None, None, false, false);
     let mut open: Option<Result<'_>> = None;
     for line in text.lines().take(MAX_LINES) {
         let trimmed = line.trim();
         let is_indented = line.starts_with([' ', '\t']);
         if is_indented && let Some(result) = &mut open {
             match trimmed {
-                "---" => is_in_block = true,
+                // One that stands elsewhere is of a subtest.
+                "---" if !is_in_block => is_in_block = is_behind && result.block.is_empty(),
                 "..." => is_in_block = false,
                 more if is_in_block && result.block.len() + more.len() < MAX_BLOCK => {
                     result.block.push_str(more);
@@ -36,14 +37,16 @@ pub(super) fn read(text: &str, file: &str, sink: &mut Sink<'_>) -> std::result::
                 }
                 _ => {}
             }
+            is_behind = false;
             continue;
         }
         if is_indented {
             continue;
         }
+        is_behind = false;
         if let Some(result) = result(trimmed, last.unwrap_or(0u64).saturating_add(1)) {
             finish(open.take(), suite, sink);
-            is_in_block = false;
+            (is_in_block, is_behind) = (false, true);
             last = Some(result.number);
             open = Some(result);
         } else if let Some(tests) = trimmed.strip_prefix("1..") {
@@ -159,6 +162,16 @@ mod tests {
         unit › test 6 None ""
         "#);
         assert!(results.notes.is_empty(), "{:?}", results.notes);
+    }
+
+    #[test]
+    fn a_block_belongs_to_the_line_before_it() {
+        let results = results(
+            "1..2\nnot ok 1 - a\n    not ok 1 - inner\n      ---\n      message: of inner\n      ...\n    1..1\nnot ok 2 - b\n  ---\n  \
+             message: of b\n  ...\n",
+        );
+        let messages: Vec<&str> = results.failures.iter().map(|test| test.message.trim()).collect();
+        assert_eq!(messages, ["", "message: of b"]);
     }
 
     #[test]

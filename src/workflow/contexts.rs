@@ -1,7 +1,8 @@
 //! What a job knows about why and where it runs: one description, from which both the `github` and `runner` contexts of
 //! expressions and the standard environment variables are made, so that the two never disagree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +130,7 @@ impl GithubContext {
 }
 
 /// The machine that runs a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunnerContext {
     pub name: String,
     /// `Linux`.
@@ -159,6 +160,9 @@ impl RunnerContext {
     }
 }
 
+/// The one standard variable that a workflow may change.
+pub const CI: &str = "CI";
+
 /// The variables that every step has, whatever the workflow sets: `CI`, `GITHUB_*` and `RUNNER_*`.
 pub fn standard_env(github: &GithubContext, runner: &RunnerContext) -> BTreeMap<String, String> {
     let variable = |prefix: &str, (name, value): (&str, &str)| {
@@ -169,15 +173,31 @@ pub fn standard_env(github: &GithubContext, runner: &RunnerContext) -> BTreeMap<
     env.extend(runner.texts().into_iter().map(|text| variable("RUNNER", text)));
     env.insert("GITHUB_REF_PROTECTED".to_owned(), github.ref_protected.to_string());
     env.insert("GITHUB_ACTIONS".to_owned(), "true".to_owned());
-    env.insert("CI".to_owned(), "true".to_owned());
+    env.insert(CI.to_owned(), "true".to_owned());
     env
 }
 
-/// Whether a workflow may not set this variable, because [`standard_env`] or the runner does.
+/// Variables beside those of [`standard_env`] that every step, or every step of an action, has from the runner.
+const OF_STEPS: [&str; 9] = [
+    "GITHUB_ACTION",
+    "GITHUB_ACTION_PATH",
+    "GITHUB_ACTION_REF",
+    "GITHUB_ACTION_REPOSITORY",
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+];
+
+/// Whether a workflow may not set this variable, because [`standard_env`] or the runner does. Others that begin like these, such
+/// as `GITHUB_TOKEN`, are the workflow's.
 pub fn is_reserved(variable: &str) -> bool {
-    ["GITHUB_", "RUNNER_"]
-        .iter()
-        .any(|prefix| variable.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let standard = standard_env(&GithubContext::default(), &RunnerContext::default());
+        standard.into_keys().filter(|name| name != CI).chain(OF_STEPS.map(str::to_owned)).collect()
+    });
+    NAMES.contains(variable)
 }
 
 #[cfg(test)]
@@ -211,8 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn reserved_variables_are_known_by_prefix() {
-        assert!(is_reserved("GITHUB_SHA") && is_reserved("runner_temp"));
-        assert!(!is_reserved("GITHUB") && !is_reserved("MY_GITHUB_SHA") && !is_reserved("é"));
+    fn the_runners_own_variables_are_known_by_name() {
+        assert!(["GITHUB_SHA", "RUNNER_TEMP", "GITHUB_ENV", "GITHUB_ACTIONS"].iter().all(|name| is_reserved(name)));
+        let others = ["GITHUB_TOKEN", "GITHUB_FOO", "RUNNER_X", "github_sha", "CI", "MY_GITHUB_SHA", "é", ""];
+        assert!(!others.iter().any(|name| is_reserved(name)));
     }
 }

@@ -12,9 +12,16 @@ const MAX_PATTERNS: usize = 1000;
 /// Characters of one pattern.
 const MAX_PATTERN: usize = 4096;
 
+/// The option of `hashFiles`.
+pub const FOLLOW_LINKS: &str = "--follow-symbolic-links";
+
 /// Which files a call of `hashFiles` means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePatterns(Vec<Pattern>);
+pub struct FilePatterns {
+    patterns: Vec<Pattern>,
+    /// Whether what links to directories lead to is looked at, too.
+    pub follows_links: bool,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
@@ -43,11 +50,28 @@ enum Letter {
 }
 
 impl FilePatterns {
-    /// Reads the arguments of a call. `root` is the directory's own path: absolute patterns below it are taken.
+    /// Reads the arguments of a call, the first of which may be an option. `root` is the directory's own path: absolute patterns
+    /// below it are taken.
+    ///
+    /// # Errors
+    /// Another option than [`FOLLOW_LINKS`], and as [`FilePatterns::of_list`].
+    pub fn new(arguments: &[String], root: &str) -> Result<Self, String> {
+        match arguments.split_first() {
+            Some((option, patterns)) if option.eq_ignore_ascii_case(FOLLOW_LINKS) => {
+                Ok(Self { follows_links: true, ..Self::of_list(patterns, root)? })
+            }
+            Some((option, _)) if option.starts_with("--") => {
+                Err(format!("`hashFiles` has no option {}; it has `{FOLLOW_LINKS}`", quoted(option)))
+            }
+            _ => Self::of_list(arguments, root),
+        }
+    }
+
+    /// Reads patterns, which are never options.
     ///
     /// # Errors
     /// Parts `.` and `..`, which the toolkit does not have either, and more than a call may say.
-    pub fn new(arguments: &[String], root: &str) -> Result<Self, String> {
+    pub fn of_list(arguments: &[String], root: &str) -> Result<Self, String> {
         let mut patterns = Vec::new();
         let lines = arguments.iter().flat_map(|argument| argument.lines()).map(str::trim);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -58,12 +82,12 @@ impl FilePatterns {
             }
             patterns.extend(Pattern::read(line, root)?);
         }
-        Ok(Self(patterns))
+        Ok(Self { patterns, follows_links: false })
     }
 
     /// Whether the file with these parts of its path below the root is meant.
     pub fn take(&self, path: &[&str]) -> bool {
-        self.0.iter().rev().find(|pattern| pattern.matches(path)).is_some_and(|pattern| !pattern.negated)
+        self.patterns.iter().rev().find(|pattern| pattern.matches(path)).is_some_and(|pattern| !pattern.negated)
     }
 }
 
@@ -268,6 +292,13 @@ mod tests {
                 assert!(!takes(patterns, path), "{patterns:?} should leave {path}");
             }
         }
+        insta::assert_snapshot!(FilePatterns::new(&["--x".to_owned()], "/").unwrap_err(), @"`hashFiles` has no option `--x`; it has `--follow-symbolic-links`");
+        let follows = |arguments: &[&str]| {
+            FilePatterns::new(&arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>(), "/")
+                .unwrap()
+                .follows_links
+        };
+        assert!(follows(&[FOLLOW_LINKS, "a"]) && !follows(&["a", FOLLOW_LINKS]) && !follows(&[]));
         insta::assert_snapshot!(FilePatterns::new(&["a/../b".to_owned()], "/").unwrap_err(), @"the pattern `a/../b` has a part `.` or `..`");
     }
 

@@ -24,7 +24,7 @@ pub fn cells(matrix: &Value) -> Result<Vec<Value>, String> {
     let axis_names: Vec<&str> = axes.iter().map(|(name, _)| *name).collect();
     let excluded = entries(matrix, EXCLUDE)?;
     for entry in &excluded {
-        if let Some((name, _)) = entry.iter().find(|(name, _)| !axis_names.contains(name)) {
+        if let Some((name, _)) = entry.iter().find(|(name, _)| !is_axis(&axis_names, name)) {
             return Err(format!("`exclude` names `{name}`, which is no key of the matrix"));
         }
     }
@@ -38,6 +38,11 @@ pub fn cells(matrix: &Value) -> Result<Vec<Value>, String> {
 }
 
 type Axis<'m> = (&'m str, &'m [Value]);
+
+/// Keys of a matrix are the same in any letter case.
+fn is_axis(axis_names: &[&str], name: &str) -> bool {
+    axis_names.iter().any(|axis| axis.eq_ignore_ascii_case(name))
+}
 
 fn axes(matrix: &Object) -> Result<Vec<Axis<'_>>, String> {
     matrix
@@ -111,14 +116,14 @@ fn include(cells: &mut Vec<Object>, entries: &[&Object], axis_names: &[&str]) ->
     for entry in entries {
         let on_axes: Object = entry
             .iter()
-            .filter(|(name, _)| axis_names.contains(name))
+            .filter(|(name, _)| is_axis(axis_names, name))
             .map(|(name, value)| (name, value.clone()))
             .collect();
         let mut has_joined = false;
         for cell in cells.iter_mut().take(originals).filter(|cell| agrees(cell, &on_axes)) {
             has_joined = true;
             for (name, value) in entry.iter() {
-                cell.insert(name, value.clone());
+                cell.replace(name, value.clone());
             }
         }
         if !has_joined {
@@ -169,6 +174,12 @@ mod tests {
         });
         insta::assert_snapshot!(cells_of(matrix), @r#"[{"os":"b","v":1}]"#);
         insta::assert_snapshot!(cells_of(json!({"include": [{"a": 1}, {"a": 2}]})), @r#"[{"a":1},{"a":2}]"#);
+    }
+
+    #[test]
+    fn keys_are_the_same_in_any_letter_case() {
+        let matrix = json!({"os": ["a", "b"], "exclude": [{"OS": "b"}], "include": [{"Os": "a", "x": 1}]});
+        insta::assert_snapshot!(cells_of(matrix), @r#"[{"os":"a","x":1}]"#);
     }
 
     #[test]

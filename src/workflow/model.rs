@@ -317,15 +317,7 @@ impl Step {
                 Action::Run { script, working_directory, .. } => {
                     script.uses(contexts) || by_template(working_directory.as_ref())
                 }
-                Action::Checkout(checkout) => {
-                    let texts = [&checkout.path, &checkout.repository, &checkout.reference];
-                    texts.into_iter().chain([&checkout.filter, &checkout.sparse]).any(|text| by_template(text.as_ref()))
-                        || checkout.sparse_cone.uses(contexts)
-                        || checkout.fetch_depth.uses(contexts)
-                        || checkout.fetch_tags.uses(contexts)
-                        || checkout.clean.uses(contexts)
-                        || checkout.lfs.uses(contexts)
-                }
+                Action::Checkout(checkout) => checkout.inputs().into_iter().flatten().any(|input| input.uses(contexts)),
                 Action::Uses { with, .. } => uses(with, contexts),
                 Action::Native(native) => uses(&native.with, contexts),
                 Action::Steer(_) => false,
@@ -382,22 +374,28 @@ impl Steer {
     }
 }
 
-/// `actions/checkout`. Without `repository` and `reference` it is of the pinned commit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `actions/checkout`, with its inputs as they are written; an input that is empty has its default. Without `repository` and
+/// `reference` it is of the pinned commit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Checkout {
     /// As written, such as `actions/checkout@v4`; for the step's name.
     pub uses: String,
     /// Relative to the workspace.
     pub path: Option<Template>,
     /// Commits of history; 0 is all of it.
-    pub fetch_depth: Setting<u32>,
-    pub fetch_tags: Setting<bool>,
+    #[serde(default)]
+    pub fetch_depth: Option<Template>,
+    #[serde(default)]
+    pub fetch_tags: Option<Template>,
     /// Whether to remove what is in the directory but not in the commit.
-    pub clean: Setting<bool>,
-    pub submodules: Submodules,
+    #[serde(default)]
+    pub clean: Option<Template>,
+    /// `true`, `recursive`, or none.
+    #[serde(default)]
+    pub submodules: Option<Template>,
     /// Whether files of Git LFS are more than pointers.
-    #[serde(default = "off")]
-    pub lfs: Setting<bool>,
+    #[serde(default)]
+    pub lfs: Option<Template>,
     /// `owner/name` of another repository, or of the job's own.
     #[serde(default)]
     pub repository: Option<Template>,
@@ -411,17 +409,16 @@ pub struct Checkout {
     #[serde(default)]
     pub sparse: Option<Template>,
     /// Whether those are directories.
-    #[serde(default = "on")]
-    pub sparse_cone: Setting<bool>,
+    #[serde(default)]
+    pub sparse_cone: Option<Template>,
 }
 
-/// As before there was a choice: for what was stored then.
-fn off() -> Setting<bool> {
-    Setting::Fixed(false)
-}
-
-fn on() -> Setting<bool> {
-    Setting::Fixed(true)
+impl Checkout {
+    fn inputs(&self) -> [&Option<Template>; 11] {
+        let Self { path, fetch_depth, fetch_tags, clean, submodules, lfs, repository, reference, .. } = self;
+        let Self { filter, sparse, sparse_cone, .. } = self;
+        [path, fetch_depth, fetch_tags, clean, submodules, lfs, repository, reference, filter, sparse, sparse_cone]
+    }
 }
 
 /// Which submodules are checked out.

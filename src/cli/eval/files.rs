@@ -71,12 +71,21 @@ impl Walk {
         Ok(())
     }
 
-    /// Links to directories are not followed, links to files are.
+    /// Links to directories are followed only if that is asked for, links to files always.
     fn entry(&mut self, path: &Path, names: &mut Vec<String>) -> Result<(), String> {
         let at = |error: io::Error| format!("`{}`: {error}", path.display());
-        if fs::symlink_metadata(path).map_err(at)?.is_dir() {
-            return self.directory(path, names);
+        let is_link = fs::symlink_metadata(path).map_err(at)?.is_symlink();
+        let is_directory = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        match (is_directory, is_link) {
+            (false, _) => self.file(path, names),
+            (true, false) => self.directory(path, names),
+            (true, true) if self.patterns.follows_links && !leads_up(path) => self.directory(path, names),
+            (true, true) => Ok(()),
         }
+    }
+
+    fn file(&mut self, path: &Path, names: &[String]) -> Result<(), String> {
+        let at = |error: io::Error| format!("`{}`: {error}", path.display());
         let is_meant = self.patterns.take(&names.iter().map(String::as_str).collect::<Vec<_>>());
         if is_meant && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             self.digest.update(digest(path).map_err(at)?);
@@ -84,6 +93,12 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Whether a link leads to a directory that it is in itself, so that following it would have no end.
+fn leads_up(link: &Path) -> bool {
+    let here = link.parent().and_then(|parent| fs::canonicalize(parent).ok());
+    here.zip(fs::canonicalize(link).ok()).is_none_or(|(here, to)| here.starts_with(to))
 }
 
 fn digest(path: &Path) -> io::Result<impl AsRef<[u8]>> {

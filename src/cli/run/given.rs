@@ -93,9 +93,7 @@ impl GivenArgs {
         let matrix = gather_all("--matrix", &self.matrix, Lacking::IsWrong)?;
         let env = gather("--env", &self.env, &self.env_files, Lacking::IsInEnvironment)?;
         if let Some(name) = env.keys().find(|name| is_reserved(name)) {
-            return Err(Misuse(format!(
-                "`--env {name}`: names that begin with `GITHUB_` or `RUNNER_` are Dayfly's own"
-            )));
+            return Err(Misuse(format!("`--env {name}`: the variable has the same standard value in every step")));
         }
         let vars = gather("--var", &self.vars, &self.var_files, Lacking::IsWrong)?;
         let secrets = gather("--secret", &self.secrets, &self.secret_files, Lacking::IsInEnvironment)?;

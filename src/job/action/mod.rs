@@ -41,7 +41,7 @@ pub(super) struct Frame {
     pub(super) deadline: Option<Instant>,
     /// How many actions they are inside of.
     level: usize,
-    /// Whether the job was cancelled before they began.
+    /// Whether they go on although the job is, or will be, cancelled.
     pub(super) ignores_cancellation: bool,
 }
 
@@ -103,7 +103,7 @@ impl<W: Witness> Steps<'_, W> {
             let why = format!("it is inside of {MAX_LEVELS} other actions\n  hint: does an action use itself?");
             return Ok(run.finish_step(StepResult::new(StepEnd::Failed(why))));
         }
-        self.frame = outer.inside(self.number_of(plan), plan.timeout, self.cancel.is_cancelled());
+        self.frame = outer.inside(self.number_of(plan), plan.timeout, !self.heeds_cancel(plan));
         let mut nested = heavy(|| run.enter(plan, steps, inputs, place));
         let ran = self.run_nested(&mut nested).await;
         let is_over = self.frame.deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -182,15 +182,15 @@ fn post_of(plan: &StepPlan, hook: &Hook, action: StepAction, variables: BTreeMap
 }
 
 impl Frame {
-    /// The steps of an action that is a step here, for which this much time is left. Those of one that runs although the job was
+    /// The steps of an action that is a step here, for which this much time is left. Those of one that runs although the job is
     /// cancelled are not passed over for that.
-    fn inside(self, number: u16, limit: Option<Duration>, is_cancelled: bool) -> Self {
+    fn inside(self, number: u16, limit: Option<Duration>, ignores_cancellation: bool) -> Self {
         let own = limit.map(|limit| Instant::now() + limit);
         Self {
             within: Some(number),
             deadline: [self.deadline, own].into_iter().flatten().min(),
             level: self.level + 1,
-            ignores_cancellation: is_cancelled,
+            ignores_cancellation,
         }
     }
 }

@@ -72,7 +72,7 @@ fn wanted(plan: &NativePlan, all: Vec<Artifact>) -> Result<(Vec<Artifact>, bool)
     if pattern.is_empty() {
         return Ok((all, false));
     }
-    let patterns = FilePatterns::new(&[pattern.to_owned()], "/")
+    let patterns = FilePatterns::of_list(&[pattern.to_owned()], "/")
         .map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
     Ok((all.into_iter().filter(|artifact| patterns.take(&[&artifact.name])).collect(), false))
 }

@@ -20,7 +20,7 @@ impl Search {
         let absolute: Vec<String> =
             patterns.iter().filter(|line| !line.starts_with('#')).map(|line| absolute(line, workspace, home)).collect();
         let patterns =
-            FilePatterns::new(&absolute, "/").map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
+            FilePatterns::of_list(&absolute, "/").map_err(|error| error.replace("`hashFiles` takes", "there are"))?;
         let wanted = absolute.iter().filter(|pattern| !pattern.starts_with('!'));
         let mut roots: Vec<String> = wanted.map(|pattern| literal(pattern)).collect();
         roots.sort();

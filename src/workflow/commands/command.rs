@@ -38,14 +38,14 @@ pub(super) struct Command {
 impl Command {
     /// Reads a line; `None` for text. `token` is the word that ends a stop of commands: it is a command then, too.
     pub(super) fn read(line: &str, token: Option<&str>) -> Option<Self> {
-        let line = line.trim_start();
-        let (head, data, form) = if let Some(rest) = line.strip_prefix(NEW) {
-            let (head, data) = rest.split_once(NEW)?;
-            (head, data, Form::New)
-        } else {
-            let (head, data) = line.strip_prefix(OLD)?.split_once(']')?;
-            (head, data, Form::Old)
-        };
+        let new = line.trim_start().strip_prefix(NEW).and_then(|rest| rest.split_once(NEW));
+        // The old form may stand behind other text.
+        let old = || line.split_once(OLD)?.1.split_once(']');
+        new.and_then(|(head, data)| Self::of(head, data, Form::New, token))
+            .or_else(|| old().and_then(|(head, data)| Self::of(head, data, Form::Old, token)))
+    }
+
+    fn of(head: &str, data: &str, form: Form, token: Option<&str>) -> Option<Self> {
         let (name, properties) = head.split_once(' ').unwrap_or((head, ""));
         let is_known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
             || token.is_some_and(|token| token.eq_ignore_ascii_case(name));
@@ -70,12 +70,12 @@ impl Command {
 
 /// Whether a line that begins so may become a command.
 pub(super) fn may_become_command(start: &[u8]) -> bool {
-    let start = start.trim_ascii_start();
-    let could_be = |prefix: &str| {
-        let length = prefix.len().min(start.len());
-        prefix.as_bytes()[..length] == start[..length]
-    };
-    could_be(NEW) || could_be(OLD)
+    let trimmed = start.trim_ascii_start();
+    let length = NEW.len().min(trimmed.len());
+    let old = OLD.as_bytes();
+    NEW.as_bytes()[..length] == trimmed[..length]
+        || start.windows(old.len()).any(|window| window == old)
+        || (1..old.len()).any(|length| start.ends_with(&old[..length]))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

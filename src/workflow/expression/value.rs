@@ -216,13 +216,15 @@ impl From<Value> for serde_json::Value {
     }
 }
 
-/// Names and values in the order of insertion. A look-up prefers the exact name and then ignores letter case, so that
-/// environment variables that differ only in case stay apart and all else behaves as the language says.
+/// Names and values in the order of insertion. A look-up prefers the exact name and then ignores letter case, so that what
+/// differs only in case stays apart and all else behaves as the language says.
 #[derive(Clone, Default)]
 pub struct Object {
     entries: Vec<(String, Value)>,
     /// Places in `entries` by folded name.
     index: HashMap<String, Vec<usize>>,
+    /// Whether a look-up heeds letter case.
+    is_exact: bool,
 }
 
 impl Object {
@@ -238,10 +240,26 @@ impl Object {
         }
     }
 
+    /// Sets a member; an existing one of this name, in any case, keeps its place and how it is written.
+    pub fn replace(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+        let name = name.into();
+        match self.index.get(&fold(&name)).and_then(|places| places.first()) {
+            Some(&place) => self.entries[place].1 = value.into(),
+            None => self.insert(name, value),
+        }
+    }
+
+    /// The same, whose members are found by their exact names only, as environment variables are.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        Self { is_exact: true, ..self }
+    }
+
     /// A member by exact name, else by name in any case.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let places = self.index.get(&fold(name))?;
-        let place = places.iter().find(|&&place| self.entries[place].0 == name).or(places.first())?;
+        let exact = places.iter().find(|&&place| self.entries[place].0 == name);
+        let place = if self.is_exact { exact? } else { exact.or(places.first())? };
         Some(&self.entries[*place].1)
     }
 

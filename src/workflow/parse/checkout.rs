@@ -5,12 +5,11 @@
 
 use super::fields;
 use crate::document::reader::quoted;
-use crate::document::{Complaint, Field, Item, Value as Yaml};
+use crate::document::{Complaint, Field, Item};
 use crate::forge::RepoName;
 use crate::workflow::expression::Template;
-use crate::workflow::model::{Checkout, Submodules};
+use crate::workflow::model::Checkout;
 use crate::workflow::scopes;
-use crate::workflow::setting::Setting;
 
 /// Expressions for `ref` that name the pinned commit: as good as none.
 const PINNED: &[&str] = &["github.sha", "github.event.pull_request.head.sha", "github.event.after"];
@@ -27,116 +26,78 @@ const MOVING: &[&str] = &[
 /// Expressions for `repository` that name the repository of the commit.
 const OWN: &[&str] = &["github.repository", "github.event.pull_request.head.repo.full_name"];
 
-const KNOWN: &[&str] = &[
-    "repository",
-    "ref",
-    "fetch-depth",
+/// Inputs that are heeded.
+const HEEDED: &[&str] = &[
     "path",
-    "submodules",
+    "fetch-depth",
+    "fetch-tags",
     "clean",
-    "persist-credentials",
-    "lfs",
-    "token",
-    "ssh-key",
-    "ssh-known-hosts",
-    "ssh-strict",
-    "ssh-user",
+    "submodules",
+    "ref",
+    "repository",
     "filter",
     "sparse-checkout",
     "sparse-checkout-cone-mode",
-    "fetch-tags",
-    "show-progress",
-    "set-safe-directory",
-    "github-server-url",
+    "lfs",
 ];
+
+/// Inputs that say nothing here: no credential is in the VM, so there is none to keep, and files are owned by who runs the job.
+const WITHOUT_EFFECT: &[&str] = &["persist-credentials", "set-safe-directory", "show-progress"];
+
+/// Inputs for a machine that fetches by itself.
+const CREDENTIALS: &[&str] = &["token", "ssh-key", "ssh-known-hosts", "ssh-strict", "ssh-user", "github-server-url"];
 
 /// Reads the inputs under `with`, if there are any.
 pub(super) fn checkout(uses: &str, with: Option<&Item<'_>>) -> Option<Checkout> {
-    let mut checkout = Checkout {
-        uses: uses.to_owned(),
-        path: None,
-        fetch_depth: Setting::Fixed(1),
-        fetch_tags: Setting::Fixed(false),
-        clean: Setting::Fixed(true),
-        submodules: Submodules::None,
-        lfs: Setting::Fixed(false),
-        repository: None,
-        reference: None,
-        filter: None,
-        sparse: None,
-        sparse_cone: Setting::Fixed(true),
-    };
-    let Some(with) = with else { return Some(checkout) };
-    // The table refuses what is no input at all.
-    with.table(KNOWN)?;
-    for field in with.fields()? {
+    let mut checkout = Checkout { uses: uses.to_owned(), ..Checkout::default() };
+    for field in with.map_or_else(|| Some(Vec::new()), Item::fields)? {
         input(&mut checkout, &field);
     }
     Some(checkout)
 }
 
 fn input(checkout: &mut Checkout, field: &Field<'_>) {
-    let (item, scope) = (&field.value, &scopes::STEP);
-    match field.key {
-        "path" => checkout.path = fields::non_empty_template(item, scope),
-        "fetch-depth" => set(&mut checkout.fetch_depth, fields::setting(item, scope, depth)),
-        "fetch-tags" => set(&mut checkout.fetch_tags, fields::setting(item, scope, flag)),
-        "clean" => set(&mut checkout.clean, fields::setting(item, scope, flag)),
-        "submodules" => set(&mut checkout.submodules, submodules(item)),
+    let item = &field.value;
+    match field.key.to_ascii_lowercase().as_str() {
+        "path" => checkout.path = text(item),
+        "fetch-depth" => checkout.fetch_depth = checked(item, "a whole number", |text| text.parse::<u32>().is_ok()),
+        "fetch-tags" => checkout.fetch_tags = flag(item),
+        "clean" => checkout.clean = flag(item),
+        "submodules" => checkout.submodules = checked(item, "`true`, `false` or `recursive`", is_submodules),
         "ref" => checkout.reference = reference(item),
         "repository" => checkout.repository = repository(item),
         "filter" => checkout.filter = text(item),
         "sparse-checkout" => checkout.sparse = text(item),
-        "sparse-checkout-cone-mode" => set(&mut checkout.sparse_cone, fields::setting(item, scope, flag)),
-        "lfs" => set(&mut checkout.lfs, fields::setting(item, scope, flag)),
-        // No credential is in the VM, so there is none to keep, and files are owned by who runs the job.
-        "persist-credentials" | "set-safe-directory" | "show-progress" => drop(fields::setting(item, scope, flag)),
-        "token" | "ssh-key" | "ssh-known-hosts" | "ssh-strict" | "ssh-user" | "github-server-url" => {
+        "sparse-checkout-cone-mode" => checkout.sparse_cone = flag(item),
+        "lfs" => checkout.lfs = flag(item),
+        key if WITHOUT_EFFECT.contains(&key) => drop(text(item)),
+        key if CREDENTIALS.contains(&key) => {
             let complaint = Complaint::new(format!("`{}` is ignored", field.key));
             field.warn_key(complaint.hint("the checkout needs no credential: the host fetches the commit for the job"));
         }
-        _ => {}
-    }
-}
-
-fn set<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
-    }
-}
-
-/// Inputs of actions are text: `'true'` is as good as `true`.
-fn flag(item: &Item<'_>) -> Option<bool> {
-    match &item.node().value {
-        Yaml::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Yaml::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => item.bool(),
-    }
-}
-
-fn depth(item: &Item<'_>) -> Option<u32> {
-    match &item.node().value {
-        Yaml::String(text) => {
-            item.parse(|_| text.trim().parse().map_err(|_| format!("{} is no whole number", quoted(text))))
-        }
-        _ => item.integer_in(0..=u32::MAX),
-    }
-}
-
-fn submodules(item: &Item<'_>) -> Option<Submodules> {
-    match &item.node().value {
-        Yaml::Bool(false) => Some(Submodules::None),
-        Yaml::Bool(true) => Some(Submodules::Direct),
-        Yaml::String(_) => item.one_of(&[
-            ("true", Submodules::Direct),
-            ("false", Submodules::None),
-            ("recursive", Submodules::Recursive),
-        ]),
         _ => {
-            item.refuse_type("`true`, `false` or `recursive`");
-            None
+            let complaint = Complaint::new(format!("{} is no input of this action", quoted(field.key)));
+            field.warn_key(complaint.suggest(field.key, [HEEDED, WITHOUT_EFFECT, CREDENTIALS].concat()));
         }
     }
+}
+
+fn is_submodules(text: &str) -> bool {
+    ["true", "false", "recursive"].iter().any(|known| known.eq_ignore_ascii_case(text))
+}
+
+fn flag(item: &Item<'_>) -> Option<Template> {
+    checked(item, "`true` or `false`", |text| ["true", "false"].iter().any(|known| known.eq_ignore_ascii_case(text)))
+}
+
+/// A text that is something else than `expected` has its author warned; as on GitHub it is not refused.
+fn checked(item: &Item<'_>, expected: &str, is_one: fn(&str) -> bool) -> Option<Template> {
+    let template = text(item)?;
+    let odd = template.as_literal().map(str::trim).filter(|text| !text.is_empty() && !is_one(text));
+    if let Some(odd) = odd {
+        item.warn(format!("{} is not {expected}", quoted(odd)));
+    }
+    Some(template)
 }
 
 /// What stands between `${{` and `}}`, if the text is nothing else.

@@ -4,9 +4,7 @@ use crate::document::reader::quoted;
 use crate::document::{Complaint, Field, Item, Value as Yaml};
 use crate::workflow::contexts::is_reserved;
 use crate::workflow::expression::{Expression, ExpressionError, Scope, Template, Value};
-use crate::workflow::model::{
-    Access, Concurrency, MAX_TIMEOUT_MINUTES, Permissions, Queue, RunDefaults, Shell, Variables,
-};
+use crate::workflow::model::{Access, Concurrency, Permissions, Queue, RunDefaults, Shell, Variables};
 use crate::workflow::permission;
 use crate::workflow::setting::{Condition, Data, Setting};
 use crate::workflow::shell::NoShell;
@@ -85,16 +83,21 @@ pub(super) fn setting<'a, T>(
     }
 }
 
-/// `timeout-minutes`.
+/// `timeout-minutes` of a job.
 pub(super) fn timeout(item: &Item<'_>, scope: &Scope<'_>) -> Option<Setting<f64>> {
     setting(item, scope, |item| {
         let minutes = item.number()?;
-        if minutes > 0.0 && minutes <= MAX_TIMEOUT_MINUTES {
+        if minutes > 0.0 {
             return Some(minutes);
         }
-        item.refuse(format!("`{minutes}` is not more than 0 and at most {MAX_TIMEOUT_MINUTES} minutes"));
+        item.refuse(format!("`{minutes}` is not more than 0"));
         None
     })
+}
+
+/// `timeout-minutes` of a step: 0 and less is no limit.
+pub(super) fn step_timeout(item: &Item<'_>, scope: &Scope<'_>) -> Option<Setting<f64>> {
+    setting(item, scope, Item::number)
 }
 
 /// An `if:`, with or without `${{ }}` around it.
@@ -144,7 +147,7 @@ pub(super) fn env(item: &Item<'_>, scope: &Scope<'_>) -> Variables {
         }
         if is_reserved(field.key) {
             let complaint = Complaint::new(format!("{} keeps its standard value", quoted(field.key)));
-            field.warn_key(complaint.hint("variables of the workflow should not begin with `GITHUB_` or `RUNNER_`"));
+            field.warn_key(complaint.hint("every step has it from the runner; another name is free"));
         }
         if let Some(value) = template(&field.value, scope) {
             variables.push((field.key.to_owned(), value));

@@ -40,7 +40,7 @@ pub(super) fn of_table(table: &Table<'_>, ids: &mut Vec<String>) -> Option<Step>
         condition: table.read("if", |item| fields::condition(item, &scopes::STEP_CONDITION)).unwrap_or_default(),
         env: table.read_or("env", Vec::new(), |item| Some(fields::env(item, scope))),
         continue_on_error: tolerance(table),
-        timeout_minutes: table.read("timeout-minutes", |item| fields::timeout(item, scope)),
+        timeout_minutes: table.read("timeout-minutes", |item| fields::step_timeout(item, scope)),
         background: false,
         action: action?,
     })

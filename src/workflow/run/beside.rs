@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 
 use super::step_plan::{Next, PostStep, StepPlan, StepReport};
-use super::{Current, Ended, Hashes, JobRun, step_context};
+use super::{Current, Ended, Hashes, JobRun, Tolerance, step_context};
+use crate::workflow::commands::Annotation;
 use crate::workflow::contexts::Outcome;
 use crate::workflow::expression::{Object, Value};
 use crate::workflow::file_commands::Pairs;
@@ -65,7 +66,7 @@ struct Aside {
 enum Stage {
     InLine {
         plan: Box<StepPlan>,
-        tolerated: bool,
+        tolerance: Tolerance,
         is_given_up: bool,
     },
     Running,
@@ -150,7 +151,7 @@ impl Beside {
 
 impl JobRun {
     /// Puts the step at hand in line, and goes on to the next.
-    pub(super) fn put_aside(&mut self, plan: Box<StepPlan>, tolerated: bool) -> Next {
+    pub(super) fn put_aside(&mut self, plan: Box<StepPlan>, tolerance: Tolerance) -> Next {
         let in_line = self.beside.steps.values().filter(|aside| matches!(aside.stage, Stage::InLine { .. })).count();
         if in_line >= MAX_IN_LINE {
             let errors = vec![format!("more than {MAX_IN_LINE} steps wait for a place in the background")];
@@ -158,7 +159,7 @@ impl JobRun {
             return Next::Failed(self.record(name, Ended { errors, ..Ended::new(Outcome::Failure) }));
         }
         let name = plan.name.clone();
-        let stage = Stage::InLine { plan, tolerated, is_given_up: false };
+        let stage = Stage::InLine { plan, tolerance, is_given_up: false };
         self.beside.steps.insert(self.at, Aside { name, stage, is_wanted_so: false });
         self.at += 1;
         self.hashes = Hashes::default();
@@ -178,18 +179,18 @@ impl JobRun {
         }
         let in_line = |aside: &&mut Aside| matches!(aside.stage, Stage::InLine { .. });
         let aside = self.beside.steps.values_mut().find(in_line)?;
-        let Stage::InLine { plan, tolerated, .. } = std::mem::replace(&mut aside.stage, Stage::Running) else {
+        let Stage::InLine { plan, tolerance, .. } = std::mem::replace(&mut aside.stage, Stage::Running) else {
             return None;
         };
-        let run = self.for_step(&plan, tolerated);
+        let run = self.for_step(&plan, tolerance);
         Some(Ready::Start(plan, Box::new(run)))
     }
 
     /// The job as a step in the background sees it, without what others say meanwhile.
-    fn for_step(&mut self, plan: &StepPlan, tolerated: bool) -> JobRun {
+    fn for_step(&mut self, plan: &StepPlan, tolerance: Tolerance) -> JobRun {
         JobRun {
             at: plan.index,
-            current: Some(Current { name: plan.name.clone(), tolerated }),
+            current: Some(Current { name: plan.name.clone(), tolerance }),
             exported: BTreeMap::new(),
             path_added: Vec::new(),
             hashes: Hashes::default(),
@@ -287,10 +288,9 @@ impl JobRun {
 
     /// Lets count what the plan waited for; gives how the step that waited ended, if it is one.
     pub fn finish_wait(&mut self, plan: &WaitPlan) -> Option<StepReport> {
-        let mut errors = Vec::new();
-        let mut failed = Vec::new();
+        let (mut errors, mut annotations, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for step in &plan.steps {
-            errors.extend(self.meet(*step));
+            errors.extend(self.meet(*step, &mut annotations));
             let Some(aside) = self.beside.steps.get(step) else { continue };
             if aside.conclusion() == Some(Outcome::Failure) {
                 failed.push(format!("`{}`", aside.name));
@@ -302,16 +302,17 @@ impl JobRun {
             }
             return None;
         }
-        let Current { name, tolerated } = self.current.take()?;
+        let Current { name, tolerance } = self.current.take()?;
         if !failed.is_empty() && !plan.cancels {
             errors.insert(0, format!("failed in the background: {}", failed.join(", ")));
         }
         let outcome = if errors.is_empty() { Outcome::Success } else { Outcome::Failure };
-        Some(self.record(name, Ended { is_tolerated: tolerated, errors, ..Ended::new(outcome) }))
+        Some(self.record(name, Ended { tolerance, errors, annotations, ..Ended::new(outcome) }))
     }
 
-    /// Lets a step count that has ended and does not count yet; gives what is wrong with what it said.
-    fn meet(&mut self, step: usize) -> Vec<String> {
+    /// Lets a step count that has ended and does not count yet; gives what is wrong with what it said. `annotations` gets what is
+    /// left out of it.
+    fn meet(&mut self, step: usize, annotations: &mut Vec<Annotation>) -> Vec<String> {
         let Some(aside) = self.beside.steps.get_mut(&step) else { return Vec::new() };
         let Some(conclusion) = aside.conclusion() else { return Vec::new() };
         let Stage::Ended(_, came) = std::mem::replace(&mut aside.stage, Stage::Met(conclusion)) else {
@@ -328,7 +329,8 @@ impl JobRun {
         }
         let counted = self.count_bytes(output_bytes, "GITHUB_OUTPUT");
         let context = context.filter(|_| counted.is_ok());
-        let noted = [self.extend_env(env), counted, self.add_summary(summary.as_bytes())];
+        let noted = [self.extend_env(env), counted];
+        annotations.extend(self.add_summary(&summary));
         self.extend_path(&path);
         let id = self.spec.job.steps.get(step).and_then(|step| step.id.clone());
         if let Some((id, context)) = id.zip(context) {

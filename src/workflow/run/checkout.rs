@@ -11,7 +11,7 @@ use super::step_plan::{CheckoutPlan, Sparse, Wanted};
 use crate::forge::RepoName;
 use crate::workflow::contexts::GithubContext;
 use crate::workflow::expression::{Environment, ExpressionError, Template};
-use crate::workflow::model::Checkout;
+use crate::workflow::model::{Checkout, Submodules};
 
 /// Longest name of a branch or tag, in bytes.
 const MAX_REFERENCE: usize = 255;
@@ -31,25 +31,59 @@ impl JobRun {
             None => Ok(String::new()),
         };
         let path = text(&checkout.path)?;
-        if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            return Err(ExpressionError::evaluation(format!("the checkout's path `{path}` leaves the workspace")));
-        }
+        // As the action has it: an input that is empty has its default, and what is not `true` is not.
+        let flag = |template: &Option<Template>, default: bool| -> Result<bool, ExpressionError> {
+            let text = text(template)?;
+            Ok(if text.trim().is_empty() { default } else { text.trim().eq_ignore_ascii_case("true") })
+        };
         let (repository, wanted) =
             source(&self.place.github, text(&checkout.repository)?.trim(), text(&checkout.reference)?.trim())
                 .map_err(ExpressionError::evaluation)?;
-        let cone = checkout.sparse_cone.resolve(environment)?;
+        let cone = flag(&checkout.sparse_cone, true)?;
         Ok(CheckoutPlan {
             repository,
             wanted,
             filter: filter(text(&checkout.filter)?.trim()).map_err(ExpressionError::evaluation)?,
             sparse: sparse(&text(&checkout.sparse)?, cone).map_err(ExpressionError::evaluation)?,
-            directory: self.absolute(&path)?,
-            fetch_depth: checkout.fetch_depth.resolve(environment)?,
-            fetch_tags: checkout.fetch_tags.resolve(environment)?,
-            clean: checkout.clean.resolve(environment)?,
-            submodules: checkout.submodules,
-            lfs: checkout.lfs.resolve(environment)?,
+            directory: self.directory(&path)?,
+            fetch_depth: depth(text(&checkout.fetch_depth)?.trim()),
+            fetch_tags: flag(&checkout.fetch_tags, false)?,
+            clean: flag(&checkout.clean, true)?,
+            submodules: submodules(text(&checkout.submodules)?.trim()),
+            lfs: flag(&checkout.lfs, false)?,
         })
+    }
+
+    /// The directory that `path` names: the workspace or one below it.
+    fn directory(&self, path: &str) -> Result<String, ExpressionError> {
+        let mut parts: Vec<&str> = Vec::new();
+        let absolute = self.absolute(path)?;
+        for part in absolute.split('/').filter(|part| !matches!(*part, "" | ".")) {
+            match part {
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let directory = format!("/{}", parts.join("/"));
+        let is_within =
+            |root: &str| directory.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_within(&self.place.github.workspace) {
+            return Ok(directory);
+        }
+        Err(ExpressionError::evaluation(format!("the checkout's path `{path}` leaves the workspace")))
+    }
+}
+
+/// Commits of history: what is no number is all of it, as for the action.
+fn depth(text: &str) -> u32 {
+    if text.is_empty() { 1 } else { text.parse().unwrap_or(0) }
+}
+
+fn submodules(text: &str) -> Submodules {
+    match text.to_ascii_lowercase().as_str() {
+        "recursive" => Submodules::Recursive,
+        "true" => Submodules::Direct,
+        _ => Submodules::None,
     }
 }
 

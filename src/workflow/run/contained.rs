@@ -30,8 +30,16 @@ impl JobRun {
     /// The `job` context.
     pub(super) fn job_context(&self) -> Object {
         let mut job = self.of_containers.clone();
-        job.insert("status", super::prepare::word(self.status));
+        job.insert("status", super::prepare::word(self.job_status()));
         job
+    }
+
+    /// The status of the job, of which the steps of an action are a part.
+    pub(super) fn job_status(&self) -> Status {
+        match (self.status, self.outer_status) {
+            (Status::Cancelled, _) | (_, None) => self.status,
+            (_, Some(outer)) => outer,
+        }
     }
 
     pub(super) fn mask_credentials(&mut self) -> Result<(), ExpressionError> {

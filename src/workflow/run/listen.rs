@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::prepare::check_env;
-use super::{Ended, JobRun, MAX_OUTPUT_BYTES, MAX_SUMMARY_BYTES, StepResult};
+use super::{Ended, JobRun, MAX_STEP_OUTPUT_BYTES, MAX_SUMMARY_BYTES, StepResult};
 use crate::workflow::commands::{Annotation, Level, Said, SharedHearing};
 use crate::workflow::expression::Object;
 use crate::workflow::file_commands::{self, FileCommandError, Pairs};
@@ -43,24 +43,27 @@ impl JobRun {
         let Said { env: said_env, path: said_path, outputs, state: said_state, failures, annotations, .. } = said;
         ended.errors.extend(failures);
         ended.annotations.extend(annotations);
-        let mut note = |result: Result<(), FileCommandError>| {
-            ended.errors.extend(result.err().map(|error| error.to_string()));
-        };
-        note(self.extend_env(said_env));
+        let mut note = |error: Option<FileCommandError>| ended.errors.extend(error.map(|error| error.to_string()));
+        note(self.extend_env(said_env).err());
         self.extend_path(&said_path);
-        note(file_commands::parse_env(&env).and_then(|pairs| self.extend_env(pairs)));
-        note(file_commands::parse_path(&path).map(|directories| self.extend_path(&directories)));
-        note(self.keep_state(said_state));
-        note(file_commands::parse_state(&state).and_then(|pairs| self.keep_state(pairs)));
-        let mut all = outputs;
-        note(file_commands::parse_output(&output).map(|pairs| all.extend(pairs)));
-        match self.outputs(all) {
+        let env = file_commands::parse_env(&env);
+        note(self.extend_env(env.pairs).err());
+        note(env.mistake);
+        note(file_commands::parse_path(&path).map(|directories| self.extend_path(&directories)).err());
+        let state = file_commands::parse_state(&state);
+        note(self.keep_state([said_state, state.pairs].concat()).err());
+        note(state.mistake);
+        let output = file_commands::parse_output(&output);
+        match self.outputs([outputs, output.pairs].concat()) {
             Ok(outputs) => ended.outputs = outputs,
-            Err(error) => note(Err(error)),
+            Err(error) => note(Some(error)),
         }
-        // A summary is for people: the step has done its work without it.
-        if let Err(error) = self.add_summary(&summary) {
-            ended.annotations.push(Annotation::general(Level::Error, &error.to_string()));
+        note(output.mistake);
+        let left_out = env.left_out.iter().map(|error| Annotation::general(Level::Error, &error.to_string()));
+        ended.annotations.extend(left_out);
+        match file_commands::parse_summary(&summary) {
+            Ok(text) => ended.annotations.extend(self.add_summary(&text)),
+            Err(error) => ended.annotations.push(Annotation::general(Level::Error, &error.to_string())),
         }
     }
 
@@ -83,17 +86,17 @@ impl JobRun {
         self.path.truncate(MAX_PATH_ENTRIES);
     }
 
-    pub(super) fn add_summary(&mut self, content: &[u8]) -> Result<(), FileCommandError> {
-        let text = file_commands::parse_summary(content)?;
+    /// A summary is for people, and the step has done its work without it: what is too much is left out, which is noted.
+    pub(super) fn add_summary(&mut self, text: &str) -> Option<Annotation> {
         if self.summary.len() + text.len() > MAX_SUMMARY_BYTES {
             let message = format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes");
-            return Err(limit("GITHUB_STEP_SUMMARY", message));
+            return Some(Annotation::general(Level::Error, &limit("GITHUB_STEP_SUMMARY", message).to_string()));
         }
         if !self.summary.is_empty() && !self.summary.ends_with('\n') && !text.is_empty() {
             self.summary.push('\n');
         }
-        self.summary.push_str(&text);
-        Ok(())
+        self.summary.push_str(text);
+        None
     }
 
     fn keep_state(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
@@ -106,7 +109,11 @@ impl JobRun {
 
     fn outputs(&mut self, pairs: Pairs) -> Result<Object, FileCommandError> {
         self.count_output(&pairs, "GITHUB_OUTPUT")?;
-        Ok(pairs.into_iter().collect())
+        let mut outputs = Object::default();
+        for (name, value) in pairs {
+            outputs.replace(name, value);
+        }
+        Ok(outputs)
     }
 
     fn count_output(&mut self, pairs: &Pairs, file: &'static str) -> Result<(), FileCommandError> {
@@ -114,8 +121,8 @@ impl JobRun {
     }
 
     pub(super) fn count_bytes(&mut self, bytes: usize, file: &'static str) -> Result<(), FileCommandError> {
-        if self.output_bytes + bytes > MAX_OUTPUT_BYTES {
-            return Err(limit(file, format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes")));
+        if self.output_bytes + bytes > MAX_STEP_OUTPUT_BYTES {
+            return Err(limit(file, too_many_outputs()));
         }
         self.output_bytes += bytes;
         Ok(())
@@ -132,6 +139,10 @@ impl JobRun {
             self.summary.push_str(&note);
         }
     }
+}
+
+pub(super) fn too_many_outputs() -> String {
+    format!("the outputs of the job's steps have more than {MAX_STEP_OUTPUT_BYTES} bytes")
 }
 
 fn limit(file: &'static str, message: String) -> FileCommandError {

@@ -10,6 +10,8 @@ mod beside_tests;
 mod checkout;
 mod contained;
 mod end;
+#[cfg(test)]
+mod lenient_tests;
 mod listen;
 mod nested;
 #[cfg(test)]
@@ -57,11 +59,14 @@ pub const MAX_ENV_BYTES: usize = 1024 * 1024;
 /// Environment variables of a step.
 pub const MAX_ENV_VARIABLES: usize = 4096;
 
-/// Bytes of the outputs of all steps of a job, and of the outputs of the job.
+/// Bytes of the outputs of a job.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// Bytes of the summaries of all steps of a job.
-pub const MAX_SUMMARY_BYTES: usize = 1024 * 1024;
+/// Bytes of the outputs of all steps of a job, and of what they keep for their post steps.
+pub const MAX_STEP_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of the summaries of all steps of a job; each may write as much as a file has.
+pub const MAX_SUMMARY_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is said of a step that was ended for its time.
 const TOOK_TOO_LONG: &str = "the step took longer than its `timeout-minutes`";
@@ -119,6 +124,8 @@ pub struct JobRun {
     label: String,
     /// The action whose steps these are.
     action: Option<ActionPlace>,
+    /// The status of the job when the action began.
+    outer_status: Option<Status>,
     /// Variables that steps around those of an action set for themselves.
     inherited: BTreeSet<String>,
     /// How the first step that failed did.
@@ -137,14 +144,17 @@ pub struct JobRun {
 #[derive(Debug, Clone)]
 struct Current {
     name: String,
-    tolerated: bool,
+    tolerance: Tolerance,
 }
+
+/// `continue-on-error` of a step, which counts once the step has failed: so does that it cannot be computed.
+type Tolerance = Result<bool, String>;
 
 /// How a step ended, before it counts.
 #[derive(Debug)]
 struct Ended {
     outcome: Outcome,
-    is_tolerated: bool,
+    tolerance: Tolerance,
     outputs: Object,
     errors: Vec<String>,
     annotations: Vec<Annotation>,
@@ -153,7 +163,7 @@ struct Ended {
 impl Ended {
     fn new(outcome: Outcome) -> Self {
         let outputs = Object::default();
-        Self { outcome, is_tolerated: false, outputs, errors: Vec::new(), annotations: Vec::new() }
+        Self { outcome, tolerance: Ok(false), outputs, errors: Vec::new(), annotations: Vec::new() }
     }
 }
 
@@ -203,6 +213,7 @@ impl JobRun {
             states: BTreeMap::new(),
             label: String::new(),
             action: None,
+            outer_status: None,
             inherited: BTreeSet::new(),
             failure: None,
             annotations: Vec::new(),
@@ -230,9 +241,12 @@ impl JobRun {
             let path = path.to_owned();
             |error: ExpressionError| (path, error)
         };
-        self.timeout = prepare::timeout(job.timeout_minutes.as_ref(), &environment).map_err(at("timeout-minutes"))?;
-        let cancel_timeout = prepare::timeout(job.cancel_timeout_minutes.as_ref(), &environment);
-        self.cancel_timeout = cancel_timeout.map_err(at("cancel-timeout-minutes"))?;
+        let timeout = |minutes: &Option<_>| match prepare::timeout(minutes.as_ref(), &environment)? {
+            Some(limit) if limit.is_zero() => Err(ExpressionError::evaluation("it must be more than 0")),
+            limit => Ok(limit),
+        };
+        self.timeout = timeout(&job.timeout_minutes).map_err(at("timeout-minutes"))?;
+        self.cancel_timeout = timeout(&job.cancel_timeout_minutes).map_err(at("cancel-timeout-minutes"))?;
         self.tolerated = job.continue_on_error.resolve(&environment).map_err(at("continue-on-error"))?;
         self.containers = Containers::resolve(job, &environment)?;
         self.mask_credentials().map_err(at("container"))
@@ -281,17 +295,17 @@ impl JobRun {
             }
         }
         match self.prepare() {
-            Ok(Some(Prepared::Wait(mut plan, tolerated))) => {
+            Ok(Some(Prepared::Wait(mut plan, tolerance))) => {
                 plan.name = self.masked(&plan.name);
-                self.current = Some(Current { name: plan.name.clone(), tolerated });
+                self.current = Some(Current { name: plan.name.clone(), tolerance });
                 Next::Wait(plan)
             }
-            Ok(Some(Prepared::Run(mut plan, tolerated))) => {
+            Ok(Some(Prepared::Run(mut plan, tolerance))) => {
                 plan.name = self.masked(&plan.name);
                 if self.spec.job.steps.get(self.at).is_some_and(|step| step.background) {
-                    return self.put_aside(plan, tolerated);
+                    return self.put_aside(plan, tolerance);
                 }
-                self.current = Some(Current { name: plan.name.clone(), tolerated });
+                self.current = Some(Current { name: plan.name.clone(), tolerance });
                 Next::Run(plan)
             }
             Ok(None) => {
@@ -316,7 +330,7 @@ impl JobRun {
 
     /// Takes in how the step of the last [`Next::Run`] ended; `None` if there is none.
     pub fn finish_step(&mut self, result: StepResult) -> Option<StepReport> {
-        let Current { name, tolerated } = self.current.take()?;
+        let Current { name, tolerance } = self.current.take()?;
         let mut ended = Ended::new(Outcome::Success);
         (ended.outcome, ended.errors) = match &result.end {
             StepEnd::Exited(0) => (Outcome::Success, Vec::new()),
@@ -329,14 +343,21 @@ impl JobRun {
         if ended.outcome == Outcome::Success && !ended.errors.is_empty() {
             ended.outcome = Outcome::Failure;
         }
-        ended.is_tolerated = tolerated;
+        ended.tolerance = tolerance;
         Some(self.record(name, ended))
     }
 
     /// Writes down how the step at hand ended, and goes on to the next.
     fn record(&mut self, name: String, ended: Ended) -> StepReport {
-        let Ended { outcome, is_tolerated, outputs, errors, mut annotations } = ended;
-        let conclusion = if is_tolerated && outcome == Outcome::Failure { Outcome::Success } else { outcome };
+        let Ended { outcome, tolerance, outputs, mut errors, mut annotations } = ended;
+        let conclusion = match tolerance {
+            Ok(true) if outcome == Outcome::Failure => Outcome::Success,
+            Err(why) if outcome == Outcome::Failure => {
+                errors.push(why);
+                outcome
+            }
+            Ok(_) | Err(_) => outcome,
+        };
         self.count(conclusion);
         match self.spec.job.steps.get(self.at) {
             Some(Step { id: Some(id), .. }) => {

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::listen::too_many_outputs;
 use super::step_plan::{PostStep, StepEnd, StepPlan, StepReport, StepResult};
-use super::{Beside, Current, Ended, Hashes, JobRun, MAX_OUTPUT_BYTES, TOOK_TOO_LONG};
+use super::{Beside, Current, Ended, Hashes, JobRun, MAX_STEP_OUTPUT_BYTES, TOOK_TOO_LONG};
 use crate::workflow::action::inputs::{Given, Inputs};
 use crate::workflow::action::manifest::{Hook, Input};
 use crate::workflow::contexts::{Outcome, is_reserved};
@@ -125,6 +126,7 @@ impl JobRun {
             label: format!("{}-", plan.key),
             inherited: self.names_for_actions(),
             action: Some(action),
+            outer_status: Some(self.job_status()),
             failure: None,
             annotations: Vec::new(),
             containers: self.containers.clone(),
@@ -136,8 +138,8 @@ impl JobRun {
     /// Takes in how the steps of a composite action ended; `end` says otherwise if the whole was ended. `None` if no step is at
     /// hand.
     pub fn leave(&mut self, mut nested: JobRun, outputs: &Variables, end: Option<StepEnd>) -> Option<StepReport> {
-        let Current { name, tolerated } = self.current.take()?;
-        let mut ended = Ended { is_tolerated: tolerated, ..Ended::new(Outcome::Success) };
+        let Current { name, tolerance } = self.current.take()?;
+        let mut ended = Ended { tolerance, ..Ended::new(Outcome::Success) };
         (ended.outcome, ended.errors) = match (end, nested.status) {
             (Some(StepEnd::TimedOut), _) => (Outcome::Failure, vec![TOOK_TOO_LONG.to_owned()]),
             (_, Status::Cancelled) => (Outcome::Cancelled, Vec::new()),
@@ -153,8 +155,8 @@ impl JobRun {
         self.posts.extend(later.into_iter().map(|post| PostStep { of: at, ..post }));
         self.extend_path(&nested.path_added);
         let exported = self.extend_env(nested.exported.into_iter().collect());
-        let summed = self.add_summary(nested.summary.as_bytes());
-        ended.errors.extend([exported, summed].into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        ended.errors.extend(exported.err().map(|error| error.to_string()));
+        ended.annotations.extend(self.add_summary(&nested.summary));
         if ended.outcome == Outcome::Success && !ended.errors.is_empty() {
             ended.outcome = Outcome::Failure;
         }
@@ -222,8 +224,8 @@ impl JobRun {
             match template.evaluate_text(&environment) {
                 Ok(value) => {
                     bytes += name.len() + value.len();
-                    if self.output_bytes + bytes > MAX_OUTPUT_BYTES {
-                        errors.push(format!("the job's outputs have more than {MAX_OUTPUT_BYTES} bytes"));
+                    if self.output_bytes + bytes > MAX_STEP_OUTPUT_BYTES {
+                        errors.push(too_many_outputs());
                         break;
                     }
                     values.insert(name.clone(), value);

@@ -102,7 +102,7 @@ fn an_action_after_a_failure_starts_anew_and_a_cancelled_one_is_cancelled() {
     let mut run = job("", steps);
     end(expecting(&mut run, "x"), 1);
     let mut nested = enter(&mut run, &manifest);
-    end(expecting(&mut nested, "echo success success"), 0);
+    end(expecting(&mut nested, "echo success failure"), 0);
     assert_eq!(run.leave(nested, &manifest.outputs, None).unwrap().outcome, Outcome::Success);
     assert_eq!(run.finish().outcome, Outcome::Failure);
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::prepare::{Prepared, extend, shown_name};
+use super::prepare::{Prepared, extend, limit, shown_name, tolerance};
 use super::{CommandFiles, JobRun, PostStep, StepPlan};
 use crate::workflow::expression::{Effort, ExpressionError, FileHashes};
 
@@ -30,9 +30,13 @@ impl JobRun {
         extend(&mut env, &step.env, &self.environment(&contexts, files, &effort))?;
         env.extend(post.env.clone());
         let contexts = self.contexts(&env);
-        if !post.condition.holds(&self.environment(&contexts, files, &effort))? {
+        let environment = self.environment(&contexts, files, &effort);
+        if !post.condition.holds(&environment)? {
             return Ok(None);
         }
+        // What the workflow says of the step goes for all of its programs.
+        let tolerance = tolerance(step, &environment);
+        let (timeout, remark) = limit(step, &environment);
         env.extend(self.state_of(post.of));
         let key = self.key();
         let command_files = CommandFiles::new(&self.place.command_directory, &key);
@@ -43,13 +47,15 @@ impl JobRun {
             index: self.at,
             key,
             name: shown_name(Some(&post.name), String::new),
-            timeout: None,
+            timeout,
+            outlasts_cancel: self.outlasts_cancel(&post.condition, &environment),
+            remark,
             env,
             path_additions: self.path.clone(),
             command_files,
             action: post.action.clone(),
         };
-        Ok(Some(Prepared::Run(Box::new(plan), false)))
+        Ok(Some(Prepared::Run(Box::new(plan), tolerance)))
     }
 
     /// What a step kept for its post step, as variables.

@@ -104,6 +104,19 @@ fn a_post_step_has_what_its_step_had_and_kept() {
 }
 
 #[test]
+fn what_is_said_of_a_step_goes_for_its_post_step() {
+    let mut run = job("", "    steps:\n    - {run: one, continue-on-error: true, timeout-minutes: 1}\n");
+    expect_run(&mut run);
+    run.add_post(post(0, "Post one", Condition::always()));
+    end(&mut run, 0);
+    let plan = expect_run(&mut run);
+    assert_eq!((plan.timeout, plan.outlasts_cancel), (Some(Duration::from_secs(60)), true));
+    let report = end(&mut run, 3);
+    assert_eq!((report.outcome, report.conclusion), (Outcome::Failure, Outcome::Success));
+    assert_eq!(run.finish().outcome, Outcome::Success);
+}
+
+#[test]
 fn a_job_that_is_given_up_before_its_post_steps_was_cancelled() {
     let mut run = job("", TWO_STEPS);
     for _ in 0..2 {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::shell::{self, Invocation};
 use super::step_plan::{CommandFiles, StepAction, StepPlan, UsesPlan};
-use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES, WaitPlan};
+use super::{JobRun, MAX_ENV_BYTES, MAX_ENV_VARIABLES, Tolerance, WaitPlan};
 use crate::document::text::one_line;
-use crate::workflow::contexts::is_reserved;
+use crate::workflow::contexts::CI;
 use crate::workflow::expression::{Effort, Environment, ExpressionError, FileHashes, Object, Status, Template};
 use crate::workflow::model::{Action, MAX_TIMEOUT_MINUTES, Shell, Step, Variables};
 use crate::workflow::native::{Native, NativePlan};
-use crate::workflow::setting::Setting;
+use crate::workflow::setting::{Condition, Setting};
 use crate::workflow::shell::NoShell;
 
 /// Different calls of `hashFiles` in one step.
@@ -21,13 +21,16 @@ const MAX_HASHES: usize = 64;
 /// Characters of a step's name.
 const MAX_NAME: usize = 200;
 
+/// What is said of files that the driver has to hash first.
+const NOT_HASHED: &str = "the files are not hashed yet";
+
 type Env = BTreeMap<String, String>;
 
 /// What the step at hand does, and whether its failure is tolerated.
 #[derive(Debug)]
 pub(super) enum Prepared {
-    Run(Box<StepPlan>, bool),
-    Wait(Box<WaitPlan>, bool),
+    Run(Box<StepPlan>, Tolerance),
+    Wait(Box<WaitPlan>, Tolerance),
 }
 
 /// Digests that the driver found for the step at hand, and the one that an evaluation missed.
@@ -63,7 +66,7 @@ impl FileHashes for Lookup<'_> {
             return Err(format!("a step has at most {MAX_HASHES} different calls of `hashFiles`"));
         }
         *self.wanted.borrow_mut() = Some(patterns.to_vec());
-        Err("the files are not hashed yet".to_owned())
+        Err(NOT_HASHED.to_owned())
     }
 }
 
@@ -85,7 +88,8 @@ impl JobRun {
         contexts.insert("runner", self.place.runner.to_value());
         contexts.insert("steps", self.steps.clone());
         contexts.insert("job", self.job_context());
-        contexts.insert("env", env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>());
+        let env = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Object>();
+        contexts.insert("env", env.exact());
         contexts
     }
 
@@ -102,11 +106,14 @@ impl JobRun {
         Ok(env)
     }
 
-    /// The step at hand; `None` if its condition does not hold.
+    /// The step at hand; `None` if its condition does not hold. An error may only be that files are not hashed yet.
     pub(super) fn prepare(&mut self) -> Result<Option<Prepared>, ExpressionError> {
         let lookup = Lookup { answers: &self.hashes.answers, wanted: RefCell::new(None) };
         let prepared = self.prepare_with(&lookup);
         let wanted = lookup.wanted.into_inner();
+        // What is wrong in places that do not keep the step from running may be just that.
+        let prepared =
+            if wanted.is_some() { prepared.and(Err(ExpressionError::evaluation(NOT_HASHED))) } else { prepared };
         self.hashes.wanted = wanted;
         prepared
     }
@@ -126,7 +133,7 @@ impl JobRun {
         if !step.condition.holds(&environment)? {
             return Ok(None);
         }
-        let tolerated = step.continue_on_error.resolve(&environment)?;
+        let tolerance = tolerance(step, &environment);
         let action = match &step.action {
             Action::Run { script, shell, working_directory } => {
                 self.script(script, shell.as_ref(), working_directory.as_ref(), &environment)?
@@ -139,25 +146,34 @@ impl JobRun {
                 StepAction::Uses(UsesPlan { reference: reference.clone(), with })
             }
             Action::Steer(steer) => {
-                let written = step.name.as_ref().map(|name| name.evaluate_text(&environment)).transpose()?;
-                let written = written.filter(|name| !name.trim().is_empty());
+                let written = written_name(step, &environment).filter(|name| !name.trim().is_empty());
                 let name = shown_name(Some(written.as_deref().unwrap_or(steer.title())), String::new);
-                return Ok(Some(Prepared::Wait(Box::new(self.meeting(steer, name)), tolerated)));
+                return Ok(Some(Prepared::Wait(Box::new(self.meeting(steer, name)), tolerance)));
             }
         };
         let key = self.key();
         let command_files = CommandFiles::new(&self.place.command_directory, &key);
+        let (timeout, no_timeout) = limit(step, &environment);
         let plan = StepPlan {
             index: self.at,
             key,
-            name: name(step, &action, &environment)?,
-            timeout: timeout(step.timeout_minutes.as_ref(), &environment)?,
+            name: name(step, &action, &environment),
+            timeout,
+            outlasts_cancel: self.outlasts_cancel(&step.condition, &environment),
+            remark: no_timeout,
             env: self.with_standard(env, self.at, &command_files),
             path_additions: self.path.clone(),
             command_files,
             action,
         };
-        Ok(Some(Prepared::Run(Box::new(plan), tolerated)))
+        Ok(Some(Prepared::Run(Box::new(plan), tolerance)))
+    }
+
+    /// Whether a step of the job goes on if the job is cancelled while it runs: if its condition would let it begin then.
+    pub(super) fn outlasts_cancel(&self, condition: &Condition, environment: &Environment<'_>) -> bool {
+        let is_background = self.spec.job.steps.get(self.at).is_some_and(|step| step.background);
+        let environment = environment.clone().with_status(Status::Cancelled);
+        self.action.is_none() && !is_background && condition.holds(&environment).unwrap_or(false)
     }
 
     /// Tells the step at hand from all others of the job.
@@ -216,11 +232,9 @@ impl JobRun {
 
     /// With the variables that every step has; `index` is the step that it is or belongs to.
     pub(super) fn with_standard(&self, mut env: Env, index: usize, files: &CommandFiles) -> Env {
-        env.retain(|name, _| !is_reserved(name));
-        // `CI` is the one standard variable that a workflow may change.
-        for (name, value) in &self.standard {
-            env.entry(name.clone()).or_insert_with(|| value.clone());
-        }
+        let own_ci = env.get(CI).cloned();
+        env.extend(self.standard.clone());
+        env.extend(own_ci.map(|value| (CI.to_owned(), value)));
         env.extend(files.variables().map(|(name, path)| (name.to_owned(), path.to_owned())));
         let id = self.spec.job.steps.get(index).and_then(|step| step.id.clone());
         let action = id.unwrap_or_else(|| format!("__step_{index}"));
@@ -236,11 +250,7 @@ impl JobRun {
         let Some(step) = self.spec.job.steps.get(self.at) else { return self.post_name() };
         let contexts = self.contexts(&self.env);
         let environment = Environment::new(&contexts).with_status(self.status);
-        let written = step
-            .name
-            .as_ref()
-            .map(|name| name.evaluate_text(&environment).unwrap_or_else(|_| name.source().to_owned()));
-        shown_name(written.as_deref(), || match &step.action {
+        shown_name(written_name(step, &environment).as_deref(), || match &step.action {
             Action::Run { script, .. } => {
                 script.evaluate_text(&environment).unwrap_or_else(|_| script.source().to_owned())
             }
@@ -301,16 +311,35 @@ pub(super) fn check_env(env: &Env) -> Result<(), ExpressionError> {
     if bytes > MAX_ENV_BYTES { Err(ExpressionError::evaluation(too_large())) } else { Ok(()) }
 }
 
-fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> Result<String, ExpressionError> {
-    let written = step.name.as_ref().map(|name| name.evaluate_text(environment)).transpose()?;
-    Ok(shown_name(written.as_deref(), || match (&step.action, action) {
+/// Whether the step's failure is tolerated.
+pub(super) fn tolerance(step: &Step, environment: &Environment<'_>) -> Tolerance {
+    let tolerated = step.continue_on_error.resolve(environment);
+    tolerated.map_err(|error| format!("`continue-on-error`: {}", error.with_its_hint()))
+}
+
+/// How long the step may take, and why that is not as it is written. A step with a limit that cannot be computed has none.
+pub(super) fn limit(step: &Step, environment: &Environment<'_>) -> (Option<Duration>, Option<String>) {
+    match timeout(step.timeout_minutes.as_ref(), environment) {
+        Ok(limit) => (limit.filter(|limit| !limit.is_zero()), None),
+        Err(error) => (None, Some(format!("the step has no time limit: {}", error.with_its_hint()))),
+    }
+}
+
+/// A step's name as it is written; as it stands there, where it cannot be computed.
+fn written_name(step: &Step, environment: &Environment<'_>) -> Option<String> {
+    let name = step.name.as_ref()?;
+    Some(name.evaluate_text(environment).unwrap_or_else(|_| name.source().to_owned()))
+}
+
+fn name(step: &Step, action: &StepAction, environment: &Environment<'_>) -> String {
+    shown_name(written_name(step, environment).as_deref(), || match (&step.action, action) {
         (Action::Checkout(checkout), _) => checkout.uses.clone(),
         (Action::Native(native), _) => native.uses.clone(),
         (Action::Uses { reference, .. }, _) => reference.to_string(),
         (_, StepAction::Script { text, extension, .. }) => shell::without_wrapping(text, extension).to_owned(),
         (Action::Run { script, .. }, _) => script.source().to_owned(),
         (Action::Steer(steer), _) => steer.title().to_owned(),
-    }))
+    })
 }
 
 /// The name as written, else `Run` and the first line of what the step does; on one line, and cut.
@@ -325,16 +354,11 @@ pub(super) fn shown_name(written: Option<&str>, action: impl FnOnce() -> String)
     one_line(&name, MAX_NAME)
 }
 
-/// `timeout-minutes` as a duration of whole seconds.
+/// `timeout-minutes` as a duration of whole seconds; what is less than nothing is no time.
 pub(super) fn timeout(
     minutes: Option<&Setting<f64>>, environment: &Environment<'_>,
 ) -> Result<Option<Duration>, ExpressionError> {
     let Some(minutes) = minutes else { return Ok(None) };
-    let minutes = minutes.resolve(environment)?;
-    if minutes > 0.0 && minutes <= MAX_TIMEOUT_MINUTES {
-        return Ok(Some(Duration::from_secs_f64((minutes * 60.0).ceil())));
-    }
-    Err(ExpressionError::evaluation(format!(
-        "`timeout-minutes` is `{minutes}`, which is not more than 0 and at most {MAX_TIMEOUT_MINUTES}"
-    )))
+    let minutes = minutes.resolve(environment)?.clamp(0.0, MAX_TIMEOUT_MINUTES);
+    Ok(Some(Duration::from_secs_f64((minutes * 60.0).ceil())))
 }

@@ -49,6 +49,10 @@ pub struct StepPlan {
     /// The files that must exist, and be empty, when the step starts. `env` names them too.
     pub command_files: CommandFiles,
     pub timeout: Option<Duration>,
+    /// Whether it goes on if the job is cancelled while it runs.
+    pub outlasts_cancel: bool,
+    /// What its author should know before it runs.
+    pub remark: Option<String>,
 }
 
 impl StepPlan {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::workflow::file_commands::MAX_FILE_BYTES;
 use crate::workflow::parse;
 use crate::workflow::plan::{PlanInput, plan};
 
@@ -227,17 +228,18 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
     let mut run = job("", "    steps: [{id: s, run: x}, {run: '${{ steps.s.outputs.a }}', if: failure()}]\n");
     expect_run(&mut run);
     let report = run.finish_step(StepResult {
-        env: b"NODE_OPTIONS=-r x".to_vec(),
-        output: b"a=kept".to_vec(),
+        env: b"no pair".to_vec(),
+        output: b"a=kept\nno pair".to_vec(),
         path: vec![0],
-        summary: vec![b'x'; MAX_SUMMARY_BYTES + 1],
+        summary: vec![b'x'; MAX_FILE_BYTES + 1],
         ..StepResult::new(StepEnd::Exited(0))
     });
     let report = report.unwrap();
     assert_eq!(report.outcome, Outcome::Failure);
     insta::assert_snapshot!(report.errors.join("\n"), @r"
-    GITHUB_ENV: line 1: `NODE_OPTIONS` may not be set by a step
+    GITHUB_ENV: line 1: `no pair` is neither `NAME=VALUE` nor `NAME<<DELIMITER`
     GITHUB_PATH: line 1: a directory cannot contain a NUL character
+    GITHUB_OUTPUT: line 2: `no pair` is neither `NAME=VALUE` nor `NAME<<DELIMITER`
     ");
     let told = "GITHUB_STEP_SUMMARY: the file has 1048577 bytes, at most 1048576 are read";
     assert_eq!(report.annotations[0].message, told, "a summary is left out, and fails nothing");
@@ -248,10 +250,11 @@ fn bad_files_fail_the_step_but_not_the_other_files() {
 
 #[test]
 fn what_steps_say_is_bounded_over_the_whole_job() {
-    let steps: String = (0..3).map(|step| format!("    - {{id: s{step}, run: x, if: always()}}\n")).collect();
+    let steps: String = (0..40).map(|step| format!("    - {{id: s{step}, run: x, if: always()}}\n")).collect();
     let mut run = job("", &format!("    steps:\n{steps}"));
-    let half = MAX_OUTPUT_BYTES / 2;
-    for expected in [Outcome::Success, Outcome::Failure, Outcome::Failure] {
+    let half = MAX_FILE_BYTES / 2;
+    let (mut errors, mut annotations) = (Vec::new(), Vec::new());
+    for step in 0..40 {
         let plan = expect_run(&mut run);
         let line = format!("NAME{}={}", plan.index, "x".repeat(half)).into_bytes();
         let report = run.finish_step(StepResult {
@@ -261,10 +264,15 @@ fn what_steps_say_is_bounded_over_the_whole_job() {
             ..StepResult::new(StepEnd::Exited(0))
         });
         let report = report.unwrap();
-        // Variables and outputs; the summary is only left out.
-        assert_eq!((report.outcome, report.errors.len()), (expected, if expected == Outcome::Success { 0 } else { 2 }));
-        assert_eq!(report.annotations.len(), if expected == Outcome::Success { 0 } else { 3 });
+        assert_eq!(report.outcome == Outcome::Failure, !report.errors.is_empty());
+        errors.extend(report.errors.iter().map(|error| format!("{step}: {error}")));
+        let left_out = report.annotations.iter().filter(|note| !report.errors.contains(&note.message));
+        annotations.extend(left_out.map(|note| format!("{step}: {}", note.message)));
     }
+    let firsts = |lines: &[String], about: &str| lines.iter().find(|line| line.contains(about)).unwrap().clone();
+    insta::assert_snapshot!(firsts(&errors, "GITHUB_ENV"), @"1: GITHUB_ENV: the variables have more than 1048576 bytes");
+    insta::assert_snapshot!(firsts(&errors, "GITHUB_OUTPUT"), @"31: GITHUB_OUTPUT: the outputs of the job's steps have more than 16777216 bytes");
+    insta::assert_snapshot!(annotations[0], @"7: GITHUB_STEP_SUMMARY: the job's summary has more than 4194304 bytes");
 }
 
 #[test]
@@ -343,9 +351,29 @@ fn a_checkout_stays_in_the_workspace() {
         },
     )
     "#);
+    for path in ["${{ github.workspace }}/x", "a/../b", ".", "/guest/repo/./y/"] {
+        let plan = expect_run(&mut job("", &step(path)));
+        let StepAction::Checkout(checkout) = plan.action else { panic!("a checkout") };
+        let expected = ["/guest/repo/x", "/guest/repo/b", "/guest/repo", "/guest/repo/y"];
+        assert!(expected.contains(&checkout.directory.as_str()), "{}", checkout.directory);
+    }
+    assert!(matches!(job("", &step("/guest/repository")).next_step(), Next::Failed(_)));
     let mut outside = job("", &step("a/../../${{ github.sha }}"));
     let Next::Failed(report) = outside.next_step() else { panic!("fails") };
     insta::assert_snapshot!(report.errors.join("\n"), @"the checkout's path `a/../../0123` leaves the workspace");
+}
+
+#[test]
+fn inputs_of_a_checkout_are_read_as_the_action_reads_them() {
+    let with = |with: &str| {
+        let plan = expect_run(&mut job("", &format!("    steps: [{{uses: actions/checkout@v4, with: {{{with}}}}}]\n")));
+        let StepAction::Checkout(plan) = plan.action else { panic!("a checkout") };
+        format!("{} {} {:?} {} {}", plan.fetch_depth, plan.clean, plan.submodules, plan.lfs, plan.fetch_tags)
+    };
+    insta::assert_snapshot!(with(""), @"1 true None false false");
+    insta::assert_snapshot!(with("fetch-depth: '${{ github.none }}', clean: '${{ github.none }}', submodules: '', lfs: ''"), @"1 true None false false");
+    insta::assert_snapshot!(with("Fetch-Depth: 0, CLEAN: false, submodules: Recursive, lfs: 'TRUE', fetch-tags: true"), @"0 false Recursive true true");
+    insta::assert_snapshot!(with("fetch-depth: all, clean: maybe, submodules: '${{ true }}', new-input: 1"), @"0 false Direct false false");
 }
 
 #[test]
@@ -359,6 +387,7 @@ fn names_are_first_lines() {
           second
     - {run: 0, name: '${{ github.none }}'}
     - {run: 0, name: '${{ fromJSON(github.none) }}', if: false}
+    - {run: 0, name: '${{ fromJSON(github.none) }}'}
     - {run: '${{ matrix.none }} 0'}
 ",
     );
@@ -366,6 +395,7 @@ fn names_are_first_lines() {
     Run 0: success success []
     Run 0: success success []
     ${{ fromJSON(github.none) }}: skipped skipped []
+    ${{ fromJSON(github.none) }}: success success []
     Run 0: success success []
     ");
 }
