@@ -99,6 +99,7 @@ impl App {
         let wake = Arc::<Wake>::default();
         let kept = Kept::open(&state_dir).context("the prepared snapshots")?;
         let network = Arc::<HostNetwork>::default();
+        let board = board_of(&config)?;
         let core = Arc::new(Core {
             logs: LogStore::new(&state_dir.join("logs"))?,
             forges: forges_of(&config, &secrets, |forge| Arc::new(Measured::new(forge, metrics.forge.clone())))?,
@@ -123,7 +124,7 @@ impl App {
             kept,
             wake,
             openings: Openings::default(),
-            runners: Board::default(),
+            runners: board,
             sharing: Sharing::default(),
             sent: Sent::default(),
             lifecycle,
@@ -320,6 +321,15 @@ pub(crate) fn gitlab_of(gitlab: &config::GitLab, token: &SecretString) -> anyhow
     let (name, url, ca_bundle, token) = (name.clone(), url.clone(), ca_bundle.clone(), token.clone());
     let opened = GitLab::new(GitLabSettings { name: name.clone(), url, ca_bundle, token });
     Ok(Arc::new(opened.with_context(|| format!("the GitLab `{name}`"))?))
+}
+
+/// Runners that are registered with GitHub have the name of this host in theirs. Blocks.
+fn board_of(config: &Config) -> anyhow::Result<Board> {
+    if !config.has_actions_runners() {
+        return Ok(Board::default());
+    }
+    let id = gitlab::system_id(&config.server.state_dir).context("the name of this host at forges")?;
+    Ok(Board::of(id.trim_start_matches("r_")))
 }
 
 /// Binds the control socket, replacing what a dead service left.

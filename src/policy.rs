@@ -7,7 +7,7 @@ mod command;
 
 pub use self::command::{Command, command_in};
 use crate::config::Forks;
-use crate::forge::{CommitSha, HeadNews, RepoAccess};
+use crate::forge::{CommitSha, DEFAULT_BRANCH, HeadNews, RepoAccess};
 use crate::ids::ReportId;
 use crate::webhook::{
     Dispatch, Event, IssueComment, IssueCommentAction, MergeGroup, MergeGroupAction, PullRequest, PullRequestAction,
@@ -290,9 +290,12 @@ pub fn pull_request_request(pull_request: &PullRequest) -> Request {
     }
 }
 
-/// What an event tells of a pull request's head, if that is all it asks for: the sweep of the forge, which brings heads whose
-/// events were lost, says the same. Other actions ask for something new, such as a run because of a label.
+/// What an event tells of a pull request's head, or of the default branch's, if that is all it asks for: the sweep of the forge,
+/// which brings heads whose events were lost, says the same. Other actions ask for something new, such as a run because of a label.
 pub fn head_news(event: &Event) -> Option<HeadNews> {
+    if default_branch_news(event).is_some() {
+        return Some(HeadNews { number: DEFAULT_BRANCH, as_of: i64::MIN });
+    }
     let Event::PullRequest(pull_request) = event else { return None };
     let brings_the_head = matches!(
         pull_request.action,

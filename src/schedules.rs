@@ -57,7 +57,7 @@ async fn start(core: &Core, due: &DueSchedule) -> Result<(), StoreError> {
         let delivery = submit(core, id_of(due), &wish).await?;
         tracing::info!(%repo, workflow = due.workflow_path, cron = due.cron, %delivery, "a schedule is due");
     }
-    let next = Schedule::parse(&due.cron).ok().and_then(|schedule| schedule.next_after(clock::now_ms()));
+    let next = Schedule::try_from(due.cron.clone()).ok().and_then(|schedule| schedule.next_after(clock::now_ms()));
     core.store.advance_schedule(due, next).await
 }
 

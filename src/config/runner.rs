@@ -16,6 +16,9 @@ const SELF_HOSTED: &str = "self-hosted";
 /// Labels that GitHub's runner has on such a machine without being told.
 const BUILT_IN: [&str; 3] = [SELF_HOSTED, "Linux", "X64"];
 
+/// What the labels of GitHub's own machines begin with, such as `ubuntu-latest`.
+const HOSTED: [&str; 3] = ["ubuntu", "windows", "macos"];
+
 /// Labels that GitHub takes for one runner, those included that it has without being told.
 const MAX_LABELS: usize = 100;
 
@@ -117,10 +120,11 @@ impl super::Config {
         self.profiles.iter().any(|profile| !profile.executor.is_native())
     }
 
-    /// The profile whose runners get a job with these labels: they have all of them, and the job asks for runners of one's
-    /// own. Of several the narrowest one, then the first of the file, as for Dayfly's own jobs.
+    /// The profile whose runners get a job with these labels: they have all of them, and GitHub has no machines of its own for
+    /// it. Of several the narrowest one, then the first of the file, as for Dayfly's own jobs.
     pub fn select_runner_profile(&self, settings: &RepositorySettings<'_>, labels: &[String]) -> Option<&Profile> {
-        if !labels.iter().any(|label| label.eq_ignore_ascii_case(SELF_HOSTED)) {
+        let asks_for_own = labels.iter().any(|label| label.eq_ignore_ascii_case(SELF_HOSTED));
+        if !asks_for_own && labels.iter().all(|label| is_hosted(label)) {
             return None;
         }
         let wanted = select::label_set(labels);
@@ -128,6 +132,12 @@ impl super::Config {
         let usable = self.profiles.iter().filter(|profile| !profile.executor.is_native() && settings.allows(profile));
         usable.filter(offers).min_by_key(|profile| profile.runner_labels().len())
     }
+}
+
+/// Whether GitHub has machines of its own for a label.
+fn is_hosted(label: &str) -> bool {
+    let label = label.to_ascii_lowercase();
+    HOSTED.iter().any(|system| label.strip_prefix(system).is_some_and(|rest| rest.starts_with('-')))
 }
 
 /// `executor`, and `runner` with it; `None` after a complaint.
@@ -310,9 +320,14 @@ mod tests {
             select(&["ubuntu-latest"]),
             select(&["self-hosted", "windows"]),
             select(&[]),
+            select(&["gpu"]),
+            select(&["BIG", "linux"]),
+            select(&["ubuntu-latest", "gpu"]),
+            select(&["big", "tiny"]),
+            select(&["Ubuntu-24.04"]),
         ];
         let words: Vec<&str> = found.iter().map(|name| name.as_deref().unwrap_or("-")).collect();
-        assert_eq!(words, ["wide", "wide", "plain", "-", "-", "-"]);
+        assert_eq!(words, ["wide", "wide", "plain", "-", "-", "-", "wide", "wide", "plain", "-", "-"]);
         let native = config.select_profile(&["gpu".to_owned()]).unwrap();
         assert_eq!(native.name, "native", "runners take no jobs of Dayfly's own");
         let wide = config.profile("wide").unwrap();

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::finding::{Finding, Status};
+use super::forge_runners::{self, Wanted};
 use super::subject::{Configuration, Subject};
 use super::{counted, listed};
 use crate::clock;
@@ -52,6 +53,8 @@ struct Facts {
     now: i64,
     /// The rest was asked if the forge answered.
     known: Option<Known>,
+    /// What profiles with GitHub's own runner ask for.
+    runners: Vec<Wanted>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
             let Some((github, secrets)) = config.github.as_ref().zip(secrets.github.as_ref()) else {
                 return Vec::new();
             };
-            let observed = observe(github, secrets).await;
+            let observed = observe(github, secrets, forge_runners::wanted(config)).await;
             observed.map_or_else(|problem| vec![problem], |facts| judge(&facts))
         }
         Configuration::Valid { .. } => {
@@ -81,7 +84,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 }
 
 /// The facts; or why no call could ever succeed.
-async fn observe(github: &GitHub, secrets: &GitHubSecrets) -> Result<Facts, Finding> {
+async fn observe(github: &GitHub, secrets: &GitHubSecrets, runners: Vec<Wanted>) -> Result<Facts, Finding> {
     let impossible = |error: anyhow::Error| {
         Finding::problem("forge.reachable", "the forge cannot be asked").explained_by(&format!("{error:#}"))
     };
@@ -94,7 +97,8 @@ async fn observe(github: &GitHub, secrets: &GitHubSecrets) -> Result<Facts, Find
         Ok(_) => Some(ask(forge.as_ref(), &client, &github.repositories).await),
         Err(_) => None,
     };
-    Ok(Facts { address, is_app: matches!(github.credential, Credential::App { .. }), reached, now, known })
+    let is_app = matches!(github.credential, Credential::App { .. });
+    Ok(Facts { address, is_app, reached, now, known, runners })
 }
 
 async fn ask(forge: &dyn Forge, client: &GitClient, repositories: &[Repository]) -> Known {
@@ -132,6 +136,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     if let Ok(standing) = &known.standing {
         findings.push(permissions(facts.is_app, standing));
         findings.push(events(facts.is_app, standing));
+        findings.extend(forge_runners::judge(facts.is_app, standing, &facts.runners));
         findings.push(repositories(facts.is_app, known, standing));
     }
     findings.extend(budget(&known.budgets));

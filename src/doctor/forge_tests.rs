@@ -31,6 +31,7 @@ fn facts(standing: Result<ForgeStanding, ForgeError>) -> Facts {
             fetched: vec![(repo("acme/site"), Ok(()))],
             owners: vec!["Acme".into()],
         }),
+        runners: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use super::finding::{Finding, Status};
 use super::subject::{Configuration, Subject};
-use super::{counted, listed};
+use super::{counted, gitlab_hooks, listed};
 use crate::config::{Config, GitLab, RepositoryPattern, Secrets};
 use crate::forge::{Forge, ForgeError, ForgeStanding, RepoAccess, RepoName};
 use crate::net::git_proxy::{GitClient, Reached};
@@ -31,6 +31,7 @@ struct Known {
     standing: Result<ForgeStanding, ForgeError>,
     /// The projects that are configured by name, and whether a fetch could be begun.
     fetched: Vec<(RepoName, Result<(), String>)>,
+    webhooks: Vec<gitlab_hooks::Fact>,
 }
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
@@ -56,7 +57,7 @@ async fn observe(config: &Config, secrets: &Secrets) -> Vec<Result<Facts, Findin
             let forge = token.map(|token| crate::app::gitlab_of(gitlab, token)).transpose().map_err(impossible)?;
             let reached = client.reach(&gitlab.url).await;
             let known = match forge.filter(|_| reached.is_ok()) {
-                Some(forge) => Some(ask(forge.as_ref(), client, gitlab).await),
+                Some(forge) => Some(ask(forge.as_ref(), client, config, gitlab).await),
                 None => None,
             };
             Ok(Facts { name: gitlab.name.clone(), address: gitlab.url.to_string(), reached, known })
@@ -65,13 +66,16 @@ async fn observe(config: &Config, secrets: &Secrets) -> Vec<Result<Facts, Findin
     join_all(instances).await
 }
 
-async fn ask(forge: &dyn Forge, client: &GitClient, gitlab: &GitLab) -> Known {
+async fn ask(forge: &dyn Forge, client: &GitClient, config: &Config, gitlab: &GitLab) -> Known {
     let standing = forge.standing().await;
     let named = gitlab.projects.iter().filter_map(|project| match &project.pattern {
         RepositoryPattern::One(name) => Some(name.clone()),
         RepositoryPattern::AllOf { .. } => None,
     });
     let names: Vec<RepoName> = named.take(if standing.is_ok() { MAX_FETCHED } else { 0 }).collect();
+    let is_only = config.gitlab.iter().filter(|one| one.webhook_secret.is_some()).count() == 1;
+    let asked = if gitlab.webhook_secret.is_some() { names.clone() } else { Vec::new() };
+    let webhooks = gitlab_hooks::observe(forge, asked, &config.server.public_url, &gitlab.name, is_only).await;
     let fetched = names.into_iter().map(|repo| async move {
         let access = RepoAccess { repo: repo.clone(), installation: None };
         let fetched = match forge.git_upstream(&access).await {
@@ -80,7 +84,7 @@ async fn ask(forge: &dyn Forge, client: &GitClient, gitlab: &GitLab) -> Known {
         };
         (repo, fetched)
     });
-    Known { standing, fetched: join_all(fetched).await }
+    Known { standing, fetched: join_all(fetched).await, webhooks }
 }
 
 fn judge(facts: &Facts) -> Vec<Finding> {
@@ -90,6 +94,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         if let Ok(standing) = &known.standing {
             findings.push(scopes(&facts.name, standing));
             findings.push(projects(&facts.name, known));
+            findings.extend(gitlab_hooks::judge(&facts.name, &known.webhooks));
         }
     }
     findings
@@ -186,6 +191,7 @@ mod tests {
             known: Some(Known {
                 standing: Ok(standing),
                 fetched: vec![(RepoName::parse_path("acme/tools/app").unwrap(), fetched)],
+                webhooks: Vec::new(),
             }),
         }
     }

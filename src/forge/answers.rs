@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CommitSha, RepoAccess, RepoName};
+use super::{CommitSha, HookRef, RepoAccess, RepoName};
 
 /// What a person may do in a repository, as the forge says at this moment. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,13 +33,35 @@ pub struct PullRequestNow {
     pub event: Vec<u8>,
 }
 
-/// What an event says of the head of a pull request: that its commit is the head, as of this moment.
+/// What an event says of the head of a pull request, or of the default branch: that its commit is the head, as of this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadNews {
-    /// The pull request's.
+    /// The pull request's, or [`DEFAULT_BRANCH`].
     pub number: u64,
-    /// The last change of the pull request that the event knows of, by the forge's clock: milliseconds since the epoch.
+    /// The last change of the pull request that the event knows of, by the forge's clock: milliseconds since the epoch. Of a
+    /// push the forge tells no time: the smallest one.
     pub as_of: i64,
+}
+
+/// The number under which the default branch's head is remembered among those of pull requests: no pull request has it.
+pub const DEFAULT_BRANCH: u64 = 0;
+
+/// Where the default branch is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchHead {
+    /// As the forge spells it.
+    pub repo: RepoName,
+    pub branch: String,
+    pub sha: CommitSha,
+}
+
+/// The push that brought a branch's head there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushNow {
+    /// By the forge's clock, in milliseconds since the epoch; the commit's own time where the push's is not known.
+    pub changed_at: Option<i64>,
+    /// The body of the event that tells of it.
+    pub event: Vec<u8>,
 }
 
 /// A delivery that the forge could not bring: no attempt of it had a 2xx answer.
@@ -47,12 +69,14 @@ pub struct HeadNews {
 pub struct FailedDelivery {
     /// The forge's id of the newest attempt, for redelivery.
     pub id: u64,
-    /// What a redelivery has in its `X-GitHub-Delivery` header, too.
+    /// By what all attempts of the delivery are known here, a redelivery's, too.
     pub guid: String,
     /// The event's name, such as `pull_request`.
     pub event: String,
-    /// Milliseconds since the epoch; of the newest attempt.
-    pub delivered_at: i64,
+    /// Milliseconds since the epoch; of the newest attempt. A forge may not say it.
+    pub delivered_at: Option<i64>,
+    /// The webhook that it belongs to, for a forge with [`super::HookApi`].
+    pub hook: Option<HookRef>,
 }
 
 /// As whom Dayfly speaks to the forge and what it may do there.
@@ -73,10 +97,13 @@ pub struct ForgeStanding {
 /// Under which name [`super::Forge::budgets`] tells of the budget of calls that an App makes for itself.
 pub const APP_BUDGET: &str = "App";
 
+/// The same, of the budget that everything asked with a token is taken from.
+pub const TOKEN_BUDGET: &str = "token";
+
 impl RepoAccess {
     /// Under which name [`super::Forge::budgets`] tells of the budget that calls about this repository are taken from.
     pub fn budget_name(&self) -> String {
-        self.installation.map_or_else(|| "token".to_owned(), |id| format!("installation {id}"))
+        self.installation.map_or_else(|| TOKEN_BUDGET.to_owned(), |id| format!("installation {id}"))
     }
 }
 

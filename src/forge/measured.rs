@@ -7,9 +7,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::{
-    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
-    GitUpstream, ListedRunner, MintedRunner, NewRunner, Permission, PullRequestNow, RepoAccess, Report, RunnerAccess,
-    RunnerApi, WorkflowJobNow,
+    BranchHead, Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError,
+    ForgeStanding, GitUpstream, Hook, HookApi, HookOwner, HookRef, ListedRunner, MintedRunner, NewRunner, Permission,
+    PullRequestNow, PushNow, RepoAccess, Report, RunnerAccess, RunnerApi, WorkflowJobNow,
 };
 use crate::metrics::ForgeMetrics;
 use crate::metrics::labels::{ForgeCall, ForgeResult};
@@ -115,8 +115,45 @@ impl Forge for Measured {
         self.forge.budgets()
     }
 
+    fn default_head<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+        self.timed(ForgeCall::DefaultBranch, self.forge.default_head(access))
+    }
+
+    fn push_of<'a>(
+        &'a self, access: &'a RepoAccess, head: &'a BranchHead,
+    ) -> BoxFuture<'a, Result<PushNow, ForgeError>> {
+        self.timed(ForgeCall::DefaultBranch, self.forge.push_of(access, head))
+    }
+
+    fn hook_api(&self) -> Option<&dyn HookApi> {
+        self.forge.hook_api().map(|_| self as &dyn HookApi)
+    }
+
     fn runner_api(&self) -> Option<&dyn RunnerApi> {
         self.forge.runner_api().map(|_| self as &dyn RunnerApi)
+    }
+}
+
+impl Measured {
+    /// The other forge's webhooks; asked only through [`Forge::hook_api`], which has looked that it has some.
+    fn with_hooks(&self) -> &dyn HookApi {
+        self.forge.hook_api().expect("a forge with webhooks keeps them")
+    }
+}
+
+impl HookApi for Measured {
+    fn hooks<'a>(&'a self, owner: &'a HookOwner) -> BoxFuture<'a, Result<Vec<Hook>, ForgeError>> {
+        self.timed(ForgeCall::FailedDeliveries, self.with_hooks().hooks(owner))
+    }
+
+    fn failed_of<'a>(
+        &'a self, hook: &'a HookRef, since: i64,
+    ) -> BoxFuture<'a, Result<Vec<FailedDelivery>, ForgeError>> {
+        self.timed(ForgeCall::FailedDeliveries, self.with_hooks().failed_of(hook, since))
+    }
+
+    fn resend<'a>(&'a self, hook: &'a HookRef, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
+        self.timed(ForgeCall::Redeliver, self.with_hooks().resend(hook, id))
     }
 }
 

@@ -9,6 +9,7 @@ mod backoff;
 mod forges;
 pub mod github;
 pub mod gitlab;
+mod hooks;
 mod measured;
 mod runners;
 
@@ -18,9 +19,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub use self::answers::{APP_BUDGET, Budget, FailedDelivery, ForgeStanding, HeadNews, Permission, PullRequestNow};
+pub use self::answers::{
+    APP_BUDGET, BranchHead, Budget, DEFAULT_BRANCH, FailedDelivery, ForgeStanding, HeadNews, Permission,
+    PullRequestNow, PushNow, TOKEN_BUDGET,
+};
 pub use self::backoff::backoff;
 pub use self::forges::Forges;
+pub use self::hooks::{Hook, HookApi, HookOwner, HookRef};
 pub use self::measured::Measured;
 pub use self::runners::{
     JobStage, ListedRunner, MintedRunner, NewRunner, RunnerAccess, RunnerApi, RunnerPlace, WorkflowJobNow,
@@ -373,6 +378,25 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// What the last answers said is left of each budget, by a name for people (`App`, `installation 815`, `token`); of a
     /// bounded number of them. Asks nothing. Empty for a forge that does not count.
     fn budgets(&self) -> Vec<(String, Budget)>;
+
+    /// Where the default branch is. `None` where there is none, and of a forge whose lost pushes are recovered by redelivery
+    /// alone.
+    fn default_head<'a>(&'a self, _access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// The push that brought the head of [`Forge::default_head`].
+    fn push_of<'a>(
+        &'a self, _access: &'a RepoAccess, head: &'a BranchHead,
+    ) -> BoxFuture<'a, Result<PushNow, ForgeError>> {
+        let what = format!("looking for the push of {}", head.sha.short());
+        Box::pin(std::future::ready(Err(ForgeError::NotFound { what })))
+    }
+
+    /// Its webhooks and what they could not bring, where it tells of them by webhook.
+    fn hook_api(&self) -> Option<&dyn HookApi> {
+        None
+    }
 
     /// Its own jobs and their runners, where it has such.
     fn runner_api(&self) -> Option<&dyn RunnerApi> {

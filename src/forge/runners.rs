@@ -91,6 +91,8 @@ pub struct WorkflowJobNow {
     pub conclusion: Option<String>,
     /// Once one has it.
     pub runner: Option<String>,
+    /// That owns the repository, as far as the answer tells.
+    pub organization: Option<String>,
 }
 
 /// A forge whose jobs other machines can take.

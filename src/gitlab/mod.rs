@@ -22,7 +22,7 @@ mod session;
 pub mod wire;
 
 pub use bureau::{Bureau, GitLabs};
-pub(crate) use part::known_system_id;
+pub(crate) use part::{known_system_id, system_id};
 pub use part::{run, serve};
 pub use runner::Runner;
 pub(crate) use runner::runner_info;

@@ -143,7 +143,7 @@ fn drain(work: &mut UnboundedReceiver<Work>) {
 }
 
 /// The name of this host, made at the first start. Blocks.
-fn system_id(state_dir: &Path) -> io::Result<String> {
+pub(crate) fn system_id(state_dir: &Path) -> io::Result<String> {
     if let Some(id) = known_system_id(state_dir)? {
         return Ok(id);
     }

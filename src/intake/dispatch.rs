@@ -92,7 +92,7 @@ pub(super) fn schedules(
                 "repository": member("repository"),
                 "sender": member("sender"),
             }),
-            cron: schedule.source().to_owned(),
+            cron: schedule.stored(),
             workflow_path: path,
         })
     };

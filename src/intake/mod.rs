@@ -37,7 +37,7 @@ use crate::lifecycle::Step;
 use crate::metrics::labels::Processed;
 use crate::policy::{Standing, Verdict, default_branch_news, head_news, judge, needs_sender};
 use crate::runners;
-use crate::store::{Delivery, DeliveryKey, DeliveryState, ReplacedHead, StoreError};
+use crate::store::{Delivery, DeliveryKey, DeliveryState, PullHead, ReplacedHead, StoreError};
 use crate::webhook::{self, Event, EventName};
 use crate::workflow::schedule::Schedule;
 
@@ -219,11 +219,20 @@ async fn process(core: &Core, delivery: &Delivery) -> Result<(), IntakeError> {
         Verdict::Dispatch(asked) => return dispatch::start(core, delivery, &asked, None, &json(&payload)?).await,
     };
     if runs.is_empty() {
+        settle_head(core, delivery, &event).await?;
         return ended(core, delivery, "no workflow of the commit asks for this event").await;
     }
     core.lifecycle.reached(Step::RunsPlanned).await;
     let created = core.store.create_runs_of_news(&delivery.key, head_news(&event), runs, clock::now_ms()).await?;
     finish_created(core, delivery, &created).await
+}
+
+/// Nothing wants a pull request's head, and its event came: the sweep need not bring it.
+async fn settle_head(core: &Core, delivery: &Delivery, event: &Event) -> Result<(), IntakeError> {
+    let (Event::PullRequest(pull), Some(_)) = (event, head_news(event)) else { return Ok(()) };
+    let repo = pull.repository.access.repo.clone();
+    let head = PullHead { repo, number: pull.number, sha: pull.head_sha.clone() };
+    Ok(core.store.settle_heads(&delivery.key.forge, vec![head], clock::now_ms()).await?)
 }
 
 /// What is known besides the event. What a push to a fork's pull request makes void is void from here on.

@@ -239,7 +239,7 @@ impl<'a, W: Witness> Steps<'a, W> {
 
     pub(super) async fn note(&mut self, report: StepReport, took: Duration) {
         let number = self.frame.within.unwrap_or_else(|| step_number(report.index));
-        for error in &report.errors {
+        for error in report.errors.iter().chain(&report.left_out) {
             self.witness.say(number, &format!("error: {error}")).await;
         }
         // The rest is told of the whole action.

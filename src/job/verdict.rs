@@ -217,7 +217,15 @@ mod tests {
             _ => Vec::new(),
         };
         let name = format!("Run step {index}");
-        let report = StepReport { index, name, outcome: conclusion, conclusion, errors, annotations: Vec::new() };
+        let report = StepReport {
+            index,
+            name,
+            outcome: conclusion,
+            conclusion,
+            errors,
+            left_out: Vec::new(),
+            annotations: Vec::new(),
+        };
         StepLine { report, took: Duration::from_millis(1234), oom_kills, is_disk_full: false }
     }
 

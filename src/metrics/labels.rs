@@ -1,7 +1,7 @@
 //! Every label that a metric has, with all its values.
 
 use super::family::Label;
-use crate::forge::{Conclusion, ForgeError};
+use crate::forge::Conclusion;
 use crate::log::Stream;
 use crate::net::egress::log::Verdict;
 use crate::store::{JobState, Lifecycle, Reason, VmState};
@@ -192,74 +192,6 @@ impl LogSource {
 }
 
 label_enum!(
-    /// What is asked of the forge.
-    ForgeCall, "call" {
-        HasCommit = "has_commit",
-        Resolve = "resolve",
-        Repository = "repository",
-        ListDirectory = "list_directory",
-        ReadFile = "read_file",
-        Publish = "publish",
-        GitCredential = "git_credential",
-        Permission = "permission",
-        PullRequest = "pull_request",
-        OpenPullRequests = "open_pull_requests",
-        Repositories = "repositories",
-        FailedDeliveries = "failed_deliveries",
-        Redeliver = "redeliver",
-        Standing = "standing",
-        Runners = "runners",
-        WorkflowJobs = "workflow_jobs",
-    }
-);
-
-label_enum!(
-    /// How a look for lost webhooks ended.
-    SweepEnd, "result" {
-        Complete = "complete",
-        /// Something could not be asked or stored.
-        Incomplete = "incomplete",
-    }
-);
-
-label_enum!(
-    /// What an answer of the forge put right about its own jobs and their runners.
-    Reconciled, "what" {
-        /// A job waits of which no event told.
-        LostEvent = "lost_event",
-        /// A job waits no more, which no event told.
-        DroppedDemand = "dropped_demand",
-        /// A runner without a machine was removed.
-        RemovedRunner = "removed_runner",
-    }
-);
-
-label_enum!(
-    /// How the forge answered.
-    ForgeResult, "result" {
-        Ok = "ok",
-        Transient = "transient",
-        RateLimited = "rate_limited",
-        NotFound = "not_found",
-        Refused = "refused",
-        Permanent = "permanent",
-    }
-);
-
-impl<T> From<&Result<T, ForgeError>> for ForgeResult {
-    fn from(answer: &Result<T, ForgeError>) -> Self {
-        match answer {
-            Ok(_) => Self::Ok,
-            Err(ForgeError::Transient { .. }) => Self::Transient,
-            Err(ForgeError::RateLimited { .. }) => Self::RateLimited,
-            Err(ForgeError::NotFound { .. }) => Self::NotFound,
-            Err(ForgeError::Refused { .. }) => Self::Refused,
-            Err(ForgeError::Permanent { .. }) => Self::Permanent,
-        }
-    }
-}
-
-label_enum!(
     /// What came of sending a report.
     ReportResult, "result" {
         Sent = "sent",
@@ -307,10 +239,12 @@ impl Made {
     }
 }
 
-/// After the macros that it uses.
+/// After the macros that they use.
+mod forge;
 mod gitlab;
 mod machines;
 
+pub use self::forge::{ForgeCall, ForgeKind, ForgeResult, Reconciled, SweepEnd};
 pub use self::gitlab::{GitLabAnswer, GitLabCall, GitLabJob};
 
 pub use self::machines::{CellStart, MemoryKind, PoolEnd, PoolStage, PoolTake, WaitKind};

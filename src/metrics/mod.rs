@@ -28,7 +28,7 @@ pub use family::{Counters, Gauges, Label, Times};
 pub use gitlab::GitLabMetrics;
 pub use pools::PoolMetrics;
 pub use runners::RunnerMetrics;
-pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics};
+pub use service::{DeliveryMetrics, ForgeMetrics, ReportMetrics, StoreMetrics, SweepMetrics, Swept};
 pub use upkeep::UpkeepMetrics;
 pub use work::{ImageMetrics, JobMetrics, VmMetrics};
 

@@ -6,7 +6,9 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::buckets::{BATCH, CALL, QUICK, START};
 use super::family::{Counters, Maker, Times};
-use super::labels::{EventKind, ForgeCall, ForgeResult, JobEnd, Processed, Received, ReportResult, SweepEnd};
+use super::labels::{
+    EventKind, ForgeCall, ForgeKind, ForgeResult, JobEnd, Processed, Received, ReportResult, SweepEnd,
+};
 
 /// Webhooks.
 #[derive(Debug, Clone)]
@@ -154,9 +156,21 @@ impl ForgeMetrics {
 /// Looks for webhooks that never came.
 #[derive(Debug, Clone)]
 pub struct SweepMetrics {
-    ended: Counters<SweepEnd>,
-    redeliveries: IntCounter,
-    found: IntCounter,
+    ended: Counters<(ForgeKind, SweepEnd)>,
+    redeliveries: Counters<ForgeKind>,
+    pull_requests: Counters<ForgeKind>,
+    pushes: Counters<ForgeKind>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy)]
+pub struct Swept {
+    /// Deliveries that were asked for again.
+    pub redeliveries: u64,
+    /// Pull requests that were brought.
+    pub pull_requests: u64,
+    /// Heads of default branches that were brought.
+    pub pushes: u64,
 }
 
 impl SweepMetrics {
@@ -164,17 +178,20 @@ impl SweepMetrics {
         Self {
             ended: maker.counters("sweeps_total", "Looks for lost webhooks, by how they ended."),
             redeliveries: maker
-                .counter("sweep_redeliveries_total", "Failed deliveries that the forge was asked for again."),
-            found: maker
-                .counter("sweep_pull_requests_total", "Pull requests whose event was lost and was made up for."),
+                .counters("sweep_redeliveries_total", "Failed deliveries that the forge was asked for again."),
+            pull_requests: maker
+                .counters("sweep_pull_requests_total", "Pull requests whose event was lost and was made up for."),
+            pushes: maker
+                .counters("sweep_pushes_total", "Heads of default branches whose push was lost and was made up for."),
         }
     }
 
-    /// A sweep ended, after so many requests for a redelivery and so many pull requests found.
-    pub fn ended(&self, end: SweepEnd, redeliveries: u64, found: u64) {
-        self.ended.inc(end);
-        self.redeliveries.inc_by(redeliveries);
-        self.found.inc_by(found);
+    /// A sweep of a forge ended.
+    pub fn ended(&self, forge: ForgeKind, end: SweepEnd, swept: Swept) {
+        self.ended.inc((forge, end));
+        self.redeliveries.add(forge, swept.redeliveries);
+        self.pull_requests.add(forge, swept.pull_requests);
+        self.pushes.add(forge, swept.pushes);
     }
 }
 

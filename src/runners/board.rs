@@ -7,21 +7,43 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use super::NAME_PREFIX;
 use super::plan::{Group, Stage};
 use crate::forge::backoff;
 use crate::ids::JobId;
 
+/// How long a group is held back for a doubt: GitHub may be slow, or not be asked because its budget is low, and a machine too
+/// many does less harm than jobs that wait.
+pub(super) const LONGEST_DOUBT: Duration = Duration::from_secs(60);
+
+/// How long a runner that works, and whose job GitHub does not name, meets the need of a job that waits here: it may be at a job
+/// of a repository that this service does not serve.
+const UNNAMED_WORK: Duration = Duration::from_secs(240);
+
 /// Shared by the machines' drivers and by those who count.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<State>>);
+pub struct Board(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// What the names of this service's runners begin with.
+    prefix: String,
+    state: Mutex<State>,
+    /// GitHub should be asked soon.
+    questions: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
     machines: HashMap<JobId, Machine>,
     /// Machines that GitHub's answer says no job will take.
     spare: HashSet<JobId>,
-    /// Groups in which a machine ended at a job that GitHub has not named.
-    doubtful: HashSet<Group>,
+    /// Runners that ended at a job that GitHub has not named.
+    doubts: HashMap<String, Doubt>,
+    /// Jobs that GitHub does not show when it is asked for them.
+    unseen: HashMap<u64, Unseen>,
     luck: HashMap<Group, Luck>,
     /// The newest version of the runner that GitHub has.
     newest: Option<[u32; 3]>,
@@ -31,8 +53,24 @@ struct State {
 enum Machine {
     /// Nobody needs it: it must not register.
     Dropped,
-    /// Its runner is being registered, waits, or works.
-    Registered(Stage),
+    /// Its runner is being registered, waits, or works; and since when, in milliseconds since the epoch.
+    Registered(Stage, i64),
+}
+
+/// One of the jobs of a group that seem to wait was done by a runner that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) group: Group,
+    /// Milliseconds since the epoch.
+    pub(super) since: i64,
+}
+
+/// Answers of GitHub that there is no such job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unseen {
+    pub(super) times: u32,
+    /// The first one: milliseconds since the epoch.
+    pub(super) since: i64,
 }
 
 /// What has gone wrong in a row, in one group.
@@ -46,11 +84,29 @@ pub struct Luck {
 }
 
 impl Board {
+    /// The board of a service whose runners are told from those of others by `instance`.
+    pub fn of(instance: &str) -> Self {
+        Self(Arc::new(Shared { prefix: format!("{NAME_PREFIX}{instance}-"), ..Shared::default() }))
+    }
+
+    /// What the names of this service's runners begin with.
+    pub fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
     /// How far a machine is whose job runs.
     pub fn stage(&self, job: &JobId) -> Stage {
         self.locked(|state| match state.machines.get(job) {
-            Some(Machine::Registered(stage)) => *stage,
+            Some(Machine::Registered(stage, _)) => *stage,
             Some(Machine::Dropped) | None => Stage::Starting,
+        })
+    }
+
+    /// Whether a machine's runner has worked for so long that GitHub would have said at which of our jobs.
+    pub fn works_for_others(&self, job: &JobId, now: i64) -> bool {
+        self.locked(|state| match state.machines.get(job) {
+            Some(Machine::Registered(Stage::Busy, since)) => later(*since, UNNAMED_WORK) <= now,
+            _ => false,
         })
     }
 
@@ -61,28 +117,60 @@ impl Board {
 
     /// A machine is about to register; `false` if it was dropped.
     pub fn may_register(&self, job: &JobId) -> bool {
-        let begins = Machine::Registered(Stage::Starting);
+        let begins = Machine::Registered(Stage::Starting, 0);
         self.locked(|state| *state.machines.entry(job.clone()).or_insert(begins) == begins)
     }
 
     /// A registered machine got on.
-    pub fn advance(&self, job: &JobId, stage: Stage) {
-        self.locked(|state| state.machines.insert(job.clone(), Machine::Registered(stage)));
+    pub fn advance(&self, job: &JobId, stage: Stage, now: i64) {
+        self.locked(|state| state.machines.insert(job.clone(), Machine::Registered(stage, now)));
     }
 
-    /// A machine at a job that GitHub has not named has ended: one of the jobs that seem to wait was its own.
-    pub fn doubt(&self, group: Group) {
-        self.locked(|state| state.doubtful.insert(group));
+    /// A runner at a job that GitHub has not named has ended: one of the jobs that seem to wait was its own.
+    pub fn doubt(&self, runner: String, group: Group, now: i64) {
+        self.locked(|state| state.doubts.insert(runner, Doubt { group, since: now }));
     }
 
-    /// The groups of which GitHub must be asked before anything is added.
-    pub fn doubtful(&self) -> HashSet<Group> {
-        self.locked(|state| state.doubtful.clone())
+    /// What GitHub must be asked about before anything is added, by the name of the runner that ended.
+    pub(super) fn doubts(&self, now: i64) -> HashMap<String, Doubt> {
+        self.locked(|state| {
+            state.doubts.retain(|_, doubt| now < later(doubt.since, LONGEST_DOUBT));
+            state.doubts.clone()
+        })
     }
 
-    /// GitHub was asked.
-    pub fn settle(&self, group: &Group) {
-        self.locked(|state| state.doubtful.remove(group));
+    /// It is known which job the runner had, or that it is none of those that wait.
+    pub(super) fn settle(&self, runner: &str) {
+        self.locked(|state| state.doubts.remove(runner));
+    }
+
+    /// GitHub says that there is no such job. Gives how often it has said so.
+    pub(super) fn not_seen(&self, job: u64, now: i64) -> Unseen {
+        self.locked(|state| {
+            let unseen = state.unseen.entry(job).or_insert(Unseen { times: 0, since: now });
+            unseen.times += 1;
+            *unseen
+        })
+    }
+
+    /// GitHub shows the job, or nobody asks for it any more.
+    pub(super) fn seen(&self, job: u64) {
+        self.locked(|state| state.unseen.remove(&job));
+    }
+
+    /// Whether GitHub does not show the job.
+    pub(super) fn is_unseen(&self, job: u64) -> bool {
+        self.locked(|state| state.unseen.contains_key(&job))
+    }
+
+    /// Has GitHub asked soon.
+    pub(super) fn ask_soon(&self) {
+        self.0.questions.notify_one();
+    }
+
+    /// Returns when somebody wants GitHub asked.
+    pub(super) async fn asked(&self) {
+        self.0.questions.notified().await;
     }
 
     /// Whether a machine that waits might as well go.
@@ -140,7 +228,7 @@ impl Board {
 
     fn locked<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         // A panic elsewhere cannot leave it half changed, so poisoning is no reason to stop.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -161,10 +249,25 @@ mod tests {
         assert!(!board.may_register(&early));
         assert!(board.may_register(&late));
         assert!(!board.try_drop(&late));
-        board.advance(&late, Stage::Busy);
+        board.advance(&late, Stage::Busy, 1_000);
         assert_eq!((board.stage(&early), board.stage(&late)), (Stage::Starting, Stage::Busy));
         board.note_look(&[late.clone()].into(), HashSet::new());
         assert_eq!(board.stage(&late), Stage::Busy);
+        assert_eq!([240_999, 241_000].map(|now| board.works_for_others(&late, now)), [false, true]);
+        board.advance(&late, Stage::Idle, 1_000);
+        assert!(!board.works_for_others(&late, i64::MAX));
+    }
+
+    #[test]
+    fn a_doubt_lasts_until_it_is_settled_and_never_for_long() {
+        let board = Board::of("x");
+        let group = Group { profile: "a".into(), place: RunnerPlace::Organization("demo".into()) };
+        board.doubt("one".into(), group.clone(), 0);
+        board.doubt("two".into(), group.clone(), 1_000);
+        board.settle("one");
+        assert_eq!(board.doubts(60_999).into_keys().collect::<Vec<_>>(), ["two"]);
+        assert!(board.doubts(61_000).is_empty());
+        assert_eq!(board.prefix(), "dayfly-x-");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! ```
 //! An event is news about a job, not an order for a machine: jobs that wait are counted, and machines are added until there are
 //! as many (`plan`). Which job a machine gets, GitHub decides when its runner is there. What events do not tell, because they
-//! were lost or another runner was faster, GitHub is asked (`reconcile`); what a machine left registered is removed.
+//! were lost or another runner was faster, GitHub is asked, beside the planning (`reconcile`); what a machine left registered
+//! is removed.
 //!
 //! A machine is a foreign job (`store/foreign.rs`): it waits, starts, is limited, shown and cleaned up as every job is.
 
@@ -28,7 +29,7 @@ pub(crate) use self::news::heard;
 use self::plan::{Bounds, Group, Plan, Stage, Vm, plan};
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{Conclusion, ForgeError, RunnerAccess, RunnerApi};
+use crate::forge::{Conclusion, ForgeError, RunnerAccess};
 use crate::ids::JobId;
 use crate::store::{DemandState, ForeignJob, Job, JobState, Outcome, Reason, StoreError, WorkflowJob};
 
@@ -38,8 +39,8 @@ pub(crate) const SOURCE: &str = "github/actions";
 /// The kind of these jobs, in their request.
 pub(crate) const KIND: &str = "actions_runner";
 
-/// What the names of all runners of this program begin with.
-pub(crate) const NAME_PREFIX: &str = "dayfly-";
+/// What the names of all runners of this program begin with; the service's own name follows.
+const NAME_PREFIX: &str = "dayfly-";
 
 /// A look without a wake-up, in case one was lost.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
@@ -109,42 +110,46 @@ pub async fn run(core: Arc<Core>) {
         return core.stop.cancelled().await;
     };
     let stop = core.stop.clone();
-    let mut reconciler = reconcile::Reconciler::new(&core);
-    let work = async {
-        loop {
-            if let Err(error) = look(&core, api, &mut reconciler).await {
-                tracing::warn!(%error, "GitHub's jobs and the machines for them could not be compared; it will be tried again");
-            }
-            tokio::select! {
-                () = core.wake.runners.notified() => {}
-                () = tokio::time::sleep(IDLE_LOOK) => {}
-            }
-        }
-    };
     tokio::select! {
-        () = work => {}
+        () = look_for_ever(&core) => {}
+        () = reconcile::run(&core, api) => {}
         () = stop.cancelled() => {}
     }
 }
 
-/// One look: ends are settled, GitHub is asked what is due to be asked, and machines are added or dropped.
-async fn look(
-    core: &Arc<Core>, api: &dyn RunnerApi, reconciler: &mut reconcile::Reconciler,
-) -> Result<(), RunnersError> {
+async fn look_for_ever(core: &Arc<Core>) {
+    let mut counted = HashSet::new();
+    loop {
+        if let Err(error) = look(core, &mut counted).await {
+            tracing::warn!(%error, "GitHub's jobs and the machines for them could not be compared; it will be tried again");
+        }
+        tokio::select! {
+            () = core.wake.runners.notified() => core.runners.ask_soon(),
+            () = tokio::time::sleep(IDLE_LOOK) => {}
+        }
+    }
+}
+
+/// One look: machines are added or dropped, from what is known. `counted` are the machines whose end was counted before.
+async fn look(core: &Arc<Core>, counted: &mut HashSet<JobId>) -> Result<(), StoreError> {
     let machines = machines(core).await?;
     let (over, there): (Vec<Machine>, Vec<Machine>) = machines.into_iter().partition(Machine::is_over);
-    for machine in over {
-        reconciler.settle(core, api, machine).await?;
+    for machine in &over {
+        if counted.insert(machine.job.id.clone()) {
+            count_end(core, machine, clock::now_ms());
+        }
     }
-    reconciler.ask(core, api, &there).await;
+    counted.retain(|job| over.iter().any(|machine| machine.job.id == *job));
     if core.shutdown.drain.is_cancelled() {
+        core.runners.ask_soon();
         return Ok(());
     }
     let waiting = core.store.waiting_workflow_jobs().await?;
     let vms = vms(core, &there).await?;
     let demand: Vec<(Group, &WorkflowJob)> = demand(core, &waiting);
     let groups: Vec<Group> = demand.iter().map(|(group, _)| group.clone()).collect();
-    let doubtful = core.runners.doubtful();
+    let doubts = core.runners.doubts(clock::now_ms());
+    let doubtful: HashSet<Group> = doubts.into_values().map(|doubt| doubt.group).collect();
     let planned = plan(&groups, &vms, |group| bounds(core, group, &doubtful));
     note(core, &demand, &vms);
     apply(core, planned, &demand, &there).await
@@ -170,11 +175,13 @@ async fn vms(core: &Core, there: &[Machine]) -> Result<Vec<Vm<JobId>>, StoreErro
     let names: Vec<String> =
         there.iter().filter_map(|machine| Some(machine.registered.as_ref()?.name.clone())).collect();
     let taken = core.store.runners_with_jobs(&names).await?;
+    let now = clock::now_ms();
     let vm = |machine: &Machine| Vm {
         id: machine.job.id.clone(),
         group: machine.request.group(),
         stage: machine.stage(core),
-        is_taken: machine.registered.as_ref().is_some_and(|registered| taken.contains(&registered.name)),
+        is_taken: machine.registered.as_ref().is_some_and(|registered| taken.contains(&registered.name))
+            || core.runners.works_for_others(&machine.job.id, now),
     };
     Ok(there.iter().map(vm).collect())
 }
@@ -210,7 +217,7 @@ fn note(core: &Core, demand: &[(Group, &WorkflowJob)], vms: &[Vm<JobId>]) {
 
 async fn apply(
     core: &Arc<Core>, planned: Plan<JobId>, demand: &[(Group, &WorkflowJob)], there: &[Machine],
-) -> Result<(), RunnersError> {
+) -> Result<(), StoreError> {
     let mut added: HashMap<&Group, usize> = HashMap::new();
     for (group, job) in demand.iter().rev() {
         // Which of the jobs it is added for means nothing but the names on its page: the newest are those without one.
@@ -231,6 +238,18 @@ async fn apply(
     let there = there.iter().map(|machine| machine.job.id.clone()).collect();
     core.runners.note_look(&there, planned.spare.into_iter().collect());
     Ok(())
+}
+
+/// What the end of a machine says about the next one of its group.
+fn count_end(core: &Core, machine: &Machine, now: i64) {
+    let (job, group) = (&machine.job, machine.request.group());
+    let detail = job.outcome.as_ref().map_or("", |outcome| outcome.detail.as_str());
+    if is_failure(job) {
+        let wait = core.runners.failed(group.clone(), detail, clock::jitter(), now);
+        tracing::warn!(job = %job.id, profile = group.profile, detail, wait_s = wait.as_secs(), "a machine for GitHub's jobs failed");
+    } else if detail != NOT_NEEDED {
+        core.runners.succeeded(&group);
+    }
 }
 
 /// Whether a machine ended in a way that the next one may share.

@@ -20,8 +20,9 @@ pub(crate) async fn heard(
         stage: event.stage,
         conclusion: event.conclusion.clone(),
         runner: event.runner.clone(),
+        organization: event.organization.clone(),
     };
-    let Some(job) = known_as(core, &event.repository.access, event.organization.as_deref(), settings, news) else {
+    let Some(job) = known_as(core, &event.repository.access, settings, news) else {
         return Ok(match event.stage {
             JobStage::Waiting => "the job waits for somebody's approval".to_owned(),
             _ => "no profile with GitHub's runner has the job's labels".to_owned(),
@@ -42,8 +43,7 @@ pub(crate) async fn heard(
 /// A job as the store knows it; `None` if it makes and takes no demand here. A fork's code is judged later, as its event does
 /// not tell; where forks need an approval, GitHub has asked for it before it queued the job.
 pub(super) fn known_as(
-    core: &Core, access: &RepoAccess, organization: Option<&str>, settings: &RepositorySettings<'_>,
-    news: WorkflowJobNow,
+    core: &Core, access: &RepoAccess, settings: &RepositorySettings<'_>, news: WorkflowJobNow,
 ) -> Option<WorkflowJob> {
     let profile = core.config.select_runner_profile(settings, &news.labels)?;
     let state = match (DemandState::of(news.stage)?, settings.forks) {
@@ -55,7 +55,7 @@ pub(super) fn known_as(
         forge: github::NAME.to_owned(),
         id: news.id,
         access: access.clone(),
-        organization: organization.map(str::to_owned),
+        organization: news.organization,
         run: news.run,
         sha: news.sha,
         name: news.name,

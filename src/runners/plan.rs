@@ -5,7 +5,7 @@
 //! each machine that no job has been seen to take meets one need of its group. A machine that says that it works meets one
 //! until GitHub has said at which job it is: that job still looks as if it waited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::forge::RunnerPlace;
 
@@ -71,29 +71,32 @@ pub struct Bounds {
     pub is_held_back: bool,
 }
 
-/// The plan. `waiting` are the groups of the jobs that wait for a runner, one entry for each job; `vms` are oldest first.
+/// The plan. `waiting` are the groups of the jobs that wait for a runner, one entry for each job, oldest first; `vms` are oldest
+/// first. What room a profile has goes to the jobs that have waited longest, wherever their runners are registered.
 pub fn plan<I: Clone>(waiting: &[Group], vms: &[Vm<I>], bounds: impl Fn(&Group) -> Bounds) -> Plan<I> {
     let mut plan = Plan { add: BTreeMap::new(), drop: Vec::new(), spare: Vec::new() };
-    let mut by_profile: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut free: BTreeMap<&Group, Vec<&Vm<I>>> = BTreeMap::new();
+    let mut of_profile: BTreeMap<&str, usize> = BTreeMap::new();
     for vm in vms {
-        *by_profile.entry(&vm.group.profile).or_default() += 1;
+        *of_profile.entry(&vm.group.profile).or_default() += 1;
+        let free = free.entry(&vm.group).or_default();
+        free.extend((!vm.is_taken).then_some(vm));
     }
-    let groups: BTreeSet<&Group> = waiting.iter().chain(vms.iter().map(|vm| &vm.group)).collect();
-    for group in groups {
-        let needed = waiting.iter().filter(|waits_in| *waits_in == group).count();
-        let free: Vec<&Vm<I>> = vms.iter().filter(|vm| vm.group == *group && !vm.is_taken).collect();
-        if free.len() < needed {
-            let bounds = bounds(group);
-            let of_profile = by_profile.entry(&group.profile).or_default();
-            let room = bounds.most_of_profile.saturating_sub(*of_profile);
-            let count = (needed - free.len()).min(room);
-            if count > 0 && !bounds.is_held_back {
-                *of_profile += count;
-                plan.add.insert(group.clone(), count);
-            }
-        } else {
-            plan.shed(&free, free.len() - needed);
+    let mut needed: BTreeMap<&Group, usize> = BTreeMap::new();
+    for group in waiting {
+        let needed = needed.entry(group).or_default();
+        *needed += 1;
+        if *needed <= free.get(group).map_or(0, Vec::len) {
+            continue;
         }
+        let (bounds, of_profile) = (bounds(group), of_profile.entry(&group.profile).or_default());
+        if *of_profile < bounds.most_of_profile && !bounds.is_held_back {
+            *of_profile += 1;
+            *plan.add.entry(group.clone()).or_default() += 1;
+        }
+    }
+    for (group, free) in free {
+        plan.shed(&free, free.len().saturating_sub(needed.get(group).copied().unwrap_or(0)));
     }
     plan
 }

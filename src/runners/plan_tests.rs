@@ -57,6 +57,17 @@ fn a_profile_has_a_limit_over_all_places_and_failures_hold_it_back() {
     assert_eq!(added(&held), 1);
 }
 
+#[test]
+fn who_has_waited_longest_gets_the_room_whatever_the_names() {
+    let at = |name: &str| Group { place: RunnerPlace::Organization(name.to_owned()), ..group("a") };
+    let jobs = [at("z"), at("a"), at("z"), at("a"), at("a")];
+    let bounds = |_: &Group| Bounds { most_of_profile: 3, is_held_back: false };
+    let added = |vms: &[Vm<u32>]| plan(&jobs, vms, bounds).add.into_iter().collect::<Vec<_>>();
+    assert_eq!(added(&[]), [(at("a"), 1), (at("z"), 2)]);
+    let busy = Vm { id: 1, group: at("a"), stage: Stage::Busy, is_taken: true };
+    assert_eq!(added(&[busy]), [(at("a"), 1), (at("z"), 1)]);
+}
+
 /// What can happen, in any order.
 #[derive(Debug, Clone, Copy)]
 enum Happening {

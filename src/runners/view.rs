@@ -59,12 +59,18 @@ fn waiting(core: &Core, job: &WorkflowJob) -> WaitingView {
     let luck = group.as_ref().and_then(|group| core.runners.luck(group));
     let why = match (job.state, &group, luck) {
         (DemandState::Refused, ..) => Some("its code is a fork's, and `forks` is `deny`".to_owned()),
+        _ if core.runners.is_unseen(job.id) => Some(
+            "GitHub says that there is no such job: may the credential read `Actions` of the repository?".to_owned(),
+        ),
         (DemandState::Unjudged, ..) => Some("GitHub is asked whether its code is a fork's".to_owned()),
         (_, None, _) => Some("its profile has no runners for its repository".to_owned()),
         (_, Some(_), Some(luck)) => {
             let wait = clock::span((luck.held_until - clock::now_ms()).max(0));
             let first = luck.detail.lines().next().unwrap_or_default();
             Some(format!("{} machines failed in a row, the next one comes in {wait}: {first}", luck.failures))
+        }
+        (_, Some(group), None) if core.runners.doubts(clock::now_ms()).values().any(|doubt| doubt.group == *group) => {
+            Some("a runner has just ended, and GitHub is asked whether it did this job".to_owned())
         }
         (_, Some(_), None) => None,
     };

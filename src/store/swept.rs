@@ -15,7 +15,7 @@ use super::rows::Columns;
 use super::runs::{check_sizes, ends, insert_runs};
 use super::transitions::DeliveryState;
 use super::{Store, StoreError};
-use crate::forge::{CommitSha, HeadNews, RepoAccess, RepoName};
+use crate::forge::{CommitSha, DEFAULT_BRANCH, HeadNews, RepoAccess, RepoName};
 use crate::ids::RunId;
 
 /// What a delivery is told that came when its runs were there already.
@@ -27,10 +27,11 @@ const BRING_AGAIN: Duration = Duration::from_hours(1);
 /// How long a head is remembered after it was seen last, and a wish after it was asked last.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
-/// The head of a pull request.
+/// The head of a pull request, or of the default branch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PullHead {
     pub repo: RepoName,
+    /// The pull request's, or [`DEFAULT_BRANCH`].
     pub number: u64,
     pub sha: CommitSha,
 }
@@ -39,7 +40,7 @@ pub struct PullHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadMemory {
     Unknown,
-    /// Its commit has runs of this pull request.
+    /// Its commit has runs of this pull request; or its push came, if it is the default branch's.
     HasRuns,
     /// It needs no more looks; when it was seen last.
     Settled {
@@ -236,6 +237,9 @@ async fn head_memory(
     if let Some(seen_at) = seen_at {
         return Ok(HeadMemory::Settled { seen_at });
     }
+    if head.number == DEFAULT_BRANCH {
+        return is_known_branch(db, forge, head).await;
+    }
     let has_runs: bool = sqlx::query_scalar(
         // Runs of before a pull request was noted with them count for all.
         "SELECT EXISTS (SELECT 1 FROM runs WHERE forge = $1 AND repo = $2 AND sha = $3 AND event = 'pull_request' \
@@ -248,6 +252,19 @@ async fn head_memory(
     .fetch_one(db)
     .await?;
     Ok(if has_runs { HeadMemory::HasRuns } else { HeadMemory::Unknown })
+}
+
+/// The newest push to each default branch is remembered for what is kept up for it, whatever started from it.
+async fn is_known_branch(db: &mut SqliteConnection, forge: &str, head: &PullHead) -> Result<HeadMemory, StoreError> {
+    let is_known: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = 'look' AND sha = $3)",
+    )
+    .bind(forge)
+    .bind(head.repo.as_str())
+    .bind(head.sha.as_str())
+    .fetch_one(db)
+    .await?;
+    Ok(if is_known { HeadMemory::HasRuns } else { HeadMemory::Unknown })
 }
 
 async fn remember(
@@ -281,7 +298,8 @@ async fn is_old_news(
          AND runs.repo = swept_heads.repo AND runs.sha = swept_heads.sha \
          AND (runs.pull_request = swept_heads.number OR runs.pull_request IS NULL) \
          WHERE swept_heads.forge = $1 AND swept_heads.repo = $2 AND swept_heads.sha = $3 \
-         AND runs.workflow_path = $4 AND runs.event = 'pull_request' \
+         AND runs.workflow_path = $4 \
+         AND runs.event = CASE WHEN swept_heads.number = $8 THEN 'push' ELSE 'pull_request' END \
          AND (swept_heads.delivery_id = $5 OR (swept_heads.number = $6 AND swept_heads.as_of >= $7)))",
     )
     .bind(&delivery.forge)
@@ -291,6 +309,7 @@ async fn is_old_news(
     .bind(&delivery.id)
     .bind(news.map(|news| news.number.cast_signed()))
     .bind(news.map(|news| news.as_of))
+    .bind(DEFAULT_BRANCH.cast_signed())
     .fetch_one(db)
     .await?)
 }

@@ -1,8 +1,9 @@
 //! The sweep of each forge: what its webhooks did not bring is asked for.
 //!
 //! Webhooks get lost: while the service is down, on the way, at the forge. So right after the start, and then every
-//! `sweep` of the forge, an App's deliveries that failed are asked for again; after that the open pull requests are looked
-//! through, and the event of one whose commit has no run is stored as if it had come. From there everything is as always:
+//! `sweep` of the forge, deliveries that failed are asked for again, an App's of GitHub and those of GitLab's webhooks; after
+//! that the open pull requests are looked through, and on GitLab the default branches, and the event of one whose commit is
+//! not known is stored as if it had come. From there everything is as always:
 //! a fork is held, a workflow that does not want the event stays out.
 //!
 //! A sweep that is cut off or done twice does no harm: what it asks for and finds is stored first, under ids that depend on
@@ -12,6 +13,7 @@
 mod look;
 pub mod plan;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,9 @@ use futures::future::join_all;
 
 use crate::clock;
 use crate::core::Core;
-use crate::forge::{ForgeError, RepoName, backoff};
-use crate::metrics::labels::SweepEnd;
+use crate::forge::{ForgeError, HookOwner, RepoName, backoff};
+use crate::metrics::Swept;
+use crate::metrics::labels::{ForgeKind, SweepEnd};
 use crate::store::StoreError;
 
 /// How long what is under way may take before it counts as lost, and how soon a sweep comes that has more to do; the interval
@@ -45,6 +48,8 @@ struct Sweeper {
     patience: Duration,
     /// The repository that was looked at last.
     last: Option<RepoName>,
+    /// Owners of webhooks that may not be asked for, and until when: milliseconds since the epoch.
+    refused: HashMap<HookOwner, i64>,
     /// The last sweep left the pull requests to the deliveries that it had asked for.
     has_deferred: bool,
 }
@@ -53,7 +58,10 @@ struct Sweeper {
 #[derive(Debug, Default)]
 struct Progress {
     redeliveries: u64,
+    /// Pull requests that were brought.
     found: u64,
+    /// Heads of default branches that were brought.
+    pushes: u64,
     /// Something was not asked because its budget is low.
     is_spared: bool,
     /// There is more to do before the next regular sweep.
@@ -68,6 +76,10 @@ struct Progress {
 }
 
 impl Progress {
+    fn has_found_enough(&self) -> bool {
+        self.found + self.pushes >= plan::FINDINGS_PER_SWEEP as u64
+    }
+
     fn note(&mut self, error: &SweepError) {
         self.troubles += 1;
         self.trouble.get_or_insert_with(|| error.to_string());
@@ -86,7 +98,14 @@ pub async fn run(core: Arc<Core>) {
     let stop = core.stop.clone();
     let sweep = |(forge, interval): (String, Duration)| {
         let patience = PATIENCE.min(interval);
-        let sweeper = Sweeper { core: Arc::clone(&core), forge, patience, last: None, has_deferred: false };
+        let sweeper = Sweeper {
+            core: Arc::clone(&core),
+            forge,
+            patience,
+            last: None,
+            refused: HashMap::new(),
+            has_deferred: false,
+        };
         sweep_for_ever(sweeper, interval)
     };
     let swept = core.config.forge_names().filter_map(|name| Some((name.to_owned(), core.config.sweep_of(name)?)));
@@ -134,12 +153,13 @@ impl Sweeper {
 
     /// One line for each thing worth knowing, whatever the number of repositories.
     fn tell(&self, progress: &Progress) {
-        let Progress { redeliveries, found, is_spared, troubles, trouble, .. } = progress;
-        if redeliveries + found > 0 {
+        let Progress { redeliveries, found, pushes, is_spared, troubles, trouble, .. } = progress;
+        if redeliveries + found + pushes > 0 {
             tracing::info!(
                 forge = self.forge,
                 redeliveries,
                 pull_requests = found,
+                pushes,
                 "the sweep recovered events that had not come"
             );
         }
@@ -157,7 +177,12 @@ impl Sweeper {
                 "the sweep of the forge is incomplete; it will be tried again"
             );
         }
-        let end = if *troubles > 0 { SweepEnd::Incomplete } else { SweepEnd::Complete };
-        self.core.metrics.sweep.ended(end, *redeliveries, *found);
+        let end = match (*troubles > 0, *is_spared) {
+            (true, _) => SweepEnd::Incomplete,
+            (false, true) => SweepEnd::Spared,
+            (false, false) => SweepEnd::Complete,
+        };
+        let swept = Swept { redeliveries: *redeliveries, pull_requests: *found, pushes: *pushes };
+        self.core.metrics.sweep.ended(ForgeKind::of(&self.forge), end, swept);
     }
 }

@@ -1,12 +1,13 @@
 //! What the sweep asks for and brings, from what is known. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::config::{Repository, RepositoryPattern};
-use crate::forge::{Budget, FailedDelivery, PullRequestNow, RepoAccess, RepoName};
+use crate::forge::{Budget, FailedDelivery, Hook, HookOwner, RepoAccess, RepoName};
 use crate::store::{DeliveryMemory, HeadMemory, PullHead};
 
 /// How far back events are recovered. GitHub keeps failed deliveries as long; what is older nobody waits for.
@@ -31,9 +32,26 @@ pub const FINDINGS_PER_SWEEP: usize = 50;
 /// What is settled is noted as seen no more often.
 const NOTE_AGAIN: Duration = Duration::from_hours(24);
 
-/// The events from which runs can follow. Others are not worth another attempt.
-const RECOVERED_EVENTS: [&str; 6] =
-    ["check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push"];
+/// Attempts asked for in one sweep at the webhooks of one project or group. GitLab refuses more in a minute.
+pub const RESENDS_PER_OWNER: usize = 5;
+
+/// How long GitLab keeps what a webhook could not bring.
+pub const KEPT_BY_GITLAB: Duration = Duration::from_hours(7 * 24);
+
+/// The events from which runs can follow, in the words of GitHub and of GitLab. Others are not worth another attempt; lost news
+/// of GitHub's own jobs are found with the jobs themselves (`runners/reconcile`).
+const RECOVERED_EVENTS: [&str; 10] = [
+    "check_run",
+    "check_suite",
+    "issue_comment",
+    "merge_group",
+    "merge_request",
+    "note",
+    "pull_request",
+    "push",
+    "repository_dispatch",
+    "tag_push",
+];
 
 /// What to do about the head of a pull request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +66,13 @@ pub enum Look {
     Bring,
 }
 
-/// What to do about a pull request. Its event counts as on its way for `patience` after the last change.
-pub fn look(pull: &PullRequestNow, memory: HeadMemory, now: i64, patience: Duration) -> Look {
-    let age = pull.changed_at.map(|at| now.saturating_sub(at));
+/// What to do about the head of something open, which changed last at `changed_at`. Its event counts as on its way for
+/// `patience` after that.
+pub fn look(changed_at: Option<i64>, memory: HeadMemory, now: i64, patience: Duration) -> Look {
+    let age = changed_at.map(|at| now.saturating_sub(at));
     match memory {
         HeadMemory::Settled { seen_at } if now.saturating_sub(seen_at) < millis(NOTE_AGAIN) => Look::Leave,
         HeadMemory::Settled { .. } | HeadMemory::HasRuns => Look::Settle,
-        HeadMemory::Unknown if !pull.is_open => Look::Leave,
         // What was last changed before that was there before Dayfly, or its runs are long forgotten.
         HeadMemory::Unknown if age.is_some_and(|age| age > millis(HORIZON)) => Look::Settle,
         HeadMemory::Unknown if age.is_some_and(|age| age < millis(patience)) => Look::Wait,
@@ -82,8 +100,41 @@ pub fn redeliveries(
     };
     let mut wanted: Vec<FailedDelivery> = failed.into_iter().filter(is_wanted).collect();
     wanted.sort_by_key(|delivery| (delivery.delivered_at, delivery.id));
+    let mut by_owner: HashMap<HookOwner, usize> = HashMap::new();
+    wanted.retain(|delivery| {
+        let Some(hook) = &delivery.hook else { return true };
+        let count = by_owner.entry(hook.owner.clone()).or_default();
+        *count += 1;
+        *count <= RESENDS_PER_OWNER
+    });
     wanted.truncate(REDELIVERIES_PER_SWEEP);
     wanted
+}
+
+/// Whose webhooks may tell of these projects: their own, and those of every group that they are in.
+pub fn hook_owners(repositories: &[RepoAccess]) -> Vec<HookOwner> {
+    let projects = repositories.iter().map(|access| HookOwner::Project(access.repo.clone()));
+    let mut groups = BTreeSet::new();
+    for access in repositories {
+        let owner = access.repo.owner();
+        groups.extend(owner.match_indices('/').map(|(end, _)| owner[..end].to_owned()).chain([owner.to_owned()]));
+    }
+    projects.chain(groups.into_iter().map(HookOwner::Group)).collect()
+}
+
+/// Which of the webhooks send here: those to the address under which this service is reached; and where there is none, those
+/// to another name of it. `is_only`: the path may leave out the forge's name.
+pub fn our_hooks(hooks: &[Hook], public_url: &Url, forge: &str, is_only: bool) -> Vec<u64> {
+    let ends = [Some(format!("/webhooks/gitlab/{forge}")), is_only.then(|| "/webhooks/gitlab".to_owned())];
+    let leads_here = |hook: &&(u64, Url)| {
+        let path = hook.1.path().trim_end_matches('/');
+        ends.iter().flatten().any(|end| path.ends_with(end))
+    };
+    let read: Vec<(u64, Url)> = hooks.iter().filter_map(|hook| Some((hook.id, Url::parse(&hook.url).ok()?))).collect();
+    let candidates: Vec<&(u64, Url)> = read.iter().filter(leads_here).collect();
+    let is_ours = |hook: &&&(u64, Url)| hook.1.origin() == public_url.origin();
+    let ours: Vec<u64> = candidates.iter().filter(is_ours).map(|hook| hook.0).collect();
+    if ours.is_empty() { candidates.into_iter().map(|hook| hook.0).collect() } else { ours }
 }
 
 /// Whether enough of the named budget is left. Of one that nothing is known of, everything.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Given;
-use crate::forge::CommitSha;
+use crate::forge::{CommitSha, HookRef};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const NOW: i64 = 1_700_000_000_000;
@@ -11,19 +11,6 @@ fn ago(duration: Duration) -> i64 {
 
 fn repo(name: &str) -> RepoName {
     RepoName::parse(name).unwrap()
-}
-
-fn pull(changed_at: Option<i64>) -> PullRequestNow {
-    let head_sha = CommitSha::parse(&"a1".repeat(20)).unwrap();
-    PullRequestNow {
-        repo: RepoName::parse("demo/hello").unwrap(),
-        number: 3,
-        is_open: true,
-        head_sha,
-        is_fork: false,
-        changed_at,
-        event: Vec::new(),
-    }
 }
 
 #[test]
@@ -45,11 +32,9 @@ fn a_head_is_brought_only_if_nothing_is_known_of_it_and_it_is_neither_old_nor_fr
         (settled(25), hours(1), Look::Settle),
     ];
     for (memory, changed_at, expected) in cases {
-        assert_eq!(look(&pull(changed_at), memory, NOW, MINUTE), expected, "{memory:?}, {changed_at:?}");
+        assert_eq!(look(changed_at, memory, NOW, MINUTE), expected, "{memory:?}, {changed_at:?}");
     }
-    assert_eq!(look(&pull(seconds(0)), HeadMemory::Unknown, NOW, Duration::ZERO), Look::Bring, "at the start");
-    let closed = PullRequestNow { is_open: false, ..pull(hours(1)) };
-    assert_eq!(look(&closed, HeadMemory::Unknown, NOW, MINUTE), Look::Leave);
+    assert_eq!(look(seconds(0), HeadMemory::Unknown, NOW, Duration::ZERO), Look::Bring, "at the start");
 }
 
 #[test]
@@ -68,7 +53,55 @@ fn a_finding_has_one_id_which_a_delivery_may_have() {
 
 fn failed(id: u64, event: &str) -> FailedDelivery {
     let delivered_at = NOW - i64::try_from(id).unwrap();
-    FailedDelivery { id, guid: format!("guid-{id}"), event: event.to_owned(), delivered_at }
+    FailedDelivery {
+        id,
+        guid: format!("guid-{id}"),
+        event: event.to_owned(),
+        delivered_at: Some(delivered_at),
+        hook: None,
+    }
+}
+
+#[test]
+fn webhooks_are_asked_within_what_their_forge_takes_in_a_minute() {
+    let owner = |name: &str| HookOwner::Group(name.to_owned());
+    let of = |id, name: &str| FailedDelivery {
+        hook: Some(HookRef { owner: owner(name), id: id % 2 }),
+        ..failed(id, "push")
+    };
+    let all = (1..=20).map(|id| of(id, if id % 3 == 0 { "small" } else { "large" })).collect();
+    let asked = redeliveries(all, &HashMap::new(), NOW, MINUTE);
+    let count =
+        |name: &str| asked.iter().filter(|one| one.hook.as_ref().is_some_and(|hook| hook.owner == owner(name))).count();
+    assert_eq!((count("small"), count("large")), (RESENDS_PER_OWNER, RESENDS_PER_OWNER));
+    let unknown = FailedDelivery { delivered_at: None, ..of(99, "x") };
+    assert_eq!(redeliveries(vec![of(1, "x"), unknown], &HashMap::new(), NOW, MINUTE)[0].id, 99, "it may be the oldest");
+}
+
+#[test]
+fn webhooks_of_a_project_and_of_its_groups_tell_of_it() {
+    let access = |name: &str| RepoAccess { repo: RepoName::parse_path(name).unwrap(), installation: None };
+    let owners = hook_owners(&[access("a/b/one"), access("a/two"), access("a/b/three")]);
+    let shown: Vec<String> = owners.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["a/b/one", "a/two", "a/b/three", "the group a", "the group a/b"]);
+}
+
+#[test]
+fn only_webhooks_that_lead_here_are_ours() {
+    let hooks = |urls: &[&str]| -> Vec<Hook> {
+        let hook =
+            |(id, url): (u64, &&str)| Hook { id, url: (*url).to_owned(), is_switched_off: false, lacks: Vec::new() };
+        (1..).zip(urls).map(hook).collect()
+    };
+    let public = Url::parse("https://ci.example.org/").unwrap();
+    let ours = |urls: &[&str], is_only| our_hooks(&hooks(urls), &public, "lab", is_only);
+    let (named, short) = ("https://ci.example.org/webhooks/gitlab/lab", "https://ci.example.org/webhooks/gitlab/");
+    let (internal, other) =
+        ("http://10.0.0.7:8080/x/webhooks/gitlab/lab", "https://ci.example.org/webhooks/gitlab/else");
+    assert_eq!(ours(&[other, named, internal, "https://chat.example.org/", "{masked}"], true), [2]);
+    assert_eq!(ours(&[short], true), [1]);
+    assert_eq!(ours(&[short, other], false), [] as [u64; 0]);
+    assert_eq!(ours(&[other, internal], false), [2], "the service has another name within");
 }
 
 #[test]
@@ -89,8 +122,13 @@ fn a_delivery_is_asked_for_if_it_did_not_come_and_was_not_asked_for_too_often_or
         let asked = redeliveries(vec![failed(1, "push")], &known, NOW, MINUTE);
         assert_eq!(!asked.is_empty(), expected, "{memory:?}");
     }
-    for (event, expected) in [("pull_request", true), ("issue_comment", true), ("ping", false), ("workflow_job", false)]
-    {
+    for (event, expected) in [
+        ("pull_request", true),
+        ("issue_comment", true),
+        ("ping", false),
+        ("workflow_job", false),
+        ("merge_request", true),
+    ] {
         let asked = redeliveries(vec![failed(1, event)], &HashMap::new(), NOW, MINUTE);
         assert_eq!(!asked.is_empty(), expected, "{event}");
     }

@@ -1,8 +1,15 @@
 //! `on.schedule`: five fields of cron, and when they next come true.
 //!
 //! As cron has it, a day counts if it fits the day of the month *or* the day of the week where both are narrowed. Times are
-//! those of UTC, in whole minutes. Everything is arithmetic on the civil calendar: no clock is read here.
+//! those of UTC unless a time zone is named, in whole minutes. Everything is arithmetic on the civil calendar: no clock is read
+//! here.
+//!
+//! Where a zone's clocks are set forward, a time that is left out comes as much later as they are set; where they are set back,
+//! a time comes once, unless the schedule is for every hour.
 
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::document::Complaint;
@@ -14,13 +21,19 @@ const MINUTES_OF_A_DAY: i64 = 24 * 60;
 /// Days that are looked at for the next time: every 29 February within a century's gap is among them.
 const HORIZON_DAYS: i64 = 9 * 366;
 
-const HINT: &str = "minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC";
+const HINT: &str =
+    "minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC without `timezone`";
+
+/// What stands before the name of a time zone in the form that is stored, which crontabs know, too.
+const ZONE: &str = "CRON_TZ=";
 
 /// Five fields: minute, hour, day of the month, month, day of the week.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Schedule {
     source: String,
+    /// Another one than UTC.
+    zone: Option<TimeZone>,
     minutes: Set,
     hours: Set,
     days: Set,
@@ -75,6 +88,7 @@ impl Schedule {
         };
         let schedule = Self {
             source: source.to_owned(),
+            zone: None,
             minutes: MINUTES.set(minutes)?,
             hours: HOURS.set(hours)?,
             days: DAYS.set(days)?,
@@ -87,13 +101,36 @@ impl Schedule {
         Ok(schedule)
     }
 
+    /// The same by the clocks of a time zone.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn in_zone(self, name: &str) -> Result<Self, Complaint> {
+        let zone = TimeZone::get(name).map_err(|_| {
+            Complaint::new(format!("there is no time zone {}", quoted(name)))
+                .hint("zones are `UTC`, `Europe/Berlin` and the like")
+        })?;
+        Ok(Self { zone: Some(zone).filter(|zone| *zone != TimeZone::UTC), ..self })
+    }
+
     /// The text as it was written: what `github.event.schedule` is.
     pub fn source(&self) -> &str {
         &self.source
     }
 
+    /// The text with its time zone, from which [`Schedule::try_from`] makes the same again.
+    pub fn stored(&self) -> String {
+        match self.zone.as_ref().and_then(TimeZone::iana_name) {
+            Some(name) => format!("{ZONE}{name} {}", self.source),
+            None => self.source.clone(),
+        }
+    }
+
     /// The first time after `after_ms` at which the schedule is due, in milliseconds since the epoch, as `after_ms` is.
     pub fn next_after(&self, after_ms: i64) -> Option<i64> {
+        if let Some(zone) = &self.zone {
+            return self.next_in(zone, after_ms);
+        }
         let first = after_ms.div_euclid(MINUTE_MS) + 1;
         let today = first.div_euclid(MINUTES_OF_A_DAY);
         (today..today + HORIZON_DAYS).filter(|day| self.has_day(*day)).find_map(|day| {
@@ -104,6 +141,33 @@ impl Schedule {
             })?;
             Some(minute * MINUTE_MS)
         })
+    }
+
+    fn next_in(&self, zone: &TimeZone, after_ms: i64) -> Option<i64> {
+        let after = Timestamp::from_millisecond(after_ms).ok()?;
+        let today = zone.to_datetime(after).date();
+        let epoch = Date::constant(1970, 1, 1);
+        let today_number = i64::from(epoch.until(today).ok()?.get_days());
+        let days = (today_number..today_number + HORIZON_DAYS).filter(|day| self.has_day(*day));
+        days.filter_map(|day| epoch.checked_add(Span::new().try_days(day).ok()?).ok())
+            .find_map(|day| {
+                self.times_of(day).flat_map(|time| self.instants(zone, time)).filter(|time| *time > after).min()
+            })
+            .map(Timestamp::as_millisecond)
+    }
+
+    /// The times of a day, by its clocks.
+    fn times_of(&self, day: Date) -> impl Iterator<Item = DateTime> {
+        let hours = (0..24i8).filter(|hour| self.hours.has(hour.unsigned_abs().into()));
+        let minutes = move || (0..60i8).filter(|minute| self.minutes.has(minute.unsigned_abs().into()));
+        hours.flat_map(move |hour| minutes().map(move |minute| day.at(hour, minute, 0, 0)))
+    }
+
+    /// When the clocks of a zone show a time.
+    fn instants(&self, zone: &TimeZone, time: DateTime) -> impl Iterator<Item = Timestamp> {
+        let shown = zone.to_ambiguous_timestamp(time);
+        let again = shown.clone().later().ok().filter(|_| self.hours.is_any);
+        shown.compatible().ok().into_iter().chain(again)
     }
 
     fn has_day(&self, day: i64) -> bool {
@@ -180,14 +244,17 @@ fn month_and_day(day: i64) -> (u32, u32) {
 
 impl TryFrom<String> for Schedule {
     type Error = Complaint;
-    fn try_from(source: String) -> Result<Self, Complaint> {
-        Self::parse(&source)
+    fn try_from(stored: String) -> Result<Self, Complaint> {
+        match stored.strip_prefix(ZONE).and_then(|rest| rest.split_once(' ')) {
+            Some((zone, source)) => Self::parse(source)?.in_zone(zone),
+            None => Self::parse(&stored),
+        }
     }
 }
 
 impl From<Schedule> for String {
     fn from(schedule: Schedule) -> String {
-        schedule.source
+        schedule.stored()
     }
 }
 
@@ -281,6 +348,38 @@ mod tests {
         let stored = serde_json::to_string(&schedule).unwrap();
         assert_eq!(stored, "\"0  6 * * mon\"");
         assert_eq!(serde_json::from_str::<Schedule>(&stored).unwrap(), schedule);
+    }
+
+    /// The next times in Berlin after a time of UTC.
+    fn berlin(cron: &str, after: &str, times: usize) -> String {
+        let schedule = Schedule::parse(cron).unwrap().in_zone("Europe/Berlin").unwrap();
+        let mut at: Timestamp = after.parse().unwrap();
+        let mut told = Vec::new();
+        for _ in 0..times {
+            at = Timestamp::from_millisecond(schedule.next_after(at.as_millisecond()).unwrap()).unwrap();
+            told.push(at.to_string());
+        }
+        told.join(" ")
+    }
+
+    #[test]
+    fn a_time_zone_has_its_own_clocks() {
+        insta::assert_snapshot!(berlin("0 6 * * 1", "2026-06-30T00:00:00Z", 2), @"2026-07-06T04:00:00Z 2026-07-13T04:00:00Z");
+        insta::assert_snapshot!(berlin("30 0 1 1 *", "2026-06-30T00:00:00Z", 1), @"2026-12-31T23:30:00Z");
+        // Forward at 2:00 on 29 March, back at 3:00 on 25 October.
+        insta::assert_snapshot!(berlin("30 2 * * *", "2026-03-28T00:00:00Z", 3), @"2026-03-28T01:30:00Z 2026-03-29T01:30:00Z 2026-03-30T00:30:00Z");
+        insta::assert_snapshot!(berlin("30 2 * * *", "2026-10-24T12:00:00Z", 2), @"2026-10-25T00:30:00Z 2026-10-26T01:30:00Z");
+        insta::assert_snapshot!(berlin("0 * * * *", "2026-10-24T23:30:00Z", 4), @"2026-10-25T00:00:00Z 2026-10-25T01:00:00Z 2026-10-25T02:00:00Z 2026-10-25T03:00:00Z");
+        let zone = |name: &str| Schedule::parse("0 6 * * *").unwrap().in_zone(name);
+        insta::assert_snapshot!(zone("Europe/Nowhere").unwrap_err(), @r"
+        there is no time zone `Europe/Nowhere`
+          hint: zones are `UTC`, `Europe/Berlin` and the like
+        ");
+        for name in ["Asia/Kolkata", "America/New_York", "UTC", "Etc/UTC"] {
+            let schedule = zone(name).unwrap();
+            assert_eq!(Schedule::try_from(schedule.stored()).unwrap(), schedule, "{name}");
+            assert_eq!(schedule.source(), "0 6 * * *");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::local_forge::{Forge, Options};
 use crate::support::command::{Outcome, dayfly, run};
+use crate::support::lab::Lab;
 use crate::support::{REPOSITORY, Scene, Settings, host};
 
 #[derive(Debug, Deserialize)]
@@ -228,6 +229,45 @@ async fn what_an_app_lacks_is_named_with_what_breaks() {
     let file = configured(directory.path(), &forge, &Settings::without_vms(), with_repositories);
     let report = doctor_of(&file);
     assert_eq!(report.status("forge.permissions"), "problem");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_githubs_own_jobs_need_is_asked_where_a_profile_serves_them() {
+    let directory = host::short_directory();
+    let runner = |scope: &str| {
+        let lines = format!(
+            "executor = \"actions-runner\"\nrunner = {{ path = \"/opt/actions-runner\", scope = \"{scope}\" }}"
+        );
+        Settings::without_vms().with_profile("gh", &lines)
+    };
+    let forge = forge_with(&[]).await;
+    let file = configured(directory.path(), &forge, &runner("repository"), with_repositories);
+    assert_eq!(doctor_of(&file).status("forge.runners"), "ok");
+    let forge = forge_with(&["organization_self_hosted_runners", "workflow_job"]).await;
+    let file = configured(directory.path(), &forge, &runner("organization"), with_repositories);
+    let report = doctor_of(&file);
+    let found = report.finding("forge.runners");
+    assert_eq!(found.status, "problem");
+    for part in ["`organization_self_hosted_runners: write`", "`workflow_job`", "profile `gh`", "Permissions & events"]
+    {
+        assert!(found.text().contains(part), "no `{part}` in {}", found.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitlab_is_asked_whether_its_webhooks_lead_here() {
+    let Some(lab) = Lab::start("sweep = \"off\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else { return };
+    let report = doctor_of(&lab.config);
+    for question in ["reachable", "identity", "scopes", "projects", "webhooks"] {
+        assert_eq!(report.status(&format!("gitlab.{question}")), "ok", "{:#?}", report.findings);
+    }
+    lab.api.move_webhook("https://chat.example.org/hooks");
+    let report = doctor_of(&lab.config);
+    assert_eq!(report.status("gitlab.webhooks"), "warning");
+    assert!(report.finding("gitlab.webhooks").text().contains("`acme/app`: no webhook of its own leads here"));
+    lab.api.hide_webhooks();
+    assert_eq!(doctor_of(&lab.config).status("gitlab.webhooks"), "skipped");
+    lab.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,38 @@ async fn jobs_are_told_as_they_are_now() {
     }
 }
 
+#[tokio::test]
+async fn what_has_not_changed_costs_nothing() {
+    let forge = forge(Options::default()).await;
+    let sha = "a1".repeat(20);
+    let new = NewWorkflowJob {
+        repository: REPOSITORY,
+        name: "own",
+        labels: &["self-hosted"],
+        script: "",
+        sha: &sha,
+        is_of_fork: false,
+        is_silent: true,
+    };
+    forge.queue_workflow_job(&new);
+    for github in both(&forge) {
+        let access = RepoAccess { repo: repo(), installation: None };
+        let ask = async || github.unfinished_jobs(&access).await.unwrap();
+        let first = ask().await;
+        let left = |github: &GitHub| github.budgets().iter().map(|(_, budget)| budget.remaining).min();
+        let (before, unchanged) = (left(&github), forge.unchanged_answers());
+        assert_eq!(ask().await, first);
+        let lists = 2 + first.len() as u64;
+        assert_eq!(
+            (left(&github), forge.unchanged_answers()),
+            (before, unchanged + lists),
+            "of runs, and of each run's jobs"
+        );
+        forge.queue_workflow_job(&new);
+        assert_eq!(ask().await.len(), first.len() + 1);
+    }
+}
+
 #[test]
 fn the_recipe_puts_the_runner_where_profiles_look_for_it() {
     let place = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 
 use crate::gitlab_api::{MergeRequest, Proof, Webhook};
 use crate::support::lab::{Lab, PROJECT};
-use crate::support::{DEADLINE, WEBHOOK_SECRET, WORKFLOW, eventually, job_of};
+use crate::support::{DEADLINE, WEBHOOK_SECRET, WORKFLOW, eventually, http, job_of, scrape};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -129,5 +129,149 @@ async fn lost_events_of_merge_requests_are_found() {
     })
     .await;
     assert_eq!(lab.jobs(&request.sha).await.len(), 1);
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_webhook_counts_once_and_only_while_it_is_fresh() {
+    let Some(lab) = Lab::start_with("sweep = \"off\"", false, Proof::Key(KEY.to_owned())).await else { return };
+    let request = lab.unannounced(&[(WORKFLOW, &job_of("linux", "echo"))], false, "ann").await;
+    let payload = lab.api.merge_request_payload(&request, "open", None);
+    let send =
+        async |id: &str, seconds_ago: i64| lab.api.send(id, "Merge Request Hook", &payload, seconds_ago).await.unwrap();
+    assert_eq!(send("stale", 400).await, 401);
+    assert_eq!(send("from-the-future", -400).await, 401);
+    assert_eq!(send("one", 0).await, 202);
+    lab.status(&request.sha, "dayfly/CI/test", "failed").await;
+    assert_eq!(send("one", 0).await, 200, "GitLab repeats it");
+
+    // Whoever has seen a delivery sends it again, under other names: only the signed one counts.
+    let signed = lab.api.sign("one", &payload);
+    for id in ["one", "another"] {
+        let copy = http::client().post(lab.service.url("/webhooks/gitlab/lab")).headers(signed.clone());
+        let copy = copy.header("idempotency-key", id).header("x-gitlab-event", "Merge Request Hook");
+        let answer = copy.body(payload.to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{id}");
+    }
+    let mut changed = payload.clone();
+    changed["object_attributes"]["last_commit"]["id"] = "c".repeat(40).into();
+    let forged = http::client().post(lab.service.url("/webhooks/gitlab/lab")).headers(signed);
+    assert_eq!(forged.body(changed.to_string()).send().await.unwrap().status(), 401);
+    let plain = http::client().post(lab.service.url("/webhooks/gitlab/lab")).header("x-gitlab-token", KEY);
+    assert_eq!(plain.body(payload.to_string()).send().await.unwrap().status(), 401, "the key is no token");
+    assert_eq!((lab.deliveries().await.len(), lab.jobs(&request.sha).await.len()), (1, 1));
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_of_gitlab_could_not_bring_is_asked_for_again() {
+    let Some(mut lab) = Lab::start("sweep = \"1s\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else {
+        return;
+    };
+    assert!(lab.service.stop().await.success());
+    // A tag: nothing but its delivery tells of it.
+    let workflow = job_of("linux", "echo").replace("pull_request", "push");
+    let sha = lab.api.commit(PROJECT, "topic", &[(WORKFLOW, &workflow)]).await.unwrap();
+    let mut payload = lab.api.push_payload(PROJECT, "topic", None, &sha, "ann");
+    (payload["object_kind"], payload["ref"]) = ("tag_push".into(), "refs/tags/v1".into());
+    lab.api.deliver("Tag Push Hook", &payload).await.unwrap_err();
+    // Others fail as well, and start nothing.
+    lab.api.lose_deliveries(1);
+    lab.api.deliver("Wiki Page Hook", &serde_json::json!({"object_kind": "wiki_page"})).await.unwrap();
+    // The first attempts after the start get lost, too.
+    lab.api.lose_deliveries(1);
+    lab.restart().await;
+    lab.status(&sha, "dayfly/CI/test (push)", "failed").await;
+    let statuses: Vec<(String, Option<u16>)> =
+        lab.api.attempts().into_iter().map(|attempt| (attempt.key, attempt.status)).collect();
+    let key = statuses[0].0.clone();
+    let of_tag: Vec<Option<u16>> = statuses.iter().filter(|one| one.0 == key).map(|one| one.1).collect();
+    assert_eq!(of_tag, [None, None, Some(202)], "{statuses:?}");
+    assert_eq!(statuses.len(), 4, "an event that starts nothing is not worth another attempt: {statuses:?}");
+    let metrics = scrape(&lab.service.url("/metrics")).await;
+    let redelivered = |forge: &str| metrics[&format!("dayfly_sweep_redeliveries_total{{forge=\"{forge}\"}}")];
+    assert_eq!((redelivered("gitlab"), redelivered("github")), (2.0, 0.0));
+    assert_eq!(lab.jobs(&sha).await.len(), 1);
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_push_to_the_default_branch_is_found_once() {
+    let Some(lab) = Lab::start("sweep = \"1s\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else { return };
+    // Nobody may look at webhooks, so what is there is all there is to see.
+    lab.api.hide_webhooks();
+    let workflow = job_of("linux", "echo").replace("pull_request", "push");
+    let sha = lab.api.commit(PROJECT, "main", &[(WORKFLOW, &workflow)]).await.unwrap();
+    lab.status(&sha, "dayfly/CI/test (push)", "failed").await;
+    assert_eq!(lab.jobs(&sha).await.len(), 1);
+    // The event was only late.
+    let payload = lab.api.push_payload(PROJECT, "main", None, &sha, "ann");
+    assert_eq!(lab.api.deliver_as("late", "Push Hook", &payload).await.unwrap(), 202);
+    let ended = async |id: &str, state: &str| {
+        eventually(&format!("`{id}` to be {state}"), async || {
+            let one = lab.deliveries().await.into_iter().find(|delivery| delivery["id"] == id)?;
+            (one["state"] == state).then_some(())
+        })
+        .await;
+    };
+    ended("late", "ignored").await;
+    // Another branch at the same commit is news.
+    let elsewhere = lab.api.push_payload(PROJECT, "release", None, &sha, "ann");
+    assert_eq!(lab.api.deliver_as("elsewhere", "Push Hook", &elsewhere).await.unwrap(), 202);
+    ended("elsewhere", "processed").await;
+    assert_eq!(lab.jobs(&sha).await.len(), 2);
+    // One that came is not found, whatever started from it.
+    let next = lab.api.commit(PROJECT, "main", &[(WORKFLOW, &job_of("linux", "echo"))]).await.unwrap();
+    let payload = lab.api.push_payload(PROJECT, "main", Some(&sha), &next, "ann");
+    assert_eq!(lab.api.deliver_as("in-time", "Push Hook", &payload).await.unwrap(), 202);
+    ended("in-time", "ignored").await;
+    let last = lab.api.commit(PROJECT, "main", &[(WORKFLOW, &workflow), ("more", "1")]).await.unwrap();
+    lab.status(&last, "dayfly/CI/test (push)", "failed").await;
+    assert_eq!(lab.jobs(&last).await.len(), 1);
+    let found = scrape(&lab.service.url("/metrics")).await["dayfly_sweep_pushes_total{forge=\"gitlab\"}"];
+    assert!((2.0..=4.0).contains(&found), "{found} pushes were found");
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_workflow_wanted_is_not_brought_as_something_else() {
+    let Some(lab) = Lab::start("sweep = \"1s\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else { return };
+    let types = "on:\n  pull_request:\n    types: [synchronize]";
+    let workflow = job_of("linux", "echo").replace("on: pull_request", types);
+    let request = lab.merge_request(&[(WORKFLOW, &workflow)], false, "ann").await;
+    // A later sweep has happened when it found another one.
+    let lost = lab.unannounced(&[(WORKFLOW, &workflow), ("other", "1")], false, "ann").await;
+    lab.status(&lost.sha, "dayfly/CI/test", "failed").await;
+    assert!(lab.jobs(&request.sha).await.is_empty(), "it was opened, and nothing was pushed to it");
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_gitlabs_rate_limit_is_left_to_the_jobs() {
+    let Some(mut lab) = Lab::start("sweep = \"1s\"\n[[gitlab.project]]\nname = \"acme/app\"", false).await else {
+        return;
+    };
+    lab.service.kill();
+    let request = lab.unannounced(&[(WORKFLOW, &job_of("linux", "echo"))], false, "ann").await;
+    lab.api.set_calls_left(390);
+    lab.restart().await;
+    let spared = async || {
+        let spared =
+            scrape(&lab.service.url("/metrics")).await["dayfly_sweeps_total{forge=\"gitlab\",result=\"spared\"}"];
+        (spared >= 2.0).then_some(lab.api.calls())
+    };
+    let calls = eventually("two sweeps that stop short", spared).await;
+    eventually("two more", async || {
+        let spared =
+            scrape(&lab.service.url("/metrics")).await["dayfly_sweeps_total{forge=\"gitlab\",result=\"spared\"}"];
+        (spared >= 4.0).then_some(())
+    })
+    .await;
+    assert!(lab.api.calls() - calls <= 2, "hardly anything is asked: {} calls", lab.api.calls() - calls);
+    assert!(lab.jobs(&request.sha).await.is_empty());
+    lab.service.kill();
+    lab.api.set_calls_left(2000);
+    lab.restart().await;
+    lab.status(&request.sha, "dayfly/CI/test", "failed").await;
     lab.finish().await;
 }

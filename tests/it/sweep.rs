@@ -180,15 +180,15 @@ async fn what_came_is_not_found_and_what_was_found_is_not_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_and_old_pull_requests_are_left_alone_and_forks_are_held() {
-    let scene = start(Settings::without_vms().with_sweep("1h", "")).await;
+    let mut scene = start(Settings::without_vms().with_sweep("1h", "")).await;
+    // Its first sweep might come to see them as they are opened.
+    scene.service.kill();
     let (closed, old) = (open(&scene, "closed").await, open(&scene, "old").await);
     scene.forge.close_pull_request(REPOSITORY, closed.number).unwrap();
     scene.forge.age_pull_request(REPOSITORY, old.number, Duration::from_hours(4 * 24)).unwrap();
     let text = workflow();
     let new = NewPullRequest { files: &[(WORKFLOW, &text)], author: "stranger", from_fork: true, ..Default::default() };
     let fork = scene.forge.open_pull_request(REPOSITORY, new).await.unwrap();
-    let mut scene = scene;
-    scene.service.kill();
     scene.restart().await;
 
     let is_held = |run: &crate::local_forge::CheckRun| run.conclusion.as_deref() == Some("action_required");

@@ -17,7 +17,8 @@ use super::state::Shared;
 const TOKEN_OWNER: &str = "ci-account";
 
 /// What the App is told of.
-pub const EVENTS: [&str; 6] = ["check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push"];
+pub const EVENTS: [&str; 7] =
+    ["check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "workflow_job"];
 
 fn events(shared: &Shared) -> Vec<&'static str> {
     EVENTS.into_iter().filter(|event| !shared.options.lacks.contains(event)).collect()

@@ -52,6 +52,8 @@ pub struct State {
     /// So many of the next attempts do not arrive.
     pub lost_deliveries: usize,
     /// By whose budget it is.
+    /// Answers that were known to whoever asked.
+    pub unchanged: u64,
     pub calls_left: BTreeMap<&'static str, u64>,
     last_id: u64,
 }
@@ -180,7 +182,7 @@ pub fn repository_json(id: u64, full_name: &str, is_fork: bool) -> Value {
     let (owner, name) = full_name.split_once('/').unwrap_or((full_name, ""));
     json!({
         "id": id, "node_id": format!("R_{id}"), "name": name, "full_name": full_name, "private": false, "fork": is_fork,
-        "owner": {"login": owner, "id": 1, "type": "User"}, "default_branch": "main", "visibility": "public",
+        "owner": {"login": owner, "id": 1, "type": "Organization"}, "default_branch": "main", "visibility": "public",
         "archived": false, "disabled": false,
     })
 }

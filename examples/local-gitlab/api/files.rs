@@ -36,7 +36,18 @@ pub async fn project(
 pub async fn commit(
     State(shared): State<Arc<Shared>>, Path((named, sha)): Path<(String, String)>, headers: HeaderMap,
 ) -> Answer<Json<Value>> {
-    found(&shared, &named, &headers, &sha, "Commit").await.map(|sha| Json(json!({ "id": sha })))
+    let id = found(&shared, &named, &headers, &sha, "Commit").await?;
+    let now = jiff::Timestamp::now().to_string();
+    Ok(Json(json!({"id": id, "short_id": &id[..8], "parent_ids": [], "message": "A change", "committed_date": now})))
+}
+
+/// `GET /projects/ID/events`: pushes, newest first.
+pub async fn events(
+    State(shared): State<Arc<Shared>>, Path(named): Path<String>, headers: HeaderMap,
+) -> Answer<Json<Value>> {
+    let project = shared.project(&named, &headers)?;
+    let state = shared.state();
+    Ok(Json(state.pushes.iter().rev().filter(|push| push["project"] == project.path.as_str()).cloned().collect()))
 }
 
 pub async fn branch(

@@ -13,6 +13,7 @@
 )]
 
 mod files;
+mod hooks;
 mod payloads;
 mod people;
 mod requests;
@@ -29,15 +30,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use self::requests::{MergeRequest, NewMergeRequest};
-use self::state::State;
-pub use self::state::{Note, Shared};
+pub use self::state::{Note, PUSHER, Shared};
 pub use self::statuses::Status;
-pub use self::webhook::{Proof, Webhook};
+pub use self::webhook::{Attempt, Proof, Webhook};
+
+/// Calls in a minute, where they are limited.
+const LIMIT: u64 = 2000;
 
 /// The account of the token.
 pub const BOT: &str = "dayfly-bot";
@@ -61,13 +68,23 @@ impl Api {
     /// One whose [`routes`] somebody else serves at `address`.
     pub fn new(address: SocketAddr) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("local-gitlab-").tempdir()?;
-        let state = Mutex::new(State::default());
+        let state = Mutex::default();
         Ok(Self { shared: Arc::new(Shared { address, directory, state, changed: watch::Sender::new(0) }) })
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         self.shared.url()
+    }
+
+    /// Limits the calls, of which so many are left.
+    pub fn set_calls_left(&self, left: u64) {
+        self.shared.change(|state| state.calls_left = Some(left));
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.shared.state().calls
     }
 
     /// What the API takes.
@@ -107,12 +124,35 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .route("/merge_requests/{iid}", get(requests::show))
         .route("/merge_requests/{iid}/notes", get(people::notes).post(people::write_note))
         .route("/merge_requests/{iid}/notes/{id}", put(people::change_note))
-        .route("/members/all/{user}", get(people::member));
+        .route("/members/all/{user}", get(people::member))
+        .route("/events", get(files::events))
+        .route("/hooks", get(hooks::list))
+        .route("/hooks/{hook}/events", get(hooks::events))
+        .route("/hooks/{hook}/events/{id}/resend", post(hooks::resend));
     Router::new()
         .nest("/api/v4/projects/{project}", project)
         .route("/api/v4/user", get(people::me))
         .route("/api/v4/users", get(people::users))
         .route("/api/v4/personal_access_tokens/self", get(people::token))
         .fallback(files::git)
+        .layer(from_fn_with_state(Arc::clone(&shared), tell_budget))
         .with_state(shared)
+}
+
+/// Says in each answer what is left of the rate limit, where there is one.
+async fn tell_budget(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let left = shared.change(|state| {
+        state.calls += 1;
+        state.calls_left.as_mut().map(|left| {
+            *left = left.saturating_sub(1);
+            *left
+        })
+    });
+    let mut answer = next.run(request).await;
+    let reset = jiff::Timestamp::now().as_second().unsigned_abs() + 60;
+    for (name, number) in left.into_iter().flat_map(|left| [("limit", LIMIT), ("remaining", left), ("reset", reset)]) {
+        let name = HeaderName::try_from(format!("ratelimit-{name}")).expect("the name is made of letters");
+        answer.headers_mut().insert(name, HeaderValue::from(number));
+    }
+    answer
 }

@@ -7,17 +7,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::git::Bare;
 use super::requests::MergeRequest;
 use super::statuses::Status;
-use super::webhook::Webhook;
+use super::webhook::{Attempt, Webhook};
 use super::{Api, BOT};
 
 /// What the API and git take.
 pub const TOKEN: &str = "glpat-for-tests-only";
+
+/// Who pushes with [`Api::commit`].
+pub const PUSHER: &str = "pusher";
 
 /// Of what every request shares.
 #[derive(Debug)]
@@ -42,6 +45,17 @@ pub struct State {
     pub pipelines: Vec<Pipeline>,
     pub webhook: Option<Webhook>,
     pub deliveries: u64,
+    /// What the webhook was sent, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Attempts that get lost on their way, from now on.
+    pub lost: usize,
+    /// The token may not look at webhooks.
+    pub hides_webhooks: bool,
+    /// Calls so far, and those that are left where they are limited.
+    pub calls: u64,
+    pub calls_left: Option<u64>,
+    /// Pushes as the list of what happened has them, oldest first.
+    pub pushes: Vec<Value>,
 }
 
 #[derive(Debug, Clone)]
@@ -145,7 +159,18 @@ impl Api {
         let bare = self.bare(path);
         let reference = format!("refs/heads/{branch}");
         let parent = bare.resolve(&reference).await?;
-        bare.commit(&reference, parent.as_deref(), files, "A change").await
+        let sha = bare.commit(&reference, parent.as_deref(), files, "A change").await?;
+        let data = json!({
+            "commit_count": 1, "action": "pushed", "ref_type": "branch", "commit_from": parent, "commit_to": sha, "ref": branch,
+        });
+        self.shared.change(|state| {
+            let author = state.user(PUSHER);
+            state.pushes.push(json!({
+                "action_name": "pushed to", "author_id": author, "author_username": PUSHER, "push_data": data,
+                "created_at": jiff::Timestamp::now().to_string(), "project": path,
+            }));
+        });
+        Ok(sha)
     }
 
     /// Gives somebody a role: 30 is Developer, 40 Maintainer; 0 takes it away.

@@ -1,9 +1,10 @@
-//! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified. A repository that was renamed
+//! One HTTP call to GitHub: time-limited, size-limited, never retried, its failure classified, and its answer not sent again
+//! where it has not changed. A repository that was renamed
 //! is asked for by its number.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::header::{ACCEPT, AUTHORIZATION};
+use axum::http::header::{ACCEPT, AUTHORIZATION, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use octocrab::Octocrab;
@@ -15,6 +16,7 @@ use super::SettingsError;
 use super::budget::{Budgets, Payer};
 use super::classify::classify;
 use super::moved::new_place;
+use super::remembered::Remembered;
 use crate::forge::ForgeError;
 use crate::net::upstream::causes;
 
@@ -69,6 +71,7 @@ pub(super) struct Client {
     /// For connecting and the complete answer together.
     pub(super) timeout: Duration,
     pub(super) budgets: Budgets,
+    remembered: Remembered,
 }
 
 impl Client {
@@ -83,7 +86,7 @@ impl Client {
             .set_connect_timeout(Some(timeout))
             .build()
             .map_err(|error| SettingsError::Tls { detail: causes(&error) })?;
-        Ok(Self { octocrab, api, timeout, budgets: Budgets::default() })
+        Ok(Self { octocrab, api, timeout, budgets: Budgets::default(), remembered: Remembered::default() })
     }
 
     /// The API's address of a path. Segments are escaped, so that none of them can leave its place; callers refuse `.` and
@@ -96,15 +99,23 @@ impl Client {
 
     /// Sends `call` in the name of `identity`.
     pub(super) async fn send(&self, call: &Call, identity: &Identity) -> Result<Answer, ForgeError> {
-        let exchange = self.exchange_where_it_is(call, &identity.token);
+        let etag = self.remembered.etag(identity.payer, call);
+        let exchange = self.exchange_where_it_is(call, &identity.token, etag.as_ref());
         let (renamed, (status, headers, body)) =
             tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
                 let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
                 ForgeError::Transient { what: call.what.clone(), detail }
             })??;
         self.budgets.note(identity.payer, &headers);
+        if status == StatusCode::NOT_MODIFIED
+            && let Some(answer) = self.remembered.still(identity.payer, call, &headers)
+        {
+            return Ok(answer);
+        }
         if status.is_success() {
-            return Ok(Answer { headers, body, renamed });
+            let answer = Answer { headers, body, renamed };
+            self.remembered.note(identity.payer, call, &answer);
+            return Ok(answer);
         }
         // An answer that echoes the credential must not carry it into an error, which is logged.
         let secret = identity.token.expose_secret().as_bytes();
@@ -116,17 +127,20 @@ impl Client {
 
     /// One exchange, or two if the answer to the first is where the repository is by its number.
     async fn exchange_where_it_is(
-        &self, call: &Call, token: &SecretString,
+        &self, call: &Call, token: &SecretString, etag: Option<&HeaderValue>,
     ) -> Result<(Option<u64>, Exchanged), ForgeError> {
-        let (status, headers, body) = self.exchange(call, &call.url, token).await?;
+        let (status, headers, body) = self.exchange(call, &call.url, token, etag).await?;
         let Some(place) = new_place(&self.api, &call.url, status, &headers) else {
             return Ok((None, (status, headers, body)));
         };
         tracing::info!(what = call.what, repository = place.number, "the repository was renamed: asking by its number");
-        Ok((Some(place.number), self.exchange(call, &place.url, token).await?))
+        Ok((Some(place.number), self.exchange(call, &place.url, token, None).await?))
     }
 
-    async fn exchange(&self, call: &Call, url: &Url, token: &SecretString) -> Result<Exchanged, ForgeError> {
+    /// `etag`: how the forge called the answer that is known, which it need not send again.
+    async fn exchange(
+        &self, call: &Call, url: &Url, token: &SecretString, etag: Option<&HeaderValue>,
+    ) -> Result<Exchanged, ForgeError> {
         let permanent = |detail| ForgeError::Permanent { what: call.what.clone(), detail };
         let transient = |detail| ForgeError::Transient { what: call.what.clone(), detail };
 
@@ -135,7 +149,10 @@ impl Client {
             .map_err(|_| permanent("the credential has characters that no HTTP header can carry".to_owned()))?;
         credential.set_sensitive(true);
         let request = Request::builder().method(&call.method).uri(uri);
-        let request = request.header(ACCEPT, call.accept).header(AUTHORIZATION, credential);
+        let mut request = request.header(ACCEPT, call.accept).header(AUTHORIZATION, credential);
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
         let request =
             self.octocrab.build_request(request, call.body.as_ref()).map_err(|error| permanent(causes(&error)))?;
 

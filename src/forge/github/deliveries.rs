@@ -76,7 +76,8 @@ fn never_arrived(attempts: &[Attempt], since: i64) -> Vec<FailedDelivery> {
     let newest = attempts.iter().filter(|attempt| settled.insert(&attempt.guid));
     let failed = newest.filter_map(|attempt| {
         let delivered_at = time(attempt).filter(|at| *at >= since)?;
-        Some(FailedDelivery { id: attempt.id, guid: attempt.guid.clone(), event: attempt.event.clone(), delivered_at })
+        let (guid, event) = (attempt.guid.clone(), attempt.event.clone());
+        Some(FailedDelivery { id: attempt.id, guid, event, delivered_at: Some(delivered_at), hook: None })
     });
     failed.collect()
 }

@@ -15,6 +15,7 @@ mod people;
 mod presentation;
 mod publish;
 mod pulls;
+mod remembered;
 mod runners;
 mod standing;
 

@@ -19,7 +19,7 @@ const PER_PAGE: usize = 100;
 /// Runners that are looked at.
 const MAX_RUNNERS: usize = 5_000;
 /// Runs of each state whose jobs are looked at.
-const MAX_RUNS: usize = 50;
+const MAX_RUNS: usize = 100;
 /// Largest accepted page, in bytes. A run has about 20 KB, most of it addresses.
 const MAX_PAGE: usize = 8 * 1024 * 1024;
 /// Largest accepted answer with a runner, in bytes. Its configuration has about 5 KB.
@@ -70,6 +70,20 @@ struct RunAnswer {
 #[derive(Deserialize)]
 struct RepositoryAnswer {
     id: u64,
+    owner: Option<OwnerAnswer>,
+}
+
+#[derive(Deserialize)]
+struct OwnerAnswer {
+    login: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+impl RepositoryAnswer {
+    fn organization(&self) -> Option<String> {
+        self.owner.as_ref().filter(|owner| owner.kind == "Organization").map(|owner| owner.login.clone())
+    }
 }
 
 #[derive(Deserialize)]
@@ -180,7 +194,8 @@ pub(super) async fn unfinished(github: &GitHub, access: &RepoAccess) -> Result<V
         url.query_pairs_mut().append_pair("status", status).append_pair("per_page", &MAX_RUNS.to_string());
         let RunsAnswer { workflow_runs } = parse(&what, &ask_about_jobs(github, access, &get(&what, url)).await?.body)?;
         for run in workflow_runs.into_iter().take(MAX_RUNS) {
-            for job in jobs_of(github, access, run.id).await? {
+            for mut job in jobs_of(github, access, run.id).await? {
+                job.organization = run.repository.organization();
                 // A run may have gone from one state to the next between the two lists.
                 if job.stage != JobStage::Completed && found.iter().all(|known| known.id != job.id) {
                     found.push(job);
@@ -230,7 +245,7 @@ fn read(answer: JobAnswer) -> Result<WorkflowJobNow, String> {
     };
     let runner = runner_name.filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
     let sha = CommitSha::parse(&head_sha)?;
-    Ok(WorkflowJobNow { id, run, name, sha, labels, stage, conclusion, runner })
+    Ok(WorkflowJobNow { id, run, name, sha, labels, stage, conclusion, runner, organization: None })
 }
 
 async fn ask_about_jobs(github: &GitHub, access: &RepoAccess, call: &Call) -> Result<Answer, ForgeError> {

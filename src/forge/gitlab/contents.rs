@@ -52,6 +52,20 @@ pub(super) struct Project {
     pub(super) http_url_to_repo: Value,
 }
 
+impl Project {
+    /// As events of GitLab tell of it.
+    pub(super) fn as_event(&self) -> Value {
+        json!({
+            "id": self.id,
+            "name": self.name,
+            "path_with_namespace": self.path_with_namespace,
+            "default_branch": self.default_branch,
+            "web_url": self.web_url,
+            "git_http_url": self.http_url_to_repo,
+        })
+    }
+}
+
 pub(super) async fn has_commit(gitlab: &GitLab, access: &RepoAccess, sha: &CommitSha) -> Result<bool, ForgeError> {
     let what = format!("looking for commit {} of {}", sha.short(), access.repo);
     let url = gitlab.client.of_project(&access.repo, ["repository", "commits", sha.as_str()]);

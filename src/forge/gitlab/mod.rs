@@ -7,8 +7,10 @@
 //! Every call has a time limit and a size limit, goes to one address, follows no redirect, and is not repeated: the callers own
 //! the schedule ([`fn@crate::forge::backoff`]).
 
+mod branch;
 mod client;
 mod contents;
+mod hooks;
 mod note;
 mod people;
 mod presentation;
@@ -29,8 +31,9 @@ use self::client::Client;
 pub use self::client::{SettingsError, certificates};
 use self::publish::Pipelines;
 use super::{
-    Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError, ForgeStanding,
-    GitUpstream, Permission, PullRequestNow, RepoAccess, Report,
+    BranchHead, Budget, CommitSha, DirectoryEntry, Earlier, ExternalIds, FailedDelivery, Forge, ForgeError,
+    ForgeStanding, GitUpstream, Hook, HookApi, HookOwner, HookRef, Permission, PullRequestNow, PushNow, RepoAccess,
+    Report, TOKEN_BUDGET,
 };
 use crate::clock;
 
@@ -140,7 +143,7 @@ impl Forge for GitLab {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 
-    /// GitLab repeats deliveries itself, and tells of them only those who may change webhooks.
+    /// They are told by webhook: see [`HookApi`].
     fn failed_deliveries(&self, _since: i64) -> BoxFuture<'_, Result<Vec<FailedDelivery>, ForgeError>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
@@ -154,6 +157,36 @@ impl Forge for GitLab {
     }
 
     fn budgets(&self) -> Vec<(String, Budget)> {
-        self.client.budget(clock::now_ms()).map(|budget| ("token".to_owned(), budget)).into_iter().collect()
+        self.client.budget(clock::now_ms()).map(|budget| (TOKEN_BUDGET.to_owned(), budget)).into_iter().collect()
+    }
+
+    fn default_head<'a>(&'a self, access: &'a RepoAccess) -> BoxFuture<'a, Result<Option<BranchHead>, ForgeError>> {
+        branch::head(self, access).boxed()
+    }
+
+    fn push_of<'a>(
+        &'a self, access: &'a RepoAccess, head: &'a BranchHead,
+    ) -> BoxFuture<'a, Result<PushNow, ForgeError>> {
+        branch::push(self, access, head).boxed()
+    }
+
+    fn hook_api(&self) -> Option<&dyn HookApi> {
+        Some(self)
+    }
+}
+
+impl HookApi for GitLab {
+    fn hooks<'a>(&'a self, owner: &'a HookOwner) -> BoxFuture<'a, Result<Vec<Hook>, ForgeError>> {
+        hooks::list(self, owner).boxed()
+    }
+
+    fn failed_of<'a>(
+        &'a self, hook: &'a HookRef, since: i64,
+    ) -> BoxFuture<'a, Result<Vec<FailedDelivery>, ForgeError>> {
+        hooks::failed(self, hook, since).boxed()
+    }
+
+    fn resend<'a>(&'a self, hook: &'a HookRef, id: u64) -> BoxFuture<'a, Result<(), ForgeError>> {
+        hooks::resend(self, hook, id).boxed()
     }
 }

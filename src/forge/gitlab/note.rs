@@ -48,7 +48,10 @@ pub(super) async fn keep(
             let changed = gitlab.client.ask(&Call { what, method: Method::PUT, url, body, limit: MAX_ANSWER }).await;
             match changed {
                 // Somebody deleted it, and so wants none.
-                Err(ForgeError::NotFound { .. }) => return Ok(()),
+                Err(ForgeError::NotFound { .. }) => {
+                    ids.last_note = Some(text);
+                    return Ok(());
+                }
                 changed => changed?,
             }
         }

@@ -1,6 +1,7 @@
 //! What a report looks like at GitLab. Pure.
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::forge::{Conclusion, Report, ReportState};
 
@@ -12,7 +13,7 @@ pub(super) fn status(report: &Report) -> Map<String, Value> {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
     put("state", state(report.state).into());
-    put("name", cut(&report.context).into());
+    put("name", name(&report.context).into());
     put("description", cut(&report.title).into());
     if let Some(git_ref) = &report.place.git_ref {
         put("ref", git_ref.as_str().into());
@@ -47,6 +48,16 @@ pub(super) fn note(report: &Report, is_known: bool) -> Option<String> {
         _ if is_known => Some(format!("{}\n\n{}", report.title, report.summary).trim().to_owned()),
         _ => None,
     }
+}
+
+/// The status's name. Two that begin alike must not become one when they are cut: the later would hide the earlier.
+fn name(context: &str) -> String {
+    if context.chars().count() <= MAX_TEXT {
+        return context.to_owned();
+    }
+    let digest = hex::encode(&Sha256::digest(context)[..4]);
+    let kept: String = context.chars().take(MAX_TEXT - digest.len() - 2).collect();
+    format!("{kept}… {digest}")
 }
 
 fn cut(text: &str) -> String {
@@ -97,6 +108,14 @@ mod tests {
         let told = status(&long);
         assert_eq!(told["description"].as_str().unwrap().chars().count(), MAX_TEXT);
         assert!(!told.contains_key("target_url") && !told.contains_key("ref"));
+    }
+
+    #[test]
+    fn names_that_begin_alike_stay_two() {
+        let names = ["a", "b"].map(|end| name(&format!("dayfly/CI/{}{end}", "é".repeat(300))));
+        assert_ne!(names[0], names[1]);
+        assert!(names.iter().all(|name| name.chars().count() == MAX_TEXT && name.starts_with("dayfly/CI/é")));
+        assert_eq!(name("dayfly/CI/test"), "dayfly/CI/test");
     }
 
     #[test]

@@ -70,8 +70,15 @@ pub(super) async fn publish(
         ids.pipeline = set_status(gitlab, report, body, known.pipeline, earlier).await?;
         ids.last_status = Some(words);
     }
-    note::keep(gitlab, report, &mut ids, earlier).await?;
-    Ok(ids)
+    match note::keep(gitlab, report, &mut ids, earlier).await {
+        Err(error) if error.is_retryable() => Err(error),
+        // A discussion that is locked, say: the status is there all the same, and must not be sent again for it.
+        Err(error) => {
+            tracing::warn!(repo = %report.access.repo, sha = %report.sha, %error, "the merge request gets no note");
+            Ok(ids)
+        }
+        Ok(()) => Ok(ids),
+    }
 }
 
 /// Sets the status, when it is its turn. Gives the pipeline that it is in.

@@ -91,14 +91,7 @@ fn update_event(project: &Project, mut request: Value) -> Value {
         "object_kind": "merge_request",
         "event_type": "merge_request",
         "user": author,
-        "project": {
-            "id": project.id,
-            "name": project.name,
-            "path_with_namespace": project.path_with_namespace,
-            "default_branch": project.default_branch,
-            "web_url": project.web_url,
-            "git_http_url": project.http_url_to_repo,
-        },
+        "project": project.as_event(),
         "labels": labels,
         "object_attributes": {
             "action": "update",

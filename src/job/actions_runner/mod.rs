@@ -35,7 +35,7 @@ use crate::host::wire::Wire;
 use crate::net::results::ResultsService;
 use crate::protocol::message::Exec;
 use crate::runners::plan::Stage;
-use crate::runners::{NAME_PREFIX, NOT_NEEDED, Registered, Request};
+use crate::runners::{NOT_NEEDED, Registered, Request};
 use crate::store::Reason;
 use crate::vm::VmError;
 use crate::vm::guest::Guest;
@@ -172,7 +172,7 @@ impl Attempt<'_> {
         let core = self.scene.core;
         let api = core.forges.github().and_then(|forge| forge.runner_api()).ok_or("the forge has no runners")?;
         let mut new = NewRunner {
-            name: format!("{NAME_PREFIX}{}", self.scene.lease.vm),
+            name: format!("{}{}", core.runners.prefix(), self.scene.lease.vm),
             group: self.settings.group,
             labels: self.scene.profile.runner_labels(),
             work_folder: self.settings.work_folder.clone(),
@@ -217,18 +217,24 @@ impl Attempt<'_> {
     /// Leaves for those who count what this machine has come to, however it ended.
     async fn leave_notes(&mut self) {
         let core = self.scene.core;
-        if self.said.stage == Stage::Busy && self.conclusion_told().await.is_none() {
-            core.runners.doubt(self.request.group());
+        if self.said.stage == Stage::Busy
+            && self.conclusion_told().await.is_none()
+            && let Some(registered) = self.registered().await
+        {
+            core.runners.doubt(registered.name, self.request.group(), clock::now_ms());
         }
         core.wake.runners.notify_one();
     }
 
+    async fn registered(&self) -> Option<Registered> {
+        let stored = self.scene.core.store.foreign_job(&self.scene.lease.job.id).await.ok()??;
+        serde_json::from_value(stored.progress).ok()
+    }
+
     /// How GitHub says that the runner's job ended, or that it has one; `None` if it has not said anything of it yet.
     async fn conclusion_told(&self) -> Option<Option<String>> {
-        let core = self.scene.core;
-        let stored = core.store.foreign_job(&self.scene.lease.job.id).await.ok()??;
-        let registered: Registered = serde_json::from_value(stored.progress).ok()?;
-        Some(core.store.workflow_job_of(&registered.name).await.ok()??.conclusion)
+        let registered = self.registered().await?;
+        Some(self.scene.core.store.workflow_job_of(&registered.name).await.ok()??.conclusion)
     }
 }
 

@@ -10,6 +10,7 @@ use super::super::driver::cancelled;
 use super::super::verdict::Ending;
 use super::super::witness::Witness as _;
 use super::{Attempt, foreign, words};
+use crate::clock;
 use crate::config::format_duration;
 use crate::core::heavy;
 use crate::forge::{Conclusion, ForgeError};
@@ -174,7 +175,7 @@ impl Watch {
                 Stage::Busy => attempt.scene.profile.timeout,
                 Stage::Queued | Stage::Starting | Stage::Idle => attempt.settings.idle_timeout,
             };
-        core.runners.advance(&job.id, attempt.said.stage);
+        core.runners.advance(&job.id, attempt.said.stage, clock::now_ms());
         if let Some(name) = attempt.said.job.clone() {
             attempt.journal.step_started(0, &name);
         } else if let (Some(version), Some(newest)) = (&attempt.said.version, core.runners.newest())

@@ -63,6 +63,11 @@ impl WebhookSecret {
         Ok(Self::Key(key.into()))
     }
 
+    /// Whether a delivery's id is proved with it, and no other header may name it: a copy under another name would else be news.
+    pub fn signs_ids(&self) -> bool {
+        matches!(self, Self::Key(_))
+    }
+
     /// Checks what can be checked before the body is there, at `now` in seconds since the epoch.
     ///
     /// # Errors

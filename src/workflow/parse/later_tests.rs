@@ -19,7 +19,7 @@ fn events_that_start_nothing_are_checked_all_the_same() {
         "on:
   release: {{types: [publishd]}}
   create: {{types: [x]}}
-  schedule: [{{cron: '61 * * * *'}}, {{cron: '0 6 * * *', timezone: Europe/Berlin}}, {{cron: '0 6 * * *'}}, {{}}]
+  schedule: [{{cron: '61 * * * *'}}, {{cron: '0 6 * * *', timezone: Europe/Nowhere}}, {{cron: '0 6 * * *', timezone: Europe/Berlin}}, {{cron: '0 6 * * *'}}, {{}}]
   workflow_call:
     inputs: {{a: {{type: choice}}, b: {{type: number, default: x}}, 1c: {{type: string}}}}
     outputs: {{o: {{value: '${{{{ steps.x }}}}'}}}}
@@ -35,10 +35,10 @@ fn events_that_start_nothing_are_checked_all_the_same() {
       hint: events that start workflows: push, pull_request, merge_group, workflow_dispatch, repository_dispatch, schedule
     error: ci.yml:3:11: on.create: nothing narrows the event `create`
     error: ci.yml:4:21: on.schedule[0].cron: `61` is no minute (0 to 59)
-      hint: minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC
-    warning: ci.yml:4:66: on.schedule[1].timezone: no time zone but UTC is supported yet
-      hint: the schedule is left out
-    error: ci.yml:4:103: on.schedule[3].cron: missing key `cron`
+      hint: minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`; times are UTC without `timezone`
+    error: ci.yml:4:66: on.schedule[1].timezone: there is no time zone `Europe/Nowhere`
+      hint: zones are `UTC`, `Europe/Berlin` and the like
+    error: ci.yml:4:150: on.schedule[4].cron: missing key `cron`
     error: ci.yml:6:24: on.workflow_call.inputs.a.type: `choice` is not a known value
       hint: known here: `string`, `boolean`, `number`
     error: ci.yml:6:60: on.workflow_call.inputs.b.default: expected a number, found the string `x`

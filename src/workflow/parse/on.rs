@@ -112,16 +112,14 @@ fn types(event: &Event, item: &Item<'_>) -> Option<Vec<String>> {
     Some(types)
 }
 
-/// A time of `schedule`. Days and hours are those of UTC.
+/// A time of `schedule`.
 fn schedule(item: &Item<'_>) -> Option<Schedule> {
     let table = item.table(&["cron", "timezone"])?;
     let schedule = table.required("cron")?.parse(Schedule::parse)?;
-    let zone = table.get("timezone");
-    let is_utc = zone.as_ref().is_none_or(|zone| matches!(zone.string(), Some("UTC" | "Etc/UTC")));
-    if let Some(zone) = zone.filter(|_| !is_utc) {
-        zone.warn(Complaint::new("no time zone but UTC is supported yet").hint("the schedule is left out"));
+    match table.get("timezone") {
+        Some(zone) => zone.parse(|name| schedule.in_zone(name.trim())),
+        None => Some(schedule),
     }
-    Some(schedule).filter(|_| is_utc)
 }
 
 /// `KEY` or `KEY-ignore`, but not both.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 use super::step_plan::{Next, PostStep, StepPlan, StepReport};
 use super::{Current, Ended, Hashes, JobRun, Tolerance, step_context};
-use crate::workflow::commands::Annotation;
 use crate::workflow::contexts::Outcome;
 use crate::workflow::expression::{Object, Value};
 use crate::workflow::file_commands::Pairs;
@@ -107,7 +106,8 @@ impl Aside {
         let context = step_context(Object::default(), outcome, conclusion);
         let came = Came { context: Some(context.into()), ..Came::default() };
         self.stage = Stage::Ended(conclusion, Box::new(came));
-        StepReport { index, name: self.name.clone(), outcome, conclusion, errors: Vec::new(), annotations: Vec::new() }
+        let (errors, left_out, annotations) = Default::default();
+        StepReport { index, name: self.name.clone(), outcome, conclusion, errors, left_out, annotations }
     }
 
     fn conclusion(&self) -> Option<Outcome> {
@@ -288,9 +288,9 @@ impl JobRun {
 
     /// Lets count what the plan waited for; gives how the step that waited ended, if it is one.
     pub fn finish_wait(&mut self, plan: &WaitPlan) -> Option<StepReport> {
-        let (mut errors, mut annotations, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut errors, mut left_out, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for step in &plan.steps {
-            errors.extend(self.meet(*step, &mut annotations));
+            errors.extend(self.meet(*step, &mut left_out));
             let Some(aside) = self.beside.steps.get(step) else { continue };
             if aside.conclusion() == Some(Outcome::Failure) {
                 failed.push(format!("`{}`", aside.name));
@@ -307,12 +307,11 @@ impl JobRun {
             errors.insert(0, format!("failed in the background: {}", failed.join(", ")));
         }
         let outcome = if errors.is_empty() { Outcome::Success } else { Outcome::Failure };
-        Some(self.record(name, Ended { tolerance, errors, annotations, ..Ended::new(outcome) }))
+        Some(self.record(name, Ended { tolerance, errors, left_out, ..Ended::new(outcome) }))
     }
 
-    /// Lets a step count that has ended and does not count yet; gives what is wrong with what it said. `annotations` gets what is
-    /// left out of it.
-    fn meet(&mut self, step: usize, annotations: &mut Vec<Annotation>) -> Vec<String> {
+    /// Lets a step count that has ended and does not count yet; gives what is wrong with what it said.
+    fn meet(&mut self, step: usize, left_out: &mut Vec<String>) -> Vec<String> {
         let Some(aside) = self.beside.steps.get_mut(&step) else { return Vec::new() };
         let Some(conclusion) = aside.conclusion() else { return Vec::new() };
         let Stage::Ended(_, came) = std::mem::replace(&mut aside.stage, Stage::Met(conclusion)) else {
@@ -330,7 +329,7 @@ impl JobRun {
         let counted = self.count_bytes(output_bytes, "GITHUB_OUTPUT");
         let context = context.filter(|_| counted.is_ok());
         let noted = [self.extend_env(env), counted];
-        annotations.extend(self.add_summary(&summary));
+        left_out.extend(self.add_summary(&summary));
         self.extend_path(&path);
         let id = self.spec.job.steps.get(step).and_then(|step| step.id.clone());
         if let Some((id, context)) = id.zip(context) {

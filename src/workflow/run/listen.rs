@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::prepare::check_env;
 use super::{Ended, JobRun, MAX_STEP_OUTPUT_BYTES, MAX_SUMMARY_BYTES, StepResult};
-use crate::workflow::commands::{Annotation, Level, Said, SharedHearing};
+use crate::workflow::commands::{Said, SharedHearing};
 use crate::workflow::expression::Object;
 use crate::workflow::file_commands::{self, FileCommandError, Pairs};
 
@@ -59,12 +59,11 @@ impl JobRun {
             Err(error) => note(Some(error)),
         }
         note(output.mistake);
-        let left_out = env.left_out.iter().map(|error| Annotation::general(Level::Error, &error.to_string()));
-        ended.annotations.extend(left_out);
-        match file_commands::parse_summary(&summary) {
-            Ok(text) => ended.annotations.extend(self.add_summary(&text)),
-            Err(error) => ended.annotations.push(Annotation::general(Level::Error, &error.to_string())),
-        }
+        ended.left_out.extend(env.left_out.iter().map(ToString::to_string));
+        ended.left_out.extend(match file_commands::parse_summary(&summary) {
+            Ok(text) => self.add_summary(&text),
+            Err(error) => Some(error.to_string()),
+        });
     }
 
     pub(super) fn extend_env(&mut self, pairs: Pairs) -> Result<(), FileCommandError> {
@@ -86,11 +85,11 @@ impl JobRun {
         self.path.truncate(MAX_PATH_ENTRIES);
     }
 
-    /// A summary is for people, and the step has done its work without it: what is too much is left out, which is noted.
-    pub(super) fn add_summary(&mut self, text: &str) -> Option<Annotation> {
+    /// A summary is for people, and the step has done its work without it: what is too much is left out. Gives what to say of that.
+    pub(super) fn add_summary(&mut self, text: &str) -> Option<String> {
         if self.summary.len() + text.len() > MAX_SUMMARY_BYTES {
             let message = format!("the job's summary has more than {MAX_SUMMARY_BYTES} bytes");
-            return Some(Annotation::general(Level::Error, &limit("GITHUB_STEP_SUMMARY", message).to_string()));
+            return Some(limit("GITHUB_STEP_SUMMARY", message).to_string());
         }
         if !self.summary.is_empty() && !self.summary.ends_with('\n') && !text.is_empty() {
             self.summary.push('\n');

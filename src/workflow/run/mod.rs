@@ -157,13 +157,15 @@ struct Ended {
     tolerance: Tolerance,
     outputs: Object,
     errors: Vec<String>,
+    left_out: Vec<String>,
     annotations: Vec<Annotation>,
 }
 
 impl Ended {
     fn new(outcome: Outcome) -> Self {
         let outputs = Object::default();
-        Self { outcome, tolerance: Ok(false), outputs, errors: Vec::new(), annotations: Vec::new() }
+        let (errors, left_out, annotations) = Default::default();
+        Self { outcome, tolerance: Ok(false), outputs, errors, left_out, annotations }
     }
 }
 
@@ -349,7 +351,7 @@ impl JobRun {
 
     /// Writes down how the step at hand ended, and goes on to the next.
     fn record(&mut self, name: String, ended: Ended) -> StepReport {
-        let Ended { outcome, tolerance, outputs, mut errors, mut annotations } = ended;
+        let Ended { outcome, tolerance, outputs, mut errors, left_out, mut annotations } = ended;
         let conclusion = match tolerance {
             Ok(true) if outcome == Outcome::Failure => Outcome::Success,
             Err(why) if outcome == Outcome::Failure => {
@@ -374,12 +376,13 @@ impl JobRun {
         self.at += 1;
         self.current = None;
         self.hashes = Hashes::default();
-        let errors: Vec<String> = errors.iter().map(|error| self.masked(error)).collect();
-        annotations.extend(errors.iter().map(|error| Annotation::general(Level::Error, error)));
+        let [errors, left_out] =
+            [errors, left_out].map(|texts| texts.iter().map(|text| self.masked(text)).collect::<Vec<String>>());
+        annotations.extend(errors.iter().chain(&left_out).map(|text| Annotation::general(Level::Error, text)));
         if self.action.is_some() {
             self.annotations.extend(annotations.iter().cloned());
         }
-        StepReport { index, name: self.masked(&name), outcome, conclusion, errors, annotations }
+        StepReport { index, name: self.masked(&name), outcome, conclusion, errors, left_out, annotations }
     }
 
     /// Lets a step's end count for the steps after it.

@@ -156,7 +156,7 @@ impl JobRun {
         self.extend_path(&nested.path_added);
         let exported = self.extend_env(nested.exported.into_iter().collect());
         ended.errors.extend(exported.err().map(|error| error.to_string()));
-        ended.annotations.extend(self.add_summary(&nested.summary));
+        ended.left_out.extend(self.add_summary(&nested.summary));
         if ended.outcome == Outcome::Success && !ended.errors.is_empty() {
             ended.outcome = Outcome::Failure;
         }

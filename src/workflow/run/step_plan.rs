@@ -247,6 +247,8 @@ pub struct StepReport {
     pub conclusion: Outcome,
     /// For people; empty on success.
     pub errors: Vec<String>,
-    /// What the job's page shows beside the code; the errors included.
+    /// What does not count of what the step said, and does not fail it.
+    pub left_out: Vec<String>,
+    /// What the job's page shows beside the code; the errors and what is left out included.
     pub annotations: Vec<Annotation>,
 }

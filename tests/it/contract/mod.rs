@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 
 use dayfly::forge::github::{Auth, GitHub, GitHubSettings};
 use dayfly::forge::{
-    CommitSha, Conclusion, Earlier, ExternalIds, Forge as _, RepoAccess, RepoName, Report, ReportState,
+    CommitSha, Conclusion, Earlier, ExternalIds, Forge as _, NewRunner, RepoAccess, RepoName, Report, ReportState,
+    RunnerAccess, RunnerApi as _, RunnerPlace,
 };
 use dayfly::ids::ReportId;
 use dayfly::workflow::commands::{Annotation, Level};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::local_forge::{APP_PRIVATE_KEY, Exchange, Forge, NewPullRequest, Options};
+use crate::local_forge::{APP_PRIVATE_KEY, Exchange, Forge, NewPullRequest, NewWorkflowJob, Options};
 use crate::support::oracle::Oracle;
 
 const REPOSITORY: &str = "demo/hello";
@@ -23,11 +24,21 @@ const FILE: &str = ".dayfly/workflows/ci #1.yml";
 
 /// Everything that is asked, as GitHub's description calls it. A new kind of request belongs here, and into [`play`].
 const OPERATIONS: &[&str] = &[
+    "DELETE /orgs/{org}/actions/runners/{runner_id}",
+    "DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}",
     "GET /app",
     "GET /app/hook/deliveries",
     "GET /app/installations",
     "GET /installation/repositories",
+    "GET /orgs/{org}/actions/runners",
+    "GET /orgs/{org}/actions/runners/downloads",
     "GET /repos/{owner}/{repo}",
+    "GET /repos/{owner}/{repo}/actions/jobs/{job_id}",
+    "GET /repos/{owner}/{repo}/actions/runners",
+    "GET /repos/{owner}/{repo}/actions/runners/downloads",
+    "GET /repos/{owner}/{repo}/actions/runs",
+    "GET /repos/{owner}/{repo}/actions/runs/{run_id}",
+    "GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs",
     "GET /repos/{owner}/{repo}/collaborators/{username}/permission",
     "GET /repos/{owner}/{repo}/commits/{ref}",
     "GET /repos/{owner}/{repo}/commits/{ref}/check-runs",
@@ -39,6 +50,8 @@ const OPERATIONS: &[&str] = &[
     "PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}",
     "POST /app/hook/deliveries/{delivery_id}/attempts",
     "POST /app/installations/{installation_id}/access_tokens",
+    "POST /orgs/{org}/actions/runners/generate-jitconfig",
+    "POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig",
     "POST /repos/{owner}/{repo}/check-runs",
     "POST /repos/{owner}/{repo}/statuses/{sha}",
 ];
@@ -112,10 +125,39 @@ async fn play(forge: &Forge) {
             github.publish(&report, &ExternalIds::default(), Earlier::Uncertain).await.unwrap();
         }
     }
+    for github in [&app, &person] {
+        play_runners(forge, github, &access, &sha).await;
+    }
     forge.lose_deliveries(1);
     forge.deliver("ping", &forge.ping_payload(REPOSITORY)).await.unwrap();
     let lost = app.failed_deliveries(0).await.unwrap();
     app.redeliver(lost[0].id).await.unwrap();
+}
+
+/// Asks everything about GitHub's own jobs. An enterprise is not in this description; its addresses are like an organization's.
+async fn play_runners(forge: &Forge, github: &GitHub, access: &RepoAccess, sha: &CommitSha) {
+    let job = forge.queue_workflow_job(&NewWorkflowJob {
+        repository: REPOSITORY,
+        name: "build",
+        labels: &["self-hosted", "gh"],
+        script: "",
+        sha: sha.as_str(),
+        is_of_fork: false,
+        is_silent: true,
+    });
+    let found = github.unfinished_jobs(access).await.unwrap();
+    assert_eq!(found.iter().find(|one| one.id == job).unwrap().organization.as_deref(), Some("demo"));
+    let told = github.workflow_job(access, job).await.unwrap();
+    assert!(!github.is_of_fork(access, told.run).await.unwrap());
+    for place in [RunnerPlace::Repository(access.repo.clone()), RunnerPlace::Organization("demo".to_owned())] {
+        let at = RunnerAccess { place, access: access.clone() };
+        let labels = ["self-hosted", "Linux", "X64", "gh"].map(str::to_owned).into();
+        let new = NewRunner { name: "dayfly-a-vm-1".to_owned(), group: 1, labels, work_folder: "_work".to_owned() };
+        let minted = github.mint_runner(&at, &new).await.unwrap();
+        assert_eq!(github.runners(&at).await.unwrap().len(), 1);
+        github.newest_runner(&at).await.unwrap();
+        github.remove_runner(&at, minted.id).await.unwrap();
+    }
 }
 
 fn told(exchange: &Exchange, answer: &Value, side: &str) -> Vec<String> {

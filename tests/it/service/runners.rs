@@ -197,12 +197,15 @@ async fn what_events_do_not_tell_github_is_asked() {
     })
     .await;
     scene.service.kill();
-    scene.forge.leave_runner("orgs/demo", "dayfly-vm-000000000000");
-    scene.forge.leave_runner("orgs/demo", "somebody-elses");
+    let own = second.name.split("-vm-").next().unwrap().to_owned();
+    scene.forge.leave_runner("orgs/demo", &format!("{own}-vm-000000000000"));
+    for name in ["dayfly-builder", "dayfly-000000000000-vm-000000000000"] {
+        scene.forge.leave_runner("orgs/demo", name);
+    }
     scene.restart().await;
     let left = async || {
         let names: Vec<String> = scene.forge.runners().into_iter().map(|runner| runner.name).collect();
-        (names == ["somebody-elses"]).then_some(())
+        (names == ["dayfly-builder", "dayfly-000000000000-vm-000000000000"]).then_some(())
     };
     eventually(&format!("`{}` and the forgotten one to be removed", second.name), left).await;
     scene.finish().await;

@@ -16,6 +16,7 @@ pub(crate) const PROJECT: &str = "acme/app";
 pub(crate) struct Lab {
     pub(crate) api: Api,
     pub(crate) service: Service,
+    pub(crate) config: std::path::PathBuf,
     /// Holds everything of the service until this is dropped.
     _directory: tempfile::TempDir,
 }
@@ -23,6 +24,11 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts everything, with more lines of `[[gitlab]]`, and a profile's; `None` where VMs are needed and cannot be run.
     pub(crate) async fn start(gitlab: &str, runs_vms: bool) -> Option<Self> {
+        Self::start_with(gitlab, runs_vms, Proof::Token(WEBHOOK_SECRET.to_owned())).await
+    }
+
+    /// The same with another secret, or another kind of it.
+    pub(crate) async fn start_with(gitlab: &str, runs_vms: bool, proof: Proof) -> Option<Self> {
         if runs_vms && !host::can_run_vms() {
             return None;
         }
@@ -30,7 +36,8 @@ impl Lab {
         api.create_project(PROJECT).await.unwrap();
         api.commit(PROJECT, "main", &[("README.md", "# Hello\n")]).await.unwrap();
         let directory = host::short_directory();
-        for (name, text) in [("webhook-secret", WEBHOOK_SECRET), ("token", &api.token())] {
+        let (Proof::Token(secret) | Proof::Key(secret)) = &proof;
+        for (name, text) in [("webhook-secret", secret), ("token", &api.token())] {
             let path = directory.path().join(name);
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -48,11 +55,17 @@ impl Lab {
         std::fs::write(&config, text).unwrap();
         let service = Service::start(&config, None).await;
         let url = service.url("/webhooks/gitlab/lab");
-        api.set_webhook(Webhook { url, proof: Proof::Token(WEBHOOK_SECRET.to_owned()) });
+        api.set_webhook(Webhook { url, proof });
         if runs_vms {
             service.prepared(1).await;
         }
-        Some(Self { api, service, _directory: directory })
+        Some(Self { api, service, config, _directory: directory })
+    }
+
+    /// Starts the service again, which has ended; webhooks go to its new address.
+    pub(crate) async fn restart(&mut self) {
+        self.service = Service::start(&self.config, None).await;
+        self.api.move_webhook(&self.service.url("/webhooks/gitlab/lab"));
     }
 
     /// Opens a merge request with these files of which nobody is told yet.
