@@ -180,7 +180,7 @@ impl<W: Witness> Steps<'_, W> {
     }
 
     async fn start_job(&mut self, spec: &ContainerSpec, names: &[&str]) -> Result<String, VmError> {
-        let mounts = self.job_mounts().await?;
+        let mounts = self.job_mounts().await?.with_files(self.lend_files().await?);
         let offered = offered(&self.proxies, names.iter().copied());
         let creation = argv::create_job(spec, &mounts, &self.places.workspace, offered);
         let id = self.start_one("job", creation).await?;
@@ -192,6 +192,7 @@ impl<W: Witness> Steps<'_, W> {
                 logs.complaint()
             )));
         }
+        self.certify(Some(&id)).await?;
         let path = inspected.path().unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let user = self.docker(argv::exec_id(&id)).await?;
         let user = user_of(&user.output).unwrap_or(Owner::ROOT);
@@ -207,9 +208,7 @@ impl<W: Witness> Steps<'_, W> {
         for directory in mounts.directories() {
             self.guest.make_directory(directory, owner).await?;
         }
-        // The checkout is the account's, and the container's user is another one.
-        let git = format!("{}/_github_home/.gitconfig", self.places.temp);
-        self.guest.write_file(&git, b"[safe]\n\tdirectory = *\n", 0o644, owner).await?;
+        self.furnish_home().await?;
         let workspace = mounts.inside(&self.places.workspace);
         let mut arguments: Vec<&str> = mounts.places().flat_map(|(directory, place)| [directory, place]).collect();
         arguments.extend([self.places.workspace.as_str(), &workspace, &self.places.commands, HOME]);

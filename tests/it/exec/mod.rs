@@ -8,6 +8,7 @@ pub(crate) mod containers;
 mod monitor;
 mod nat;
 mod node;
+mod python;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
