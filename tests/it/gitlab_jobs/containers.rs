@@ -45,10 +45,11 @@ async fn scripts_run_in_their_image_beside_services() {
             "services": [web()],
             "steps": steps(&[
                 ("script", &[
-                    "test -x /bin/busybox && test ! -e /usr/bin/git && echo \"inside as $(id -u) in $PWD, image $CI_JOB_IMAGE\"",
+                    "test -x /bin/busybox && test ! -e /etc/debian_version && echo \"inside as $(id -u) in $PWD, image $CI_JOB_IMAGE\"",
                     "cat README.md \"$CONFIG\"; echo \"$NESTED\"",
                     "for host in web www local__tiny local-tiny; do wget -Y off -q -O - \"http://$host/x\"; done",
                     "wget -q -O - \"http://127.0.0.1:9418/demo/other.git/info/refs?service=git-upload-pack\" | grep -c main",
+                    "git clone -q \"$CI_SERVER_URL/demo/other.git\" /tmp/other && cat /tmp/other/part && git log -1 --format='head %H'",
                     "mkdir out; echo made > out/made; chmod 600 out/made; chmod 700 out",
                     "echo LATER=kept >> $GITLAB_ENV; echo well hidden; read line || echo no input",
                 ]),
@@ -72,6 +73,8 @@ async fn scripts_run_in_their_image_beside_services() {
         "of a file",
         "<1>",
         "[MASKED]",
+        "of another project",
+        &format!("head {}", hall.sha),
         "no input",
         "after: success kept",
         "[service:local__tiny] serving",
@@ -116,6 +119,17 @@ async fn ends(hall: &Hall) {
     let text = plain(&ended);
     assert!(text.contains("the service local/tiny:1 probably didn't start properly"), "{text}");
     assert!(text.contains("] it says why\n") && text.contains("\nit goes on\n"), "{text}");
+
+    // Of a registry that wants a password, which is in no command line: the image keeps a list of those.
+    let auth = r#"{"auths": {"127.0.0.1:5000": {"auth": "bWU6d2VsbCBoaWRkZW4="}}}"#;
+    let pulled = json!({
+        "image": {"name": "127.0.0.1:5000/tiny:1", "pull_policy": ["always"]},
+        "more_variables": [variable("DOCKER_AUTH_CONFIG", auth, json!({"public": false}))],
+        "hooks": [{"name": "pre_get_sources_script", "script":
+            ["grep -c 'pull --quiet' /var/log/docker-words; ! grep -e hidden -e bWU6d2V /var/log/docker-words; test ! -e /run/dayfly-docker"]}],
+    });
+    let pulled = hall.ended(of(&["echo of the registry"], pulled)).await;
+    assert_eq!(verdict(&pulled).0, JobState::Success, "{}", plain(&pulled));
 
     let absent = json!({"image": {"name": "local/absent:1", "pull_policy": ["never"]}});
     let absent = hall.ended(of(&["echo never"], absent)).await;
