@@ -136,14 +136,14 @@ impl Taker<'_> {
     fn take(&mut self, mut input: &[u8]) -> Result<(), ReceiveError> {
         while let Some(event) = self.decoder.next(&mut input)? {
             match event {
-                Event::File { path, size, is_executable } => {
+                Event::File { path, size, attributes } => {
                     self.count_entry()?;
                     if size > self.budget.bytes {
                         return Err(ReceiveError::TooLarge(self.budget.limit));
                     }
                     if let Some(parts) = self.admit(&path) {
                         let name = parts.join("/");
-                        let file = self.into.file(&parts, is_executable).map_err(host(&name))?;
+                        let file = self.into.file(&parts, attributes.is_executable()).map_err(host(&name))?;
                         self.file = Some((file, name));
                     }
                 }

@@ -7,6 +7,22 @@ const BLOCK: usize = 512;
 /// The longest name of an entry, in bytes: the longest path of Linux.
 pub const MAX_NAME: u64 = 4096;
 
+/// What is known of a file beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permissions, without those that would make it run as somebody else.
+    pub mode: u32,
+    /// When its content changed, in seconds since the epoch.
+    pub modified: u64,
+}
+
+impl Attributes {
+    /// Whether whoever owns the file may run it.
+    pub fn is_executable(self) -> bool {
+        self.mode & 0o100 != 0
+    }
+}
+
 /// What comes out of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -14,7 +30,7 @@ pub enum Event<'a> {
     File {
         path: Vec<u8>,
         size: u64,
-        is_executable: bool,
+        attributes: Attributes,
     },
     Content(&'a [u8]),
     End,
@@ -170,8 +186,10 @@ impl Decoder {
         Ok(Some(match kind {
             b'0' | 0 | b'7' => {
                 self.state = State::Content { left: size, padding };
-                let is_executable = number(&block[100..108])? & 0o100 != 0;
-                Event::File { path, size, is_executable }
+                let mode = u32::try_from(number(&block[100..108])? & 0o777).unwrap_or(0);
+                // Times before the epoch are no numbers here; nothing depends on them.
+                let modified = number(&block[136..148]).unwrap_or(0);
+                Event::File { path, size, attributes: Attributes { mode, modified } }
             }
             b'5' => Event::Directory { path },
             b'2' => Event::Link { path, target },
@@ -235,8 +253,9 @@ mod tests {
     fn header(name: &str, kind: u8, size: u64) -> Vec<u8> {
         let mut block = vec![0; BLOCK];
         block[..name.len()].copy_from_slice(name.as_bytes());
-        block[100..108].copy_from_slice(b"0000755\0");
+        block[100..108].copy_from_slice(b"0004755\0");
         block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        block[136..148].copy_from_slice(b"00000000012\0");
         block[156] = kind;
         block[257..265].copy_from_slice(b"ustar  \0");
         let sum = checksum(&block);
@@ -260,8 +279,9 @@ mod tests {
             while let Some(event) = decoder.next(&mut piece)? {
                 let name = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
                 match event {
-                    Event::File { path, size, is_executable } => {
-                        found.push(format!("{} {size} {is_executable}", name(&path)));
+                    Event::File { path, size, attributes } => {
+                        let Attributes { mode, modified } = attributes;
+                        found.push(format!("{} {size} {mode:o} {modified}", name(&path)));
                     }
                     Event::Content(bytes) => content.push_str(&String::from_utf8_lossy(bytes)),
                     Event::End => found.push(format!("={}", std::mem::take(&mut content))),
@@ -299,9 +319,9 @@ mod tests {
         for size in [1, 7, 511, 512, 513, 1000] {
             assert_eq!(events(&archive(), size).unwrap(), whole);
         }
-        let expected = ["dist// directory", "dist/a 5 true", "=hello", "dist/empty 0 true", "=", "dist/link -> "];
+        let expected = ["dist// directory", "dist/a 5 755 10", "=hello", "dist/empty 0 755 10", "=", "dist/link -> "];
         assert_eq!(whole[..6], expected);
-        assert_eq!((whole[6].len(), whole[7].len()), (164 + 9, 601));
+        assert_eq!((whole[6].len(), whole[7].len()), (164 + 11, 601));
         assert_eq!(whole[8..], ["other link -> ../a/target", "hard link is a link", "complete"]);
         assert_eq!(events(&archive()[..1500], 100).unwrap().last().unwrap(), "cut");
     }
@@ -312,7 +332,7 @@ mod tests {
         assert_eq!(events(&header("x", b'x', 10), 100), Err(TarError::Extension(b'x')));
         assert_eq!(events(&[b'a'; BLOCK], 100), Err(TarError::Checksum));
         let huge = events(&header("x", b'0', 0o77777777777), 100).unwrap();
-        assert_eq!(huge, ["x 8589934591 true", "cut"], "it is the receiver who counts");
+        assert_eq!(huge, ["x 8589934591 755 10", "cut"], "it is the receiver who counts");
         let mut negative = header("x", b'0', 0);
         negative[124..136].fill(0xff);
         assert!(events(&negative, 100).is_err());

@@ -51,7 +51,7 @@ async fn observe(config: &Config, secrets: &Secrets) -> Vec<Finding> {
 async fn verify(
     client: &Client, system_id: &str, gitlab: &GitLab, runner: &GitLabRunner, token: &SecretString,
 ) -> Finding {
-    let verified = client.verify(token, system_id, &runner_info()).await;
+    let verified = client.verify(token, system_id, &runner_info()).await.map(drop);
     let name = format!("{}/{}", gitlab.name, runner.name);
     judge(&Fact { name, url: gitlab.url.to_string(), verified })
 }
@@ -83,7 +83,7 @@ mod tests {
         let facts = [
             Ok(()),
             Err(ClientError::Forbidden { what: what(), status: 403, detail: String::new() }),
-            Err(ClientError::Transient { what: what(), detail: "no answer in time".to_owned() }),
+            Err(ClientError::Transient { what: what(), detail: "no answer in time".to_owned(), retry_after: None }),
             Err(ClientError::Failed { what: what(), detail: "GitLab answers 404 Not Found".to_owned() }),
         ];
         let shown = facts.map(|verified| {

@@ -72,6 +72,15 @@ impl GitLabs {
         }
     }
 
+    /// Waits until GitLab has given a job up: nothing of it is wanted any more, whatever was wanted before.
+    pub async fn given_up(&self, job: &JobId) {
+        let session = self.sessions.wait_for(job).await;
+        let mut standing = session.standing.subscribe();
+        if standing.wait_for(|standing| *standing == Standing::Gone).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Something of a job changed that GitLab shall know soon.
     pub fn nudge(&self, job: &JobId) {
         if let Some(session) = self.sessions.lock().get(job) {

@@ -15,6 +15,8 @@ const ACCEPTED_WAIT: Duration = Duration::from_secs(3);
 const MAX_MISMATCHES: u32 = 5;
 /// How often an answer counts that says that the request is wrong.
 const MAX_REFUSALS: u32 = 5;
+/// How often the same counts for a patch of the trace. After that GitLab gets the state as it is.
+const MAX_TRACE_REFUSALS: u32 = 3;
 /// After this time without an acknowledgement, GitLab has ended the job for lack of news.
 const MATTERS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,6 +24,8 @@ const MATTERS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     Reply(Reply),
+    /// GitLab does not take the rest of the trace, so that the state was not told.
+    TraceRefused(Reply),
     /// No complete answer: it may have been carried out.
     Silence,
 }
@@ -52,6 +56,23 @@ pub enum Next {
     },
 }
 
+impl Next {
+    /// GitLab said how long it wants to be left alone.
+    fn not_before(self, retry_after: Option<Duration>) -> Self {
+        let wait = |after: Duration| after.max(retry_after.unwrap_or_default());
+        match self {
+            Self::Settled(_) => self,
+            Self::Again { after, trace } => Self::Again { after: wait(after), trace },
+            Self::BeginFirst { after } => Self::BeginFirst { after: wait(after) },
+        }
+    }
+}
+
+/// Whether an answer to a patch of the trace says that it will not be taken, now or later.
+pub fn refuses_trace(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 408 | 416 | 425 | 429)
+}
+
 /// From where the trace is sent before the next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trace {
@@ -65,6 +86,7 @@ pub struct Ending {
     unanswered: u32,
     mismatches: u32,
     refusals: u32,
+    trace_refusals: u32,
 }
 
 impl Ending {
@@ -73,10 +95,19 @@ impl Ending {
         self.mismatches < MAX_MISMATCHES
     }
 
+    /// Whether the next try gives up the trace if GitLab does not take it: the state matters more.
+    pub fn gives_up_trace(&self) -> bool {
+        self.trace_refusals >= MAX_TRACE_REFUSALS
+    }
+
     /// What follows from the answer to a try that was made `since_first` after the first one. `jitter` is 0 to 1, random.
     pub fn heard(&mut self, heard: &Heard, since_first: Duration, jitter: f64) -> Next {
         let answered = match heard {
-            Heard::Reply(reply) => self.reply(reply, jitter),
+            Heard::Reply(reply) => self.reply(reply, jitter).not_before(reply.retry_after),
+            Heard::TraceRefused(reply) => {
+                self.trace_refusals += 1;
+                self.later(jitter).not_before(reply.retry_after)
+            }
             Heard::Silence => self.later(jitter),
         };
         match answered {
@@ -153,6 +184,22 @@ mod tests {
         }
         let patient = Heard::Reply(Reply { status: 202, interval: Some(seconds(40)), ..Reply::default() });
         assert_eq!(after(&mut Ending::default(), &patient), again(seconds(40)));
+        let busy = Heard::Reply(Reply { status: 429, retry_after: Some(seconds(90)), ..Reply::default() });
+        assert_eq!(after(&mut Ending::default(), &busy), again(seconds(90)));
+    }
+
+    #[test]
+    fn a_trace_that_is_refused_does_not_keep_the_state_back() {
+        let refused = |status| Heard::TraceRefused(Reply { status, ..Reply::default() });
+        let mut ending = Ending::default();
+        for _ in 0..MAX_TRACE_REFUSALS {
+            assert!(!ending.gives_up_trace());
+            assert!(matches!(after(&mut ending, &refused(413)), Next::Again { .. }));
+        }
+        assert!(ending.gives_up_trace() && ending.has_checksum());
+        let refusing: Vec<u16> = (200..600).filter(|status| refuses_trace(*status)).collect();
+        assert!([400, 401, 403, 404, 413, 422].iter().all(|status| refusing.contains(status)));
+        assert!(![202, 302, 408, 416, 425, 429, 500, 503].iter().any(|status| refusing.contains(status)));
     }
 
     #[test]
@@ -177,7 +224,7 @@ mod tests {
         #[test]
         fn tries_end_with_an_answer_or_with_the_day_and_wait_in_bounds(
             answers in prop::collection::vec(prop_oneof![
-                (100_u16..600).prop_map(status), Just(Heard::Silence), Just(status(202)), Just(status(412))
+                (100_u16..600).prop_map(status), Just(Heard::Silence), Just(Heard::TraceRefused(Reply::default())), Just(status(202)), Just(status(412))
             ], 1..60),
             late: bool,
         ) {

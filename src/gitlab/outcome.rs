@@ -39,7 +39,9 @@ pub fn of(outcome: &Outcome, verdict: &Verdict, known: &[String]) -> Final {
     let (reason, exit_code, remark) = match verdict.state.as_str() {
         "success" => return succeeded(),
         "failed" => (verdict.failure_reason.as_deref().unwrap_or("script_failure"), verdict.exit_code, None),
-        "canceled" => (verdict.failure_reason.as_deref().unwrap_or("job_canceled"), verdict.exit_code, None),
+        "canceled" => {
+            (verdict.failure_reason.as_deref().unwrap_or_else(|| reason_of(outcome)), verdict.exit_code, None)
+        }
         _ if outcome.conclusion == Conclusion::Success => return succeeded(),
         _ => (reason_of(outcome), None, Some(remark(outcome))),
     };
@@ -86,7 +88,7 @@ fn understood<'a>(reason: &'a str, known: &[String]) -> &'a str {
     match reason {
         reason if is_known(reason) => reason,
         // What the job cannot help is not shown as the job's fault.
-        "job_canceled" | "runner_unsupported" => "runner_system_failure",
+        "job_canceled" | "runner_unsupported" | "image_pull_failure" => "runner_system_failure",
         _ if is_known(UNKNOWN) => UNKNOWN,
         _ => "script_failure",
     }
@@ -124,7 +126,14 @@ mod tests {
             told(&success, &none),
             told(&lost, &verdict(r#"{"state": "failed", "failure_reason": "script_failure", "exit_code": 3}"#)),
             told(&lost, &verdict(r#"{"state": "failed", "failure_reason": "made_up"}"#)),
-            told(&lost, &verdict(r#"{"state": "canceled"}"#)),
+            told(
+                &outcome(Conclusion::Cancelled, Some(Reason::Cancelled), CANCELING),
+                &verdict(r#"{"state": "canceled"}"#),
+            ),
+            told(
+                &outcome(Conclusion::Cancelled, Some(Reason::Cancelled), "Cancelled by root"),
+                &verdict(r#"{"state": "canceled"}"#),
+            ),
             told(&lost, &none),
             told(&outcome(Conclusion::TimedOut, Some(Reason::Timeout), "longer than 1h"), &none),
             told(&outcome(Conclusion::Cancelled, Some(Reason::Cancelled), CANCELING), &none),
@@ -138,6 +147,7 @@ mod tests {
         failed script_failure 3
         failed unknown_failure
         failed job_canceled
+        failed runner_system_failure
         failed runner_system_failure \u{1b}[31;1mERROR: Job failed (system failure): The VM was lost: the monitor ended\u{1b}[0;m\n
         failed job_execution_timeout \u{1b}[31;1mERROR: Job failed (execution took too long): longer than 1h\u{1b}[0;m\n
         failed job_canceled \u{1b}[31;1mERROR: Job failed (ended): Cancelled at GitLab\u{1b}[0;m\n
@@ -156,8 +166,9 @@ mod tests {
         };
         assert_eq!(of("job_execution_timeout", &[]), "job_execution_timeout");
         assert_eq!(of("job_canceled", &[]), "runner_system_failure");
-        assert_eq!(of("image_pull_failure", &["unknown_failure"]), "unknown_failure");
-        assert_eq!(of("image_pull_failure", &[]), "script_failure");
+        assert_eq!(of("image_pull_failure", &["unknown_failure"]), "runner_system_failure");
+        assert_eq!(of("made_up", &["unknown_failure"]), "unknown_failure");
+        assert_eq!(of("made_up", &[]), "script_failure");
         assert_eq!(of("image_pull_failure", &["image_pull_failure"]), "image_pull_failure");
     }
 }

@@ -53,9 +53,10 @@ pub async fn serve(bureau: Arc<Bureau>, runners: Vec<Runner>) {
     let mut sessions = JoinSet::new();
     resume(&bureau, &mut sessions).await;
     let mut asking = JoinSet::new();
+    let is_alone = runners.len() == 1;
     for runner in runners {
         let Some(client) = bureau.gitlabs.client(&runner.instance) else { continue };
-        asking.spawn(runner::run(Arc::clone(&bureau), client, runner, sender.clone()));
+        asking.spawn(runner::run(Arc::clone(&bureau), client, runner, is_alone, sender.clone()));
     }
     loop {
         tokio::select! {

@@ -66,21 +66,25 @@ pub(crate) fn runner_info() -> RunnerInfo {
             "upload_multiple_artifacts": true, "upload_raw_artifacts": true, "cache": true, "fallback_cache_keys": true,
             "refspecs": true, "multi_build_steps": true, "return_exit_code": true, "cancelable": true, "cancel_gracefully": true,
             "trace_reset": true, "trace_checksum": true, "trace_size": true, "two_phase_job_commit": true,
-            "image": false, "services": false, "session": false, "terminal": false, "shared": false, "proxy": false,
-            "vault_secrets": false, "service_variables": false, "service_multiple_aliases": false,
+            "image": true, "services": true, "session": false, "terminal": false, "shared": false, "proxy": false,
+            "vault_secrets": false, "service_variables": true, "service_multiple_aliases": true,
             "native_steps_integration": false, "job_inputs": false,
         }),
     }
 }
 
 /// Asks for jobs until the service drains. A question that is out then has a moment more: its answer may be a job.
-pub(super) async fn run(bureau: Arc<Bureau>, client: Arc<Client>, runner: Runner, work: UnboundedSender<Work>) {
+pub(super) async fn run(
+    bureau: Arc<Bureau>, client: Arc<Client>, runner: Runner, is_alone: bool, work: UnboundedSender<Work>,
+) {
     let asking = Asking {
         bureau: &bureau,
         client,
         runner,
         info: runner_info(),
+        is_alone,
         work,
+        wanted: Duration::ZERO,
         last_update: String::new(),
         is_refused: false,
     };
@@ -97,7 +101,11 @@ struct Asking<'a> {
     client: Arc<Client>,
     runner: Runner,
     info: RunnerInfo,
+    /// No other runner of this service asks for jobs.
+    is_alone: bool,
     work: UnboundedSender<Work>,
+    /// How long GitLab wanted to be left alone, when it answered last.
+    wanted: Duration,
     last_update: String,
     is_refused: bool,
 }
@@ -117,7 +125,7 @@ impl Asking<'_> {
             if heard == Heard::Nothing {
                 break;
             }
-            let wait = polling.wait_after(heard, clock::jitter());
+            let wait = polling.wait_after(heard, clock::jitter()).max(self.wanted);
             if drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return;
             }
@@ -125,7 +133,7 @@ impl Asking<'_> {
         tracing::info!(runner = self.runner.name, gitlab = self.runner.instance, "the runner asks for jobs");
         while let Some(claim) = drain.run_until_cancelled(self.room()).await {
             let heard = self.ask(claim).await;
-            let wait = polling.wait_after(heard, clock::jitter());
+            let wait = polling.wait_after(heard, clock::jitter()).max(self.wanted);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.bureau.wake.gitlab.notified(), if polling.may_be_woken(heard) => {}
@@ -137,10 +145,21 @@ impl Asking<'_> {
     /// Whether GitLab knows the runner.
     async fn verify(&mut self) -> Heard {
         let verified = self.client.verify(&self.runner.token, &self.bureau.system_id, &self.info).await;
-        self.bureau.metrics.called(GitLabCall::Verify, &verified, |()| 200);
+        self.bureau.metrics.called(GitLabCall::Verify, &verified, |_| 200);
         self.judge(&verified);
         match verified {
-            Ok(()) => Heard::Nothing,
+            Ok(None) => Heard::Nothing,
+            Ok(Some(expires_at)) => {
+                let (runner, gitlab) = (&self.runner.name, &self.runner.instance);
+                tracing::warn!(
+                    runner,
+                    gitlab,
+                    expires_at,
+                    "the runner's token is good for a time only, and is not renewed\n  hint: create the runner anew before that, or have \
+                     GitLab's administrators set no expiration for runner tokens"
+                );
+                Heard::Nothing
+            }
             Err(ClientError::Forbidden { .. }) => Heard::Refused,
             Err(_) => Heard::Unavailable,
         }
@@ -148,6 +167,7 @@ impl Asking<'_> {
 
     /// Says once that GitLab refuses the runner, and once that it does no longer.
     fn judge<T>(&mut self, answered: &Result<T, ClientError>) {
+        self.wanted = answered.as_ref().err().and_then(ClientError::retry_after).unwrap_or_default();
         let (runner, gitlab) = (&self.runner.name, &self.runner.instance);
         match answered {
             Err(error @ ClientError::Forbidden { .. }) if !self.is_refused => {
@@ -200,7 +220,9 @@ impl Asking<'_> {
     /// One question. Whatever it brings is in the store when this returns.
     async fn ask(&mut self, claim: Claim) -> Heard {
         let Self { bureau, client, runner, info, .. } = &*self;
-        let mut last_update = self.last_update.clone();
+        // GitLab may hold the answer back from who knows the newest state, and with it the room that others could use.
+        let may_wait = self.is_alone || !bureau.openings.are_taken();
+        let mut last_update = if may_wait { self.last_update.clone() } else { String::new() };
         let asked = client.request_job(&runner.token, &bureau.system_id, info, &mut last_update).await;
         bureau.metrics.called(GitLabCall::RequestJob, &asked, |asked| match asked {
             Asked::Job(_) => 201,
@@ -210,10 +232,7 @@ impl Asking<'_> {
         self.last_update = last_update;
         self.judge(&asked);
         match asked {
-            Ok(Asked::Job(description)) => {
-                self.take(&description, claim).await;
-                Heard::Job
-            }
+            Ok(Asked::Job(description)) => self.take(&description, claim).await,
             Ok(Asked::Nothing) => Heard::Nothing,
             Ok(Asked::Conflict) => Heard::Conflict,
             Err(ClientError::Forbidden { .. }) => Heard::Refused,
@@ -221,8 +240,9 @@ impl Asking<'_> {
         }
     }
 
-    /// A job was given to us. GitLab takes it as such, so that it has to be told what becomes of it.
-    async fn take(&self, description: &[u8], claim: Claim) {
+    /// A job was given to us. GitLab takes it as such, so that it has to be told what becomes of it. What is none, or was given
+    /// before, is no reason to ask again at once.
+    async fn take(&self, description: &[u8], claim: Claim) -> Heard {
         let Runner { instance, name, profile, .. } = &self.runner;
         let taker = Taker { instance, runner: name, profile, public_url: &self.bureau.public_url };
         let accepted = read(description).and_then(|job| run_of(taker, &job, clock::now_ms()));
@@ -236,7 +256,8 @@ impl Asking<'_> {
                     Work::Accompany(job, place)
                 }
                 Ok(None) => {
-                    return tracing::warn!(gitlab_job = accepted.foreign.external_id, "GitLab gave a job twice");
+                    tracing::warn!(gitlab_job = accepted.foreign.external_id, "GitLab gave a job twice");
+                    return Heard::Nothing;
                 }
                 Err(error) => {
                     tracing::error!(gitlab_job = accepted.foreign.external_id, %error, "a job could not be stored");
@@ -246,9 +267,16 @@ impl Asking<'_> {
             },
             Err(Unusable { job, why }) => self.refusal(job, why),
         };
+        let heard = match &work {
+            Work::Accompany(..) => Heard::Job,
+            // Something that is no GitLab answers in its place.
+            Work::Refuse { id: 0, .. } => Heard::Unavailable,
+            Work::Refuse { .. } => Heard::Nothing,
+        };
         // Nobody takes it only at the very end of the service.
         self.work.send(work).ok();
         self.bureau.wake.scheduler.notify_one();
+        heard
     }
 
     fn refusal(&self, job: Option<(u64, Token)>, why: String) -> Work {

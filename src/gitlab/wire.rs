@@ -13,12 +13,12 @@ pub struct JobResponse {
     pub id: u64,
     /// For this one job, for as long as it runs.
     pub token: Token,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub allow_git_fetch: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub job_info: JobInfo,
     pub git_info: GitInfo,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub runner_info: RunnerInfo,
     #[serde(default, deserialize_with = "null_is_default")]
     pub variables: Vec<Variable>,
@@ -38,7 +38,7 @@ pub struct JobResponse {
     pub credentials: Option<Vec<Credential>>,
     #[serde(default)]
     pub dependencies: Option<Vec<Dependency>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub features: Features,
     /// Of stores outside of GitLab, by the names of their variables.
     #[serde(default)]
@@ -52,10 +52,15 @@ pub struct JobResponse {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobInfo {
+    #[serde(deserialize_with = "null_is_default")]
     pub id: u64,
+    #[serde(deserialize_with = "null_is_default")]
     pub name: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub stage: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub project_id: u64,
+    #[serde(deserialize_with = "null_is_default")]
     pub project_name: String,
     pub project_full_path: Option<String>,
     /// Seconds that it waited in GitLab's queue.
@@ -67,18 +72,18 @@ pub struct JobInfo {
 pub struct GitInfo {
     /// May hold the job's token; it never goes into a VM.
     pub repo_url: Token,
-    #[serde(rename = "ref", default)]
+    #[serde(rename = "ref", default, deserialize_with = "null_is_default")]
     pub reference: String,
     pub sha: String,
     #[serde(default)]
     pub before_sha: Option<String>,
     /// `branch` or `tag`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub ref_type: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub refspecs: Vec<String>,
     /// 0: the whole history.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub depth: u32,
     #[serde(default)]
     pub repo_object_format: Option<String>,
@@ -92,6 +97,7 @@ pub struct GitInfo {
 #[serde(default)]
 pub struct RunnerInfo {
     /// The job's limit in seconds; 0: none.
+    #[serde(deserialize_with = "null_is_default")]
     pub timeout: u64,
     pub runner_session_url: Option<String>,
 }
@@ -120,16 +126,16 @@ pub struct Variable {
     pub key: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub value: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub public: bool,
     /// The job sees the path of a file with the value.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub file: bool,
     /// Not shown in the log.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub masked: bool,
     /// Not expanded.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub raw: bool,
 }
 
@@ -147,11 +153,11 @@ pub struct Step {
     #[serde(default, deserialize_with = "null_is_default")]
     pub script: Vec<String>,
     /// Its limit in seconds; 0: the job's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub timeout: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub when: When,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub allow_failure: bool,
 }
 
@@ -177,6 +183,7 @@ pub struct Hook {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Image {
+    #[serde(deserialize_with = "null_is_default")]
     pub name: String,
     /// Other names of a service, separated by spaces or commas.
     pub alias: Option<String>,
@@ -190,6 +197,24 @@ pub struct Image {
     pub ports: Vec<serde_json::Value>,
     #[serde(deserialize_with = "null_is_default")]
     pub pull_policy: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub executor_opts: ExecutorOptions,
+}
+
+/// What an [`Image`] says to one kind of executor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecutorOptions {
+    #[serde(deserialize_with = "null_is_default")]
+    pub docker: DockerOptions,
+}
+
+/// What an [`Image`] says to Docker.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DockerOptions {
+    pub platform: Option<String>,
+    pub user: Option<String>,
 }
 
 /// Files that go to GitLab.
@@ -197,7 +222,7 @@ pub struct Image {
 pub struct Artifact {
     #[serde(default, deserialize_with = "null_is_default")]
     pub name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub untracked: bool,
     #[serde(default, deserialize_with = "null_is_default")]
     pub paths: Vec<String>,
@@ -222,7 +247,7 @@ pub struct Artifact {
 pub struct Cache {
     #[serde(default, deserialize_with = "null_is_default")]
     pub key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub untracked: bool,
     /// `pull`, `push` or `pull-push`, perhaps by a variable; empty: both.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -233,7 +258,7 @@ pub struct Cache {
     pub when: When,
     #[serde(default, deserialize_with = "null_is_default")]
     pub fallback_keys: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub unprotect: bool,
 }
 
@@ -241,10 +266,13 @@ pub struct Cache {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Credential {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "null_is_default")]
     pub kind: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub url: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub username: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub password: Token,
 }
 
@@ -252,7 +280,7 @@ pub struct Credential {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dependency {
     pub id: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub name: String,
     pub token: Token,
     #[serde(default)]
@@ -273,12 +301,14 @@ pub struct ArtifactsFile {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Features {
+    #[serde(deserialize_with = "null_is_default")]
     pub trace_sections: bool,
     #[serde(deserialize_with = "null_is_default")]
     pub token_mask_prefixes: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
     pub failure_reasons: Vec<String>,
     /// The job is ours only once the runner has said so.
+    #[serde(deserialize_with = "null_is_default")]
     pub two_phase_job_commit: bool,
 }
 
@@ -288,33 +318,5 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(fro
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_that_an_instance_says_is_enough_and_nulls_are_nothing() {
-        let least = r#"{"id": 7, "token": "t", "git_info": {"repo_url": "https://g/a/b.git", "sha": "x"}}"#;
-        let job: JobResponse = serde_json::from_str(least).unwrap();
-        assert!(job.steps.is_empty() && job.variables.is_empty() && job.artifacts.is_none());
-        let nulls = r#"{"id": 7, "token": "t", "git_info": {"repo_url": "https://g/a/b.git", "sha": "x", "refspecs": null},
-            "variables": null, "steps": null, "services": null, "image": null, "hooks": null, "news": {"of": 2030},
-            "cache": [{"key": null, "paths": null, "policy": null, "when": null}],
-            "artifacts": [{"name": null, "paths": ["a"], "when": "always", "artifact_type": "junit", "artifact_format": "gzip"}]}"#;
-        let job: JobResponse = serde_json::from_str(nulls).unwrap();
-        assert_eq!(job.cache.unwrap()[0].policy, "");
-        assert_eq!(job.artifacts.unwrap()[0].when, When::Always);
-    }
-
-    #[test]
-    fn what_is_stored_reads_back() {
-        let text = r#"{"id": 7, "token": "t", "git_info": {"repo_url": "u", "sha": "x", "ref": "main", "depth": 20},
-            "steps": [{"name": "script", "script": ["true"], "timeout": 3600, "when": "on_success", "allow_failure": false}],
-            "variables": [{"key": "A", "value": "1", "public": true, "masked": false, "file": false, "raw": true}]}"#;
-        let job: JobResponse = serde_json::from_str(text).unwrap();
-        let again: JobResponse = serde_json::from_value(serde_json::to_value(&job).unwrap()).unwrap();
-        assert_eq!(format!("{job:?}"), format!("{again:?}"));
-        assert_eq!((again.token.expose(), again.variables[0].value.as_str()), ("t", "1"));
-        assert!(!format!("{job:?}").contains("\"t\""), "secrets do not print");
-    }
-}
+#[path = "wire_tests.rs"]
+mod tests;

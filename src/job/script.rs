@@ -16,14 +16,19 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Where its programs are.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
+/// `text` as a program of `sh -e`.
+pub(crate) fn exec(owner: Owner, text: &str, arguments: &[&str]) -> Exec {
+    let mut argv: Vec<String> = ["sh", "-e", "-c", text, "dayfly"].map(str::to_owned).to_vec();
+    argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    let env = vec![("PATH".to_owned(), PATH.to_owned()), ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())];
+    Exec { argv, env, directory: "/".to_owned(), owner, stdin: false }
+}
+
 /// Runs `text` with `sh -e`; its output goes to the log. The inner error says in words why it failed.
 pub(crate) async fn run<W: Witness>(
     guest: &Guest, owner: Owner, text: &str, arguments: &[&str], log: &mut W,
 ) -> Result<Result<(), String>, VmError> {
-    let mut argv: Vec<String> = ["sh", "-e", "-c", text, "dayfly"].map(str::to_owned).to_vec();
-    argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
-    let env = vec![("PATH".to_owned(), PATH.to_owned()), ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())];
-    let mut running = guest.exec(Exec { argv, env, directory: "/".to_owned(), owner, stdin: false }).await?;
+    let mut running = guest.exec(exec(owner, text, arguments)).await?;
     let attended = async {
         loop {
             match running.next().await? {

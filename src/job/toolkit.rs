@@ -13,10 +13,10 @@ use crate::net::registry::address;
 pub(crate) const CARGO_CONFIG: &str = "/.cargo/config.toml";
 
 /// Maven's settings, in memory; the image has some there that name the proxy.
-const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
+pub(crate) const MAVEN_SETTINGS: &str = "/run/dayfly/maven.xml";
 
 /// All certificates that the machine trusts, in most distributions; [`TRUST_SCRIPT`] makes it in the others.
-const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The operator's certificates alone, for those who add them to certificates of their own.
 pub(crate) const OWN_CERTIFICATES: &str = "/usr/local/share/ca-certificates/dayfly.crt";

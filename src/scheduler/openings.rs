@@ -34,6 +34,11 @@ impl Openings {
         self.locked(|counts| counts.open(profile))
     }
 
+    /// Whether there is room for nobody else, whichever profile they ask for.
+    pub fn are_taken(&self) -> bool {
+        self.locked(|counts| counts.by_profile.values().any(|count| *count <= counts.claims))
+    }
+
     /// Keeps room for one job of the profile until the claim is dropped; `None` if there is none.
     /// Drop it once the job is stored, or there is none.
     pub fn claim(&self, profile: &str) -> Option<Claim> {
@@ -112,6 +117,7 @@ mod tests {
         openings.renew(HashMap::from([("linux".to_owned(), 2), ("big".to_owned(), 1)]));
         let first = openings.claim("linux").unwrap();
         assert_eq!((openings.of("linux"), openings.of("big")), (1, 0), "all share the host");
+        assert!(openings.are_taken());
         let second = openings.claim("linux").unwrap();
         assert!(openings.claim("linux").is_none());
         first.fill();

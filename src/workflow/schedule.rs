@@ -166,7 +166,7 @@ impl Schedule {
     /// When the clocks of a zone show a time.
     fn instants(&self, zone: &TimeZone, time: DateTime) -> impl Iterator<Item = Timestamp> {
         let shown = zone.to_ambiguous_timestamp(time);
-        let again = shown.clone().later().ok().filter(|_| self.hours.is_any);
+        let again = shown.later().ok().filter(|_| self.hours.is_any);
         shown.compatible().ok().into_iter().chain(again)
     }
 

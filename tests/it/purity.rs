@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "job/container/mounts.rs",
     "job/container/state.rs",
     "job/container/variables.rs",
+    "job/gitlab/argv.rs",
     "job/toolkit.rs",
     "job/actions_runner/words.rs",
     "job/verdict.rs",

@@ -22,6 +22,9 @@ const LOCATOR_64: u32 = 0x0706_4b50;
 /// The extra field with lengths of 64 bits.
 const EXTRA_64: u16 = 1;
 
+/// The extra field with the time, in seconds since the epoch.
+const EXTRA_TIME: u16 = 0x5455;
+
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 

@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
 
-use super::{CENTRAL, DEFLATED, END, END_64, EXTRA_64, IN_EXTRA, LOCAL, LOCATOR_64, STORED};
+use super::{CENTRAL, DEFLATED, END, END_64, EXTRA_64, EXTRA_TIME, IN_EXTRA, LOCAL, LOCATOR_64, STORED};
 
 /// Bytes of the last record without its comment.
 const END_LENGTH: u64 = 22;
@@ -51,6 +51,8 @@ pub struct Entry {
     offset: u64,
     /// Type and permissions as Unix has them; 0 where the archive does not say.
     mode: u32,
+    /// When the content changed, in seconds since the epoch, if the archive says so.
+    modified: Option<u64>,
 }
 
 impl Entry {
@@ -59,9 +61,14 @@ impl Entry {
         self.mode & 0o170_000 == 0o120_000
     }
 
-    /// Whether whoever owns the file may run it.
-    pub fn is_executable(&self) -> bool {
-        self.mode & 0o100 != 0
+    /// Permissions, if the archive says them.
+    pub fn mode(&self) -> Option<u32> {
+        Some(self.mode & 0o777).filter(|mode| *mode != 0)
+    }
+
+    /// When the content changed, in seconds since the epoch, if the archive says so.
+    pub fn modified(&self) -> Option<u64> {
+        self.modified
     }
 }
 
@@ -226,6 +233,7 @@ fn read_line(lines: &mut impl Read) -> Result<Entry, ZipError> {
     let extra = read(u16_at(&line, 30))?;
     let _comment = read(u16_at(&line, 32))?;
     let mut long = extra_64(&extra);
+    let modified = fields(&extra).find_map(|(kind, field)| time_of(kind, field));
     let mut number = |at: usize| match u32_at(&line, at) {
         IN_EXTRA => long.next().unwrap_or(IN_EXTRA.into()),
         short => short.into(),
@@ -235,21 +243,31 @@ fn read_line(lines: &mut impl Read) -> Result<Entry, ZipError> {
     let name = String::from_utf8(name).map_err(|_| ZipError::Unsupported("a name that is not UTF-8"))?;
     let is_of_unix = line[5] == MADE_ON_UNIX;
     let mode = if is_of_unix { u32_at(&line, 38) >> 16 } else { 0 };
-    Ok(Entry { name, size, compressed, is_deflated, crc: u32_at(&line, 16), offset, mode })
+    Ok(Entry { name, size, compressed, is_deflated, crc: u32_at(&line, 16), offset, mode, modified })
+}
+
+/// An entry's extra fields, each with its kind.
+fn fields(mut extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (head, rest) = extra.split_first_chunk::<4>()?;
+        let length = usize::from(u16_at(head, 2)).min(rest.len());
+        let (field, rest) = rest.split_at(length);
+        extra = rest;
+        Some((u16_at(head, 0), field))
+    })
 }
 
 /// The numbers of 64 bits in an entry's extra fields.
-fn extra_64(mut extra: &[u8]) -> impl Iterator<Item = u64> {
-    let mut numbers = Vec::new();
-    while let Some((head, rest)) = extra.split_first_chunk::<4>() {
-        let length = usize::from(u16_at(head, 2)).min(rest.len());
-        let (field, rest) = rest.split_at(length);
-        if u16_at(head, 0) == EXTRA_64 {
-            numbers.extend(field.chunks_exact(8).map(|number| u64_at(number, 0)));
-        }
-        extra = rest;
-    }
-    numbers.into_iter()
+fn extra_64(extra: &[u8]) -> impl Iterator<Item = u64> {
+    let long = fields(extra).filter(|(kind, _)| *kind == EXTRA_64);
+    long.flat_map(|(_, field)| field.chunks_exact(8).map(|number| u64_at(number, 0)))
+}
+
+/// The time in an extra field, if it has one.
+fn time_of(kind: u16, field: &[u8]) -> Option<u64> {
+    let (flags, rest) = field.split_first().filter(|_| kind == EXTRA_TIME)?;
+    let seconds = rest.first_chunk::<4>().filter(|_| flags & 1 != 0)?;
+    u64::try_from(i32::from_le_bytes(*seconds)).ok()
 }
 
 fn exact<const N: usize>(source: &mut impl Read) -> Result<[u8; N], ZipError> {

@@ -42,6 +42,24 @@ fn what_is_written_reads_back_at_every_level() {
 }
 
 #[test]
+fn permissions_and_times_come_back() {
+    let mut writer = Writer::new(Vec::new(), 6);
+    for (name, mode, modified) in [("a", 0o100_600, 1_700_000_000), ("b", 0o4755, 0), ("c", 0o640, u64::MAX)] {
+        writer.file_of::<io::Error>(name, 1, (mode, modified), |out| out.write_all(b"x")).unwrap();
+    }
+    writer.file::<io::Error>("d", 1, |out| out.write_all(b"x")).unwrap();
+    writer.directory("e").unwrap();
+    let bytes = writer.finish().unwrap();
+    let mut reader = Reader::open(Cursor::new(&bytes), LIMITS).unwrap();
+    let found: Vec<_> = reader.entries().iter().map(|entry| (entry.mode().unwrap(), entry.modified())).collect();
+    assert_eq!(found, [(0o600, Some(1_700_000_000)), (0o755, Some(0)), (0o640, None), (0o644, None)]);
+    let mut content = String::new();
+    let last = reader.entries().pop().unwrap();
+    reader.content(&last).unwrap().read_to_string(&mut content).unwrap();
+    assert_eq!((content.as_str(), reader.directories()), ("x", &["e".to_owned()][..]));
+}
+
+#[test]
 fn what_has_too_much_or_is_none_is_refused() {
     let bomb = vec![0; 2 << 20];
     assert!(matches!(files(&archive(&[("bomb", &bomb)], 9)), Err(ZipError::TooLarge(_))));

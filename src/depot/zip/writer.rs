@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
-use super::{CENTRAL, DEFLATED, DESCRIPTOR, END, END_64, EXTRA_64, IN_EXTRA, LOCAL, LOCATOR_64};
+use super::{CENTRAL, DEFLATED, DESCRIPTOR, END, END_64, EXTRA_64, EXTRA_TIME, IN_EXTRA, LOCAL, LOCATOR_64};
 
 /// From this size on, in bytes, a file is described with 64 bits. Less than 4 GiB: what cannot be compressed grows.
 const LARGE: u64 = 4_000_000_000;
@@ -13,12 +13,12 @@ const LARGE: u64 = 4_000_000_000;
 /// Lengths follow the content; the name is UTF-8.
 const FLAGS: u16 = 1 << 3 | 1 << 11;
 
-/// The first day that an archive knows: none of the files' own times is kept.
+/// The first day that an archive knows, for those who do not read the field with the time.
 const DATE: u16 = 1 << 5 | 1;
 
-/// Files that everybody reads, and those that everybody runs, as archives of Unix say it.
-const PLAIN: u32 = 0o100_644 << 16;
-const EXECUTABLE: u32 = 0o100_755 << 16;
+/// A file, as archives of Unix say it, and one that everybody reads.
+const REGULAR: u32 = 0o100_000;
+const PLAIN: u32 = (REGULAR | 0o644) << 16;
 
 /// A directory, with the mark that other systems know.
 const DIRECTORY: u32 = 0o040_755 << 16 | 0x10;
@@ -71,17 +71,20 @@ impl<W: Write> Writer<W> {
     pub fn file<E: From<io::Error>>(
         &mut self, name: &str, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.add(name, PLAIN, size, fill)
+        self.add(name, PLAIN, None, size, fill)
     }
 
-    /// Adds one that can be run.
+    /// Adds one with these permissions, whose content changed then, in seconds since the epoch.
     ///
     /// # Errors
     /// As [`Writer::file`].
-    pub fn program<E: From<io::Error>>(
-        &mut self, name: &str, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    pub fn file_of<E: From<io::Error>>(
+        &mut self, name: &str, size: u64, (mode, modified): (u32, u64),
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.add(name, EXECUTABLE, size, fill)
+        // Later ones do not fit, and are no times of real files.
+        let modified = i32::try_from(modified).ok();
+        self.add(name, (REGULAR | mode & 0o777) << 16, modified, size, fill)
     }
 
     /// Adds a directory, whose name has no `/` at its end.
@@ -89,7 +92,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The output's.
     pub fn directory(&mut self, name: &str) -> io::Result<()> {
-        self.add(&format!("{name}/"), DIRECTORY, 0, |_| Ok(()))
+        self.add(&format!("{name}/"), DIRECTORY, None, 0, |_| Ok(()))
     }
 
     /// Adds a symbolic link.
@@ -97,15 +100,17 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The output's.
     pub fn link(&mut self, name: &str, target: &[u8]) -> io::Result<()> {
-        self.add(name, LINK, target.len() as u64, |out| out.write_all(target))
+        self.add(name, LINK, None, target.len() as u64, |out| out.write_all(target))
     }
 
     fn add<E: From<io::Error>>(
-        &mut self, name: &str, mode: u32, size: u64, fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        &mut self, name: &str, mode: u32, modified: Option<i32>, size: u64,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(), E> {
         let offset = self.out.bytes;
         let is_large = size >= LARGE;
-        self.out.write_all(&local_header(name, is_large))?;
+        let time = modified.map(time_field).unwrap_or_default();
+        self.out.write_all(&local_header(name, is_large, &time))?;
         let begin = self.out.bytes;
         let (crc, size) = {
             let out = DeflateEncoder::new(&mut self.out, self.level);
@@ -125,12 +130,12 @@ impl<W: Write> Writer<W> {
             if is_large { put64(&mut after, length) } else { put32(&mut after, length as u32) }
         }
         self.out.write_all(&after)?;
-        self.list(name, mode, crc, [compressed, size, offset]);
+        self.list(name, mode, crc, [compressed, size, offset], &time);
         Ok(())
     }
 
     /// The line of a file in the directory.
-    fn list(&mut self, name: &str, mode: u32, crc: u32, [compressed, size, offset]: [u64; 3]) {
+    fn list(&mut self, name: &str, mode: u32, crc: u32, [compressed, size, offset]: [u64; 3], time: &[u8]) {
         let needs_64 = [size, compressed, offset].iter().any(|number| *number >= u64::from(IN_EXTRA));
         let out = &mut self.directory;
         put32(out, CENTRAL);
@@ -141,7 +146,8 @@ impl<W: Write> Writer<W> {
         for length in [compressed, size] {
             put32(out, if needs_64 { IN_EXTRA } else { length as u32 });
         }
-        for short in [name.len() as u16, if needs_64 { 28 } else { 0 }, 0, 0, 0] {
+        let extra = time.len() as u16 + if needs_64 { 28 } else { 0 };
+        for short in [name.len() as u16, extra, 0, 0, 0] {
             put16(out, short);
         }
         put32(out, mode);
@@ -154,6 +160,7 @@ impl<W: Write> Writer<W> {
                 put64(out, number);
             }
         }
+        out.extend_from_slice(time);
         self.files += 1;
     }
 
@@ -194,7 +201,7 @@ impl<W: Write> Writer<W> {
 }
 
 /// What is before a content.
-fn local_header(name: &str, is_large: bool) -> Vec<u8> {
+fn local_header(name: &str, is_large: bool, time: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     put32(&mut out, LOCAL);
     for short in [version(is_large), FLAGS, DEFLATED, 0, DATE] {
@@ -205,7 +212,7 @@ fn local_header(name: &str, is_large: bool) -> Vec<u8> {
         put32(&mut out, if is_large { IN_EXTRA } else { 0 });
     }
     put16(&mut out, name.len() as u16);
-    put16(&mut out, if is_large { 20 } else { 0 });
+    put16(&mut out, time.len() as u16 + if is_large { 20 } else { 0 });
     out.extend_from_slice(name.as_bytes());
     if is_large {
         put16(&mut out, EXTRA_64);
@@ -213,6 +220,18 @@ fn local_header(name: &str, is_large: bool) -> Vec<u8> {
         put64(&mut out, 0);
         put64(&mut out, 0);
     }
+    out.extend_from_slice(time);
+    out
+}
+
+/// When a content changed, as an extra field.
+fn time_field(modified: i32) -> Vec<u8> {
+    let mut out = Vec::new();
+    put16(&mut out, EXTRA_TIME);
+    put16(&mut out, 5);
+    // Of the three times that there may be it is the first.
+    out.push(1);
+    out.extend_from_slice(&modified.to_le_bytes());
     out
 }
 

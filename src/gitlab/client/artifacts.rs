@@ -70,7 +70,8 @@ impl Client {
             match self.upload_once(&what, job, token, params, file).await {
                 Err(error) if error.is_transient() && tried + 1 < TRIES => {
                     tracing::debug!(job, %error, "an upload is tried again");
-                    tokio::time::sleep(backoff(tried, clock::jitter())).await;
+                    let wait = backoff(tried, clock::jitter()).max(error.retry_after().unwrap_or_default());
+                    tokio::time::sleep(wait).await;
                     tried += 1;
                 }
                 ended => return ended,
@@ -133,7 +134,8 @@ impl Client {
             match ended {
                 Err(error) if error.is_transient() && tried + 1 < TRIES => {
                     tracing::debug!(job, %error, "a download is tried again");
-                    tokio::time::sleep(backoff(tried, clock::jitter())).await;
+                    let wait = backoff(tried, clock::jitter()).max(error.retry_after().unwrap_or_default());
+                    tokio::time::sleep(wait).await;
                     tried += 1;
                 }
                 ended => return ended,

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Client, ClientError, JOB_TOKEN, body, broken, refusal, token_header};
+use crate::clock;
+use crate::document::text::one_line;
 use crate::gitlab::ranges::Patch;
 
 /// For a call and its answer.
@@ -60,6 +62,8 @@ pub struct Reply {
     pub interval: Option<Duration>,
     /// How many bytes of the trace GitLab has.
     pub has: Option<u64>,
+    /// How long GitLab wants to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// `PUT /jobs/:id`.
@@ -84,15 +88,21 @@ pub struct Output {
 }
 
 impl Client {
-    /// Whether the token is that of a runner.
+    /// Whether the token is that of a runner. Gives until when it is good, in GitLab's words, if not for ever.
     ///
     /// # Errors
     /// [`ClientError::Forbidden`] where it is not.
-    pub async fn verify(&self, token: &SecretString, system_id: &str, info: &RunnerInfo) -> Result<(), ClientError> {
+    pub async fn verify(
+        &self, token: &SecretString, system_id: &str, info: &RunnerInfo,
+    ) -> Result<Option<String>, ClientError> {
         let what = "verifying the runner";
         let asked = json!({"token": token.expose_secret(), "system_id": system_id, "info": info});
         let answer = self.post(what, &["runners", "verify"], &asked, CALL_LIMIT).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(refusal(what, answer, token).await) }
+        if !answer.status().is_success() {
+            return Err(refusal(what, answer, token).await);
+        }
+        let said: Value = serde_json::from_slice(&body(what, answer, MAX_ANSWER).await?).unwrap_or_default();
+        Ok(said["token_expires_at"].as_str().map(|time| one_line(time, 40)))
     }
 
     /// Asks for a job. `last_update` is what the last answer told, and gets what this one tells: GitLab answers later, but
@@ -172,6 +182,7 @@ async fn reply(what: &str, request: RequestBuilder) -> Result<Reply, ClientError
         job_status: text_of(headers, "job-status").map(str::to_ascii_lowercase),
         interval: text_of(headers, "x-gitlab-trace-update-interval").and_then(interval_of),
         has: text_of(headers, RANGE.as_str()).and_then(end_of),
+        retry_after: retry_after(answer.status(), headers, clock::now_ms()),
     };
     // Read, so that the connection is good for the next call; what it says is in the head already.
     body(what, answer, MAX_ANSWER).await?;
@@ -180,6 +191,15 @@ async fn reply(what: &str, request: RequestBuilder) -> Result<Reply, ClientError
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+}
+
+/// How long the other side wants to be left alone, by `Retry-After` in seconds, or by the time at which a limit is over.
+pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+    let number = |name: &str| text_of(headers, name).and_then(|text| text.parse::<i64>().ok());
+    let is_limited = status == StatusCode::TOO_MANY_REQUESTS;
+    let until_reset = || number("ratelimit-reset").map(|reset| reset.saturating_sub(now_ms / 1000));
+    let seconds = number(RETRY_AFTER.as_str()).or_else(|| until_reset().filter(|_| is_limited))?;
+    u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_INTERVAL))
 }
 
 /// Whole seconds; nothing where they make no sense.

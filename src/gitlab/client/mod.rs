@@ -7,6 +7,7 @@ mod artifacts;
 mod calls;
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use futures::StreamExt as _;
@@ -14,6 +15,7 @@ use reqwest::{Certificate, Response};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::clock;
 use crate::config::read_certificates;
 use crate::net::upstream::{Upstream, causes};
 
@@ -46,7 +48,12 @@ pub enum SettingsError {
 pub enum ClientError {
     /// GitLab was not reached, did not answer in time, or said that it cannot now.
     #[error("{what}: {detail}")]
-    Transient { what: String, detail: String },
+    Transient {
+        what: String,
+        detail: String,
+        /// How long GitLab wants to be left alone, if it said so.
+        retry_after: Option<Duration>,
+    },
     /// 401 or 403: the token is not good for this, or no longer.
     #[error("{what}: GitLab refuses it ({status}){detail}")]
     Forbidden { what: String, status: u16, detail: String },
@@ -64,8 +71,16 @@ impl ClientError {
         matches!(self, Self::Transient { .. })
     }
 
+    /// How long GitLab wants to be left alone, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     fn transient(what: &str, detail: impl Into<String>) -> Self {
-        Self::Transient { what: what.to_owned(), detail: detail.into() }
+        Self::Transient { what: what.to_owned(), detail: detail.into(), retry_after: None }
     }
 
     fn failed(what: &str, detail: impl Into<String>) -> Self {
@@ -152,6 +167,7 @@ async fn body(what: &str, answer: Response, limit: usize) -> Result<Vec<u8>, Cli
 /// What an answer means that is none of those that a call expects.
 async fn refusal(what: &str, answer: Response, secret: &SecretString) -> ClientError {
     let status = answer.status();
+    let retry_after = calls::retry_after(status, answer.headers(), clock::now_ms());
     let said = body(what, answer, MAX_REFUSAL).await.unwrap_or_default();
     let said = explanation(&said, secret);
     let detail = if said.is_empty() { String::new() } else { format!(": {said}") };
@@ -159,7 +175,9 @@ async fn refusal(what: &str, answer: Response, secret: &SecretString) -> ClientE
     match status.as_u16() {
         401 | 403 => ClientError::Forbidden { what, status: status.as_u16(), detail },
         413 => ClientError::TooLarge { what, detail: format!("GitLab says that it is too large (413){detail}") },
-        _ if may_pass(status) => ClientError::Transient { what, detail: format!("GitLab answers {status}{detail}") },
+        _ if may_pass(status) => {
+            ClientError::Transient { what, detail: format!("GitLab answers {status}{detail}"), retry_after }
+        }
         _ => ClientError::Failed { what, detail: format!("GitLab answers {status}{detail}") },
     }
 }

@@ -3,6 +3,9 @@
 use super::paths::Patterns;
 use super::variables::Variables;
 
+/// The name of an artifact that has none.
+const UNNAMED: &str = "artifacts";
+
 /// How the files of an artifact are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -55,7 +58,7 @@ pub fn file_name(name: &str, form: Form, variables: &Variables) -> String {
     let name = variables.expand(name);
     let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let last: String = last.chars().filter(|letter| !letter.is_control()).take(200).collect();
-    let name = if matches!(last.as_str(), "" | "." | "..") { "default" } else { &last };
+    let name = if matches!(last.as_str(), "" | "." | "..") { UNNAMED } else { &last };
     match form {
         Form::Zip => format!("{name}.zip"),
         Form::Gzip => format!("{name}.gz"),
@@ -170,11 +173,11 @@ mod tests {
     #[test]
     fn artifacts_have_plain_names() {
         for (name, form, expected) in [
-            ("", Form::Zip, "default.zip"),
+            ("", Form::Zip, "artifacts.zip"),
             ("build-$REF", Form::Zip, "b.zip"),
             ("junit.xml", Form::Gzip, "junit.xml.gz"),
             ("gl-report.json", Form::Raw, "gl-report.json"),
-            ("..", Form::Raw, "default"),
+            ("..", Form::Raw, "artifacts"),
             ("ä\n b", Form::Zip, "ä b.zip"),
         ] {
             assert_eq!(file_name(name, form, &variables()), expected);

@@ -9,11 +9,13 @@
 //! - [`script`]: a list of commands → the program of a stage.
 //! - [`sections`]: how the log is folded and coloured; [`masking`]: what of it nobody may see.
 //! - [`paths`]: which files are meant; [`artifacts`], [`cache`]: what is kept of a job, under which name.
+//! - [`containers`]: what the job's scripts run in, and beside.
 //! - [`plan`]: all of it put together; [`sources`]: what is fetched, and from where.
 //! - [`verdict`]: how the job ended.
 
 pub mod artifacts;
 pub mod cache;
+pub mod containers;
 pub mod masking;
 pub mod paths;
 pub mod plan;

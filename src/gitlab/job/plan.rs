@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::settings::{Settings, Strategy};
+use super::containers::Containers;
+use super::settings::{DEBUG_SERVICES, DEBUG_TRACE, Settings, Strategy, flag};
 use super::sources;
 use super::variables::{Variable, Variables};
 use super::verdict::FailureReason;
@@ -22,6 +23,9 @@ const LATER_NAME: &str = "GITLAB_ENV";
 
 /// How this runner names its version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// For which machines this program is, in the words of those who name images.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 /// What the job's instance and runner are to this service.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +50,8 @@ pub struct Plan {
     /// Beside it: what is the job's and not the project's.
     pub temporary: String,
     pub limit: Duration,
+    /// What its scripts run in, where the machine has containers.
+    pub containers: Containers,
     /// What its author should know before it runs.
     pub remarks: Vec<String>,
 }
@@ -88,13 +94,9 @@ impl Plan {
         let directory = directory.map_err(Unrunnable::wrong)?;
         let temporary = format!("{directory}.tmp");
         let variables = variables(&job, facts, limit, &directory, &temporary)?;
-        let mut remarks = complaints;
-        if let Some(image) = job.image.as_ref().filter(|image| !image.name.is_empty()) {
-            let name = one_line(&variables.expand(&image.name), 200);
-            remarks
-                .push(format!("the job's image `{name}` is not used: it runs in the machine of this runner's profile"));
-        }
-        Ok(Self { job, variables, settings, project, directory, temporary, limit, remarks })
+        let (containers, remarks) = Containers::of(&job, &variables).map_err(Unrunnable::wrong)?;
+        let remarks = complaints.into_iter().chain(remarks).collect();
+        Ok(Self { job, variables, settings, project, directory, temporary, limit, containers, remarks })
     }
 
     /// The file of variables that stages leave for later ones.
@@ -135,13 +137,6 @@ impl Plan {
 
 /// What this runner cannot do is refused before anything runs.
 fn check_support(job: &JobResponse) -> Result<(), Unrunnable> {
-    if let Some(service) = job.services.first() {
-        let name = one_line(&service.name, 200);
-        return Err(Unrunnable::unsupported(format!(
-            "the job asks for the service `{name}`, and this runner has no containers\n  hint: start what the job needs in its \
-             `script`, or give the job to a runner with another executor by its `tags`"
-        )));
-    }
     if job.run.as_ref().is_some_and(|run| !run.is_null()) {
         return Err(Unrunnable::unsupported(
             "the job is written with `run`, which is not supported\n  hint: use `script`",
@@ -179,7 +174,7 @@ fn variables(
         ("CI_DISPOSABLE_ENVIRONMENT", "true".to_owned()),
         ("CI_RUNNER_VERSION", VERSION.to_owned()),
         ("CI_RUNNER_REVISION", VERSION.to_owned()),
-        ("CI_RUNNER_EXECUTABLE_ARCH", "linux/amd64".to_owned()),
+        ("CI_RUNNER_EXECUTABLE_ARCH", ARCHITECTURE.to_owned()),
         ("RUNNER_TEMP_PROJECT_DIR", temporary.to_owned()),
         (LATER_NAME, format!("{temporary}/{LATER}")),
     ];
@@ -188,7 +183,13 @@ fn variables(
     Variables::new(given, temporary).map_err(|error| Unrunnable::wrong(error.to_string()))
 }
 
-fn of_wire(variable: &wire::Variable) -> Variable {
+/// Whether the log of a job with these variables is to be seen by its maintainers only: it may show everything.
+pub fn shows_secrets(given: &[wire::Variable]) -> bool {
+    let Ok(variables) = Variables::new(given.iter().map(of_wire).collect(), "") else { return true };
+    [DEBUG_TRACE, DEBUG_SERVICES].iter().any(|name| flag(variables.value(name)) == Some(true))
+}
+
+pub(super) fn of_wire(variable: &wire::Variable) -> Variable {
     Variable {
         key: variable.key.clone(),
         value: variable.value.clone(),
@@ -248,25 +249,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_and_an_image_is_remarked_upon() {
+    fn what_is_not_supported_is_refused() {
         let refused = |more: Value| plan(more).unwrap_err();
-        let told = [
-            refused(json!({"services": [{"name": "postgres:16"}]})),
-            refused(json!({"run": "[]"})),
-            refused(json!({"secrets": {"DATABASE": {"vault": {}}}})),
-        ];
+        let told = [refused(json!({"run": "[]"})), refused(json!({"secrets": {"DATABASE": {"vault": {}}}}))];
         assert!(told.iter().all(|one| one.reason == FailureReason::RunnerUnsupported));
         insta::assert_snapshot!(told.map(|one| one.detail).join("\n"), @"
-        the job asks for the service `postgres:16`, and this runner has no containers
-          hint: start what the job needs in its `script`, or give the job to a runner with another executor by its `tags`
         the job is written with `run`, which is not supported
           hint: use `script`
         the job asks for the secret `DATABASE` of another store, which is not supported
           hint: fetch it in the `script`, with an ID token
         ");
+    }
+
+    #[test]
+    fn the_image_is_a_variable_too() {
         let plan = plan(json!({"image": {"name": "node:$V"}, "variables": [{"key": "V", "value": "20"}]})).unwrap();
-        insta::assert_snapshot!(plan.remarks.join("\n"), @"the job's image `node:20` is not used: it runs in the machine of this runner's profile");
+        assert_eq!(plan.containers.job.as_ref().unwrap().image, "node:20");
         assert_eq!(plan.variables.get("CI_JOB_IMAGE"), "node:20");
+    }
+
+    #[test]
+    fn a_log_with_secrets_is_for_maintainers() {
+        let of = |given: &[(&str, &str)]| {
+            let one =
+                |&(key, value): &(&str, &str)| serde_json::from_value(json!({"key": key, "value": value})).unwrap();
+            shows_secrets(&given.iter().map(one).collect::<Vec<_>>())
+        };
+        for value in ["true", "1", "True", "$DEBUG"] {
+            assert!(of(&[("DEBUG", "t"), ("CI_DEBUG_TRACE", value)]), "{value}");
+        }
+        assert!(of(&[("CI_DEBUG_SERVICES", "true")]));
+        assert!(!of(&[("CI_DEBUG_TRACE", "true"), ("CI_DEBUG_TRACE", "false")]), "the last one counts");
+        assert!(!of(&[("CI_DEBUG_TRACE", "yes"), ("CI_DEBUG_SERVICES", "")]));
     }
 
     #[test]

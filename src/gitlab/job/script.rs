@@ -22,7 +22,10 @@ pub struct Place<'a> {
 /// The program, for bash or a smaller shell.
 pub fn program(commands: &[String], place: Place<'_>) -> String {
     let Place { directory, variables, is_traced } = place;
-    let mut body = format!("while read -r line; do export \"$line\"; done < {}\n", quoted(variables));
+    let variables = quoted(variables);
+    // A stage may have removed it.
+    let mut body =
+        format!("if [ -f {variables} ]; then while read -r line; do export \"$line\"; done < {variables}; fi\n");
     body.push_str(&format!("cd {}\n", quoted(directory)));
     for command in commands {
         let command = command.trim();

@@ -11,6 +11,10 @@ const AFTER_SCRIPT_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Tries of one stage at most.
 const MAX_TRIES: u32 = 10;
 
+/// Variables whose logs show everything.
+pub const DEBUG_TRACE: &str = "CI_DEBUG_TRACE";
+pub const DEBUG_SERVICES: &str = "CI_DEBUG_SERVICES";
+
 /// What is done with the project's directory before the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -53,6 +57,9 @@ pub struct Settings {
     pub after_script_limit: Duration,
     pub ignores_after_script: bool,
     pub is_traced: bool,
+    /// The logs of services are shown.
+    pub shows_services: bool,
+    pub forces_https: bool,
     /// Of archives, from 0, not at all, to 9.
     pub compression: u32,
     /// A key of a cache to fall back on.
@@ -79,6 +86,7 @@ impl Settings {
             submodule_depth: reader.number("GIT_SUBMODULE_DEPTH"),
             submodule_paths: variables.value("GIT_SUBMODULE_PATHS").split_whitespace().map(str::to_owned).collect(),
             submodule_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS", &[]),
+            forces_https: reader.flag("GIT_SUBMODULE_FORCE_HTTPS", false),
             skips_lfs: reader.flag("GIT_LFS_SKIP_SMUDGE", false),
             clone_path: text("GIT_CLONE_PATH"),
             source_tries: reader.tries("GET_SOURCES_ATTEMPTS"),
@@ -87,7 +95,8 @@ impl Settings {
             script_limit: reader.time("RUNNER_SCRIPT_TIMEOUT"),
             after_script_limit: reader.time("RUNNER_AFTER_SCRIPT_TIMEOUT").unwrap_or(AFTER_SCRIPT_LIMIT),
             ignores_after_script: reader.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
-            is_traced: reader.flag("CI_DEBUG_TRACE", false),
+            is_traced: reader.flag(DEBUG_TRACE, false),
+            shows_services: reader.flag(DEBUG_SERVICES, false),
             compression: reader.compression(),
             fallback_key: text("CACHE_FALLBACK_KEY"),
         };
@@ -128,12 +137,10 @@ impl Reader<'_> {
     fn flag(&mut self, name: &str, default: bool) -> bool {
         match self.variables.value(name) {
             "" => default,
-            "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-            "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-            _ => {
+            text => flag(text).unwrap_or_else(|| {
                 self.complain(name, "`true` or `false`");
                 default
-            }
+            }),
         }
     }
 
@@ -163,9 +170,9 @@ impl Reader<'_> {
     fn time(&mut self, name: &str) -> Option<Duration> {
         match self.variables.value(name).trim() {
             "" | "0" => None,
-            text => match parse_duration(text) {
-                Ok(time) => Some(time).filter(|time| !time.is_zero()),
-                Err(_) => {
+            text => match parse_duration(text).ok().or_else(|| fractional(text)) {
+                Some(time) => Some(time).filter(|time| !time.is_zero()),
+                None => {
                     self.complain(name, "a duration such as `90s` or `1h30m`");
                     None
                 }
@@ -188,11 +195,47 @@ impl Reader<'_> {
     }
 }
 
+/// A yes or no as GitLab's runner reads it; `None` for what is neither.
+pub fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// Durations with parts of a unit, such as `1.5h`.
+fn fractional(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, behind) = rest.split_at(end);
+        let (unit, scale) = UNITS.iter().find(|(unit, _)| behind.starts_with(unit))?;
+        seconds += number.parse::<f64>().ok()? * scale;
+        rest = &behind[unit.len()..];
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::variables::Variable;
     use super::*;
+
+    #[test]
+    fn durations_may_have_parts_of_a_unit() {
+        for (text, millis) in
+            [("1.5h", Some(5_400_000)), ("1h0.5m", Some(3_630_000)), ("250ms", Some(250)), (".5s", Some(500))]
+        {
+            assert_eq!(fractional(text).map(|time| time.as_millis()), millis, "{text}");
+        }
+        for text in ["1.5", "h", "1.5.2h", "1d", "-1h", "1e400h", "."] {
+            assert_eq!(fractional(text), None, "{text}");
+        }
+        assert_eq!(of(&[("RUNNER_SCRIPT_TIMEOUT", "0.5h")]).0.script_limit, Some(Duration::from_secs(1800)));
+    }
 
     fn of(given: &[(&str, &str)]) -> (Settings, Vec<String>) {
         let given = given.iter().map(|(key, value)| Variable::own(key, *value)).collect();

@@ -22,8 +22,33 @@ pub fn project_of(repo_url: &str, instance: &Url) -> Result<String, String> {
     if path.is_empty() { Err(wrong()) } else { Ok(path.to_owned()) }
 }
 
+/// Where an instance is for SSH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    pub host: String,
+    /// Where it is not the usual one.
+    pub port: Option<u16>,
+}
+
+impl Ssh {
+    /// As the job's variables `CI_SERVER_SHELL_SSH_HOST` and `…_PORT` say it; they may say nothing.
+    pub fn new(host: &str, port: &str, instance: &Url) -> Option<Self> {
+        let host = if host.is_empty() { instance.host_str()? } else { host };
+        Some(Self { host: host.to_owned(), port: port.parse().ok().filter(|port| *port != 22) })
+    }
+
+    /// The addresses of repositories begin so.
+    fn prefixes(&self) -> Vec<String> {
+        let Self { host, port } = self;
+        match port {
+            Some(port) => vec![format!("ssh://git@{host}:{port}/")],
+            None => vec![format!("git@{host}:"), format!("ssh://git@{host}/")],
+        }
+    }
+}
+
 /// Addresses of the instance that stand for the host's way to it: its own, and with the credential by which jobs' scripts name it.
-pub fn aliases(repo_url: &str, instance: &Url, with_ssh: bool) -> Vec<String> {
+pub fn aliases(repo_url: &str, instance: &Url, ssh: Option<&Ssh>) -> Vec<String> {
     let base = format!("{}/", instance.as_str().trim_end_matches('/'));
     let mut aliases = vec![base];
     let mut with_token = instance.clone();
@@ -34,9 +59,7 @@ pub fn aliases(repo_url: &str, instance: &Url, with_ssh: bool) -> Vec<String> {
     if has_token {
         aliases.push(format!("{}/", with_token.as_str().trim_end_matches('/')));
     }
-    if with_ssh && let Some(host) = instance.host_str() {
-        aliases.extend([format!("git@{host}:"), format!("ssh://git@{host}/")]);
-    }
+    aliases.extend(ssh.into_iter().flat_map(Ssh::prefixes));
     aliases
 }
 
@@ -98,13 +121,17 @@ mod tests {
             assert_eq!(project_of(address, instance).ok().as_deref(), project, "{address}");
         }
         let address = "https://gitlab-ci-token:t%2Fk@x/a/b.git";
-        insta::assert_snapshot!(aliases(address, &below, true).join("\n"), @"
+        let usual = Ssh::new("", "22", &below);
+        insta::assert_snapshot!(aliases(address, &below, usual.as_ref()).join("\n"), @"
         https://example.com/gitlab/
         https://gitlab-ci-token:t%2Fk@example.com/gitlab/
         git@example.com:
         ssh://git@example.com/
         ");
-        assert_eq!(aliases("https://x/a/b", &plain, false), ["https://gitlab.example.com/"]);
+        assert_eq!(aliases("https://x/a/b", &plain, None), ["https://gitlab.example.com/"]);
+        let own = Ssh::new("ssh.example.com", "2222", &plain);
+        let of_own = aliases("https://x/a/b", &plain, own.as_ref());
+        assert_eq!(of_own, ["https://gitlab.example.com/", "ssh://git@ssh.example.com:2222/"]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum FailureReason {
     JobExecutionTimeout,
     /// What the runner should have done.
     RunnerSystemFailure,
+    /// A registry does not give an image.
+    ImagePullFailure,
     /// It asks for what this runner cannot do.
     RunnerUnsupported,
 }

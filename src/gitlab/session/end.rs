@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::line::{Line, Shipped};
 use super::order::Order;
 use super::trace::{Extent, Trace};
 use super::{Phase, Session};
@@ -74,10 +74,7 @@ async fn tell(line: &mut Line, end: &Final, attempt: u32, mut has_begun: bool) -
     let extent = Extent { attempt, has_ended: true };
     let (mut tries, first) = (Ending::default(), Instant::now());
     loop {
-        let heard = match one_try(line, end, extent, &tries, &mut has_begun).await {
-            Some(reply) => Heard::Reply(reply),
-            None => Heard::Silence,
-        };
+        let heard = one_try(line, end, extent, &tries, &mut has_begun).await;
         match tries.heard(&heard, first.elapsed(), clock::jitter()) {
             Next::Settled(settled) => return settled,
             Next::Again { after, trace } => {
@@ -100,23 +97,29 @@ async fn wait(line: &Line, after: Duration, heard: &Heard) {
 }
 
 /// Begins the job if GitLab may wait for that, sends the rest of the trace, then the state; gives the last answer, if there was one.
-async fn one_try(line: &mut Line, end: &Final, extent: Extent, tries: &Ending, has_begun: &mut bool) -> Option<Reply> {
+async fn one_try(line: &mut Line, end: &Final, extent: Extent, tries: &Ending, has_begun: &mut bool) -> Heard {
+    let heard = |reply: Option<Reply>| reply.map_or(Heard::Silence, Heard::Reply);
     if !*has_begun {
-        let reply = line.tell_alive("running").await?;
+        let Some(reply) = line.tell_alive("running").await else { return Heard::Silence };
         if wish_after_update(&reply) == Wish::Abort {
-            return Some(Reply { status: 403, ..reply });
+            return Heard::Reply(Reply { status: 403, ..reply });
         }
         if reply.status >= 500 {
-            return None;
+            return Heard::Silence;
         }
         *has_begun = true;
     }
     match line.ship(extent).await {
-        Ok(shipped) if shipped.is_all => {}
-        // What the job is for GitLab, the answer to its state will tell.
-        Ok(shipped) if shipped.reply.as_ref().is_some_and(|reply| reply.status == 403) => {}
-        Ok(_) => return None,
+        Ok(Shipped { is_all: true, .. }) => {}
+        Ok(Shipped { reply: Some(reply), .. }) if ending::refuses_trace(reply.status) => {
+            // What the job is for GitLab, the answer to its state will tell.
+            let is_about_job = matches!(reply.status, 403 | 404);
+            if !is_about_job && !tries.gives_up_trace() {
+                return Heard::TraceRefused(reply);
+            }
+        }
+        Ok(_) => return Heard::Silence,
         Err(error) => tracing::error!(gitlab_job = line.order.id, %error, "a log cannot be read; its rest is not sent"),
     }
-    line.tell_final(end, tries.has_checksum()).await
+    heard(line.tell_final(end, tries.has_checksum()).await)
 }

@@ -44,6 +44,13 @@ pub(super) struct Shipped {
     pub(super) reply: Option<Reply>,
 }
 
+impl Shipped {
+    /// GitLab said how long it wants to be left alone.
+    fn not_before(self, retry_after: Option<Duration>) -> Self {
+        Self { again_in: self.again_in.max(retry_after.unwrap_or_default()), ..self }
+    }
+}
+
 impl Line {
     pub(super) fn new(client: Arc<Client>, order: Order, metrics: GitLabMetrics, trace: Trace, known: u64) -> Self {
         Self { client, order, metrics, trace, acknowledged: Acknowledged::new(known), failed: 0 }
@@ -68,7 +75,7 @@ impl Line {
         self.tell(&Update { state, failure_reason: failure_reason.clone(), exit_code: *exit_code, output }).await
     }
 
-    /// Sends what GitLab lacks of the trace.
+    /// Sends what GitLab lacks of the trace: all of it at the end, and before that one patch, since there is always more.
     pub(super) async fn ship(&mut self, extent: Extent) -> Result<Shipped, LogError> {
         let mut shipped = Shipped { again_in: INTERVAL, is_all: false, reply: None };
         let mut moves = 0;
@@ -85,19 +92,24 @@ impl Line {
             self.metrics.called(GitLabCall::AppendTrace, &appended, |reply| reply.status);
             let Some(reply) = self.heard(appended) else { return Ok(self.later(shipped)) };
             shipped.again_in = reply.interval.unwrap_or(INTERVAL);
-            let progress = self.acknowledged.heard(patch, &reply);
+            let (progress, retry_after) = (self.acknowledged.heard(patch, &reply), reply.retry_after);
             shipped.reply = Some(reply);
             match progress {
                 Progress::Taken => {
                     self.failed = 0;
                     moves = 0;
                     self.metrics.shipped(patch.length);
+                    if !extent.has_ended {
+                        let has_more = patch.length >= MAX_PATCH;
+                        shipped.again_in = if has_more { Duration::ZERO } else { shipped.again_in };
+                        return Ok(shipped);
+                    }
                 }
                 Progress::Moved if moves < MOST_MOVES => {
                     moves += 1;
                     self.metrics.resumed();
                 }
-                Progress::Moved | Progress::Later => return Ok(self.later(shipped)),
+                Progress::Moved | Progress::Later => return Ok(self.later(shipped).not_before(retry_after)),
             }
         }
     }

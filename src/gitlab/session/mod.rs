@@ -31,6 +31,8 @@ pub(super) use end::refuse;
 const WAITING_KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a job may have nothing to say before GitLab is told that it runs.
 const RUNNING_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// The same for a job that is being cancelled: somebody may be waiting to cancel it by force.
+const CANCELING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The longest time between two looks at the store: changes are told, and a lost one costs no more than this.
 const LOOK: Duration = Duration::from_secs(3);
 /// How often GitLab may refuse to let a job begin.
@@ -160,7 +162,9 @@ impl Session {
         if Instant::now() < self.due && self.failed > 0 {
             return Ok(());
         }
-        match self.line.tell_alive("running").await {
+        let reply = self.line.tell_alive("running").await;
+        let wanted = reply.as_ref().and_then(|reply| reply.retry_after).unwrap_or_default();
+        match reply {
             Some(reply) if reply.status == 200 => {
                 (self.phase, self.failed) = (Phase::Begun, 0);
                 self.due = Instant::now();
@@ -172,7 +176,7 @@ impl Session {
             // It does not let the job begin, whatever the reason: the machine is not kept for that.
             Some(reply) if reply.status == 400 && self.failed >= MOST_REFUSALS => self.note_wish(Wish::Abort).await,
             _ => {
-                self.due = Instant::now() + backoff(self.failed, clock::jitter());
+                self.due = Instant::now() + backoff(self.failed, clock::jitter()).max(wanted);
                 self.failed = self.failed.saturating_add(1);
                 Ok(())
             }
@@ -206,7 +210,8 @@ impl Session {
                 }
             }
         }
-        if self.told.is_none_or(|told| told.elapsed() >= RUNNING_KEEP_ALIVE) {
+        let quiet = if self.wish == Wish::Cancel { CANCELING_KEEP_ALIVE } else { RUNNING_KEEP_ALIVE };
+        if self.told.is_none_or(|told| told.elapsed() >= quiet) {
             self.told = Some(Instant::now());
             if let Some(reply) = self.line.tell_alive("running").await {
                 self.note_wish(wish_after_update(&reply)).await?;

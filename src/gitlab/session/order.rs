@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::gitlab::KIND;
+use crate::gitlab::job::plan::shows_secrets;
 use crate::gitlab::wire::JobResponse;
 
 /// The parts of a [`JobResponse`] that sessions need.
@@ -37,9 +38,7 @@ impl Order {
     /// `None` for what is no job of a GitLab, or none any more.
     pub(crate) fn read(request: &Value) -> Option<Self> {
         let Stored { instance, runner, job } = Stored::deserialize(request).ok()?;
-        let is_debug = job.variables.iter().any(|variable| {
-            matches!(variable.key.as_str(), "CI_DEBUG_TRACE" | "CI_DEBUG_SERVICES") && variable.value == "true"
-        });
+        let is_debug = shows_secrets(&job.variables);
         let token = job.token.expose().to_owned().into();
         Some(Self { instance, runner, id: job.id, token, reasons: job.features.failure_reasons, is_debug })
     }

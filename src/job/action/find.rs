@@ -15,6 +15,9 @@ use crate::workflow::run::{ActionPlace, JobRun};
 /// Bytes of an action's description.
 const MAX_MANIFEST: u32 = 512 << 10;
 
+/// What makes a directory without a description an action.
+const DOCKERFILES: [&str; 2] = ["Dockerfile", "dockerfile"];
+
 /// Different actions of other repositories in one job.
 const MAX_ACTIONS: usize = 100;
 
@@ -105,8 +108,10 @@ impl<W: Witness> Steps<'_, W> {
                 .map(|manifest| Found { manifest, place })
                 .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
         }
-        if !self.guest.read_file(&format!("{}/Dockerfile", place.path), 1).await?.bytes.is_empty() {
-            return Ok(Ok(Found { manifest: container(DockerImage::File("Dockerfile".to_owned())), place }));
+        for name in DOCKERFILES {
+            if !self.guest.read_file(&format!("{}/{name}", place.path), 1).await?.bytes.is_empty() {
+                return Ok(Ok(Found { manifest: container(DockerImage::File(name.to_owned())), place }));
+            }
         }
         Ok(Err(absent(reference)))
     }

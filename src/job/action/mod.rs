@@ -9,6 +9,7 @@ mod find;
 mod node;
 mod place;
 mod setup;
+mod tool_cache;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl<W: Witness> Steps<'_, W> {
         let failed = |run: &mut JobRun, why: String| Ok(run.finish_step(StepResult::new(StepEnd::Failed(why))));
         let mut not_native = None;
         if let Some(tool) = Tool::of(&uses.reference) {
-            match self.set_up_tool(tool, &uses.with, plan).await? {
+            match self.set_up_tool(tool, uses, plan, run).await? {
                 Ok(result) => return Ok(run.finish_step(result)),
                 Err(why) => not_native = Some(why),
             }

@@ -1,13 +1,14 @@
 //! `actions/setup-node` and `actions/setup-python` without the action: where the image has the version that is asked for, nothing
 //! has to be fetched.
 
+use super::tool_cache::{Named, Wanted};
 use super::{Steps, Witness};
 use crate::protocol::message::ExitStatus;
 use crate::vm::VmError;
 use crate::workflow::action::inputs::Given;
 use crate::workflow::action::version::{Range, Version};
 use crate::workflow::action::{ActionRef, RemoteAction};
-use crate::workflow::run::{StepEnd, StepPlan, StepResult};
+use crate::workflow::run::{JobRun, StepEnd, StepPlan, StepResult, UsesPlan};
 
 /// Bytes of the list of what there is.
 const LISTED: usize = 16 << 10;
@@ -15,11 +16,41 @@ const LISTED: usize = 16 << 10;
 /// Bytes of a file that names a version.
 const VERSION_FILE: u32 = 4096;
 
+/// Inputs of both actions that are heeded.
+const HEEDED: [&str; 3] = ["cache", "cache-dependency-path", "update-environment"];
+
+/// Inputs that change nothing here: what they save or choose is not needed where the tool is there already.
+const IGNORED: [&str; 5] = ["check-latest", "token", "architecture", "package-manager-cache", "allow-prereleases"];
+
 /// A tool that images may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tool {
     Node,
     Python,
+}
+
+/// The inputs of a step that sets a tool up.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    tool: Tool,
+    given: &'a Given,
+}
+
+impl<'a> Asked<'a> {
+    /// An input without the spaces around it; empty if it was not given.
+    fn value(self, name: &str) -> &'a str {
+        let given = self.given.iter().rev().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        given.map_or("", |(_, value)| value.trim())
+    }
+
+    /// An input that says more than what is done here.
+    fn of_the_action_itself(self) -> Option<&'a str> {
+        let own = [self.tool.input(), self.tool.file_input()];
+        let is_known =
+            |name: &str| own.iter().chain(&HEEDED).chain(&IGNORED).any(|known| name.eq_ignore_ascii_case(known));
+        let mut given = self.given.iter().filter(|(_, value)| !value.trim().is_empty());
+        given.find(|(name, _)| !is_known(name)).map(|(name, _)| name.as_str())
+    }
 }
 
 /// A version of a tool in the image, and the directory that goes into `PATH` for it.
@@ -47,6 +78,14 @@ impl Tool {
         }
     }
 
+    /// What everybody expects beside it.
+    const fn companion(self) -> &'static str {
+        match self {
+            Self::Node => "npm",
+            Self::Python => "pip",
+        }
+    }
+
     const fn input(self) -> &'static str {
         match self {
             Self::Node => "node-version",
@@ -61,31 +100,24 @@ impl Tool {
         }
     }
 
-    /// Inputs that change nothing here: what they save or choose is not needed where the tool is there already.
-    fn ignores(self, name: &str) -> bool {
-        const IGNORED: [&str; 8] = [
-            "cache",
-            "cache-dependency-path",
-            "check-latest",
-            "token",
-            "architecture",
-            "package-manager-cache",
-            "update-environment",
-            "allow-prereleases",
-        ];
-        IGNORED.iter().any(|ignored| name.eq_ignore_ascii_case(ignored))
+    /// A file that is looked at where the step names neither a version nor a file.
+    const fn usual_file(self) -> Option<&'static str> {
+        match self {
+            Self::Node => None,
+            Self::Python => Some(".python-version"),
+        }
     }
 
-    /// Prints `VERSION DIRECTORY` for each one that is there, that of `PATH` last.
+    /// Prints `VERSION DIRECTORY` for each one that is there with what belongs to it, that of `PATH` last.
     const fn list(self) -> &'static str {
         match self {
             Self::Node => {
                 "for bin in /opt/hostedtoolcache/node/*/x64/bin /opt/node*/bin \"$(dirname \"$(command -v node || echo /none/x)\")\"; do\n\
-                 if test -x \"$bin/node\"; then echo \"$(\"$bin/node\" --version) $bin\"; fi; done"
+                 if test -x \"$bin/node\" && test -e \"$bin/npm\"; then echo \"$(\"$bin/node\" --version) $bin\"; fi; done"
             }
             Self::Python => {
                 "for bin in /opt/hostedtoolcache/Python/*/x64/bin \"$(dirname \"$(command -v python3 || echo /none/x)\")\"; do\n\
-                 if test -x \"$bin/python3\"; then echo \"$(\"$bin/python3\" -c 'import platform; print(platform.python_version())') $bin\"; fi; done"
+                 if test -x \"$bin/python3\" && test -x \"$bin/python\" && test -x \"$bin/pip\"; then echo \"$(\"$bin/python3\" -c 'import platform; print(platform.python_version())') $bin\"; fi; done"
             }
         }
     }
@@ -94,38 +126,52 @@ impl Tool {
 impl<W: Witness> Steps<'_, W> {
     /// Sets the tool up as the image has it; `None` if that is not what the step asks for, and why not, in words.
     pub(super) async fn set_up_tool(
-        &mut self, tool: Tool, given: &Given, plan: &StepPlan,
+        &mut self, tool: Tool, uses: &UsesPlan, plan: &StepPlan, run: &mut JobRun,
     ) -> Result<Result<StepResult, String>, VmError> {
-        let value = |name: &str| {
-            given.iter().rev().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-        };
-        let is_known =
-            |name: &str| [tool.input(), tool.file_input()].iter().any(|known| name.eq_ignore_ascii_case(known));
-        let other =
-            given.iter().find(|(name, value)| !is_known(name) && !tool.ignores(name) && !value.trim().is_empty());
-        if let Some((name, _)) = other {
+        let asked = Asked { tool, given: &uses.with };
+        if let Some(name) = asked.of_the_action_itself() {
             return Ok(Err(format!("its input `{name}` takes the action itself")));
         }
-        let asked = match (value(tool.input()), value(tool.file_input())) {
-            (Some(version), _) if !version.is_empty() => version.to_owned(),
-            (_, Some(file)) if !file.is_empty() => self.version_of(file).await?,
-            _ => String::new(),
+        let version = match (asked.value(tool.input()), asked.value(tool.file_input()), tool.usual_file()) {
+            ("", "", None) => String::new(),
+            ("", "", Some(usual)) => self.version_of(usual).await?.unwrap_or_default(),
+            ("", file, _) => self.version_of(file).await?.unwrap_or_else(|| "(nothing)".to_owned()),
+            (version, _, _) => version.to_owned(),
         };
         let installed = self.installed(tool).await?;
-        let Some(range) = Range::parse(&asked) else {
-            return Ok(Err(lacking(tool, &asked, &installed, self.image_of_steps())));
+        let range = Range::parse(&version);
+        let fitting = installed.iter().filter(|one| range.as_ref().is_some_and(|range| range.contains(one.version)));
+        let Some(found) = fitting.max_by_key(|one| one.version) else {
+            return Ok(Err(lacking(tool, &version, &installed, self.image_of_steps())));
         };
-        let found = installed.iter().filter(|one| range.contains(one.version)).max_by_key(|one| one.version);
-        let Some(found) = found else { return Ok(Err(lacking(tool, &asked, &installed, self.image_of_steps()))) };
         let number = self.number_of(plan);
         let text = format!("{} {} is in the image `{}`", tool.name(), found.version, self.image_of_steps());
         self.witness.say(number, &text).await;
-        if value("cache").is_some_and(|cache| !cache.is_empty()) {
-            self.witness
-                .say(number, "note: `cache` is passed over: what is installed already is set up without the action")
-                .await;
+        let mut result = result(tool, found);
+        if asked.value("update-environment").eq_ignore_ascii_case("false") {
+            (result.env, result.path) = (Vec::new(), Vec::new());
         }
-        Ok(Ok(result(tool, found)))
+        let name = asked.value("cache");
+        let manager = match Named::read(tool, name) {
+            Named::Nothing => return Ok(Ok(result)),
+            Named::Kept(manager) => manager,
+            Named::PassedOver => {
+                let text = format!("note: `cache: {name}` is passed over: only the action itself can do that");
+                self.witness.say(number, &text).await;
+                return Ok(Ok(result));
+            }
+            Named::Unknown => {
+                let why = format!("`cache` is `{name}`, which is no package manager of {}", tool.name());
+                return Ok(Ok(StepResult::new(StepEnd::Failed(why))));
+            }
+        };
+        let files = asked.value("cache-dependency-path");
+        let wanted = Wanted { manager, uses: uses.reference.to_string(), files, version: found.version };
+        let kept = self.keep_fetched(&wanted, plan, run).await?;
+        Ok(Ok(match kept {
+            Ok(outputs) => StepResult { output: [result.output, outputs].concat(), ..result },
+            Err(ended) => *ended,
+        }))
     }
 
     async fn installed(&mut self, tool: Tool) -> Result<Vec<Installed>, VmError> {
@@ -136,14 +182,14 @@ impl<W: Witness> Steps<'_, W> {
         Ok(listed.lines().filter_map(read_installed).collect())
     }
 
-    /// The version that a file of the workspace names.
-    async fn version_of(&mut self, file: &str) -> Result<String, VmError> {
+    /// The version that a file of the workspace names, if it names one.
+    async fn version_of(&mut self, file: &str) -> Result<Option<String>, VmError> {
         let path = format!("{}/{}", self.places.workspace, file.trim_start_matches("./"));
         let content = self.guest.read_file(&path, VERSION_FILE).await?;
         let text = String::from_utf8_lossy(&content.bytes).into_owned();
         // A file of a tool of its own, such as `package.json`, is for the action itself to read.
         let version = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        Ok(version.unwrap_or("(nothing)").to_owned())
+        Ok(version.map(str::to_owned))
     }
 }
 
@@ -155,8 +201,11 @@ fn read_installed(line: &str) -> Option<Installed> {
 
 fn lacking(tool: Tool, asked: &str, installed: &[Installed], image: &str) -> String {
     let has: Vec<String> = installed.iter().map(|one| one.version.to_string()).collect();
-    let has =
-        if has.is_empty() { format!("no {}", tool.name()) } else { format!("{} {}", tool.name(), has.join(", ")) };
+    let has = if has.is_empty() {
+        format!("no {} with {}", tool.name(), tool.companion())
+    } else {
+        format!("{} {}", tool.name(), has.join(", "))
+    };
     format!("the image `{image}` has {has}, and `{asked}` is asked for")
 }
 
@@ -210,6 +259,6 @@ mod tests {
     fn what_is_missing_is_named_with_what_there_is() {
         let installed = [read_installed("3.13.5 /usr/bin").unwrap()];
         insta::assert_snapshot!(lacking(Tool::Python, "3.9", &installed, "python"), @"the image `python` has Python 3.13.5, and `3.9` is asked for");
-        insta::assert_snapshot!(lacking(Tool::Node, "20", &[], "base"), @"the image `base` has no Node.js, and `20` is asked for");
+        insta::assert_snapshot!(lacking(Tool::Node, "20", &[], "base"), @"the image `base` has no Node.js with npm, and `20` is asked for");
     }
 }

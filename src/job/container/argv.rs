@@ -15,16 +15,16 @@ pub(in crate::job) const NETWORK: &str = "dayfly_job";
 /// The name of the container that steps run in, as others of the network know it.
 pub(super) const JOB_ALIAS: &str = "job";
 
-pub(super) fn words(words: &[&str]) -> Vec<String> {
+pub(in crate::job) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-pub(super) fn network() -> Vec<String> {
+pub(in crate::job) fn network() -> Vec<String> {
     words(&["docker", "network", "create", NETWORK])
 }
 
 /// Succeeds if the machine has the image.
-pub(super) fn has_image(image: &str) -> Vec<String> {
+pub(in crate::job) fn has_image(image: &str) -> Vec<String> {
     words(&["docker", "image", "inspect", "--format", "{{.Id}}", "--", image])
 }
 
@@ -38,7 +38,7 @@ pub(super) fn login(config: &str, username: &str, image: &str) -> Vec<String> {
     argv
 }
 
-pub(super) fn pull(config: Option<&str>, image: &str) -> Vec<String> {
+pub(in crate::job) fn pull(config: Option<&str>, image: &str) -> Vec<String> {
     let mut argv = words(&["docker"]);
     if let Some(config) = config {
         argv.extend(words(&["--config", config]));
@@ -93,16 +93,16 @@ fn rest_of(
     env
 }
 
-pub(super) fn start(id: &str) -> Vec<String> {
+pub(in crate::job) fn start(id: &str) -> Vec<String> {
     words(&["docker", "start", "--", id])
 }
 
-pub(super) fn inspect(id: &str) -> Vec<String> {
+pub(in crate::job) fn inspect(id: &str) -> Vec<String> {
     words(&["docker", "container", "inspect", "--format", "{{json .}}", "--", id])
 }
 
 /// What a container wrote last.
-pub(super) fn logs(id: &str, lines: u32) -> Vec<String> {
+pub(in crate::job) fn logs(id: &str, lines: u32) -> Vec<String> {
     words(&["docker", "logs", "--tail", &lines.to_string(), "--", id])
 }
 

@@ -4,14 +4,16 @@
 //! checks that; none is ever stopped, since the machine is destroyed. What Docker's client says in the guest is a stranger's text.
 //!
 //! - `argv`, `mounts`, `variables`: command lines; `state`: what Docker says of a container. Pure.
-//! - `client`: calls of Docker's client; `start`: what comes before the first step; `inside`: programs in the job's container.
+//! - `client`: calls of Docker's client; `start`: what comes before the first step; `lend`: what containers have of the machine;
+//!   `inside`: programs in the job's container.
 
 pub(super) mod argv;
-mod client;
+pub(super) mod client;
 mod inside;
+mod lend;
 pub(super) mod mounts;
-mod start;
-mod state;
+pub(super) mod start;
+pub(super) mod state;
 pub(super) mod variables;
 
 pub(super) use inside::Inside;

@@ -22,6 +22,8 @@ pub(in crate::job) struct Mounts {
     /// The directory of all work under its own path, too: what is computed on the host names it so.
     same: Option<String>,
     has_programs: bool,
+    /// Single files, and where the container has them; it cannot change them.
+    files: Vec<(&'static str, &'static str)>,
 }
 
 impl Mounts {
@@ -35,7 +37,7 @@ impl Mounts {
             // After those that are in it.
             (temp.to_owned(), "/github/runner_temp"),
         ];
-        Self { places, same: None, has_programs: false }
+        Self { places, same: None, has_programs: false, files: Vec::new() }
     }
 
     /// Those of the container that a job's steps run in. `work` has the workspace, actions and temporary files.
@@ -46,7 +48,12 @@ impl Mounts {
             (work.to_owned(), WORK),
             (tool_cache.to_owned(), "/__t"),
         ];
-        Self { places, same: Some(work.to_owned()), has_programs: true }
+        Self { places, same: Some(work.to_owned()), has_programs: true, files: Vec::new() }
+    }
+
+    /// Likewise, with these files.
+    pub(in crate::job) fn with_files(self, files: Vec<(&'static str, &'static str)>) -> Self {
+        Self { files, ..self }
     }
 
     /// The directories that must be there.
@@ -72,12 +79,14 @@ impl Mounts {
         self.translate(path).unwrap_or_else(|| path.to_owned())
     }
 
-    /// The variables of a step as a container's programs have to see them. `PATH` and `HOME` are the container's.
+    /// The variables of a step as a container's programs have to see them. `PATH` and `HOME` are the container's. Where the
+    /// container lacks the machine's own paths, whatever value names one is translated.
     pub(in crate::job) fn environment(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let is_runners = |name: &str| name.starts_with("GITHUB_") || name.starts_with("RUNNER_");
         let own = env.iter().filter(|(name, _)| !matches!(name.as_str(), "PATH" | "HOME") && !name.contains('='));
         own.map(|(name, value)| {
-            let translated = is_runners(name).then(|| self.translate(value)).flatten();
+            let is_translated = self.same.is_none() || is_runners(name);
+            let translated = is_translated.then(|| self.translate(value)).flatten();
             (name.clone(), translated.unwrap_or_else(|| value.clone()))
         })
         .collect()
@@ -96,6 +105,9 @@ impl Mounts {
         }
         if let Some(directory) = &self.same {
             bind(directory, directory, "");
+        }
+        for (file, place) in &self.files {
+            bind(file, place, ",readonly");
         }
         for directory in PROGRAMS.into_iter().filter(|_| self.has_programs) {
             bind(directory, &format!("{MACHINE}{directory}"), ",readonly");
@@ -147,6 +159,25 @@ mod tests {
         --mount
         type=bind,source=/opt,target=/__e/opt,readonly
         ");
+        let more = mounts.clone().with_files(vec![("/run/a", "/b")]).arguments();
+        assert!(more.contains(&"type=bind,source=/run/a,target=/b,readonly".to_owned()), "{more:?}");
+    }
+
+    #[test]
+    fn an_actions_container_knows_no_path_of_the_machine() {
+        let env = [
+            ("INPUT_PATH", "/home/x/jobs/a/a/dist"),
+            ("GITHUB_WORKSPACE", "/home/x/jobs/a/a"),
+            ("LIST", "a:/home/x/jobs/a/a/b"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let of_action = Mounts::of_action("/home/x/jobs/a/a", "/home/x/jobs/_temp").environment(&env);
+        let seen: Vec<&str> = of_action.values().map(String::as_str).collect();
+        // Only what begins with such a path, as GitHub's runner has it.
+        assert_eq!(seen, ["/github/workspace", "/github/workspace/dist", "a:/home/x/jobs/a/a/b"]);
+        let of_job = Mounts::of_job("/home/x/jobs", "/home/x/jobs/_temp", "/t").environment(&env);
+        let seen: Vec<&str> = of_job.values().map(String::as_str).collect();
+        assert_eq!(seen, ["/__w/a/a", "/home/x/jobs/a/a/dist", "a:/home/x/jobs/a/a/b"]);
     }
 
     #[test]

@@ -20,14 +20,14 @@ use crate::workflow::expression::Object;
 use crate::workflow::run::JobRun;
 
 /// How long it is waited after each pull that failed; after the last one it is given up.
-const PULL_PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
+pub(in crate::job) const PULL_PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
 
 /// How often it is asked whether services are healthy: soon at first, then more rarely.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Lines of a service's log that the job's log shows.
-const TOLD_LINES: u32 = 300;
+pub(in crate::job) const TOLD_LINES: u32 = 300;
 
 /// Gives the machine the paths that the container has, so that whoever names a file by one of them is understood; and lets any
 /// user of the container write where steps write. `$1` is a directory, `$2` its path in the container, and so on.
@@ -124,11 +124,6 @@ impl<W: Witness> Steps<'_, W> {
         Ok(context)
     }
 
-    async fn docker_must(&mut self, argv: Vec<String>, failing: &str) -> Result<String, VmError> {
-        let answer = self.docker(argv).await?;
-        if answer.is_good { Ok(answer.output) } else { Err(refused(format!("{failing}: {}", answer.complaint()))) }
-    }
-
     /// Pulls the image, unless the machine has it.
     async fn have_image(&mut self, spec: &ContainerSpec, run: &mut JobRun) -> Result<(), VmError> {
         let image = &spec.image;
@@ -184,19 +179,8 @@ impl<W: Witness> Steps<'_, W> {
         }
     }
 
-    /// Creates and starts a container; gives its id.
-    async fn start_one(&mut self, what: &str, creation: Handover) -> Result<String, VmError> {
-        let created = self.docker_with(creation, None).await?;
-        let id = created.output.lines().last().unwrap_or_default().trim().to_owned();
-        if !created.is_good || id.is_empty() || !id.chars().all(|letter| letter.is_ascii_hexdigit()) {
-            return Err(refused(format!("the container of the {what} could not be made: {}", created.complaint())));
-        }
-        self.docker_must(argv::start(&id), &format!("the container of the {what} could not be started")).await?;
-        Ok(id)
-    }
-
     async fn start_job(&mut self, spec: &ContainerSpec, names: &[&str]) -> Result<String, VmError> {
-        let mounts = self.job_mounts().await?;
+        let mounts = self.job_mounts().await?.with_files(self.lend_files().await?);
         let offered = offered(&self.proxies, names.iter().copied());
         let creation = argv::create_job(spec, &mounts, &self.places.workspace, offered);
         let id = self.start_one("job", creation).await?;
@@ -208,6 +192,7 @@ impl<W: Witness> Steps<'_, W> {
                 logs.complaint()
             )));
         }
+        self.certify(Some(&id)).await?;
         let path = inspected.path().unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let user = self.docker(argv::exec_id(&id)).await?;
         let user = user_of(&user.output).unwrap_or(Owner::ROOT);
@@ -223,9 +208,7 @@ impl<W: Witness> Steps<'_, W> {
         for directory in mounts.directories() {
             self.guest.make_directory(directory, owner).await?;
         }
-        // The checkout is the account's, and the container's user is another one.
-        let git = format!("{}/_github_home/.gitconfig", self.places.temp);
-        self.guest.write_file(&git, b"[safe]\n\tdirectory = *\n", 0o644, owner).await?;
+        self.furnish_home().await?;
         let workspace = mounts.inside(&self.places.workspace);
         let mut arguments: Vec<&str> = mounts.places().flat_map(|(directory, place)| [directory, place]).collect();
         arguments.extend([self.places.workspace.as_str(), &workspace, &self.places.commands, HOME]);
@@ -233,11 +216,6 @@ impl<W: Witness> Steps<'_, W> {
             return Err(refused(format!("the directories of the job's container could not be made: {why}")));
         }
         Ok(mounts)
-    }
-
-    async fn inspect(&mut self, id: &str) -> Result<Inspected, VmError> {
-        let text = self.docker_must(argv::inspect(id), "Docker does not know a container that it has started").await?;
-        Inspected::read(&text).ok_or_else(|| refused("what Docker says of a container does not read"))
     }
 
     /// Waits until all services are ready; gives what the `job` context has of them.

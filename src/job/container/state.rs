@@ -1,5 +1,6 @@
 //! What Docker says of a container. Pure: it says so in the guest, so that nothing of it is believed but bounded texts.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use crate::workflow::expression::Object;
 /// As `docker container inspect` has it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct Inspected {
+pub(in crate::job) struct Inspected {
     state: State,
     config: Config,
     network_settings: NetworkSettings,
@@ -33,12 +34,21 @@ struct Health {
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
     env: Option<Vec<String>>,
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
     ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    networks: Option<BTreeMap<String, Network>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Network {
+    #[serde(rename = "IPAddress")]
+    address: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -49,7 +59,7 @@ struct Binding {
 
 /// How far a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Readiness {
+pub(in crate::job) enum Readiness {
     Ready,
     /// Its check has not said anything yet.
     Starting,
@@ -60,11 +70,11 @@ pub(super) enum Readiness {
 }
 
 impl Inspected {
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(in crate::job) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text.trim()).ok()
     }
 
-    pub(super) fn readiness(&self) -> Readiness {
+    pub(in crate::job) fn readiness(&self) -> Readiness {
         let State { status, exit_code, health } = &self.state;
         let has_ended = matches!(status.as_str(), "exited" | "dead");
         let health = health.as_ref().map(|health| health.status.as_str()).filter(|health| *health != "none");
@@ -87,6 +97,20 @@ impl Inspected {
     pub(super) fn path(&self) -> Option<String> {
         let mut env = self.config.env.iter().flatten();
         env.find_map(|variable| variable.strip_prefix("PATH=")).map(str::to_owned)
+    }
+
+    /// Where it is on its network; nothing if it has ended.
+    pub(in crate::job) fn address(&self) -> Option<IpAddr> {
+        let networks = self.network_settings.networks.iter().flatten();
+        networks.filter_map(|(_, network)| network.address.parse().ok()).next()
+    }
+
+    /// The TCP ports that its image says it listens on, in order.
+    pub(in crate::job) fn exposed(&self) -> Vec<u16> {
+        let ports = self.config.exposed_ports.iter().flatten();
+        let mut ports: Vec<u16> = ports.filter_map(|(port, _)| port.strip_suffix("/tcp")?.parse().ok()).collect();
+        ports.sort_unstable();
+        ports
     }
 
     /// Ports of the machine by the container's own, as the `job` context has them.
@@ -141,5 +165,16 @@ mod tests {
             ports.iter().map(|(port, of_machine)| format!("{port}={}", of_machine.to_text())).collect();
         assert_eq!(ports, ["53=5353", "5432=32768"]);
         assert_eq!(inspected.path().as_deref(), Some("/a:/b"));
+    }
+
+    #[test]
+    fn a_service_is_found_by_its_address_and_its_ports() {
+        let text = r#"{"Config": {"ExposedPorts": {"8080/tcp": {}, "53/udp": {}, "443/tcp": {}, "x/tcp": {}}},
+                      "NetworkSettings": {"Networks": {"n": {"IPAddress": "172.18.0.2"}}}}"#;
+        let inspected = Inspected::read(text).unwrap();
+        assert_eq!((inspected.address(), inspected.exposed()), ("172.18.0.2".parse().ok(), vec![443, 8080]));
+        let ended = r#"{"NetworkSettings": {"Networks": {"n": {"IPAddress": ""}}}}"#;
+        let ended = Inspected::read(ended).unwrap();
+        assert_eq!((ended.address(), ended.exposed()), (None, vec![]));
     }
 }

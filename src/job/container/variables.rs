@@ -5,10 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::job::toolkit::{MAVEN_SETTINGS, OWN_CERTIFICATES, TRUSTED};
+
 /// The machine as containers see it: the address of Docker's own bridge.
 const MACHINE: &str = "172.17.0.1";
 
-const LOOPBACK: &str = "http://127.0.0.1:";
+const LOOPBACK: &str = "127.0.0.1";
+
+/// All certificates that a container trusts where the operator has some of their own. The machine has the file there, too.
+pub(super) const CERTIFICATES: &str = "/run/dayfly/container-certificates.crt";
+
+/// What programs write before an address of the machine, in addresses and in files of their own, and what comes behind it.
+const AROUND: [(&str, &str); 3] = [("http://", ":"), ("<host>", "<"), ("Host=", "\n")];
 
 /// What containers reach without the proxy.
 const DIRECT: &str = "localhost,127.0.0.1,::1,172.17.0.1";
@@ -64,19 +72,39 @@ impl Handover {
 /// The variables by which programs of the machine find what the host offers, as those in containers have to see them. `names`
 /// are other containers, which are asked directly.
 ///
-/// Files that variables name are the machine's, so those are left out. Proxies that are not there are said to be none: Docker's
-/// client would name one otherwise.
+/// Files that variables name are the machine's, so those are left out but for what containers are lent. Proxies that are not there
+/// are said to be none: Docker's client would name one otherwise.
 pub(in crate::job) fn offered<'n>(
     machines: &[(String, String)], names: impl IntoIterator<Item = &'n str>,
 ) -> BTreeMap<String, String> {
-    let names_file = |value: &str| value.contains('/') && !value.contains(LOOPBACK);
+    let names_file = |value: &str| value.contains('/') && !value.contains(&format!("http://{LOOPBACK}:"));
     let mut variables: BTreeMap<String, String> = PROXIES.map(|name| (name.to_owned(), String::new())).into();
-    for (name, value) in machines.iter().filter(|(_, value)| !names_file(value)) {
-        variables.insert(name.clone(), value.replace(LOOPBACK, &format!("http://{MACHINE}:")));
+    for (name, value) in machines {
+        let seen = match value.as_str() {
+            TRUSTED => CERTIFICATES.to_owned(),
+            lent if lent == OWN_CERTIFICATES || lent.ends_with(MAVEN_SETTINGS) => lent.to_owned(),
+            file if names_file(file) => continue,
+            value => at_the_bridge(value),
+        };
+        variables.insert(name.clone(), seen);
     }
     let direct: Vec<&str> = std::iter::once(DIRECT).chain(names).collect();
     variables.extend(NO_PROXY.map(|name| (name.to_owned(), direct.join(","))));
     variables
+}
+
+/// A text of the machine's in which the machine is where containers find it.
+pub(super) fn at_the_bridge(text: &str) -> String {
+    let text = AROUND.iter().fold(text.to_owned(), |text, (before, behind)| {
+        text.replace(&format!("{before}{LOOPBACK}{behind}"), &format!("{before}{MACHINE}{behind}"))
+    });
+    // What programs for Java ask directly.
+    text.replace("localhost|127.*", &format!("localhost|127.*|{MACHINE}"))
+}
+
+/// Whether the operator has certificates for programs of the machine.
+pub(super) fn trusts(machines: &[(String, String)]) -> bool {
+    machines.iter().any(|(_, value)| value == OWN_CERTIFICATES)
 }
 
 #[cfg(test)]
@@ -103,7 +131,9 @@ mod tests {
             ("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:3129/a/ http://127.0.0.1:3129/b/"),
             ("ACTIONS_RUNTIME_TOKEN", "token"),
             ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+            ("NODE_EXTRA_CA_CERTS", "/usr/local/share/ca-certificates/dayfly.crt"),
             ("MAVEN_ARGS", "--global-settings /run/dayfly/maven.xml"),
+            ("OTHER", "/etc/other"),
         ]);
         let lines: Vec<String> =
             offered(&machines, ["db", "cache"]).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -113,12 +143,31 @@ mod tests {
         ALL_PROXY=
         HTTPS_PROXY=
         HTTP_PROXY=
+        MAVEN_ARGS=--global-settings /run/dayfly/maven.xml
+        NODE_EXTRA_CA_CERTS=/usr/local/share/ca-certificates/dayfly.crt
         NO_PROXY=localhost,127.0.0.1,::1,172.17.0.1,db,cache
         PIP_EXTRA_INDEX_URL=http://172.17.0.1:3129/a/ http://172.17.0.1:3129/b/
+        SSL_CERT_FILE=/run/dayfly/container-certificates.crt
         all_proxy=
         http_proxy=http://172.17.0.1:3128
         https_proxy=
         no_proxy=localhost,127.0.0.1,::1,172.17.0.1,db,cache
         ");
+        assert!(trusts(&machines) && !trusts(&machines[..5]));
+    }
+
+    #[test]
+    fn files_of_tools_name_the_bridge() {
+        for (text, seen) in [
+            ("registry = \"sparse+http://127.0.0.1:3129/a/\"", "registry = \"sparse+http://172.17.0.1:3129/a/\""),
+            (
+                "<host>127.0.0.1</host><nonProxyHosts>localhost|127.*</nonProxyHosts>",
+                "<host>172.17.0.1</host><nonProxyHosts>localhost|127.*|172.17.0.1</nonProxyHosts>",
+            ),
+            ("a.proxyHost=127.0.0.1\na.nonProxyHosts=127.*", "a.proxyHost=172.17.0.1\na.nonProxyHosts=127.*"),
+            ("1127.0.0.1 http://127.0.0.11/", "1127.0.0.1 http://127.0.0.11/"),
+        ] {
+            assert_eq!(at_the_bridge(text), seen);
+        }
     }
 }

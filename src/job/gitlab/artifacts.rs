@@ -168,7 +168,7 @@ fn pack_zip(incoming: &mut Incoming, out: &mut Bounded, level: u32) -> io::Resul
             return Err(io::Error::other("it has too many files"));
         }
         match next {
-            Next::File { path, size, is_executable } => {
+            Next::File { path, size, attributes } => {
                 bytes = bytes.saturating_add(size);
                 if bytes > LIMITS.bytes {
                     return Err(io::Error::other("it has too many bytes"));
@@ -178,7 +178,7 @@ fn pack_zip(incoming: &mut Incoming, out: &mut Bounded, level: u32) -> io::Resul
                     continue;
                 };
                 let fill = |out: &mut dyn Write| incoming.copy(out);
-                if is_executable { archive.program(&name, size, fill)? } else { archive.file(&name, size, fill)? }
+                archive.file_of(&name, size, (attributes.mode, attributes.modified), fill)?;
             }
             Next::Directory { path } => match name_inside(&path) {
                 Some(name) => archive.directory(&name)?,
@@ -240,13 +240,14 @@ fn pack_one(incoming: &mut Incoming, out: &mut Bounded) -> io::Result<u64> {
 fn unpack(archive: File, out: &mut Archive) -> io::Result<()> {
     let mut archive = Reader::open(archive, LIMITS).map_err(io::Error::other)?;
     let (entries, directories) = (archive.entries(), archive.directories().to_vec());
+    let now = clock::now_ms().unsigned_abs() / 1000;
     let names = entries.iter().map(|entry| &entry.name).chain(&directories);
     if let Some(name) = names.into_iter().find(|name| parts(name).is_none()) {
         let name = crate::document::text::one_line(name, 200);
         return Err(io::Error::other(format!("the archive has the path `{name}`, which leads out of it")));
     }
     for name in directories {
-        let mut header = header(0o755, 0);
+        let mut header = header(0o755, 0, now);
         header.set_entry_type(tar::EntryType::Directory);
         out.append_data(&mut header, format!("{name}/"), io::empty())?;
     }
@@ -255,23 +256,25 @@ fn unpack(archive: File, out: &mut Archive) -> io::Result<()> {
             let mut target = Vec::new();
             let content = archive.content(&entry).map_err(io::Error::other)?;
             content.take(MAX_TARGET).read_to_end(&mut target)?;
-            let mut header = header(0o777, 0);
+            let mut header = header(0o777, 0, now);
             header.set_entry_type(tar::EntryType::Symlink);
             let target = String::from_utf8(target).map_err(|_| io::Error::other("a link leads to no text"))?;
             out.append_link(&mut header, &entry.name, &target)?;
             continue;
         }
-        let mut header = header(if entry.is_executable() { 0o755 } else { 0o644 }, entry.size);
+        let (mode, modified) = (entry.mode().unwrap_or(0o644), entry.modified().unwrap_or(now));
+        let mut header = header(mode, entry.size, modified);
         let mut content = archive.content(&entry).map_err(io::Error::other)?;
         out.append_data(&mut header, &entry.name, &mut content)?;
     }
     Ok(())
 }
 
-fn header(mode: u32, size: u64) -> tar::Header {
+/// `modified` is in seconds since the epoch.
+fn header(mode: u32, size: u64, modified: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_size(size);
-    header.set_mtime(clock::now_ms().unsigned_abs() / 1000);
+    header.set_mtime(modified);
     header
 }

@@ -8,7 +8,7 @@ use crate::depot::scope::Scopes;
 use crate::gitlab::job::artifacts::{Choice, is_due};
 use crate::gitlab::job::cache::{Key, Policy, fallbacks};
 use crate::gitlab::wire::{Cache, When};
-use crate::job::native::cache::{PACK, WHOLE, method, unpack};
+use crate::job::native::cache::{PACK, Tar, WHOLE, unpack};
 use crate::job::native::guest::Trouble;
 use crate::vm::guest::Input;
 
@@ -61,12 +61,12 @@ impl Runner<'_, '_> {
         let Some(scopes) = self.scopes(key) else {
             return Err(Trouble::said("it is kept for protected refs, and this job's is none"));
         };
-        let method = method(&self.hands).await?;
+        let method = Tar::of(&self.hands).await?.method();
         let depot = &self.core().depot;
         let keys = [format!("{}-", key.stored())];
-        let found = heavy(|| depot.find_cache(&self.tenant(), &scopes, &keys, &method)).map_err(Trouble::said)?;
+        let found = heavy(|| depot.find_cache(&self.tenant(), &scopes, &keys, method)).map_err(Trouble::said)?;
         let Some(found) = found else { return Ok(None) };
-        unpack(&found, &method, &self.hands).await?;
+        unpack(&found, method, ".", &self.hands).await?;
         Ok(Some(found.entry.size))
     }
 
@@ -100,7 +100,7 @@ impl Runner<'_, '_> {
         if found.kept.is_empty() {
             return Ok(None);
         }
-        let method = method(&self.hands).await?;
+        let method = Tar::of(&self.hands).await?.method();
         let depot = self.core().depot.clone();
         let upload = heavy(|| depot.begin(depot.limits().cache_size)).map_err(Trouble::said)?;
         let mut block = upload.block(WHOLE).map_err(Trouble::said)?;
@@ -111,13 +111,13 @@ impl Runner<'_, '_> {
             Ok(())
         };
         let sink = |bytes: &[u8]| block.write(bytes).map_err(Trouble::said);
-        let (code, complaints) = self.hands.run(PACK, &[&method], feed, sink).await?;
+        let (code, complaints) = self.hands.run(PACK, &[method], feed, sink).await?;
         if code != 0 {
             return Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}")));
         }
         let uploaded = heavy(|| upload.commit(&[WHOLE.to_owned()])).map_err(Trouble::said)?;
         let key = format!("{}-", key.stored());
-        let stored = heavy(|| depot.replace_cache(&self.tenant(), &scopes, &key, &method, uploaded));
+        let stored = heavy(|| depot.replace_cache(&self.tenant(), &scopes, &key, method, uploaded));
         Ok(Some(stored.map_err(Trouble::said)?.size))
     }
 

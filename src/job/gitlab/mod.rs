@@ -3,18 +3,21 @@
 //! ```text
 //!  sources ─► caches ─► artifacts of earlier jobs ─► scripts ─► after_script ─► caches ─► artifacts
 //! ```
-//! What is decided is in `gitlab::job`, without a machine. Here: programs are run (`program`), the log is written (`trace`), files are
-//! moved (`files`, `artifacts`, `caches`, `sources`), in the order of `stages`. Invariants:
+//! What is decided is in `gitlab::job`, without a machine. Here: programs are run (`program`), the log is written (`trace`), containers started (`containers`), files are
+//! moved (`files`, `artifacts`, `caches`, `sources`), in the order of `stages`, the first of which are `ready`. Invariants:
 //!
 //! - The credential in GitLab's address of the repository stays on the host. What enters the machine of credentials is what
 //!   GitLab gives to the job itself, in variables.
 //! - Whatever the guest does, this ends: at the job's limit, or when it is given up, at once.
 //! - How the job ended is stored before this returns, unless the machine was lost; whoever accepted it tells GitLab.
 
+mod argv;
 mod artifacts;
 mod caches;
+mod containers;
 mod files;
 mod program;
+mod ready;
 mod sources;
 mod stages;
 mod trace;
@@ -27,6 +30,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::containers::Started;
 use self::stages::End;
 use self::trace::Trace;
 use super::attempt::tell_refusals;
@@ -80,6 +84,9 @@ struct Runner<'a, 'j> {
     owner: Owner,
     /// What they get whatever the job says.
     base: BTreeMap<String, String>,
+    /// By which programs find what the host offers.
+    offered: Vec<(String, String)>,
+    containers: Started,
     /// What moves the project's files.
     hands: Hands<'a>,
     trace: &'a mut Trace<'j>,
@@ -95,12 +102,28 @@ impl<'a, 'j> Runner<'a, 'j> {
         trace: &'a mut Trace<'j>, stop: &'a CancellationToken,
     ) -> Self {
         let (owner, home) = (scene.image.user.owner(), scene.image.user.home());
-        let base = base_environment(scene.image, &home, &services.variables());
+        let offered = services.variables();
+        let base = base_environment(scene.image, &home, &offered);
         // Without the job's own variables: its `PATH` is for its programs.
         let env = base.clone().into_iter().collect();
         let hands = Hands::new(guest, owner, env, plan.directory.clone(), home);
         let variables = plan.variables.clone();
-        Self { scene, instance, plan, variables, guest, owner, base, hands, trace, stop, oom_kills: 0 }
+        let containers = Started::default();
+        Self {
+            scene,
+            instance,
+            plan,
+            variables,
+            guest,
+            owner,
+            base,
+            offered,
+            containers,
+            hands,
+            trace,
+            stop,
+            oom_kills: 0,
+        }
     }
 
     /// Offers the machine what the host has for it, and runs the job.
@@ -207,14 +230,19 @@ async fn within_time(
     ended
 }
 
-/// Passes a cancellation on to what runs, unless GitLab has given the job up: then this returns.
+/// Passes a cancellation on to what runs. Returns once GitLab has given the job up, perhaps after it wanted a milder end.
 async fn given_up(scene: &ForeignScene<'_>, stop: &CancellationToken) {
-    scene.cancel.cancelled().await;
-    if cancel_why(scene).await == ABORTED {
-        return;
+    let passed_on = async {
+        scene.cancel.cancelled().await;
+        if cancel_why(scene).await != ABORTED {
+            stop.cancel();
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = scene.core.gitlab.given_up(&scene.lease.job.id) => {}
+        () = passed_on => {}
     }
-    stop.cancel();
-    std::future::pending().await
 }
 
 /// Who or what asked for the job's end.
@@ -239,7 +267,7 @@ async fn conclude(
             let verdict = Verdict::Failed { reason: FailureReason::JobExecutionTimeout, exit_code: None };
             (verdict, detail, Ending::TimedOut(plan.limit))
         }
-        Ended::Aborted => (Verdict::Canceled, "canceled".to_owned(), Ending::Cancelled(cancel_why(scene).await)),
+        Ended::Aborted => (Verdict::Canceled, "canceled".to_owned(), Ending::Cancelled(ABORTED.to_owned())),
         Ended::Done(End { verdict: Verdict::Canceled, detail, .. }) => {
             (Verdict::Canceled, detail, Ending::Cancelled(cancel_why(scene).await))
         }
@@ -270,11 +298,18 @@ fn ending_of(end: &End) -> Ending {
             (Conclusion::Error, Some(Reason::OutOfMemory))
         }
         Verdict::Failed { reason: FailureReason::ScriptFailure, .. } => (Conclusion::Failure, None),
-        Verdict::Failed { reason: FailureReason::RunnerUnsupported, .. } => (Conclusion::Error, Some(Reason::Workflow)),
+        Verdict::Failed { reason: FailureReason::RunnerUnsupported | FailureReason::ImagePullFailure, .. } => {
+            (Conclusion::Error, Some(Reason::Workflow))
+        }
         Verdict::Failed { .. } => (Conclusion::Error, Some(Reason::Internal)),
         Verdict::Canceled => (Conclusion::Cancelled, Some(Reason::Cancelled)),
     };
-    Ending::Foreign { conclusion, reason, detail: end.detail.clone() }
+    Ending::Foreign { conclusion, reason, detail: first_line(&end.detail) }
+}
+
+/// Without the hints behind it.
+fn first_line(detail: &str) -> String {
+    detail.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Ends a job that is not run at all.
@@ -284,8 +319,7 @@ async fn refuse(scene: &ForeignScene<'_>, journal: &mut Journal, unrunnable: Unr
     let words = sections::error(&format!("Job failed: {detail}"));
     journal.write(0, crate::log::Stream::Stdout, words.as_bytes()).await;
     note(scene, verdict).await;
-    let first = detail.lines().next().unwrap_or_default().to_owned();
-    Ending::Foreign { conclusion: Conclusion::Error, reason: Some(Reason::Workflow), detail: first }
+    Ending::Foreign { conclusion: Conclusion::Error, reason: Some(Reason::Workflow), detail: first_line(&detail) }
 }
 
 /// Stores what GitLab is to be told.

@@ -1,17 +1,19 @@
 //! Programs of a stage in the guest: each runs to its end, its time or the job's cancellation, and says so in the log.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::containers;
 use super::trace::Trace;
 use crate::job::attend::KILL_LIMIT;
 use crate::protocol::message::{Exec, Exit, ExitStatus, Output, Owner};
 use crate::vm::VmError;
-use crate::vm::guest::{Guest, Running};
+use crate::vm::guest::{Guest, Input, Running};
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,17 @@ pub(super) struct Program {
     pub(super) argv: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) directory: String,
+    /// What it reads; else its input is empty.
+    pub(super) input: Option<String>,
+    /// The container that it waits for, which is what signals go to.
+    pub(super) container: Option<String>,
+}
+
+impl Program {
+    /// One of the machine's own.
+    pub(super) fn of_machine(argv: Vec<String>, environment: BTreeMap<String, String>) -> Self {
+        Self { argv, environment, directory: "/".to_owned(), input: None, container: None }
+    }
 }
 
 /// What programs run under.
@@ -47,13 +60,15 @@ pub(super) struct Rules<'a> {
 /// Runs a program, whose output goes to the log. Gives with its end how many processes the guest killed meanwhile for lack of
 /// memory, by the guest's own count.
 pub(super) async fn run(program: Program, rules: Rules<'_>, trace: &mut Trace<'_>) -> Result<(Ended, u64), VmError> {
-    let Program { argv, environment, directory } = program;
-    let exec = Exec { argv, env: environment.into_iter().collect(), directory, owner: rules.owner, stdin: false };
+    let Program { argv, environment, directory, input, container } = program;
+    let (env, owner) = (environment.into_iter().collect(), rules.owner);
+    let exec = Exec { argv, env, directory, owner, stdin: input.is_some() };
     let mut running = match rules.guest.exec(exec).await {
         Ok(running) => running,
         Err(VmError::Refused { detail, .. }) => return Ok((Ended::Failed(detail), 0)),
         Err(error) => return Err(error),
     };
+    let feeding = feed(input.map(|text| (running.input(), text)));
     let deadline = rules.limit.map(|limit| Instant::now() + limit);
     let attended = async {
         loop {
@@ -64,17 +79,23 @@ pub(super) async fn run(program: Program, rules: Rules<'_>, trace: &mut Trace<'_
     };
     let why = tokio::select! {
         exit = attended => return exit.map(told),
+        never = feeding => match never {},
         () = until(deadline) => Ended::TimedOut,
         () = stopped(rules.stop) => Ended::Stopped,
     };
-    stop(&mut running, rules.grace, trace).await?;
+    stop(&mut running, container.as_deref(), rules, trace).await?;
     Ok((why, 0))
 }
 
 /// Asks a program to end, waits for the grace period, then kills it.
-async fn stop(running: &mut Running, grace: Duration, trace: &mut Trace<'_>) -> Result<(), VmError> {
-    for (signal, limit) in [(SIGTERM, grace), (SIGKILL, KILL_LIMIT)] {
-        running.signal(signal).await?;
+async fn stop(
+    running: &mut Running, container: Option<&str>, rules: Rules<'_>, trace: &mut Trace<'_>,
+) -> Result<(), VmError> {
+    for (signal, limit) in [(SIGTERM, rules.grace), (SIGKILL, KILL_LIMIT)] {
+        match container {
+            Some(id) => containers::signal(rules.guest, running, id, signal).await?,
+            None => running.signal(signal).await?,
+        }
         let drained = async {
             while take(running.next().await?, trace).await.is_none() {}
             Ok(())
@@ -84,6 +105,16 @@ async fn stop(running: &mut Running, grace: Duration, trace: &mut Trace<'_>) -> 
         }
     }
     Ok(())
+}
+
+/// Writes what a program reads. What it does not read is left.
+async fn feed(input: Option<(Input, String)>) -> Infallible {
+    if let Some((input, text)) = input
+        && input.write(text.as_bytes()).await.is_ok()
+    {
+        input.end();
+    }
+    std::future::pending().await
 }
 
 async fn take(output: Output, trace: &mut Trace<'_>) -> Option<Exit> {

@@ -36,6 +36,35 @@ pub(super) fn proxy_of(core: &Arc<Core>, plan: &Plan, instance: &Url) -> Result<
     Ok(GitProxy::new(source, vec![repo], GitLimits::default()))
 }
 
+/// Where the machine finds the proxy.
+fn base() -> String {
+    format!("http://127.0.0.1:{GIT_PORT}/")
+}
+
+/// Addresses that lead to the proxy instead.
+fn aliases(plan: &Plan, instance: &Url) -> Vec<String> {
+    let value = |name: &str| plan.variables.value(name);
+    let ssh = plan
+        .settings
+        .forces_https
+        .then(|| sources::Ssh::new(value("CI_SERVER_SHELL_SSH_HOST"), value("CI_SERVER_SHELL_SSH_PORT"), instance));
+    sources::aliases(plan.job.git_info.repo_url.expose(), instance, ssh.flatten().as_ref())
+}
+
+/// What git has to know in a container, where nothing is configured: the way to the instance, and that the project is the job's
+/// although another account fetched it.
+pub(super) fn git_variables(plan: &Plan, instance: &Url) -> BTreeMap<String, String> {
+    let key = format!("url.{}.insteadOf", base());
+    let of_aliases = aliases(plan, instance).into_iter().map(|alias| (key.clone(), alias));
+    let pairs: Vec<(String, String)> = of_aliases.chain([("safe.directory".to_owned(), "*".to_owned())]).collect();
+    let mut variables = BTreeMap::from([("GIT_CONFIG_COUNT".to_owned(), pairs.len().to_string())]);
+    for (number, (key, value)) in pairs.into_iter().enumerate() {
+        variables.insert(format!("GIT_CONFIG_KEY_{number}"), key);
+        variables.insert(format!("GIT_CONFIG_VALUE_{number}"), value);
+    }
+    variables
+}
+
 /// What the program is told.
 ///
 /// # Errors
@@ -44,8 +73,7 @@ pub(super) fn told(plan: &Plan, instance: &Url) -> Result<BTreeMap<String, Strin
     let (git, settings) = (&plan.job.git_info, &plan.settings);
     let sha = CommitSha::parse(&git.sha)?;
     let refspecs = sources::refspecs(&git.refspecs)?;
-    let with_ssh = plan.variables.value("GIT_SUBMODULE_FORCE_HTTPS") == "true";
-    let aliases = sources::aliases(git.repo_url.expose(), instance, with_ssh);
+    let aliases = aliases(plan, instance);
     let strategy = if settings.strategy == Strategy::Fetch { "fetch" } else { "nothing" };
     let submodules = match settings.submodules {
         Submodules::None => "none",
@@ -57,7 +85,7 @@ pub(super) fn told(plan: &Plan, instance: &Url) -> Result<BTreeMap<String, Strin
     let flag = |on: bool| if on { "yes" } else { "no" }.to_owned();
     let told = [
         ("ALIASES", aliases.join("\n")),
-        ("BASE", format!("http://127.0.0.1:{GIT_PORT}/")),
+        ("BASE", base()),
         ("PROJECT", plan.project.clone()),
         ("DIRECTORY", plan.directory.clone()),
         ("STRATEGY", strategy.to_owned()),

@@ -1,25 +1,25 @@
 //! The stages of a job, one after the other, and what the end of one means for those after it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::Runner;
 use super::program::{Ended, Program, Rules, run as run_program};
-use super::{Runner, sources};
 use crate::config::format_duration;
+use crate::gitlab::job::plan::BUILDS;
 use crate::gitlab::job::script::{self, Place};
 use crate::gitlab::job::sections::Stage;
-use crate::gitlab::job::settings::Strategy;
 use crate::gitlab::job::verdict::{FailureReason, Verdict};
 use crate::gitlab::wire::Step;
 use crate::job::native::guest::Trouble;
+use crate::job::toolkit::trust_variables;
 use crate::vm::VmError;
 
 /// The names of GitLab's own stages among a job's steps.
 const AFTER_SCRIPT: &str = "after_script";
 const RELEASE: &str = "release";
-
-/// Hooks of a job.
-const BEFORE_SOURCES: &str = "pre_get_sources_script";
-const AFTER_SOURCES: &str = "post_get_sources_script";
 
 /// Bytes of variables that stages leave for later ones.
 const MAX_LATER: u32 = 1 << 20;
@@ -41,12 +41,18 @@ impl End {
         Self { verdict: Verdict::Success, detail: "succeeded".to_owned(), is_out_of_memory: false }
     }
 
-    fn failed(detail: impl Into<String>) -> Self {
+    pub(super) fn failed(detail: impl Into<String>) -> Self {
         let verdict = Verdict::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(1) };
         Self { verdict, detail: detail.into(), is_out_of_memory: false }
     }
 
-    fn canceled() -> Self {
+    /// What the job cannot help.
+    pub(super) fn of_runner(reason: FailureReason, detail: impl Into<String>) -> Self {
+        let verdict = Verdict::Failed { reason, exit_code: None };
+        Self { verdict, detail: detail.into(), is_out_of_memory: false }
+    }
+
+    pub(super) fn canceled() -> Self {
         Self { verdict: Verdict::Canceled, detail: "canceled".to_owned(), is_out_of_memory: false }
     }
 }
@@ -54,8 +60,11 @@ impl End {
 impl Runner<'_, '_> {
     /// Runs the job. `lacks` is what its tools do without, in words.
     pub(super) async fn run(mut self, lacks: Option<String>) -> Result<End, VmError> {
-        self.prepare(lacks).await?;
-        let mut end = match self.get_ready().await? {
+        if let Some(end) = ended(self.prepare(lacks).await)? {
+            self.trace.end().await;
+            return Ok(end);
+        }
+        let mut end = match ended(self.get_ready().await)? {
             Some(end) => end,
             None => self.scripts().await?,
         };
@@ -81,8 +90,8 @@ impl Runner<'_, '_> {
         self.variables.value("CI_JOB_STATUS") != "running"
     }
 
-    /// Says where the job runs, and puts in place what its programs expect.
-    async fn prepare(&mut self, lacks: Option<String>) -> Result<(), VmError> {
+    /// Says where the job runs, starts its containers, and puts in place what its programs expect. Gives the end if it comes here.
+    async fn prepare(&mut self, lacks: Option<String>) -> Result<Option<End>, VmError> {
         self.trace.begin(Stage::PrepareExecutor).await;
         let (profile, image) = (&self.scene.profile.name, &self.scene.image.name);
         let version = env!("CARGO_PKG_VERSION");
@@ -92,9 +101,16 @@ impl Runner<'_, '_> {
         for remark in self.plan.remarks.iter().chain(&lacks) {
             self.trace.warn(remark).await;
         }
+        if lacks.is_some() {
+            self.offered.retain(|one| !trust_variables().contains(one));
+        }
+        let owner = self.owner;
+        self.guest.make_directory(BUILDS, owner).await?;
+        if let Some(end) = self.start_containers().await? {
+            return Ok(Some(end));
+        }
         self.trace.begin(Stage::PrepareScript).await;
         self.trace.say(&format!("Running on {}...", self.scene.lease.vm)).await;
-        let owner = self.owner;
         for directory in [&self.plan.temporary, &self.plan.directory] {
             self.guest.make_directory(directory, owner).await?;
         }
@@ -102,121 +118,7 @@ impl Runner<'_, '_> {
         for (path, content) in self.variables.files() {
             self.guest.write_file(&path, content.as_bytes(), 0o600, owner).await?;
         }
-        Ok(())
-    }
-
-    /// Everything before the job's own scripts; gives the end if it comes here.
-    async fn get_ready(&mut self) -> Result<Option<End>, VmError> {
-        self.trace.begin(Stage::GetSources).await;
-        if let Some(end) = self.get_sources().await? {
-            return Ok(Some(end));
-        }
-        let caches = self.caches();
-        if !caches.is_empty() {
-            self.trace.begin(Stage::RestoreCache).await;
-        }
-        for cache in &caches {
-            let tries = self.plan.settings.cache_tries;
-            if let Some(end) = self.restore_within(cache, tries).await? {
-                return Ok(Some(end));
-            }
-        }
-        let dependencies = self.dependencies();
-        if !dependencies.is_empty() {
-            self.trace.begin(Stage::DownloadArtifacts).await;
-        }
-        for dependency in &dependencies {
-            let mut left = self.plan.settings.artifact_tries;
-            loop {
-                left -= 1;
-                let stop = self.stop.clone();
-                let downloaded = tokio::select! {
-                    downloaded = self.download(dependency) => downloaded,
-                    () = stop.cancelled() => return Ok(Some(End::canceled())),
-                };
-                match downloaded {
-                    Ok(()) => break,
-                    Err(Trouble::Vm(error)) => return Err(error),
-                    Err(Trouble::Said(why)) if left == 0 => {
-                        self.trace.error(&why).await;
-                        return Ok(Some(End::failed(why)));
-                    }
-                    Err(Trouble::Said(why)) => self.trace.warn(&format!("{why}; it is tried again")).await,
-                }
-            }
-        }
         Ok(None)
-    }
-
-    async fn restore_within(&mut self, cache: &crate::gitlab::wire::Cache, tries: u32) -> Result<Option<End>, VmError> {
-        for attempt in 1..=tries {
-            let stop = self.stop.clone();
-            let restored = tokio::select! {
-                restored = self.restore(cache) => restored,
-                () = stop.cancelled() => return Ok(Some(End::canceled())),
-            };
-            match restored {
-                Ok(()) => return Ok(None),
-                Err(Trouble::Vm(error)) => return Err(error),
-                Err(Trouble::Said(why)) if attempt == tries => {
-                    self.trace.error(&why).await;
-                    return Ok(Some(End::failed(why)));
-                }
-                Err(Trouble::Said(why)) => self.trace.warn(&format!("{why}; it is tried again")).await,
-            }
-        }
-        Ok(None)
-    }
-
-    async fn get_sources(&mut self) -> Result<Option<End>, VmError> {
-        let told = match sources::told(self.plan, &self.instance.url) {
-            Ok(told) => told,
-            Err(detail) => {
-                let verdict = Verdict::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None };
-                return Ok(Some(End { verdict, detail, is_out_of_memory: false }));
-            }
-        };
-        let is_fetched = self.plan.settings.strategy == Strategy::Fetch;
-        let mut end = None;
-        for attempt in 1..=self.plan.settings.source_tries {
-            if attempt > 1 {
-                self.trace.warn("the sources could not be fetched; it is tried again").await;
-            }
-            end = self.get_sources_once(&told, is_fetched).await?;
-            if end.as_ref().is_none_or(|end| end.verdict == Verdict::Canceled) {
-                break;
-            }
-        }
-        Ok(end)
-    }
-
-    async fn get_sources_once(
-        &mut self, told: &BTreeMap<String, String>, is_fetched: bool,
-    ) -> Result<Option<End>, VmError> {
-        if is_fetched && let Some(end) = self.hook(BEFORE_SOURCES, "/").await? {
-            return Ok(Some(end));
-        }
-        let script = format!("{}/get_sources", self.plan.temporary);
-        self.guest.write_file(&script, sources::SCRIPT.as_bytes(), 0o700, self.owner).await?;
-        let mut environment = self.environment();
-        environment.extend(told.clone());
-        let argv = ["sh", "-e", &script].map(str::to_owned).to_vec();
-        let program = Program { argv, environment, directory: "/".to_owned() };
-        let ended = self.program(program, None, true).await?;
-        if let Some(end) = self.judge(ended) {
-            return Ok(Some(end));
-        }
-        let directory = self.plan.directory.clone();
-        if is_fetched { self.hook(AFTER_SOURCES, &directory).await } else { Ok(None) }
-    }
-
-    async fn hook(&mut self, name: &str, directory: &str) -> Result<Option<End>, VmError> {
-        let commands = self.plan.hook(name);
-        if commands.is_empty() {
-            return Ok(None);
-        }
-        let ended = self.script(name, commands, directory, None, true).await?;
-        Ok(self.judge(ended))
     }
 
     /// The job's own scripts, `after_script` included.
@@ -224,12 +126,16 @@ impl Runner<'_, '_> {
         let settings = &self.plan.settings;
         let (limit, after_limit, ignores_after) =
             (settings.script_limit, settings.after_script_limit, settings.ignores_after_script);
+        let until = limit.map(|limit| Instant::now() + limit);
         let mut end = End::success();
+        if let Some(why) = self.open_up().await? {
+            self.trace.warn(&why).await;
+        }
         for step in self.plan.job.steps.iter().filter(|step| step.name != AFTER_SCRIPT) {
             self.trace.begin(Stage::Step(step.name.clone())).await;
             let commands = self.commands(step);
-            let directory = self.plan.directory.clone();
-            let ended = self.script(&step.name, &commands, &directory, limit, true).await?;
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let ended = self.script(&step.name, &commands, left, true).await?;
             if ended == Ended::TimedOut {
                 let took = limit.map(format_duration).unwrap_or_default();
                 self.trace.warn(&format!("the script took longer than RUNNER_SCRIPT_TIMEOUT, which is {took}")).await;
@@ -244,8 +150,7 @@ impl Runner<'_, '_> {
         if let Some(after) = after {
             self.trace.begin(Stage::AfterScript).await;
             self.trace.say("Running after script...").await;
-            let directory = self.plan.directory.clone();
-            let ended = self.script(AFTER_SCRIPT, &after.script, &directory, Some(after_limit), false).await?;
+            let ended = self.script(AFTER_SCRIPT, &after.script, Some(after_limit), false).await?;
             let failed = self.judge(ended);
             match failed {
                 Some(failed) if ignores_after => {
@@ -255,6 +160,10 @@ impl Runner<'_, '_> {
                 Some(failed) if end.verdict.is_success() => end = failed,
                 _ => {}
             }
+        }
+        self.tell_services().await?;
+        if let Some(why) = self.take_back().await? {
+            self.trace.warn(&why).await;
         }
         self.learn_later().await?;
         Ok(end)
@@ -321,25 +230,37 @@ impl Runner<'_, '_> {
         Ok(())
     }
 
-    /// Runs commands in one shell. One that `heeds` the job's cancellation is ended by it.
+    /// Runs commands of the job's own in one shell, in its container if it has one. One that `heeds` the job's cancellation is
+    /// ended by it.
     async fn script(
-        &mut self, name: &str, commands: &[String], directory: &str, limit: Option<std::time::Duration>, heeds: bool,
+        &mut self, name: &str, commands: &[String], limit: Option<Duration>, heeds: bool,
     ) -> Result<Ended, VmError> {
+        let text = self.text_of(commands, &self.plan.directory);
+        match self.inside(&text) {
+            Some(program) => self.program(program, limit, heeds).await,
+            None => self.script_of_machine(name, &text, limit, heeds).await,
+        }
+    }
+
+    pub(super) fn text_of(&self, commands: &[String], directory: &str) -> String {
         let later = self.plan.later();
-        let place = Place { directory, variables: &later, is_traced: self.plan.settings.is_traced };
-        let text = script::program(commands, place);
+        script::program(commands, Place { directory, variables: &later, is_traced: self.plan.settings.is_traced })
+    }
+
+    pub(super) async fn script_of_machine(
+        &mut self, name: &str, text: &str, limit: Option<Duration>, heeds: bool,
+    ) -> Result<Ended, VmError> {
         let path = format!("{}/{}", self.plan.temporary, Stage::Step(name.to_owned()).name());
         match self.guest.write_file(&path, text.as_bytes(), 0o700, self.owner).await {
             Err(VmError::Refused { detail, .. }) => return Ok(Ended::Failed(detail)),
             written => written?,
         }
         let argv = ["sh", "-c", SHELL, "sh", &path].map(str::to_owned).to_vec();
-        let program = Program { argv, environment: self.environment(), directory: "/".to_owned() };
-        self.program(program, limit, heeds).await
+        self.program(Program::of_machine(argv, self.environment()), limit, heeds).await
     }
 
-    async fn program(
-        &mut self, program: Program, limit: Option<std::time::Duration>, heeds: bool,
+    pub(super) async fn program(
+        &mut self, program: Program, limit: Option<Duration>, heeds: bool,
     ) -> Result<Ended, VmError> {
         let rules = Rules {
             guest: self.guest,
@@ -354,14 +275,14 @@ impl Runner<'_, '_> {
     }
 
     /// What programs get.
-    fn environment(&self) -> BTreeMap<String, String> {
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
         let mut environment = self.base.clone();
         environment.extend(self.variables.environment());
         environment
     }
 
     /// What the end of a program means for the job; nothing if it goes on.
-    fn judge(&self, ended: Ended) -> Option<End> {
+    pub(super) fn judge(&self, ended: Ended) -> Option<End> {
         let failed = |reason, exit_code, detail| {
             let verdict = Verdict::Failed { reason, exit_code };
             Some(End { verdict, detail, is_out_of_memory: false })
@@ -375,5 +296,13 @@ impl Runner<'_, '_> {
             }
             Ended::Failed(detail) => failed(FailureReason::ScriptFailure, Some(1), detail),
         }
+    }
+}
+
+/// What the machine refuses is no loss of it: a full disk, say.
+fn ended(end: Result<Option<End>, VmError>) -> Result<Option<End>, VmError> {
+    match end {
+        Err(VmError::Refused { detail, .. }) => Ok(Some(End::of_runner(FailureReason::RunnerSystemFailure, detail))),
+        end => end,
     }
 }

@@ -24,12 +24,16 @@ pub(in crate::job) const WHOLE: &str = "whole";
 const SALT: &str = "1.0";
 
 const METHOD: &str = r#"
-if command -v zstd >/dev/null 2>&1 && tar --version 2>/dev/null | grep -q 'GNU tar'; then echo zstd; else echo gzip; fi
+if ! tar --version 2>/dev/null | grep -q 'GNU tar'; then echo small
+elif command -v zstd >/dev/null 2>&1; then echo zstd
+else echo gzip
+fi
 "#;
 
-/// Packs the names of its input, relative to the workspace, by the method `$1`. A smaller `tar` takes names by lines, and the smallest as
-/// arguments, as many as those may be.
+/// Packs the names of its input, relative to the workspace or to the directory `$2`, by the method `$1`. A smaller `tar` takes names by
+/// lines, and the smallest as arguments, as many as those may be.
 pub(in crate::job) const PACK: &str = r#"
+cd "${2:-.}" || exit
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then
   if [ "$1" = zstd ]; then exec tar --posix -P --use-compress-program 'zstd -T0 -q' -cf - --null -T -; fi
   exec tar --posix -P -czf - --null -T -
@@ -47,10 +51,63 @@ xargs -0 -n 1000000 -s 130000 tar -czf - -- < "$names"
 "#;
 
 const UNPACK: &str = r#"
+cd "$2" || exit
 if [ "$1" = zstd ]; then exec tar -P --use-compress-program 'zstd -d -q' -xf -; fi
 if tar --version 2>/dev/null | grep -q 'GNU tar'; then exec tar -P -xzf -; fi
 exec tar -xzf -
 "#;
+
+/// What the guest packs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::job) enum Tar {
+    /// GNU tar, with zstd beside it.
+    Zstd,
+    /// GNU tar.
+    Gzip,
+    /// One such as BusyBox has, which makes every name relative.
+    Small,
+}
+
+impl Tar {
+    /// The guest's, or that of the job's container.
+    pub(in crate::job) async fn of(hands: &Hands<'_>) -> Result<Self, Trouble> {
+        let mut said = Vec::new();
+        let sink = |bytes: &[u8]| {
+            said.extend_from_slice(&bytes[..bytes.len().min(16)]);
+            Ok(())
+        };
+        hands.run(METHOD, &[], super::guest::no_input, sink).await?;
+        Ok(match said.trim_ascii() {
+            b"zstd" => Self::Zstd,
+            b"gzip" => Self::Gzip,
+            _ => Self::Small,
+        })
+    }
+
+    /// How it packs.
+    pub(in crate::job) const fn method(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip | Self::Small => "gzip",
+        }
+    }
+
+    /// What an entry's names are relative to, as long as they are not absolute.
+    const fn root(self) -> &'static str {
+        match self {
+            Self::Zstd | Self::Gzip => ".",
+            Self::Small => "/",
+        }
+    }
+
+    /// The name of a file in an entry.
+    fn name<'p>(self, path: &'p str, workspace: &str) -> &'p str {
+        match self {
+            Self::Zstd | Self::Gzip => relative(path, workspace),
+            Self::Small => path.trim_start_matches('/'),
+        }
+    }
+}
 
 /// Does the step.
 pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done) -> Result<(), Trouble> {
@@ -64,24 +121,24 @@ pub(super) async fn run(plan: &NativePlan, tenant: &Tenant, hands: &Hands<'_>, d
             return Err(Trouble::Said(format!("the input `{name}` is empty")));
         }
     }
-    let method = method(hands).await?;
-    let version = version(&paths, &method);
+    let tar = Tar::of(hands).await?;
+    let version = version(&paths, tar);
     match (plan.kind, plan.is_post) {
         (NativeKind::Cache, true) | (NativeKind::CacheSave, _) => {
             // What could not be saved is made again: no reason to fail.
-            match save(key, &paths, &version, &method, tenant, hands).await {
+            match save(key, &paths, &version, tar, tenant, hands).await {
                 Ok(said) => done.say(said),
                 Err(Trouble::Said(why)) => done.say(format!("warning: not saved: {why}")),
                 Err(error) => return Err(error),
             }
             Ok(())
         }
-        _ => restore(plan, key, &version, &method, tenant, hands, done).await,
+        _ => restore(plan, key, &version, tar, tenant, hands, done).await,
     }
 }
 
 async fn restore(
-    plan: &NativePlan, key: &str, version: &str, method: &str, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
+    plan: &NativePlan, key: &str, version: &str, tar: Tar, tenant: &Tenant, hands: &Hands<'_>, done: &mut Done,
 ) -> Result<(), Trouble> {
     let keys: Vec<String> = std::iter::once(key.to_owned()).chain(plan.lines("restore-keys")).collect();
     let only_looks = plan.flag("lookup-only", false).map_err(Trouble::Said)?;
@@ -89,7 +146,7 @@ async fn restore(
     done.output("cache-primary-key", key);
     let found = heavy(|| tenant.find_cache(&keys, version)).map_err(Trouble::said)?;
     let is_restored = match &found {
-        Some(found) if !only_looks => match unpack(found, method, hands).await {
+        Some(found) if !only_looks => match unpack(found, tar.method(), tar.root(), hands).await {
             Err(Trouble::Said(why)) => {
                 done.say(format!("warning: `{}` could not be restored: {why}", found.entry.key));
                 false
@@ -119,8 +176,8 @@ async fn restore(
     Ok(())
 }
 
-/// Unpacks what an entry holds.
-pub(in crate::job) async fn unpack(found: &Found, method: &str, hands: &Hands<'_>) -> Result<(), Trouble> {
+/// Unpacks what an entry holds, where its names are relative to `root`.
+pub(in crate::job) async fn unpack(found: &Found, method: &str, root: &str, hands: &Hands<'_>) -> Result<(), Trouble> {
     let content = heavy(|| found.open()).map_err(Trouble::said)?;
     let mut content = content.ok_or_else(|| Trouble::said("it was removed meanwhile"))?;
     let feed = async |input: Input| {
@@ -134,13 +191,13 @@ pub(in crate::job) async fn unpack(found: &Found, method: &str, hands: &Hands<'_
         input.end();
         Ok(())
     };
-    let (code, complaints) = hands.run(UNPACK, &[method], feed, |_| Ok(())).await?;
+    let (code, complaints) = hands.run(UNPACK, &[method, root], feed, |_| Ok(())).await?;
     if code == 0 { Ok(()) } else { Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}"))) }
 }
 
 /// Gives what is said of it.
 async fn save(
-    key: &str, paths: &[String], version: &str, method: &str, tenant: &Tenant, hands: &Hands<'_>,
+    key: &str, paths: &[String], version: &str, tar: Tar, tenant: &Tenant, hands: &Hands<'_>,
 ) -> Result<String, Trouble> {
     let search = Search::new(paths, &hands.workspace, &hands.home).map_err(Trouble::Said)?;
     let (whole, searched): (Vec<&str>, Vec<&str>) =
@@ -156,14 +213,14 @@ async fn save(
     };
     let upload = heavy(|| tenant.begin_cache()).map_err(Trouble::said)?;
     let mut block = upload.block(WHOLE).map_err(Trouble::said)?;
-    let list = names(taken.iter().map(|path| relative(path, &hands.workspace)));
+    let list = names(taken.iter().map(|path| tar.name(path, &hands.workspace)));
     let feed = async |input: Input| {
         input.write(&list).await?;
         input.end();
         Ok(())
     };
     let sink = |bytes: &[u8]| block.write(bytes).map_err(Trouble::said);
-    let (code, complaints) = hands.run(PACK, &[method], feed, sink).await?;
+    let (code, complaints) = hands.run(PACK, &[tar.method(), tar.root()], feed, sink).await?;
     if code != 0 {
         return Err(Trouble::Said(format!("`tar` ended with {code}: {complaints}")));
     }
@@ -175,20 +232,13 @@ async fn save(
     }
 }
 
-/// How the guest packs.
-pub(in crate::job) async fn method(hands: &Hands<'_>) -> Result<String, Trouble> {
-    let mut said = Vec::new();
-    let sink = |bytes: &[u8]| {
-        said.extend_from_slice(&bytes[..bytes.len().min(16)]);
-        Ok(())
+/// The action's own: what the entry holds, and how it is packed. The action does not work with a small `tar`.
+fn version(paths: &[String], tar: Tar) -> String {
+    let method = match tar {
+        Tar::Zstd => "zstd-without-long",
+        Tar::Gzip => "gzip",
+        Tar::Small => "gzip-from-root",
     };
-    hands.run(METHOD, &[], super::guest::no_input, sink).await?;
-    Ok(if said.starts_with(b"zstd") { "zstd" } else { "gzip" }.to_owned())
-}
-
-/// The action's own: what the entry holds, and how it is packed.
-fn version(paths: &[String], method: &str) -> String {
-    let method = if method == "zstd" { "zstd-without-long" } else { method };
     let parts: Vec<&str> = paths.iter().map(String::as_str).chain([method, SALT]).collect();
     hex::encode(Sha256::digest(parts.join("|")))
 }
@@ -201,7 +251,18 @@ mod tests {
     fn versions_are_those_of_the_action() {
         let paths = ["~/.npm".to_owned(), "node_modules".to_owned()];
         let of = |text: &str| hex::encode(Sha256::digest(text));
-        assert_eq!(version(&paths, "zstd"), of("~/.npm|node_modules|zstd-without-long|1.0"));
-        assert_eq!(version(&paths, "gzip"), of("~/.npm|node_modules|gzip|1.0"));
+        assert_eq!(version(&paths, Tar::Zstd), of("~/.npm|node_modules|zstd-without-long|1.0"));
+        assert_eq!(version(&paths, Tar::Gzip), of("~/.npm|node_modules|gzip|1.0"));
+        assert_ne!(version(&paths, Tar::Small), version(&paths, Tar::Gzip));
+    }
+
+    #[test]
+    fn a_small_tar_finds_every_place_from_the_root() {
+        for (tar, inside, outside) in
+            [(Tar::Gzip, "dist/a", "/github/home/x"), (Tar::Small, "__w/site/site/dist/a", "github/home/x")]
+        {
+            let name = |path| tar.name(path, "/__w/site/site");
+            assert_eq!((name("/__w/site/site/dist/a"), name("/github/home/x")), (inside, outside));
+        }
     }
 }

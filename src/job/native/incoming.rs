@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use tokio::sync::mpsc;
 
 use super::guest::{Hands, Trouble};
-use crate::artifact::tar::{Decoder, Event};
+use crate::artifact::tar::{Attributes, Decoder, Event};
 use crate::vm::guest::Input;
 
 /// Pieces of the stream that wait to be taken.
@@ -55,7 +55,7 @@ pub(in crate::job) enum Next {
     File {
         path: Vec<u8>,
         size: u64,
-        is_executable: bool,
+        attributes: Attributes,
     },
     Content {
         from: usize,
@@ -82,7 +82,7 @@ impl Incoming {
             let event = self.decoder.next(&mut input).map_err(io::Error::other)?;
             let end = self.piece.len() - input.len();
             let next = event.map(|event| match event {
-                Event::File { path, size, is_executable } => Next::File { path, size, is_executable },
+                Event::File { path, size, attributes } => Next::File { path, size, attributes },
                 Event::Content(bytes) => Next::Content { from: end - bytes.len(), to: end },
                 Event::End => Next::End,
                 Event::Directory { path } => Next::Directory { path },

@@ -24,6 +24,7 @@ use crate::net::decisions::Decision;
 use crate::net::http::MAX_HEAD;
 
 mod checkout;
+mod gitlab;
 mod lfs;
 
 const CREDENTIAL: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0";

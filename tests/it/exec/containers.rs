@@ -3,31 +3,26 @@
 //! They take an image that is built for them, from which containers can start without a registry: `DAYFLY_TEST_IMAGES=docker`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::run::state;
 use crate::support::command::{self, Outcome};
 use crate::support::repository::Repository;
+use crate::support::tls::{self, TlsServer};
 use crate::support::{has_test_image, leaks};
 
-const RECIPE: &str = r#"extends = "docker"
+pub(crate) const RECIPE: &str = r#"extends = "docker"
 description = "Docker with an image that it need not pull"
 
 [distribution]
 suite = "trixie"
-packages = ["busybox-static", "nodejs"]
+packages = ["busybox-static", "nodejs", "python3"]
 
 [bake]
 script = "bake.sh"
 "#;
 
-const BAKE: &str = r#"set -eu
-root=$(mktemp -d)
-mkdir -p "$root/bin" "$root/tmp" "$root/root"
-cp /bin/busybox "$root/bin/busybox"
-for name in $(/bin/busybox --list); do ln -s busybox "$root/bin/$name" 2>/dev/null || :; done
-tar -C "$root" -c . | docker import --change 'ENV PATH=/bin' --change 'CMD ["sh"]' - local/tiny:1
-"#;
+pub(crate) const BAKE: &str = include_str!("containers/bake.sh");
 
 const INSIDE: &str = r#"on: push
 env: { TOP: top }
@@ -64,7 +59,12 @@ jobs:
       - { run: 'echo "made=$MADE out=${{ steps.out.outputs.o }} $(prog) below=${PWD##*/}"', working-directory: sub }
       - { uses: ./.github/actions/steps, with: { who: mona } }
       - { uses: ./.github/actions/program, with: { some: thing } }
-      - { uses: ./.github/actions/image, with: { who: mona } }
+      - { uses: ./.github/actions/image, with: { who: mona }, env: { URL: "@URL@", LEVEL: step } }
+      - run: |
+          git fetch -q origin "$GITHUB_SHA" && echo "fetched $(git show FETCH_HEAD:word)"
+          echo "curl: $(curl -sS "@URL@") untrusted: $(curl -s --cacert /dev/null "@URL@" || echo no)"
+          echo "own: $(grep -c BEGIN "$NODE_EXTRA_CA_CERTS"), maven: $(grep -o -m 1 '<host>[0-9.]*' "${MAVEN_ARGS##* }" | head -n 1)"
+          echo "gradle: $(grep http.proxyHost ~/.gradle/gradle.properties) $(ls -ld ~/.gradle | cut -c1-10)"
       - { uses: actions/upload-artifact@v4, with: { name: dist, path: dist } }
       - { uses: actions/cache/save@v4, with: { path: ~/cached, key: k } }
       - run: rm -r ~/cached
@@ -90,7 +90,7 @@ jobs:
     steps:
       - uses: actions/checkout@v4
       - run: curl -sS http://localhost:${{ job.services.web.ports[80] }}/x
-      - { uses: ./.github/actions/image, with: { who: lisa } }
+      - { uses: ./.github/actions/image, with: { who: lisa, where: "${{ github.workspace }}/word" } }
       - id: plain
         uses: docker://local/tiny:1
         env: { A: "b c" }
@@ -118,11 +118,42 @@ const PROGRAM: &str = "inputs: { some: {} }\nruns: { using: node20, pre: pre.js,
 
 const MAIN: &str = "console.log('main', process.env.INPUT_SOME, process.cwd(), process.env.STATE_first)\n";
 
-const IMAGE: &str = "inputs: { who: {} }\nruns: { using: docker, image: Dockerfile, args: ['${{ inputs.who }}', 'a b'], \
-    env: { INNER: 'inner ${{ inputs.who }}' }, post-entrypoint: /post.sh }\n";
+const IMAGE: &str = "inputs: { who: {}, where: { default: word } }\nruns: { using: docker, image: docker/Dockerfile, \
+    args: ['${{ inputs.who }}', 'a b'], env: { INNER: 'inner ${{ inputs.who }}', LEVEL: action }, \
+    pre-entrypoint: /pre.sh, post-entrypoint: /post.sh }\n";
 
-const ENTRY: &str = "#!/bin/sh\necho \"action: <$1> <$2> $INNER in $(pwd) with $(cat word)\"\necho st=kept >> $GITHUB_STATE\n\
-    wget -Y off -q -O - http://web/x\n";
+const ENTRY: &str = r#"#!/bin/sh
+echo "action: <$1> <$2> $INNER of the $LEVEL in $(pwd) with $(cat "$INPUT_WHERE"), after $STATE_pre"
+echo st=kept >> $GITHUB_STATE
+wget -Y off -q -O - http://web/x
+git ls-remote -q origin HEAD | grep -q HEAD && echo asked the forge
+[ -z "$URL" ] || echo "curl of the action: $(curl -sS "$URL")"
+"#;
+
+const PRE: &str = "#!/bin/sh\necho \"before <$1> <$2> with $INNER\"\necho pre=$1 >> $GITHUB_STATE\n";
+
+const POST: &str = "#!/bin/sh\necho \"post of an image: $STATE_st <$1> <$2> with $INNER of the $LEVEL\"\n";
+
+/// Its first job pulls with credentials, and looks where they are; the registry knows nobody else.
+const PRIVATE: &str = r#"on: push
+jobs:
+  good:
+    runs-on: docker
+    container:
+      image: 127.0.0.1:5000/tiny:1
+      credentials: { username: me, password: "${{ secrets.S }}" }
+      volumes: ['/var/log:/log:ro']
+    steps:
+      - run: |
+          echo "logins: $(grep -c ' login ' /log/docker-words), pulls: $(grep -c ' pull ' /log/docker-words)"
+          echo "shown: $(grep -c 'well[ ]hidden' /log/docker-words), kept: $(find /__w/_temp -name '_docker_*' | wc -l)"
+  bad:
+    needs: good
+    runs-on: docker
+    services:
+      theirs: { image: '127.0.0.1:5000/theirs:1', credentials: { username: me, password: wrong } }
+    steps: [run: echo never]
+"#;
 
 fn repository(workflow: &str) -> Repository {
     Repository::new(&[
@@ -139,24 +170,48 @@ fn repository(workflow: &str) -> Repository {
         (".github/actions/program/post.js", "console.log('post', process.env.INPUT_SOME)\n"),
         (".github/actions/image/action.yml", IMAGE),
         (
-            ".github/actions/image/Dockerfile",
+            ".github/actions/image/docker/Dockerfile",
             "FROM local/tiny:1\nCOPY *.sh /\nRUN chmod +x /*.sh\nENTRYPOINT [\"/entry.sh\"]\n",
         ),
-        (".github/actions/image/entry.sh", ENTRY),
-        (".github/actions/image/post.sh", "#!/bin/sh\necho \"post of an image: $STATE_st\"\n"),
+        (".github/actions/image/docker/entry.sh", ENTRY),
+        (".github/actions/image/docker/pre.sh", PRE),
+        (".github/actions/image/docker/post.sh", POST),
     ])
 }
 
-fn run(state: &Path, workflow: &str) -> Outcome {
-    let (repository, recipes) = (repository(workflow), state.join("recipes"));
+/// The directory with the recipe. It is always the same one: the image is built once.
+fn recipes() -> PathBuf {
+    let recipes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes");
     let recipe = recipes.join("docker-tiny");
     fs::create_dir_all(&recipe).unwrap();
-    fs::write(recipe.join("image.toml"), RECIPE).unwrap();
-    fs::write(recipe.join("bake.sh"), BAKE).unwrap();
+    for (name, text) in [("image.toml", RECIPE), ("bake.sh", BAKE)] {
+        let fresh = tempfile::NamedTempFile::new_in(&recipes).unwrap();
+        fs::write(&fresh, text).unwrap();
+        // Another test may be reading it.
+        fresh.persist(recipe.join(name)).unwrap();
+    }
+    recipes
+}
+
+/// Runs it in a machine of its own image. `egress` is what a configuration says of its profile; else nothing can be reached.
+fn run(state: &Path, workflow: &str, egress: Option<&str>) -> Outcome {
+    let (repository, recipes) = (repository(workflow), recipes());
     let mut command = command::dayfly();
-    command.current_dir(repository.path()).args(["run", "--backend", "qemu-tcg", "--image", "docker-tiny"]);
-    command.args(["--memory", "1GiB", "--disk", "2GiB", "--egress", "none"]).arg("--state-dir").arg(state);
-    command.arg("--recipes").arg(&recipes).env("S", "well hidden").args(["--secret", "S"]);
+    command.current_dir(repository.path()).arg("run").env("S", "well hidden").args(["--secret", "S"]);
+    if let Some(egress) = egress {
+        let config = state.join("dayfly.toml");
+        let (state, recipes) = (state.display(), recipes.display());
+        let text = format!(
+            "[github]\nwebhook_secret = {{ env = 'H' }}\ntoken = {{ env = 'T' }}\n[server]\nstate_dir = '{state}'\n\
+             [vm]\nbackend = 'qemu-tcg'\nrecipes_dir = '{recipes}'\n[profile.docker]\nlabels = ['docker']\n\
+             image = 'docker-tiny'\nmemory = '1 GiB'\ndisk = '2 GiB'\negress = {egress}\n"
+        );
+        fs::write(&config, text).unwrap();
+        command.arg("--config").arg(config);
+    } else {
+        command.args(["--backend", "qemu-tcg", "--image", "docker-tiny", "--memory", "1GiB", "--disk", "2GiB"]);
+        command.args(["--egress", "none"]).arg("--state-dir").arg(state).arg("--recipes").arg(&recipes);
+    }
     command.output().unwrap().into()
 }
 
@@ -171,13 +226,18 @@ fn assert_says(done: &Outcome, lines: &[&str]) {
     }
 }
 
-#[test]
-fn a_jobs_steps_run_in_its_container_beside_its_services() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jobs_steps_run_in_its_container_beside_its_services() {
     if !has_test_image("docker") {
         return;
     }
     let Some(state) = state() else { return };
-    let done = run(state.path(), INSIDE);
+    let server = TlsServer::start().await;
+    fs::write(state.path().join("ca.pem"), &server.authority).unwrap();
+    let (host, port) = (tls::HOST, server.port);
+    let egress = format!("{{ ca_bundle = 'ca.pem', ports = [{port}], allow_addresses = ['{host}'] }}");
+    let workflow = INSIDE.replace("@URL@", &format!("https://{host}:{port}/"));
+    let done = tokio::task::block_in_place(|| run(state.path(), &workflow, Some(&egress)));
     assert_says(
         &done,
         &[
@@ -185,6 +245,13 @@ fn a_jobs_steps_run_in_its_container_beside_its_services() {
             "temp=/__w/_temp tools=/__t",
             "web: hello from web",
             "made=here out=its output own program below=sub",
+            "before <mona> <a b> with inner mona",
+            "asked the forge",
+            "curl of the action: over TLS",
+            "fetched committed",
+            "curl: over TLS untrusted: no",
+            "own: 1, maven: <host>172.17.0.1",
+            "gradle: systemProp.http.proxyHost=172.17.0.1 drwxrwxrwx",
             "got kept and cached",
             "error: the step took longer than its `timeout-minutes`",
             "error: the step ended with exit code 3",
@@ -199,8 +266,8 @@ fn a_jobs_steps_run_in_its_container_beside_its_services() {
     says("says again at /home/");
     says("main thing /__w/");
     says("post thing");
-    says("action: <mona> <a b> inner mona in /github/workspace with committed");
-    says("post of an image: kept");
+    says("action: <mona> <a b> inner mona of the step in /github/workspace with committed, after mona");
+    says("post of an image: kept <mona> <a b> with inner mona of the step");
     assert!(!done.stdout.contains("well hidden"), "{}", done.stdout);
     assert_eq!(done.code, Some(1), "{}", done.stdout);
     leaks::assert_none(state.path());
@@ -212,17 +279,29 @@ fn a_machines_steps_reach_services_and_an_unhealthy_one_fails_its_job() {
         return;
     }
     let Some(state) = state() else { return };
-    let done = run(state.path(), BESIDE);
+    let done = run(state.path(), BESIDE, None);
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
-    assert_says(&done, &["hello to the machine", "A=b c", "x=y", "post of an image: kept"]);
-    assert!(
-        done.stdout.contains("action: <lisa> <a b> inner lisa in /github/workspace with committed"),
-        "{}",
-        done.stdout
-    );
+    assert_says(&done, &["hello to the machine", "A=b c", "x=y", "asked the forge"]);
+    let says = |text: &str| assert!(done.stdout.contains(text), "`{text}` is not in:\n{}", done.stdout);
+    says("action: <lisa> <a b> inner lisa of the action in /github/workspace with committed, after lisa");
+    says("post of an image: kept <lisa> <a b> with inner lisa of the action");
 
-    let done = run(state.path(), UNHEALTHY);
+    let done = run(state.path(), UNHEALTHY, None);
     assert_says(&done, &["error: the service `bad` did not start: it ended with exit code 7", "it says why"]);
+    assert!(done.code == Some(1) && !done.stdout.contains("] never"), "{}", done.stdout);
+    leaks::assert_none(state.path());
+}
+
+#[test]
+fn an_image_is_pulled_with_credentials_that_no_command_line_shows() {
+    if !has_test_image("docker") {
+        return;
+    }
+    let Some(state) = state() else { return };
+    let done = run(state.path(), PRIVATE, None);
+    assert_says(&done, &["Pulling 127.0.0.1:5000/tiny:1", "logins: 1, pulls: 1", "shown: 0, kept: 0"]);
+    let refused = "error: the registry of `127.0.0.1:5000/theirs:1` refused the credentials: ";
+    assert!(done.stdout.contains(refused), "{}{}", done.stdout, done.stderr);
     assert!(done.code == Some(1) && !done.stdout.contains("] never"), "{}", done.stdout);
     leaks::assert_none(state.path());
 }

@@ -4,10 +4,11 @@
 mod actions;
 mod calls;
 mod clone;
-mod containers;
+pub(crate) mod containers;
 mod monitor;
 mod nat;
 mod node;
+mod python;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

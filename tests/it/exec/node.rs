@@ -20,8 +20,11 @@ jobs:
       - uses: ./.github/actions/client
       - { id: a, uses: actions/setup-node@v4 }
       - { id: b, uses: actions/setup-node@v4, with: { node-version: 20.x, cache: npm } }
+      - { uses: actions/setup-node@v4, with: { cache: pnpm } }
+      - { uses: actions/setup-node@v4, with: { cache: npm, cache-dependency-path: none.json }, continue-on-error: true }
+      - run: mkdir -p ~/.npm && echo fetched > ~/.npm/one
       - { id: c, uses: actions/setup-node@v4, with: { node-version-file: .nvmrc } }
-      - run: echo "versions ${{ toJSON(steps.a.outputs) == toJSON(steps.b.outputs) && steps.c.outputs.node-version }} $(node --version)"
+      - run: echo "versions ${{ steps.a.outputs.node-version == steps.b.outputs.node-version && steps.c.outputs.node-version }} $(node --version)"
       - { id: d, uses: actions/setup-node@v4, with: { node-version: 18 }, continue-on-error: true }
       - run: echo "wrong=${{ steps.d.outcome }}"
 "#;
@@ -59,6 +62,7 @@ fn the_real_packages_and_what_sets_node_up_work_in_a_vm() {
     let repository = Repository::new(&[
         (".dayfly/workflows/ci.yml", WORKFLOW),
         (".nvmrc", "v20\n"),
+        ("package-lock.json", "{}\n"),
         (".github/actions/client/action.yml", "runs: { using: node20, main: index.mjs }\n"),
         (".github/actions/client/index.mjs", &client),
     ]);
@@ -78,7 +82,10 @@ fn the_real_packages_and_what_sets_node_up_work_in_a_vm() {
     let says = |text: &str| assert!(done.stdout.contains(text), "`{text}` is not in:\n{}", done.stdout);
     says("all is well");
     says("versions v20.");
-    says("note: `cache` is passed over");
+    says("no cache for node-cache-Linux-x64-npm-");
+    says("note: `cache: pnpm` is passed over");
+    says("error: `cache` needs a file that says what is installed, and `none.json` matches none in the workspace");
+    says("cache saved: node-cache-Linux-x64-npm-");
     says("error: the image `node` has Node.js 20.");
     says("wrong=failure");
     leaks::assert_none(state.path());

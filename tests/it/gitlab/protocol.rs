@@ -115,6 +115,46 @@ async fn a_cancelled_job_cleans_up_and_a_forced_one_does_not() {
     hall.finish().await;
 }
 
+/// There is always more of its trace, which must keep nobody from hearing what GitLab wants.
+#[tokio::test]
+async fn a_job_that_never_stops_printing_is_sent_at_the_interval_and_can_be_cancelled() {
+    let hall = Hall::open(Options::default()).await;
+    let id = hall.gitlab.add_job(Plan { is_endless: true, pause: 1, ..Plan::says("on and on and on\n") }.job());
+    let began = std::time::Instant::now();
+    hall.gitlab.wait_for_job(id, |job| job.trace.len() > 5_000, DEADLINE).await.unwrap();
+    let (patches, seconds) = (hall.gitlab.requests("PATCH", "/trace"), began.elapsed().as_secs());
+    assert!(patches as u64 <= seconds + 3, "{patches} patches in {seconds} s, and GitLab wants one each second");
+    hall.gitlab.cancel(id, true);
+    let job = hall.ended(id).await;
+    assert_eq!(verdict(&job), (JobState::Canceled, "job_canceled", None, 1));
+    assert_eq!(job.trace, hall.written(id));
+    hall.finish().await;
+}
+
+#[tokio::test]
+async fn an_end_is_told_although_its_trace_is_refused() {
+    let hall = Hall::open(Options::default()).await;
+    let (method, kind) = (Some(axum::http::Method::PATCH), FaultKind::Status(404));
+    hall.gitlab.inject(Fault { method, path_contains: "/trace", kind, times: 4 });
+    let id = hall.gitlab.add_job(Plan { repeat: 3, pause: 300, ..Plan::says("a line\n") }.job());
+    let job = hall.ended(id).await;
+    assert_eq!((verdict(&job), &job.trace), ((JobState::Success, "", None, 1), &hall.written(id)));
+    hall.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_no_job_is_not_asked_for_again_at_once() {
+    let hall = Hall::open(Options::default()).await;
+    let (method, kind) = (Some(axum::http::Method::POST), FaultKind::Status(201));
+    let asked = || hall.gitlab.requests("POST", "/jobs/request");
+    let (before, began) = (asked(), std::time::Instant::now());
+    hall.gitlab.inject(Fault { method, path_contains: "/jobs/request", kind, times: 1000 });
+    eventually("a few questions", async || (asked() >= before + 3).then_some(())).await;
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+    hall.gitlab.clear_faults();
+    hall.finish().await;
+}
+
 #[tokio::test]
 async fn a_job_begins_when_gitlab_has_heard_that_there_is_a_machine() {
     let gitlab = GitLab::start(Options { two_phase: true, ..Options::default() }).await.unwrap();

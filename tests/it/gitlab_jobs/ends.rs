@@ -24,7 +24,19 @@ async fn each_end_has_its_reason_and_its_code() {
         "steps": steps(&[("script", &["echo begun", "trap '' TERM; sleep 600"]), ("after_script", &["echo \"after: $CI_JOB_STATUS\""])]),
         "artifacts": [{"paths": ["file"], "when": "always"}],
     }));
+    let forced = hall.plan(json!({
+        "job_info": {"name": "forced"},
+        "steps": steps(&[("script", &["echo begun", "sleep 600"]), ("after_script", &["echo after begun", "sleep 600"])]),
+    }));
     let is_begun = |job: &crate::local_gitlab::Job| job.text().contains("\nbegun");
+    hall.gitlab.wait_for_job(forced, is_begun, LIMIT).await.unwrap();
+    hall.gitlab.cancel(forced, true);
+    let is_after = |job: &crate::local_gitlab::Job| job.text().contains("\nafter begun");
+    hall.gitlab.wait_for_job(forced, is_after, LIMIT).await.unwrap();
+    hall.gitlab.cancel(forced, false);
+    // Long before the time of `after_script` is over.
+    let forced = hall.scene.job(&hall.sha, "forced", crate::support::Job::is_finished).await;
+    assert_eq!(forced.detail.as_deref(), Some("GitLab has ended the job"));
     hall.gitlab.wait_for_job(cancelled, is_begun, LIMIT).await.unwrap();
     hall.gitlab.cancel(cancelled, true);
 

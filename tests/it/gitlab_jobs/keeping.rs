@@ -9,12 +9,16 @@ use crate::local_gitlab::JobState;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_reach_gitlab_and_later_jobs() {
-    let Some(hall) = Hall::open(&[("kept", "in the repository\n"), (".gitignore", "*.o\n")]).await else { return };
+    // All of it over TLS, with certificates that nobody but the configuration knows.
+    let files = [("kept", "in the repository\n"), (".gitignore", "*.o\n")];
+    let Some(hall) = Hall::open_with_tls(&files).await else { return };
     let first = hall
         .run(json!({
             "steps": steps(&[("script", &[
+                "grep -q 'BEGIN CERTIFICATE' \"$CI_SERVER_TLS_CA_FILE\"",
                 "mkdir -p dist/empty dist/sub 'dist/ä b'",
                 "echo plain > dist/a.txt; echo run > dist/run.sh; chmod +x dist/run.sh; echo no > dist/sub/b.o",
+                "chmod 640 dist/a.txt; touch -d '2001-01-01 00:00:00 UTC' dist/a.txt",
                 "ln -s ../kept dist/link; ln -s sub dist/directory; echo spaced > 'dist/ä b/-x'",
                 "echo new > new.txt; echo '<testsuites/>' > one.xml; echo '<testsuites/>' > two.xml; echo A=b > build.env",
                 "echo NAME=from-env >> $GITLAB_ENV",
@@ -67,12 +71,12 @@ async fn files_reach_gitlab_and_later_jobs() {
         "cache": [{"key": "other", "paths": ["deps"], "policy": "pull", "fallback_keys": ["none", "deps-main"]}],
         "steps": steps(&[("script", &[
             "cat dist/a.txt dist/link; test -x dist/run.sh; test -d dist/empty; test ! -e dist/sub/b.o; cat 'dist/ä b/-x'",
-            "cat deps/sub/link; readlink deps/sub/link",
+            "cat deps/sub/link; readlink deps/sub/link; stat -c 'mode %a at %Y' dist/a.txt",
         ])]),
     });
     let second = plain(&hall.run(later.clone()).await);
     assert!(second.contains("\nplain\nin the repository\nspaced\n"), "{second}");
-    assert!(second.contains("\ncached\nfile\n") && second.contains("Job succeeded"), "{second}");
+    assert!(second.contains("\ncached\nfile\nmode 640 at 978307200\n") && second.contains("Job succeeded"), "{second}");
     assert!(second.contains("Not uploading cache other due to policy"), "{second}");
 
     // What jobs of other refs keep is not what jobs of protected refs find.

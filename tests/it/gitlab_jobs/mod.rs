@@ -1,6 +1,7 @@
 //! Jobs of GitLab's in real VMs, given away by a strict small GitLab.
 #![allow(clippy::unwrap_used)]
 
+mod containers;
 mod ends;
 mod git;
 mod keeping;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::local_gitlab::{Artifact, GitLab, Job, JobState, Options};
 use crate::support::repository::Repository;
+use crate::support::tls::TlsServer;
 use crate::support::{Scene, Settings};
 
 /// A job in an emulated machine, while others build. Only a failure takes it.
@@ -32,21 +34,37 @@ struct Hall {
 impl Hall {
     /// `None` where VMs cannot be run.
     async fn open(files: &[(&str, &str)]) -> Option<Self> {
+        Self::open_with(files, Settings::new(), "linux", false).await
+    }
+
+    /// The same where the GitLab has a certificate of an authority of its own.
+    async fn open_with_tls(files: &[(&str, &str)]) -> Option<Self> {
+        Self::open_with(files, Settings::new(), "linux", true).await
+    }
+
+    async fn open_with(files: &[(&str, &str)], settings: Settings, profile: &str, has_tls: bool) -> Option<Self> {
         let repository = Repository::new(files);
+        let other = Repository::new(&[("README.md", "# Other\n")]);
+        let commit = other.commit(&[("part", "of another project\n")]);
+        repository.add_submodule("vendor/other", "../other.git", &commit);
         let sha = repository.commit(&[("second", "commit\n")]);
         repository.tag("v1");
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("demo")).unwrap();
         repository.copy_bare(&root.path().join("demo/hello.git"));
-        let other = Repository::new(&[("part", "of another project\n")]);
         other.copy_bare(&root.path().join("demo/other.git"));
         let place = root.path().to_owned();
         let gitlab = GitLab::start_with(Options::default(), |gitlab| git::routes(place, gitlab.clone())).await.unwrap();
+        let (mut url, mut more, mut settings) = (gitlab.url(), "", settings);
+        if has_tls {
+            let server = TlsServer::before(url.trim_start_matches("http://").parse().unwrap()).await;
+            (url, more) = (server.url(), "ca_bundle = \"gitlab-ca.pem\"\n");
+            settings = settings.with_secret("gitlab-ca.pem", &server.authority);
+        }
         let section = format!(
-            "[[gitlab]]\nurl = \"{}\"\n[[gitlab.runner]]\ntoken = {{ file = \"runner-token\" }}\nprofile = \"linux\"\n",
-            gitlab.url()
+            "[[gitlab]]\nurl = \"{url}\"\n{more}[[gitlab.runner]]\ntoken = {{ file = \"runner-token\" }}\nprofile = \"{profile}\"\n"
         );
-        let settings = Settings::new().with_section(&section).with_secret("runner-token", &gitlab.add_runner());
+        let settings = settings.with_section(&section).with_secret("runner-token", &gitlab.add_runner());
         let scene = Scene::start(settings).await?;
         Some(Self { gitlab, scene, sha, _root: root })
     }
@@ -122,7 +140,7 @@ fn unpacked(archive: &Artifact) -> Vec<(String, String)> {
             archive.content(&entry).unwrap().read_to_string(&mut text).unwrap();
             let mark = if entry.is_link() {
                 "-> "
-            } else if entry.is_executable() {
+            } else if entry.mode().is_some_and(|mode| mode & 0o100 != 0) {
                 "x "
             } else {
                 ""

@@ -85,6 +85,7 @@ async fn variables_change_how_sources_are_got() {
     };
     let none = with(&[("GIT_STRATEGY", "none")], &["ls -A | wc -l; pwd"]);
     let elsewhere = with(&[("GIT_CLONE_PATH", "$CI_BUILDS_DIR/go/src")], &["pwd; ls"]);
+    let inner = with(&[("GIT_SUBMODULE_STRATEGY", "recursive")], &["cat vendor/other/part; git submodule status"]);
     let unknown = with(&[("GIT_STRATEGY", "pull"), ("GET_SOURCES_ATTEMPTS", "2")], &["ls"]);
     let missing = hall.gitlab.add_job(json!({
         "git_info": {"sha": "1".repeat(40)},
@@ -94,7 +95,9 @@ async fn variables_change_how_sources_are_got() {
     let none = plain(&hall.ended(none).await);
     assert!(none.contains("\n0\n/builds/demo/hello\n"), "{none}");
     let elsewhere = plain(&hall.ended(elsewhere).await);
-    assert!(elsewhere.contains("\n/builds/go/src\nREADME.md\nsecond\n"), "{elsewhere}");
+    assert!(elsewhere.contains("\n/builds/go/src\nREADME.md\nsecond\nvendor\n"), "{elsewhere}");
+    let inner = plain(&hall.ended(inner).await);
+    assert!(inner.contains("\nof another project\n") && inner.contains("Job succeeded"), "{inner}");
     let unknown = plain(&hall.ended(unknown).await);
     assert!(unknown.contains("WARNING: GIT_STRATEGY: expected") && unknown.contains("Job succeeded"), "{unknown}");
     let missing = hall.ended(missing).await;

@@ -52,6 +52,15 @@ impl Repository {
         self.git(&["rev-parse", "HEAD"])
     }
 
+    /// Adds a submodule, which the next commit has.
+    pub(crate) fn add_submodule(&self, path: &str, url: &str, commit: &str) {
+        let section = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
+        self.write(&[(".gitmodules", &section)]);
+        // Without the empty directory it would be gone again.
+        std::fs::create_dir_all(self.path().join(path)).unwrap();
+        self.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
+    }
+
     /// Gives the last commit a name.
     pub(crate) fn tag(&self, name: &str) {
         self.git(&["tag", name]);

@@ -1,6 +1,7 @@
 //! A server whose certificate only those trust who were given its authority's.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -27,7 +28,21 @@ pub(crate) struct TlsServer {
 }
 
 impl TlsServer {
+    /// One that gives [`ANSWER`].
     pub(crate) async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// One that passes on to a server without TLS what is said to it.
+    pub(crate) async fn before(server: SocketAddr) -> Self {
+        Self::serve(Some(server)).await
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{HOST}:{}", self.port)
+    }
+
+    async fn serve(behind: Option<SocketAddr>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = certificates(directory.path());
         let file = |name: &str| directory.path().join(name);
@@ -41,7 +56,11 @@ impl TlsServer {
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(acceptor.clone(), stream));
+                let acceptor = acceptor.clone();
+                match behind {
+                    Some(server) => tokio::spawn(pass_on(acceptor, stream, server)),
+                    None => tokio::spawn(answer(acceptor, stream)),
+                };
             }
         });
         Self { port, authority }
@@ -55,6 +74,12 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<()>
     let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{ANSWER}", ANSWER.len());
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await
+}
+
+async fn pass_on(acceptor: TlsAcceptor, stream: TcpStream, server: SocketAddr) -> std::io::Result<()> {
+    let mut stream = acceptor.accept(stream).await?;
+    let mut behind = TcpStream::connect(server).await?;
+    tokio::io::copy_bidirectional(&mut stream, &mut behind).await.map(drop)
 }
 
 /// Makes an authority and a certificate of it for [`HOST`]; gives the authority's.

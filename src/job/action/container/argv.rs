@@ -36,19 +36,10 @@ impl Container<'_> {
     }
 }
 
-/// Makes the image `tag` of a Dockerfile, with the action's directory for its files.
-pub(super) fn build(tag: &str, dockerfile: &str, directory: &str) -> Vec<String> {
-    words(&[
-        "docker",
-        "build",
-        "--quiet",
-        "--tag",
-        tag,
-        "--file",
-        &format!("{directory}/{dockerfile}"),
-        "--",
-        directory,
-    ])
+/// Makes the image `tag` of a Dockerfile, with the directory that it is in for its files.
+pub(super) fn build(tag: &str, dockerfile: &str) -> Vec<String> {
+    let directory = dockerfile.rsplit_once('/').map_or(".", |(directory, _)| directory);
+    words(&["docker", "build", "--quiet", "--tag", tag, "--file", dockerfile, "--", directory])
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -129,7 +120,7 @@ mod tests {
             [
                 "/github/file_commands/env_1",
                 "/github/workspace",
-                "/home/ci/jobs/site/site/x",
+                "/github/workspace/x",
                 "secret",
                 "/github/runner_temp"
             ]
@@ -137,7 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_made_of_the_actions_directory() {
-        assert_eq!(build("t", "Dockerfile", "/a").join(" "), "docker build --quiet --tag t --file /a/Dockerfile -- /a");
+    fn an_image_is_made_of_the_directory_of_its_dockerfile() {
+        let built = |file: &str| build("t", file).join(" ");
+        assert_eq!(built("/a/Dockerfile"), "docker build --quiet --tag t --file /a/Dockerfile -- /a");
+        assert_eq!(built("/a/sub/Dockerfile"), "docker build --quiet --tag t --file /a/sub/Dockerfile -- /a/sub");
     }
 }

@@ -2,6 +2,8 @@
 
 mod argv;
 
+use std::collections::BTreeMap;
+
 use self::argv::Container;
 use super::{Steps, Witness, post_of, with_inputs};
 use crate::core::heavy;
@@ -26,12 +28,12 @@ impl<W: Witness> Steps<'_, W> {
                 "the action needs Docker, which the image `{image}` has not; use an image with it, such as `docker`"
             ));
         }
-        let (main, mut plan) = match heavy(|| prepared(plan, docker, inputs, place, run)) {
+        let Prepared { main, mut plan, own } = match heavy(|| prepared(plan, docker, inputs, place, run)) {
             Ok(prepared) => prepared,
             Err(why) => return failed(why),
         };
         if let DockerImage::File(file) = &docker.image {
-            let build = StepAction::Docker(argv::build(&main.image, file, &place.path));
+            let build = StepAction::Docker(argv::build(&main.image, &format!("{}/{file}", place.path)));
             let built = self.run_step(&StepPlan { action: build, ..plan.clone() }, run).await?;
             if built.end != StepEnd::Exited(0) {
                 return Ok(built);
@@ -39,7 +41,7 @@ impl<W: Witness> Steps<'_, W> {
         }
         let other = |entrypoint: &str| {
             let entrypoint = Some(entrypoint.to_owned());
-            StepAction::Container(ContainerPlan { entrypoint, arguments: Vec::new(), ..main.clone() })
+            StepAction::Container(ContainerPlan { entrypoint, ..main.clone() })
         };
         if let Some(pre) = &docker.pre {
             match self.run_before(pre, StepPlan { action: other(&pre.program), ..plan }, run).await? {
@@ -49,8 +51,7 @@ impl<W: Witness> Steps<'_, W> {
         }
         if let Some(post) = &docker.post {
             let mut variables = run.variables_for_later(&plan);
-            let named = docker.env.iter().filter_map(|(name, _)| plan.env.get_key_value(name));
-            variables.extend(named.map(|(name, value)| (name.clone(), value.clone())));
+            variables.extend(own);
             run.add_post(post_of(&plan, post, other(&post.program), variables));
         }
         self.run_step(&StepPlan { action: StepAction::Container(main), ..plan }, run).await
@@ -65,6 +66,8 @@ impl<W: Witness> Steps<'_, W> {
         for directory in mounts.directories() {
             self.guest.make_directory(directory, owner).await?;
         }
+        self.furnish_home().await?;
+        let mounts = mounts.with_files(self.lend_files().await?);
         let mut variables = offered(&self.proxies, self.containers.names());
         variables.extend(mounts.environment(&plan.env));
         let given = Handover::new(variables);
@@ -79,10 +82,18 @@ impl<W: Witness> Steps<'_, W> {
     }
 }
 
+/// What an action's programs are started with.
+struct Prepared {
+    main: ContainerPlan,
+    plan: StepPlan,
+    /// Variables that nobody but the action sets.
+    own: BTreeMap<String, String>,
+}
+
 /// The action's container, and the step with what it gets. The error is what cannot be computed, in words.
 fn prepared(
     plan: &StepPlan, docker: &Docker, inputs: &Inputs, place: &ActionPlace, run: &JobRun,
-) -> Result<(ContainerPlan, StepPlan), String> {
+) -> Result<Prepared, String> {
     let arguments = match inputs.get("args") {
         Some(text) if docker.args.is_empty() => words::split(text)?,
         _ => {
@@ -95,8 +106,11 @@ fn prepared(
         DockerImage::File(_) => format!("dayfly-action:{}", plan.key),
     };
     let given = inputs.get("entrypoint").filter(|entrypoint| !entrypoint.is_empty()).map(str::to_owned);
-    let container = ContainerPlan { image, entrypoint: docker.entrypoint.clone().or(given), arguments };
+    let main = ContainerPlan { image, entrypoint: docker.entrypoint.clone().or(given), arguments };
     let mut plan = plan.clone();
-    plan.env.extend(run.action_texts(&plan, inputs, place, &docker.env)?);
-    Ok((container, with_inputs(plan, inputs, place)))
+    // What the workflow says comes before what the action says.
+    let mut own: BTreeMap<String, String> = run.action_texts(&plan, inputs, place, &docker.env)?.into_iter().collect();
+    own.retain(|name, _| !plan.env.contains_key(name));
+    plan.env.extend(own.clone());
+    Ok(Prepared { main, plan: with_inputs(plan, inputs, place), own })
 }

@@ -127,9 +127,11 @@ async fn serve(router: axum::Router) -> String {
 }
 
 /// [`World`] with a server of Git LFS.
-struct Lfs {
-    world: World,
+pub(super) struct Lfs {
+    pub(super) world: World,
     server: Arc<Server>,
+    /// Of the server itself.
+    pub(super) upstream: Url,
 }
 
 impl Lfs {
@@ -143,13 +145,19 @@ impl Lfs {
         let address = Url::parse(&address).unwrap();
         let access = RepoAccess { repo: RepoName::parse("acme/site").unwrap(), installation: None };
         let submodules = vec![RepoName::parse("acme/lib").unwrap()];
+        let upstream = address.clone();
         world.proxy = proxy_of(Arc::new(GitOnly { address, authorization }), access, submodules, limits);
         world.address = serve_proxy(world.proxy.clone()).await;
-        Self { world, server }
+        Self { world, server, upstream }
     }
 
-    async fn usual() -> Self {
+    pub(super) async fn usual() -> Self {
         Self::new(Some(CREDENTIAL), GitLimits::default()).await
+    }
+
+    /// Keeps an object; gives its id.
+    pub(super) fn put(&self, content: &[u8]) -> String {
+        self.server.put(content)
     }
 
     /// Status, headers in small letters, and the body, of the answer to a request for something of `acme/site`.
@@ -410,7 +418,7 @@ async fn checkout(world: &World, commit: &str) -> (PathBuf, Output) {
 }
 
 /// Commits a pointer to `oid`, and what else a function does, to a bare repository; gives the commit.
-async fn commit_pointer(world: &World, name: &str, oid: &str, size: usize, more: &[&str]) -> String {
+pub(super) async fn commit_pointer(world: &World, name: &str, oid: &str, size: usize, more: &[&str]) -> String {
     let work = world.directory.path().join(format!("make-{name}"));
     succeeds(git(world.directory.path(), &["init", "-q", "-b", "main", work.to_str().unwrap()]).await);
     std::fs::write(work.join(".gitattributes"), "*.bin filter=lfs diff=lfs merge=lfs -text\n").unwrap();
