@@ -51,8 +51,9 @@ impl Patterns {
 
     /// The places to search, relative to the project, none below another; the project itself is `.`.
     pub fn roots(&self) -> Vec<String> {
-        let mut roots: Vec<&str> =
-            self.0.iter().flat_map(|wanted| &wanted.alternatives).map(|one| one.root.as_str()).collect();
+        let all = self.0.iter().flat_map(|wanted| &wanted.alternatives).map(|one| one.root.as_str());
+        // `.\./` names the directory above only once its letters are read: nothing that is kept is there.
+        let mut roots: Vec<&str> = all.filter(|root| root.split('/').all(|part| part != "..")).collect();
         roots.sort_unstable();
         roots.dedup();
         if roots.first() == Some(&"") {
@@ -299,6 +300,12 @@ mod tests {
         assert_eq!(patterns.roots(), ["fine"]);
         let many = format!("{}x", "{a,b}".repeat(20));
         assert_eq!(Patterns::new(&[many], "/builds/g/p").1.len(), 1);
+    }
+
+    #[test]
+    fn what_is_written_differently_leads_nowhere_else_either() {
+        let list = [r".\./", "c"].map(str::to_owned);
+        assert_eq!(Patterns::new(&list, "/builds/g/p").0.roots(), ["c"]);
     }
 
     proptest! {

@@ -47,6 +47,9 @@ while :; do
 done' dayfly "$@"
 "#;
 
+/// Removes the directory `$1`.
+const FORGET: &str = r#"rm -rf -- "$1""#;
+
 /// Lets everybody do everything below `$1`.
 const OPEN: &str = r#"chown -R -h 0:0 -- "$1"; chmod -R a+rwX -- "$1""#;
 
@@ -177,8 +180,10 @@ impl<'a> Runner<'a, '_> {
         for container in wanted.services.iter().map(|service| &service.container).chain(&wanted.job) {
             self.have_image(container, place).await?;
         }
-        if config.is_some() {
-            self.docker().call(docker_argv::words(&["rm", "-rf", "--", CLIENT_CONFIG])).await?;
+        if config.is_some()
+            && let Err(why) = script::run(self.guest, Owner::ROOT, FORGET, &[CLIENT_CONFIG], self.trace).await?
+        {
+            return Err(refused(format!("the credentials of registries could not be removed: {why}")).into());
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ async fn ends(hall: &Hall) {
         "image": {"name": "127.0.0.1:5000/tiny:1", "pull_policy": ["always"]},
         "more_variables": [variable("DOCKER_AUTH_CONFIG", auth, json!({"public": false}))],
         "hooks": [{"name": "pre_get_sources_script", "script":
-            ["grep -c 'pull --quiet' /var/log/docker-words; ! grep -e hidden -e bWU6d2V /var/log/docker-words; test ! -e /run/dayfly-docker"]}],
+            ["grep -c 'pull --quiet' /var/log/docker-words; if grep -e hidden -e bWU6d2V /var/log/docker-words; then exit 9; fi; test ! -e /run/dayfly-docker"]}],
     });
     let pulled = hall.ended(of(&["echo of the registry"], pulled)).await;
     assert_eq!(verdict(&pulled).0, JobState::Success, "{}", plain(&pulled));
