@@ -26,8 +26,8 @@ pub enum Heard {
     Reply(Reply),
     /// GitLab does not take the rest of the trace, so that the state was not told.
     TraceRefused(Reply),
-    /// No complete answer: it may have been carried out.
-    Silence,
+    /// No complete answer: it may have been carried out. GitLab may have said how long it wants to be left alone.
+    Silence(Option<Duration>),
 }
 
 /// How it is over.
@@ -108,7 +108,7 @@ impl Ending {
                 self.trace_refusals += 1;
                 self.later(jitter).not_before(reply.retry_after)
             }
-            Heard::Silence => self.later(jitter),
+            Heard::Silence(retry_after) => self.later(jitter).not_before(*retry_after),
         };
         match answered {
             Next::Settled(_) => answered,
@@ -178,7 +178,8 @@ mod tests {
             (status(429), again(seconds(1))),
             (status(502), again(seconds(1))),
             (status(302), again(seconds(1))),
-            (Heard::Silence, again(seconds(1))),
+            (Heard::Silence(None), again(seconds(1))),
+            (Heard::Silence(Some(seconds(120))), again(seconds(120))),
         ] {
             assert_eq!(after(&mut Ending::default(), &heard), expected, "{heard:?}");
         }
@@ -224,7 +225,7 @@ mod tests {
         #[test]
         fn tries_end_with_an_answer_or_with_the_day_and_wait_in_bounds(
             answers in prop::collection::vec(prop_oneof![
-                (100_u16..600).prop_map(status), Just(Heard::Silence), Just(Heard::TraceRefused(Reply::default())), Just(status(202)), Just(status(412))
+                (100_u16..600).prop_map(status), Just(Heard::Silence(None)), Just(Heard::TraceRefused(Reply::default())), Just(status(202)), Just(status(412))
             ], 1..60),
             late: bool,
         ) {

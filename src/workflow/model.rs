@@ -1,7 +1,7 @@
 //! A checked workflow. Its expressions are parsed and use only what exists in their place; its ids are unique, its `needs`
 //! exist and have no cycle. Everything can be stored as JSON and read back, because a job may run long after it was planned.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::ActionRef;
 use super::call::CallTarget;
@@ -383,18 +383,18 @@ pub struct Checkout {
     /// Relative to the workspace.
     pub path: Option<Template>,
     /// Commits of history; 0 is all of it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub fetch_depth: Option<Template>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub fetch_tags: Option<Template>,
     /// Whether to remove what is in the directory but not in the commit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub clean: Option<Template>,
     /// `true`, `recursive`, or none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub submodules: Option<Template>,
     /// Whether files of Git LFS are more than pointers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub lfs: Option<Template>,
     /// `owner/name` of another repository, or of the job's own.
     #[serde(default)]
@@ -409,8 +409,24 @@ pub struct Checkout {
     #[serde(default)]
     pub sparse: Option<Template>,
     /// Whether those are directories.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "input")]
     pub sparse_cone: Option<Template>,
+}
+
+/// An input as it is written, or in the form in which runs of earlier versions are stored.
+fn input<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Template>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Written(Option<Template>),
+        Read(Setting<serde_json::Value>),
+    }
+    let text = match Stored::deserialize(source)? {
+        Stored::Written(template) => return Ok(template),
+        Stored::Read(Setting::Fixed(value)) => value.to_string(),
+        Stored::Read(Setting::Computed(expression)) => format!("${{{{ {} }}}}", expression.source()),
+    };
+    Template::try_from(text).map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Checkout {

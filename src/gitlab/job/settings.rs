@@ -170,7 +170,7 @@ impl Reader<'_> {
     fn time(&mut self, name: &str) -> Option<Duration> {
         match self.variables.value(name).trim() {
             "" | "0" => None,
-            text => match parse_duration(text).ok().or_else(|| fractional(text)) {
+            text => match parse_duration(text).ok().filter(|time| *time <= LONGEST).or_else(|| fractional(text)) {
                 Some(time) => Some(time).filter(|time| !time.is_zero()),
                 None => {
                     self.complain(name, "a duration such as `90s` or `1h30m`");
@@ -204,6 +204,9 @@ pub fn flag(text: &str) -> Option<bool> {
     }
 }
 
+/// The longest duration that is one.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Durations with parts of a unit, such as `1.5h`.
 fn fractional(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
@@ -215,7 +218,7 @@ fn fractional(text: &str) -> Option<Duration> {
         seconds += number.parse::<f64>().ok()? * scale;
         rest = &behind[unit.len()..];
     }
-    Duration::try_from_secs_f64(seconds).ok()
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= LONGEST)
 }
 
 #[cfg(test)]
@@ -287,6 +290,7 @@ mod tests {
             ("GIT_STRATEGY", "pull"),
             ("GIT_CHECKOUT", "yes"),
             ("GIT_SUBMODULE_DEPTH", "-1"),
+            ("RUNNER_AFTER_SCRIPT_TIMEOUT", "4000000000000000h"),
             ("RUNNER_SCRIPT_TIMEOUT", "long"),
             ("ARTIFACT_COMPRESSION_LEVEL", "11"),
         ]);
@@ -295,6 +299,7 @@ mod tests {
         GIT_CHECKOUT: expected `true` or `false`, and it is `yes`: the default is used
         GIT_SUBMODULE_DEPTH: expected a whole number, and it is `-1`: the default is used
         RUNNER_SCRIPT_TIMEOUT: expected a duration such as `90s` or `1h30m`, and it is `long`: the default is used
+        RUNNER_AFTER_SCRIPT_TIMEOUT: expected a duration such as `90s` or `1h30m`, and it is `4000000000000000h`: the default is used
         ARTIFACT_COMPRESSION_LEVEL: expected `fastest`, `fast`, `default`, `slow` or `slowest`, and it is `11`: the default is used
         ");
         assert_eq!((settings.strategy, settings.checks_out, settings.script_limit), (Strategy::Fetch, true, None));

@@ -98,14 +98,14 @@ async fn wait(line: &Line, after: Duration, heard: &Heard) {
 
 /// Begins the job if GitLab may wait for that, sends the rest of the trace, then the state; gives the last answer, if there was one.
 async fn one_try(line: &mut Line, end: &Final, extent: Extent, tries: &Ending, has_begun: &mut bool) -> Heard {
-    let heard = |reply: Option<Reply>| reply.map_or(Heard::Silence, Heard::Reply);
+    let heard = |reply: Option<Reply>| reply.map_or(Heard::Silence(None), Heard::Reply);
     if !*has_begun {
-        let Some(reply) = line.tell_alive("running").await else { return Heard::Silence };
+        let Some(reply) = line.tell_alive("running").await else { return Heard::Silence(None) };
         if wish_after_update(&reply) == Wish::Abort {
             return Heard::Reply(Reply { status: 403, ..reply });
         }
         if reply.status >= 500 {
-            return Heard::Silence;
+            return Heard::Silence(reply.retry_after);
         }
         *has_begun = true;
     }
@@ -118,7 +118,7 @@ async fn one_try(line: &mut Line, end: &Final, extent: Extent, tries: &Ending, h
                 return Heard::TraceRefused(reply);
             }
         }
-        Ok(_) => return Heard::Silence,
+        Ok(Shipped { reply, .. }) => return Heard::Silence(reply.and_then(|reply| reply.retry_after)),
         Err(error) => tracing::error!(gitlab_job = line.order.id, %error, "a log cannot be read; its rest is not sent"),
     }
     heard(line.tell_final(end, tries.has_checksum()).await)

@@ -13,7 +13,7 @@ const MACHINE: &str = "172.17.0.1";
 const LOOPBACK: &str = "127.0.0.1";
 
 /// All certificates that a container trusts where the operator has some of their own. The machine has the file there, too.
-pub(super) const CERTIFICATES: &str = "/run/dayfly/container-certificates.crt";
+pub(in crate::job) const CERTIFICATES: &str = "/run/dayfly/container-certificates.crt";
 
 /// What programs write before an address of the machine, in addresses and in files of their own, and what comes behind it.
 const AROUND: [(&str, &str); 3] = [("http://", ":"), ("<host>", "<"), ("Host=", "\n")];

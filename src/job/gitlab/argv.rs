@@ -3,19 +3,19 @@
 //! The machine is the job's alone, so that its containers may do everything in it: they are privileged, as images that hold
 //! Docker itself want it, and the job's own one is on the machine's network, where it finds what the host offers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gitlab::job::containers::{Container, Service};
 use crate::gitlab::job::plan::BUILDS;
 use crate::job::container::argv::{NETWORK, words};
-use crate::job::container::variables::{Handover, offered};
-use crate::job::toolkit::trust_variables;
+use crate::job::container::variables::{CERTIFICATES, Handover, offered};
+use crate::job::toolkit::{TRUSTED, trust_variables};
 
 /// What takes a script as its input, in the better of the image's shells.
 const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash; fi; exec sh";
 
 /// Where Docker in a service leaves what its clients need.
-const CERTIFICATES: &str = "dayfly_certificates:/certs/client";
+const CLIENT_CERTIFICATES: &str = "dayfly_certificates:/certs/client";
 
 /// What the job's container has beside its image.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +23,8 @@ pub(super) struct Surroundings {
     /// Names of services, and where they are.
     pub(super) hosts: Vec<(String, String)>,
     pub(super) variables: BTreeMap<String, String>,
-    /// Files of the machine that it has in the same place.
-    pub(super) files: Vec<String>,
+    /// Files of the machine, and where it has them.
+    pub(super) files: Vec<(String, String)>,
 }
 
 /// The container that scripts run in, before it is started. It ends with the script that is its input, and is started again for the
@@ -32,8 +32,8 @@ pub(super) struct Surroundings {
 pub(super) fn create_job(container: &Container, around: Surroundings) -> Handover {
     let mut argv = words(&["docker", "create", "--interactive", "--network", "host", "--workdir", BUILDS]);
     argv.extend(around.hosts.iter().map(|(name, address)| format!("--add-host={name}:{address}")));
-    for file in &around.files {
-        argv.extend(["--mount".to_owned(), format!("type=bind,source={file},target={file},readonly")]);
+    for (file, place) in &around.files {
+        argv.extend(["--mount".to_owned(), format!("type=bind,source={file},target={place},readonly")]);
     }
     let command = words(&["sh", "-c", SHELL]);
     rest_of(container, argv, around.variables, &command)
@@ -53,7 +53,7 @@ pub(super) fn create_service<'n>(service: &Service, known: impl IntoIterator<Ite
 fn rest_of(
     container: &Container, mut argv: Vec<String>, variables: BTreeMap<String, String>, command: &[String],
 ) -> Handover {
-    argv.extend(words(&["--privileged", "--volume", CERTIFICATES]));
+    argv.extend(words(&["--privileged", "--volume", CLIENT_CERTIFICATES]));
     argv.extend(words(&["--mount", &format!("type=bind,source={BUILDS},target={BUILDS}")]));
     let said = [("--platform", &container.platform), ("--user", &container.user)];
     argv.extend(said.into_iter().filter_map(|(option, value)| Some(format!("{option}={}", value.as_ref()?))));
@@ -96,7 +96,7 @@ pub(super) fn host_variables<'n>(
         let is_list = name.eq_ignore_ascii_case("no_proxy");
         let all =
             is_list.then(|| [value.as_str()].into_iter().chain(names.iter().copied()).collect::<Vec<_>>().join(","));
-        (name.clone(), all.unwrap_or_else(|| value.clone()))
+        (name.clone(), all.unwrap_or_else(|| place_of(value).to_owned()))
     };
     // Docker's client names a proxy where nobody else does.
     let mut variables = offered(&[], names.iter().copied());
@@ -104,14 +104,17 @@ pub(super) fn host_variables<'n>(
     variables
 }
 
-/// The machine's files of certificates that variables of the host's name, each once.
-pub(super) fn certificate_files(machines: &[(String, String)]) -> Vec<String> {
+/// The machine's files of certificates that variables of the host's name, each once, and where the container has them.
+pub(super) fn certificate_files(machines: &[(String, String)]) -> Vec<(String, String)> {
     let trust = trust_variables();
-    let mut files: Vec<String> =
-        machines.iter().filter(|one| trust.contains(one)).map(|(_, file)| file.clone()).collect();
-    files.sort();
-    files.dedup();
-    files
+    let named: BTreeSet<&String> = machines.iter().filter(|one| trust.contains(one)).map(|(_, file)| file).collect();
+    named.into_iter().map(|file| (file.clone(), place_of(file).to_owned())).collect()
+}
+
+/// Where the container has a file of the machine's. What it trusts itself stays its own: programs replace that file, which they
+/// could not do with a mount.
+fn place_of(file: &str) -> &str {
+    if file == TRUSTED { CERTIFICATES } else { file }
 }
 
 #[cfg(test)]
@@ -132,7 +135,7 @@ mod tests {
         let around = Surroundings {
             hosts: pairs(&[("db", "172.18.0.2")]),
             variables: pairs(&[("A", "secret"), ("PATH", "/x")]).into_iter().collect(),
-            files: vec!["/etc/ssl/certs/ca-certificates.crt".to_owned()],
+            files: certificate_files(&trust_variables()),
         };
         let own = Container {
             entrypoint: vec![String::new(), "x".to_owned()],
@@ -150,7 +153,9 @@ mod tests {
         /builds
         --add-host=db:172.18.0.2
         --mount
-        type=bind,source=/etc/ssl/certs/ca-certificates.crt,target=/etc/ssl/certs/ca-certificates.crt,readonly
+        type=bind,source=/etc/ssl/certs/ca-certificates.crt,target=/run/dayfly/container-certificates.crt,readonly
+        --mount
+        type=bind,source=/usr/local/share/ca-certificates/dayfly.crt,target=/usr/local/share/ca-certificates/dayfly.crt,readonly
         --privileged
         --volume
         dayfly_certificates:/certs/client
@@ -216,7 +221,7 @@ mod tests {
         );
         assert!(certificate_files(&machines).is_empty());
         machines.extend(trust_variables());
-        assert!(named(&machines).contains("SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"));
+        assert!(named(&machines).contains("SSL_CERT_FILE=/run/dayfly/container-certificates.crt"));
         assert_eq!(certificate_files(&machines).len(), 2);
     }
 }

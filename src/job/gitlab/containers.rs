@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use nix::libc::SIGKILL;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Runner;
 use super::argv::{self, Surroundings};
@@ -47,11 +47,15 @@ while :; do
 done' dayfly "$@"
 "#;
 
+/// Adds its arguments to the names that the machine knows.
+const INTRODUCE: &str = r#"for line; do printf '%s\n' "$line" >> /etc/hosts; done"#;
+
 /// Removes the directory `$1`.
 const FORGET: &str = r#"rm -rf -- "$1""#;
 
-/// Lets everybody do everything below `$1`.
-const OPEN: &str = r#"chown -R -h 0:0 -- "$1"; chmod -R a+rwX -- "$1""#;
+/// Lets everybody do everything below `$1`, but for files that are their owner's alone, such as keys.
+const OPEN: &str =
+    r#"chown -R -h 0:0 -- "$1"; find "$1" '(' -type d -o -type f -perm /077 ')' -exec chmod a+rwX '{}' +"#;
 
 /// Gives what is below `$2` to the account `$1`.
 const TAKE_BACK: &str = r#"chown -R -h -- "$1" "$2""#;
@@ -59,12 +63,20 @@ const TAKE_BACK: &str = r#"chown -R -h -- "$1" "$2""#;
 /// Sends the signal `$1` to all programs of the container `$2`.
 const SIGNAL: &str = r#"
 first=$(docker container inspect --format '{{.State.Pid}}' -- "$2")
+for again in 1 2 3 4 5; do
+  [ "$first" -gt 0 ] && break
+  sleep 0.2
+  first=$(docker container inspect --format '{{.State.Pid}}' -- "$2")
+done
 [ "$first" -gt 0 ] || exit 0
 space=$(readlink "/proc/$first/ns/pid")
 for process in /proc/[0-9]*; do
   if [ "$(readlink "$process/ns/pid" 2>/dev/null)" = "$space" ]; then kill "-$1" "${process#/proc/}" 2>/dev/null || :; fi
 done
 "#;
+
+/// How long that may take: a job may have frozen Docker.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes of what is said of a signal that did not get through.
 const SAID: usize = 1024;
@@ -155,10 +167,24 @@ impl<'a> Runner<'a, '_> {
             self.start_service(service).await?;
         }
         let hosts = self.wait_for_services().await?;
-        if let Some(own) = &wanted.job {
-            self.trace.say(&format!("Using Docker with image {} ...", own.image)).await;
-            let creation = argv::create_job(own, self.surroundings(hosts));
-            self.containers.job = Some(self.docker().create("job", creation).await?);
+        let Some(own) = &wanted.job else { return Ok(self.introduce(&hosts).await?) };
+        self.trace.say(&format!("Using Docker with image {} ...", own.image)).await;
+        let creation = argv::create_job(own, self.surroundings(hosts));
+        self.containers.job = Some(self.docker().create("job", creation).await?);
+        Ok(())
+    }
+
+    /// Lets the machine's own programs find services by their names.
+    async fn introduce(&mut self, hosts: &[(String, String)]) -> Result<(), VmError> {
+        let lines: Vec<String> = hosts.iter().map(|(name, address)| format!("{address} {name}")).collect();
+        let arguments: Vec<&str> = lines.iter().map(String::as_str).collect();
+        if let Err(why) = script::run(self.guest, Owner::ROOT, INTRODUCE, &arguments, self.trace).await? {
+            return Err(refused(format!("the machine could not be told of the job's services: {why}")));
+        }
+        for (name, value) in &mut self.base {
+            if name.eq_ignore_ascii_case("no_proxy") {
+                hosts.iter().for_each(|(host, _)| value.extend([",", host]));
+            }
         }
         Ok(())
     }
@@ -192,7 +218,9 @@ impl<'a> Runner<'a, '_> {
         let image = &container.image;
         let mut complaint = String::new();
         for pull in &container.pull {
-            if *pull != Pull::Always && self.docker().call(docker_argv::has_image(image)).await?.is_good {
+            // What the machine has may be of another platform.
+            let may_be_there = *pull == Pull::Never || *pull == Pull::IfNotPresent && container.platform.is_none();
+            if may_be_there && self.docker().call(docker_argv::has_image(image)).await?.is_good {
                 return Ok(());
             }
             complaint = match pull {
@@ -277,15 +305,18 @@ impl<'a> Runner<'a, '_> {
             if matches!(now, Readiness::Ended(_) | Readiness::Failed(_)) {
                 return Ok(false);
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if ports.is_empty() || left.is_zero() {
-                return Ok(ports.is_empty());
+            if ports.is_empty() {
+                return Ok(true);
             }
+            let left = until.saturating_duration_since(Instant::now());
             let seconds = left.min(LOOK).as_secs().max(1).to_string();
             let mut argv = docker_argv::words(&["sh", "-c", WAIT, "dayfly", &seconds, &address]);
             argv.extend(ports.iter().map(u16::to_string));
             if self.docker().call(argv).await?.is_good {
                 return Ok(true);
+            }
+            if left.is_zero() {
+                return Ok(false);
             }
         }
     }
@@ -361,9 +392,15 @@ impl<'a> Runner<'a, '_> {
 pub(super) async fn signal(guest: &Guest, running: &Running, id: &str, signal: i32) -> Result<(), VmError> {
     let number = signal.to_string();
     let exec = script::exec(Owner::ROOT, SIGNAL, &[&number, id]);
-    let (status, said) = guest.exec(exec).await?.ended(SAID).await?;
-    if status != ExitStatus::Code(0) {
-        tracing::warn!(said = %String::from_utf8_lossy(&said), "what runs in a container could not be signalled");
+    let signalled = async { guest.exec(exec).await?.ended(SAID).await };
+    match timeout(SIGNAL_LIMIT, signalled).await {
+        Ok(ended) => {
+            let (status, said) = ended?;
+            if status != ExitStatus::Code(0) {
+                tracing::warn!(said = %String::from_utf8_lossy(&said), "what runs in a container could not be signalled");
+            }
+        }
+        Err(_) => tracing::warn!("Docker does not say what runs in a container, which is not signalled"),
     }
     // The client ends with what it waits for, unless Docker is gone.
     if signal == SIGKILL { running.signal(signal).await } else { Ok(()) }

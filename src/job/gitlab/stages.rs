@@ -114,9 +114,11 @@ impl Runner<'_, '_> {
         for directory in [&self.plan.temporary, &self.plan.directory] {
             self.guest.make_directory(directory, owner).await?;
         }
-        self.guest.write_file(&self.plan.later(), b"", 0o600, owner).await?;
+        // The user of a container may be anybody.
+        let mode = if self.containers.job.is_some() { 0o666 } else { 0o600 };
+        self.guest.write_file(&self.plan.later(), b"", mode, owner).await?;
         for (path, content) in self.variables.files() {
-            self.guest.write_file(&path, content.as_bytes(), 0o600, owner).await?;
+            self.guest.write_file(&path, content.as_bytes(), mode, owner).await?;
         }
         Ok(None)
     }

@@ -86,7 +86,7 @@ pub(super) fn setting<'a, T>(
 /// `timeout-minutes` of a job.
 pub(super) fn timeout(item: &Item<'_>, scope: &Scope<'_>) -> Option<Setting<f64>> {
     setting(item, scope, |item| {
-        let minutes = item.number()?;
+        let minutes = minutes(item)?;
         if minutes > 0.0 {
             return Some(minutes);
         }
@@ -95,9 +95,17 @@ pub(super) fn timeout(item: &Item<'_>, scope: &Scope<'_>) -> Option<Setting<f64>
     })
 }
 
+fn minutes(item: &Item<'_>) -> Option<f64> {
+    let minutes = item.number()?;
+    if !minutes.is_finite() {
+        item.refuse(format!("`{minutes}` is no number of minutes"));
+    }
+    Some(minutes).filter(|minutes| minutes.is_finite())
+}
+
 /// `timeout-minutes` of a step: 0 and less is no limit.
 pub(super) fn step_timeout(item: &Item<'_>, scope: &Scope<'_>) -> Option<Setting<f64>> {
-    setting(item, scope, Item::number)
+    setting(item, scope, minutes)
 }
 
 /// An `if:`, with or without `${{ }}` around it.

@@ -82,7 +82,8 @@ fn depth(text: &str) -> u32 {
 fn submodules(text: &str) -> Submodules {
     match text.to_ascii_lowercase().as_str() {
         "recursive" => Submodules::Recursive,
-        "true" => Submodules::Direct,
+        // The latter is how earlier versions stored it.
+        "true" | "direct" => Submodules::Direct,
         _ => Submodules::None,
     }
 }
@@ -190,6 +191,21 @@ mod tests {
         for bad in ["--upload-pack=x", "a b", "a:b", "a..b", "x*", "@{1}a@{", "a\nb"] {
             assert!(shown("", bad).ends_with("is not the name of a branch, a tag or a commit"), "{bad}");
         }
+    }
+
+    #[test]
+    fn inputs_that_an_earlier_version_stored_are_read() {
+        let stored = json!({
+            "uses": "actions/checkout@v4", "path": null, "fetch_depth": {"fixed": 0}, "fetch_tags": {"fixed": false},
+            "clean": {"computed": "github.event.clean"}, "submodules": "direct", "lfs": {"fixed": true},
+        });
+        let checkout: Checkout = serde_json::from_value(stored).unwrap();
+        let source = |input: &Option<Template>| input.as_ref().unwrap().source().to_owned();
+        assert_eq!(source(&checkout.clean), "${{ github.event.clean }}");
+        assert_eq!((depth(&source(&checkout.fetch_depth)), source(&checkout.lfs).as_str()), (0, "true"));
+        assert_eq!(submodules(&source(&checkout.submodules)), Submodules::Direct);
+        let again: Checkout = serde_json::from_value(serde_json::to_value(&checkout).unwrap()).unwrap();
+        assert_eq!(again, checkout);
     }
 
     #[test]

@@ -359,6 +359,7 @@ pub(super) fn timeout(
     minutes: Option<&Setting<f64>>, environment: &Environment<'_>,
 ) -> Result<Option<Duration>, ExpressionError> {
     let Some(minutes) = minutes else { return Ok(None) };
-    let minutes = minutes.resolve(environment)?.clamp(0.0, MAX_TIMEOUT_MINUTES);
+    let minutes = minutes.resolve(environment)?;
+    let minutes = if minutes.is_nan() { 0.0 } else { minutes.clamp(0.0, MAX_TIMEOUT_MINUTES) };
     Ok(Some(Duration::from_secs_f64((minutes * 60.0).ceil())))
 }

@@ -120,6 +120,11 @@ async fn ends(hall: &Hall) {
     assert!(text.contains("the service local/tiny:1 probably didn't start properly"), "{text}");
     assert!(text.contains("] it says why\n") && text.contains("\nit goes on\n"), "{text}");
 
+    let beside = json!({"image": null, "services": [web()], "more_variables": [variable("TAG", "1", json!({}))]});
+    let beside = hall.ended(of(&["(: < /dev/tcp/www/80) && echo found it; echo \"$no_proxy\""], beside)).await;
+    assert_eq!(verdict(&beside).0, JobState::Success, "{}", plain(&beside));
+    assert!(plain(&beside).contains("\nfound it\n"), "{}", plain(&beside));
+
     // Of a registry that wants a password, which is in no command line: the image keeps a list of those.
     let auth = r#"{"auths": {"127.0.0.1:5000": {"auth": "bWU6d2VsbCBoaWRkZW4="}}}"#;
     let pulled = json!({
