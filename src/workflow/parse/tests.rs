@@ -149,7 +149,7 @@ jobs:
     ci.yml:18:18: jobs.a.steps[6].with: `with` belongs to `uses`
       hint: give values to a script by `env`
     ci.yml:18:38: jobs.a.steps[6].env."A=B": `A=B` is no name of a variable
-    ci.yml:18:65: jobs.a.steps[6].timeout-minutes: `inf` is no number of minutes
+    ci.yml:18:64: jobs.a.steps[6].timeout-minutes: `inf` is no number of minutes
     ci.yml:19:22: jobs.a.steps[7].if: a condition with text beside `${{ }}` would always be true
       hint: write the whole condition as one expression; `if:` needs no `${{ }}`
     ci.yml:20:15: jobs.a.steps[8].run: in the expression `startWith(1, 2)`: there is no function `startWith` (character 1 of the expression)
