@@ -40,6 +40,8 @@ struct State {
     machines: HashMap<JobId, Machine>,
     /// Machines that GitHub's answer says no job will take.
     spare: HashSet<JobId>,
+    /// Machines whose end was counted as its group's luck.
+    counted: HashSet<JobId>,
     /// Runners that ended at a job that GitHub has not named.
     doubts: HashMap<String, Doubt>,
     /// Jobs that GitHub does not show when it is asked for them.
@@ -63,6 +65,16 @@ pub(super) struct Doubt {
     pub(super) group: Group,
     /// Milliseconds since the epoch.
     pub(super) since: i64,
+    /// Jobs that GitHub was asked for and gave no answer about.
+    pub(super) unanswered: HashSet<u64>,
+}
+
+impl Doubt {
+    /// Whether a job of the group, asked for last at `checked_at`, may be the one that the runner had. One that GitHub gave no
+    /// answer about counts only if it was asked for before `asked_before`.
+    pub(super) fn is_about(&self, job: u64, checked_at: i64, asked_before: i64) -> bool {
+        checked_at < self.since || (checked_at < asked_before && self.unanswered.contains(&job))
+    }
 }
 
 /// Answers of GitHub that there is no such job.
@@ -128,7 +140,8 @@ impl Board {
 
     /// A runner at a job that GitHub has not named has ended: one of the jobs that seem to wait was its own.
     pub fn doubt(&self, runner: String, group: Group, now: i64) {
-        self.locked(|state| state.doubts.insert(runner, Doubt { group, since: now }));
+        let doubt = Doubt { group, since: now, unanswered: HashSet::new() };
+        self.locked(|state| state.doubts.insert(runner, doubt));
     }
 
     /// What GitHub must be asked about before anything is added, by the name of the runner that ended.
@@ -137,6 +150,19 @@ impl Board {
             state.doubts.retain(|_, doubt| now < later(doubt.since, LONGEST_DOUBT));
             state.doubts.clone()
         })
+    }
+
+    /// GitHub was asked for a job of the group. Without an answer, the group's doubts remain.
+    pub(super) fn note_answer(&self, group: &Group, job: u64, is_answered: bool) {
+        self.locked(|state| {
+            for doubt in state.doubts.values_mut().filter(|doubt| doubt.group == *group) {
+                if is_answered {
+                    doubt.unanswered.remove(&job);
+                } else {
+                    doubt.unanswered.insert(job);
+                }
+            }
+        });
     }
 
     /// It is known which job the runner had, or that it is none of those that wait.
@@ -156,6 +182,11 @@ impl Board {
     /// GitHub shows the job, or nobody asks for it any more.
     pub(super) fn seen(&self, job: u64) {
         self.locked(|state| state.unseen.remove(&job));
+    }
+
+    /// Nobody asks any more for jobs other than these.
+    pub(super) fn keep_unseen(&self, waiting: &HashSet<u64>) {
+        self.locked(|state| state.unseen.retain(|job, _| waiting.contains(job)));
     }
 
     /// Whether GitHub does not show the job.
@@ -184,6 +215,16 @@ impl Board {
             state.machines.retain(|job, _| there.contains(job));
             state.spare = spare;
         });
+    }
+
+    /// Whether the end of this machine was not counted before; from now on it was.
+    pub(super) fn count_once(&self, job: &JobId) -> bool {
+        self.locked(|state| state.counted.insert(job.clone()))
+    }
+
+    /// Only these machines can still be told of: whether others were counted is forgotten.
+    pub(super) fn keep_counts(&self, unsettled: &HashSet<JobId>) {
+        self.locked(|state| state.counted.retain(|job| unsettled.contains(job)));
     }
 
     /// A machine of the group failed: the next one waits longer each time.
@@ -268,6 +309,43 @@ mod tests {
         assert_eq!(board.doubts(60_999).into_keys().collect::<Vec<_>>(), ["two"]);
         assert!(board.doubts(61_000).is_empty());
         assert_eq!(board.prefix(), "dayfly-x-");
+    }
+
+    #[test]
+    fn a_question_without_an_answer_settles_no_doubt() {
+        let board = Board::default();
+        let group = Group { profile: "a".into(), place: RunnerPlace::Organization("demo".into()) };
+        board.doubt("one".into(), group.clone(), 1_000);
+        let is_about = |checked_at, asked_before| board.doubts(2_000)["one"].is_about(7, checked_at, asked_before);
+        assert!(is_about(999, 0) && !is_about(1_000, i64::MAX));
+        board.note_answer(&group, 7, false);
+        assert!(is_about(1_500, i64::MAX), "it is not settled");
+        assert!(!is_about(1_500, 1_500) && is_about(1_500, 1_501), "it is asked again, but not at once");
+        let other = Group { profile: "b".into(), ..group.clone() };
+        board.note_answer(&other, 7, true);
+        assert!(is_about(1_500, i64::MAX));
+        board.note_answer(&group, 7, true);
+        assert!(!is_about(1_500, i64::MAX));
+    }
+
+    #[test]
+    fn the_end_of_a_machine_counts_once_whoever_tells_of_it() {
+        let board = Board::default();
+        let (one, two) = (JobId::random(), JobId::random());
+        assert!(board.count_once(&one) && !board.count_once(&one) && board.count_once(&two));
+        board.keep_counts(&[one.clone()].into());
+        assert!(!board.count_once(&one) && board.count_once(&two));
+    }
+
+    #[test]
+    fn jobs_that_wait_no_more_are_not_missed() {
+        let board = Board::default();
+        for job in [1, 2] {
+            board.not_seen(job, 5);
+        }
+        board.keep_unseen(&HashSet::from([2, 3]));
+        assert_eq!([1, 2, 3].map(|job| board.is_unseen(job)), [false, true, false]);
+        assert_eq!(board.not_seen(2, 9), Unseen { times: 2, since: 5 });
     }
 
     #[test]

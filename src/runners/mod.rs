@@ -118,9 +118,8 @@ pub async fn run(core: Arc<Core>) {
 }
 
 async fn look_for_ever(core: &Arc<Core>) {
-    let mut counted = HashSet::new();
     loop {
-        if let Err(error) = look(core, &mut counted).await {
+        if let Err(error) = look(core).await {
             tracing::warn!(%error, "GitHub's jobs and the machines for them could not be compared; it will be tried again");
         }
         tokio::select! {
@@ -130,16 +129,14 @@ async fn look_for_ever(core: &Arc<Core>) {
     }
 }
 
-/// One look: machines are added or dropped, from what is known. `counted` are the machines whose end was counted before.
-async fn look(core: &Arc<Core>, counted: &mut HashSet<JobId>) -> Result<(), StoreError> {
+/// One look: machines are added or dropped, from what is known.
+async fn look(core: &Arc<Core>) -> Result<(), StoreError> {
     let machines = machines(core).await?;
+    core.runners.keep_counts(&machines.iter().map(|machine| machine.job.id.clone()).collect());
     let (over, there): (Vec<Machine>, Vec<Machine>) = machines.into_iter().partition(Machine::is_over);
     for machine in &over {
-        if counted.insert(machine.job.id.clone()) {
-            count_end(core, machine, clock::now_ms());
-        }
+        count_end(core, machine, clock::now_ms());
     }
-    counted.retain(|job| over.iter().any(|machine| machine.job.id == *job));
     if core.shutdown.drain.is_cancelled() {
         core.runners.ask_soon();
         return Ok(());
@@ -240,9 +237,13 @@ async fn apply(
     Ok(())
 }
 
-/// What the end of a machine says about the next one of its group.
+/// What the end of a machine says about the next one of its group. Counts once: whoever plans and whoever settles both tell of
+/// it, since either may be first, and what is settled is not seen again.
 fn count_end(core: &Core, machine: &Machine, now: i64) {
     let (job, group) = (&machine.job, machine.request.group());
+    if !core.runners.count_once(&job.id) {
+        return;
+    }
     let detail = job.outcome.as_ref().map_or("", |outcome| outcome.detail.as_str());
     if is_failure(job) {
         let wait = core.runners.failed(group.clone(), detail, clock::jitter(), now);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde_json::Value;
 use sqlx::sqlite::SqliteConnection;
 
 use super::deliveries::{accept, delivery_state, set_delivery_state};
@@ -73,6 +74,22 @@ impl Store {
         .await
     }
 
+    /// Whether the default branch was seen before: by the sweep, or through a push to it.
+    pub async fn knows_default_branch(&self, forge: &str, repo: &RepoName) -> Result<bool, StoreError> {
+        self.read("look for a default branch", async |db| {
+            Ok(sqlx::query_scalar::<_, bool>(
+                "SELECT EXISTS (SELECT 1 FROM swept_heads WHERE forge = $1 AND repo = $2 AND number = $3 \
+                 UNION ALL SELECT 1 FROM upkeep WHERE forge = $1 AND repo = $2 AND kind = 'look')",
+            )
+            .bind(forge)
+            .bind(repo.as_str())
+            .bind(DEFAULT_BRANCH.cast_signed())
+            .fetch_one(db)
+            .await?)
+        })
+        .await
+    }
+
     /// Remembers that these heads were seen and need nothing.
     pub async fn settle_heads(&self, forge: &str, heads: Vec<PullHead>, now: i64) -> Result<(), StoreError> {
         let forge = forge.to_owned();
@@ -115,11 +132,15 @@ impl Store {
                     if delivery_state(db, &delivery).await? == DeliveryState::Processed {
                         return Ok(Vec::new());
                     }
+                    let pushed = runs.first().and_then(|run| head_of_push(news, run));
                     let mut fresh = Vec::with_capacity(runs.len());
                     for run in runs {
                         if !is_old_news(db, &delivery, news, &run).await? {
                             fresh.push(run);
                         }
+                    }
+                    if let Some(head) = &pushed {
+                        note_push(db, &delivery, head).await?;
                     }
                     if fresh.is_empty() {
                         set_delivery_state(db, &delivery, DeliveryState::Ignored, OLD_NEWS, now).await?;
@@ -288,8 +309,32 @@ async fn remember(
     Ok(())
 }
 
+/// The head of the default branch of whose push the run is.
+fn head_of_push(news: Option<HeadNews>, run: &NewRun) -> Option<PullHead> {
+    news.filter(|news| news.number == DEFAULT_BRANCH)?;
+    Some(PullHead { repo: run.access.repo.clone(), number: DEFAULT_BRANCH, sha: run.sha.clone() })
+}
+
+/// A push to the default branch came, and its delivery is dealt with. Pushes tell no time, so only the first one can be the one
+/// that the sweep missed: any other brings the branch back to the commit, and is news.
+async fn note_push(db: &mut SqliteConnection, delivery: &DeliveryKey, head: &PullHead) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE swept_heads SET as_of = NULL WHERE forge = $1 AND repo = $2 AND number = $3 AND sha = $4 \
+         AND delivery_id <> $5",
+    )
+    .bind(&delivery.forge)
+    .bind(head.repo.as_str())
+    .bind(head.number.cast_signed())
+    .bind(head.sha.as_str())
+    .bind(&delivery.id)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Whether the run exists already by other news of the same head: of what the sweep found, if any event of the pull request
-/// started the workflow at this commit; of an event, if it tells no more than the sweep knew, whatever followed from that.
+/// started the workflow at this commit, or any push of it to the same branch; of an event, if it tells no more than the sweep
+/// knew, whatever followed from that.
 async fn is_old_news(
     db: &mut SqliteConnection, delivery: &DeliveryKey, news: Option<HeadNews>, run: &NewRun,
 ) -> Result<bool, StoreError> {
@@ -300,6 +345,7 @@ async fn is_old_news(
          WHERE swept_heads.forge = $1 AND swept_heads.repo = $2 AND swept_heads.sha = $3 \
          AND runs.workflow_path = $4 \
          AND runs.event = CASE WHEN swept_heads.number = $8 THEN 'push' ELSE 'pull_request' END \
+         AND (swept_heads.number <> $8 OR json_extract(runs.context, '$.ref') IS $9) \
          AND (swept_heads.delivery_id = $5 OR (swept_heads.number = $6 AND swept_heads.as_of >= $7)))",
     )
     .bind(&delivery.forge)
@@ -310,6 +356,7 @@ async fn is_old_news(
     .bind(news.map(|news| news.number.cast_signed()))
     .bind(news.map(|news| news.as_of))
     .bind(DEFAULT_BRANCH.cast_signed())
+    .bind(run.context.get("ref").and_then(Value::as_str))
     .fetch_one(db)
     .await?)
 }

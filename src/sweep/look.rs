@@ -200,6 +200,10 @@ impl Sweeper {
         let head = PullHead { repo: found.repo.clone(), number: DEFAULT_BRANCH, sha: found.sha.clone() };
         let memories = self.core.store.head_memories(&self.forge, std::slice::from_ref(&head), now).await?;
         let Some(HeadMemory::Unknown) = memories.first() else { return Ok(()) };
+        if !self.core.store.knows_default_branch(&self.forge, &head.repo).await? {
+            // Whatever was pushed before the repository was known here, nobody lost.
+            return Ok(self.core.store.settle_heads(&self.forge, vec![head], now).await?);
+        }
         let push = forge.push_of(access, &found).await?;
         match plan::look(push.changed_at, HeadMemory::Unknown, now, patience) {
             Look::Leave => {}

@@ -100,18 +100,15 @@ impl Client {
     /// Sends `call` in the name of `identity`.
     pub(super) async fn send(&self, call: &Call, identity: &Identity) -> Result<Answer, ForgeError> {
         let etag = self.remembered.etag(identity.payer, call);
-        let exchange = self.exchange_where_it_is(call, &identity.token, etag.as_ref());
-        let (renamed, (status, headers, body)) =
-            tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
-                let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
-                ForgeError::Transient { what: call.what.clone(), detail }
-            })??;
-        self.budgets.note(identity.payer, &headers);
-        if status == StatusCode::NOT_MODIFIED
-            && let Some(answer) = self.remembered.still(identity.payer, call, &headers)
-        {
-            return Ok(answer);
+        let (mut renamed, mut exchanged) = self.exchange_in_time(call, identity, etag.as_ref()).await?;
+        if exchanged.0 == StatusCode::NOT_MODIFIED {
+            if let Some(answer) = self.remembered.still(identity.payer, call, &exchanged.1) {
+                return Ok(answer);
+            }
+            // What was known has made room for another answer meanwhile.
+            (renamed, exchanged) = self.exchange_in_time(call, identity, None).await?;
         }
+        let (status, headers, body) = exchanged;
         if status.is_success() {
             let answer = Answer { headers, body, renamed };
             self.remembered.note(identity.payer, call, &answer);
@@ -123,6 +120,19 @@ impl Client {
         let body = if echoes { Vec::new() } else { body };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Err(classify(&call.what, status, &headers, &body, now))
+    }
+
+    /// [`Self::exchange_where_it_is`], within the time for it, and with its cost noted.
+    async fn exchange_in_time(
+        &self, call: &Call, identity: &Identity, etag: Option<&HeaderValue>,
+    ) -> Result<(Option<u64>, Exchanged), ForgeError> {
+        let exchange = self.exchange_where_it_is(call, &identity.token, etag);
+        let (renamed, exchanged) = tokio::time::timeout(self.timeout, exchange).await.map_err(|_| {
+            let detail = format!("no complete answer within {} ms", self.timeout.as_millis());
+            ForgeError::Transient { what: call.what.clone(), detail }
+        })??;
+        self.budgets.note(identity.payer, &exchanged.1);
+        Ok((renamed, exchanged))
     }
 
     /// One exchange, or two if the answer to the first is where the repository is by its number.
@@ -168,5 +178,38 @@ impl Client {
             Err(error) if error.is::<LengthLimitError>() => Ok((parts.status, parts.headers, Vec::new())),
             Err(error) => Err(transient(format!("the answer broke off: {}", causes(&*error)))),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unchanged_answer_that_is_not_known_any_more_is_asked_for_again() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let respond = move || {
+            let is_first = counter.fetch_add(1, Ordering::Relaxed) == 0;
+            std::future::ready(if is_first { StatusCode::NOT_MODIFIED } else { StatusCode::OK })
+        };
+        let routes: Router = Router::new().fallback(respond);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+
+        let client = Client::new(api, Duration::from_secs(10)).unwrap();
+        let url = client.url(["user"]);
+        let call = Call { what: "asking".into(), method: Method::GET, url, accept: JSON, body: None, limit: 16 };
+        let identity = Identity { token: SecretString::from("secret".to_owned()), payer: Payer::Token };
+        assert!(client.send(&call, &identity).await.unwrap().body.is_empty());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

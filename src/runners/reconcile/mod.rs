@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use self::leftovers::Leftovers;
 use super::plan::Stage;
-use super::{IDLE_LOOK, Machine, NOT_NEEDED, RunnersError, machines};
+use super::{IDLE_LOOK, Machine, NOT_NEEDED, RunnersError, count_end, machines};
 use crate::clock;
 use crate::core::Core;
 use crate::forge::{ForgeError, RepoName, RunnerApi};
@@ -104,8 +104,9 @@ impl Reconciler {
 
     /// A machine is gone: its runner goes as well, and then nothing is left to do about it. Gives whether that is so.
     async fn settle(&mut self, core: &Core, api: &dyn RunnerApi, machine: Machine) -> Result<bool, StoreError> {
-        let Machine { foreign, job, request, registered } = machine;
         let now = clock::now_ms();
+        count_end(core, &machine, now);
+        let Machine { foreign, job, request, registered } = machine;
         if let Some(registered) = registered {
             let is_given_up = job.finished_at.is_some_and(|ended| now - ended > millis(REMOVAL));
             let due = self.retried.get(&job.id).copied().unwrap_or(0);

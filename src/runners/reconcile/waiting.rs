@@ -30,9 +30,10 @@ pub(super) async fn check(
 ) -> Result<(), RunnersError> {
     let doubts = core.runners.doubts(now);
     let waiting = core.store.waiting_workflow_jobs().await?;
+    core.runners.keep_unseen(&waiting.iter().map(|job| job.id).collect());
     let mut due: Vec<(bool, &WorkflowJob)> = waiting
         .iter()
-        .map(|job| (is_doubted(core, &doubts, job), job))
+        .map(|job| (is_doubted(core, &doubts, job, now - millis(PAUSE)), job))
         .filter(|(is, job)| *is || is_due(job, now))
         .collect();
     // Whoever was asked for last comes last, whatever came of it: so everybody has a turn.
@@ -49,32 +50,39 @@ pub(super) async fn check(
         if !matches!(told, Err(ForgeError::RateLimited { .. })) {
             core.store.confirm_workflow_job(&job.forge, job.id, now).await?;
         }
+        if let Some(group) = group_of(core, job) {
+            core.runners.note_answer(&group, job.id, told.is_ok());
+        }
         if let Some(Some(news)) = pass.take(told)? {
             *has_changed |= note(core, job, news).await?;
         }
     }
     pass.tell("jobs that wait");
-    *has_changed |= settle(core, &doubts).await?;
+    *has_changed |= settle(core, now).await?;
     Ok(())
 }
 
-/// Whether a runner that has ended may have had this job.
-fn is_doubted(core: &Core, doubts: &HashMap<String, Doubt>, job: &WorkflowJob) -> bool {
-    let may_be = |doubt: &Doubt| job.checked_at < doubt.since && group_of(core, job).as_ref() == Some(&doubt.group);
+/// Whether a runner that has ended may have had this job. One that GitHub gave no answer about counts only if it was asked for
+/// before that time.
+fn is_doubted(core: &Core, doubts: &HashMap<String, Doubt>, job: &WorkflowJob, asked_before: i64) -> bool {
+    let may_be = |doubt: &Doubt| {
+        doubt.is_about(job.id, job.checked_at, asked_before) && group_of(core, job).as_ref() == Some(&doubt.group)
+    };
     job.state == DemandState::Queued && doubts.values().any(may_be)
 }
 
 /// Ends the doubts that an event or an answer has resolved.
-async fn settle(core: &Core, doubts: &HashMap<String, Doubt>) -> Result<bool, RunnersError> {
+async fn settle(core: &Core, now: i64) -> Result<bool, RunnersError> {
+    let doubts = core.runners.doubts(now);
     if doubts.is_empty() {
         return Ok(false);
     }
     let waiting = core.store.waiting_workflow_jobs().await?;
     let mut has_changed = false;
-    for (runner, doubt) in doubts {
+    for (runner, doubt) in &doubts {
         let alone = HashMap::from([(runner.clone(), doubt.clone())]);
         let is_resolved = core.store.workflow_job_of(runner).await?.is_some()
-            || !waiting.iter().any(|job| is_doubted(core, &alone, job));
+            || !waiting.iter().any(|job| is_doubted(core, &alone, job, i64::MAX));
         if is_resolved {
             core.runners.settle(runner);
             has_changed = true;

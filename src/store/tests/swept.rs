@@ -1,8 +1,12 @@
 use super::*;
-use crate::forge::HeadNews;
+use crate::forge::{DEFAULT_BRANCH, HeadNews};
 use crate::store::{Accepted, DeliveryCounts, FromPullRequest, HeadMemory, PullHead};
 
 const FORGE: &str = "github";
+const MAIN: &str = "refs/heads/main";
+
+/// What a push to the default branch tells.
+const PUSHED: Option<HeadNews> = Some(HeadNews { number: DEFAULT_BRANCH, as_of: i64::MIN });
 
 fn head(number: u64) -> PullHead {
     PullHead { repo: access().repo, number, sha: sha() }
@@ -25,6 +29,18 @@ impl TestStore {
         let of_pull_request = |path: &&str| NewRun { event: "pull_request".into(), ..new_run(path, &["test"]) };
         let runs = files.iter().map(of_pull_request).collect();
         self.create_runs_of_news(&key(delivery), news, runs, 200).await.unwrap().len()
+    }
+
+    /// Stores what the sweep found of the default branch.
+    async fn find_push(&self) {
+        self.accept_found(new_delivery("found"), head(DEFAULT_BRANCH), Some(50), 100).await.unwrap();
+    }
+
+    /// Processes the delivery of a push; gives how many runs were made.
+    async fn push(&self, delivery: &str, git_ref: &str, news: Option<HeadNews>) -> usize {
+        self.accept_delivery(new_delivery(delivery)).await.unwrap();
+        let run = NewRun { context: json!({ "ref": git_ref }), ..new_run("a.yml", &["test"]) };
+        self.create_runs_of_news(&key(delivery), news, vec![run], 200).await.unwrap().len()
     }
 
     async fn memory(&self, number: u64) -> HeadMemory {
@@ -81,6 +97,45 @@ async fn another_pull_request_of_the_same_commit_hides_nothing() {
     assert_eq!((store.memory(4).await, store.memory(3).await), (HeadMemory::HasRuns, HeadMemory::Unknown));
     store.find().await;
     assert_eq!(store.process("found", news(3, 50), &["a.yml"]).await, 1);
+}
+
+#[tokio::test]
+async fn only_the_first_push_after_what_was_found_is_old_news() {
+    let store = TestStore::new().await;
+    store.find_push().await;
+    assert_eq!(store.push("found", MAIN, PUSHED).await, 1);
+    assert_eq!(store.push("late", MAIN, PUSHED).await, 0);
+    assert_eq!(store.push("back again", MAIN, PUSHED).await, 1);
+
+    let store = TestStore::new().await;
+    store.find_push().await;
+    assert_eq!(store.push("in time after all", MAIN, PUSHED).await, 1);
+    assert_eq!(store.push("found", MAIN, PUSHED).await, 0);
+    assert_eq!(store.push("back again", MAIN, PUSHED).await, 1);
+}
+
+#[tokio::test]
+async fn a_push_of_the_same_commit_to_another_branch_hides_nothing() {
+    let store = TestStore::new().await;
+    assert_eq!(store.push("topic", "refs/heads/topic", None).await, 1);
+    store.find_push().await;
+    assert_eq!(store.push("found", MAIN, PUSHED).await, 1);
+    assert_eq!(store.push("release", "refs/heads/release", None).await, 1);
+    assert_eq!(store.push("late", MAIN, PUSHED).await, 0);
+}
+
+#[tokio::test]
+async fn a_default_branch_is_known_once_it_was_seen_or_pushed_to() {
+    let store = TestStore::new().await;
+    let knows = async |name: &str| store.knows_default_branch(FORGE, &RepoName::parse(name).unwrap()).await.unwrap();
+    store.process("event", None, &["a.yml"]).await;
+    store.settle_heads(FORGE, vec![head(3)], 100).await.unwrap();
+    assert!(!knows("demo/hello").await, "a pull request does not tell of it");
+    store.settle_heads(FORGE, vec![head(DEFAULT_BRANCH)], 100).await.unwrap();
+    assert!(knows("demo/hello").await && !knows("demo/other").await);
+    let other = RepoAccess { repo: RepoName::parse("demo/other").unwrap(), installation: None };
+    store.want_look(FORGE, &other, &sha(), 10, 1000).await.unwrap();
+    assert!(knows("demo/other").await);
 }
 
 #[tokio::test]
