@@ -288,8 +288,6 @@ fn json(payload: &[u8]) -> Result<serde_json::Value, IntakeError> {
 async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> Result<(), IntakeError> {
     core.lifecycle.reached(Step::RunsCreated).await;
     core.metrics.deliveries.processed(Processed::Runs, age(delivery));
-    core.wake.scheduler.notify_one();
-    core.wake.reports.notify_one();
     for run in created {
         // The delivery is processed, whether or not its time line can be told.
         let jobs = core.store.jobs_of_run(run).await.unwrap_or_else(|error| {
@@ -301,6 +299,9 @@ async fn finish_created(core: &Core, delivery: &Delivery, created: &[RunId]) -> 
             core.timeline.record_at(&job.id, job.attempt, at_us, "delivery_accepted", &delivery.key.id);
         }
     }
+    // Only now, so that time lines begin with it.
+    core.wake.scheduler.notify_one();
+    core.wake.reports.notify_one();
     Ok(())
 }
 

@@ -121,7 +121,7 @@ fn what_cannot_be_meant_is_refused_with_what_there_is() {
         (&["ci", "--event", "/dev/null"], "the payload `/dev/null`: EOF"),
         (&["ci", "--event", "push", "--input", "a=b"], "`--input` is for `workflow_dispatch`"),
         (&["ci", "--input", "a=b"], "no workflow starts on `workflow_dispatch`"),
-        (&["ci", "--env", "GITHUB_SHA=1"], "are Dayfly's own"),
+        (&["ci", "--env", "GITHUB_SHA=1"], "the same standard value"),
         (&["ci", "--env", "DAYFLY_TEST_UNSET"], "environment has no such variable"),
         (&["ci", "--env-file", "/dev/null/x"], "--env-file"),
     ] {
