@@ -85,7 +85,7 @@ async fn kill_twice_at(scene: &mut Scene, info: &StepInfo) {
     assert_eq!(stored_vms(scene.state_dir()).await, [], "{name}");
 }
 
-/// Waits until the service has died, or nothing more will happen: the forge knows the end, and the VM is gone.
+/// Waits until the service has died, or nothing more will happen: the forge knows the end, and the VM is gone, also for the store.
 async fn has_died(scene: &mut Scene, pull: &PullRequest) -> bool {
     eventually("an end of the service or of the job", async || {
         if scene.service.has_ended() {
@@ -93,6 +93,7 @@ async fn has_died(scene: &mut Scene, pull: &PullRequest) -> bool {
         }
         let is_told = scene.forge.statuses(&pull.sha).iter().any(|status| status.state != "pending");
         let has_vm = !leaks::vm_directories(scene.state_dir()).is_empty();
+        let has_vm = has_vm || !stored_vms(scene.state_dir()).await.is_empty();
         (is_told && !has_vm && scene.forge.check_runs().iter().all(|run| run.status == "completed")).then_some(false)
     })
     .await
