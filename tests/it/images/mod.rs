@@ -48,13 +48,12 @@ fn image(state: &tempfile::TempDir, arguments: &[&str]) -> Outcome {
     image_command(state.path(), arguments).output().unwrap().into()
 }
 
-/// The image `base` that new VMs use: among the shared ones there may be some of earlier versions of the program, and those that
-/// `DAYFLY_TEST_IMAGES` named once.
+/// The images that new VMs use: among the shared ones there may be some of earlier versions of the program.
 fn listed(state: &tempfile::TempDir) -> Vec<Value> {
     let listed = image(state, &["list", "--json"]);
     assert_eq!(listed.code, Some(0), "{}", listed.stderr);
     let images: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
-    images.into_iter().filter(|image| image["state"] == "current" && image["image"]["name"] == "base").collect()
+    images.into_iter().filter(|image| image["state"] == "current").collect()
 }
 
 /// What was frozen and kept needs it: then it is refused, until there is one of the same key again.
