@@ -34,7 +34,14 @@ fn own_images() -> Option<tempfile::TempDir> {
     let baked: Outcome = command::exec(shared.path()).args(["--", "true"]).output().unwrap().into();
     assert_eq!(baked.code, Some(0), "{}", baked.stderr);
     let own = host::short_directory();
-    host::copy_images(&own.path().join("images"));
+    let images = own.path().join("images");
+    host::copy_images(&images);
+    // Tests that `DAYFLY_TEST_IMAGES` asked for once may have left others there.
+    for other in fs::read_dir(&images).unwrap().map(|entry| entry.unwrap()) {
+        if other.file_name() != "base" && other.path().join("current").exists() {
+            fs::remove_dir_all(other.path()).unwrap();
+        }
+    }
     Some(own)
 }
 
